@@ -8,27 +8,26 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alignlab import data
+from alignlab import data, templates
 from alignlab.config import HhRlhfData, PocketData, ScratchModel
 from alignlab.errors import failure
 from alignlab.files import building, cache_root, digest, digest_files
+from alignlab.templates import CHATML, END, START
 
 if TYPE_CHECKING:
     from transformers import LlamaConfig, PreTrainedTokenizerFast
 
-PAD, START, END = "<|pad|>", "<|im_start|>", "<|im_end|>"
-TEMPLATE = (
-    "{% for message in messages %}"
-    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-)
+PAD = "<|pad|>"
 
 
 def scratch_folder(model: ScratchModel, dataset: PocketData | HhRlhfData) -> Path:
     """Name the model's folder, without making it."""
     shape = model.model_dump(exclude={"adapter"})
-    return cache_root() / "scratch" / digest(shape, data.content(dataset), digest_files([Path(__file__)]))
+    return (
+        cache_root()
+        / "scratch"
+        / digest(shape, data.content(dataset), digest_files([Path(__file__), Path(templates.__file__)]))
+    )
 
 
 def scratch_model(model: ScratchModel, dataset: PocketData | HhRlhfData) -> Path:
@@ -72,7 +71,7 @@ def train_tokenizer(texts: Iterator[str], vocab_size: int) -> "PreTrainedTokeniz
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core, pad_token=PAD, eos_token=END, additional_special_tokens=[START], padding_side="left"
     )
-    tokenizer.chat_template = TEMPLATE
+    tokenizer.chat_template = CHATML
     return tokenizer
 
 

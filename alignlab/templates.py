@@ -1,0 +1,68 @@
+"""Chat templates that whole families of models share, by name, and what a tokenizer must know to write them.
+
+A template is written into the tokenizer when a model is made ready, and goes with the model from then on. Each is
+additive: what a prompt is written as begins what prompt and answer are written as.
+"""
+
+from typing import NamedTuple
+
+
+class Family(NamedTuple):
+    """A Jinja template, the tokens of their own that it writes, and the one that ends an answer (None: eos)."""
+
+    template: str
+    tokens: tuple[str, ...] = ()
+    end: str | None = None
+
+
+START, END = "<|im_start|>", "<|im_end|>"
+
+CHATML = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+# As Llama 3's own template writes a conversation without tools: contents are trimmed.
+LLAMA3 = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' + message['content'] | trim }}"
+    "{{ '<|eot_id|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}"
+)
+# Mistral has no turn for the system: its words open the user's turn that follows.
+MISTRAL = (
+    "{{ bos_token }}{% set waiting = namespace(words='') %}{% for message in messages %}"
+    "{% if message['role'] == 'system' %}{% set waiting.words = waiting.words + message['content'] + '\\n\\n' %}"
+    "{% elif message['role'] == 'user' %}"
+    "{{ '[INST] ' + waiting.words + message['content'] + ' [/INST]' }}{% set waiting.words = '' %}"
+    "{% else %}"
+    "{% if waiting.words %}{{ '[INST] ' + waiting.words + ' [/INST]' }}{% set waiting.words = '' %}{% endif %}"
+    "{{ ' ' + message['content'] + eos_token }}"
+    "{% endif %}{% endfor %}"
+    "{% if waiting.words %}{{ '[INST] ' + waiting.words + ' [/INST]' }}{% endif %}"
+)
+# alignment-handbook's template of Zephyr; the names of the speakers are plain text.
+ZEPHYR = (
+    "{% for message in messages %}"
+    "{{ '<|' + message['role'] + '|>\\n' + message['content'] + eos_token + '\\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
+)
+# HH-RLHF's transcripts; only the last answer is followed by the end of the text, which `alignlab.chat` adds.
+HH = (
+    "{% if bos_token and bos_token != eos_token %}{{ bos_token }}{% endif %}"
+    "{% set speakers = {'user': 'Human', 'assistant': 'Assistant', 'system': 'System'} %}"
+    "{% for message in messages %}"
+    "{{ '\\n\\n' + speakers[message['role']] + ': ' + message['content'] }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '\\n\\nAssistant:' }}{% endif %}"
+)
+
+FAMILIES = {
+    "chatml": Family(CHATML, (START, END), END),
+    "llama3": Family(LLAMA3, ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"), "<|eot_id|>"),
+    "mistral": Family(MISTRAL),
+    "zephyr": Family(ZEPHYR),
+    "hh": Family(HH),
+}
