@@ -11,7 +11,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from alignlab.config import Config, HhRlhfData, Method, PocketData, PocketModel, Shape
+from alignlab.config import Config, Method, PocketModel, Shape, pocket_world
 from alignlab.errors import Fault, Mistake
 
 
@@ -206,18 +206,20 @@ def _shape_faults(shape: Shape, place: str) -> Iterator[Fault]:
 def _contradictions(config: Config) -> Iterator[Fault]:
     """Groups that do not go together, and paths that are not there."""
     model, data = config.model, config.dataset
-    if isinstance(model, PocketModel) and not isinstance(data, PocketData):
+    world = pocket_world(data)
+    if isinstance(model, PocketModel) and world is None:
         yield Fault(
             "model", f"pocket knows only the words of the pocket world, and dataset is {data.kind}", "add model=scratch"
         )
-    if isinstance(model, PocketModel) and isinstance(data, PocketData) and model.size != data.size:
+    if isinstance(model, PocketModel) and world and model.size != world.size:
         yield Fault(
-            "model.size", f"{model.size!r} does not fit dataset.size ({data.size!r})", f"add model.size={data.size}"
+            "model.size", f"{model.size!r} does not fit dataset.size ({world.size!r})", f"add model.size={world.size}"
         )
-    if isinstance(data, HhRlhfData):
+    if world is None:
         if "gold" in (config.evaluation.measures or ()):
             yield Fault("evaluation.measures", "gold knows only the pocket world", "leave it out")
-        for split in ("train", "test"):
-            for path in getattr(data, split):
+        for name in ("train", "test", "path", "test_path"):
+            paths = getattr(data, name, None)
+            for path in paths if isinstance(paths, tuple) else ():
                 if not path.exists():
-                    yield Fault(f"dataset.{split}", f"{path} is not there", "give a file or a folder")
+                    yield Fault(f"dataset.{name}", f"{path} is not there", "give a file or a folder")

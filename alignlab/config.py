@@ -108,6 +108,68 @@ class HhRlhfData(Shape):
     max_rejects: Share
 
 
+class Cleaning(Shape):
+    """What collecting has broken and cleaning mends; everything is off until it is turned on."""
+
+    encoding: bool
+    markup: bool
+    spaces: bool
+    missing: Names
+
+
+class Masking(Shape):
+    """Which kinds of personal data are replaced by their names, and the column that holds the truth, if one does."""
+
+    kinds: Annotated[tuple[Literal["email", "phone", "ip", "card", "iban", "ssn"], ...], Field(strict=False)]
+    truth: str | None
+
+
+class Augmentation(Shape):
+    """The share of training rows that gets a changed copy, for each way of changing."""
+
+    seed: Seed
+    paraphrase: Share
+    wrap: Share
+    swap: Share
+    typos: Share
+
+
+Deduplication = Literal["none", "exact", "near"]
+Format = Literal[
+    "messages_preference", "sharegpt_preference", "preference", "hh_rlhf", "ranking", "messages", "sharegpt",
+    "self_instruct", "dialogsum", "alpaca", "prompt_completion", "transcript", "text", "prompts",
+]  # fmt: skip
+
+
+class FileData(Shape):
+    """Rows from files of any known shape, and the steps that make them ready."""
+
+    kind: Literal["file"]
+    path: Files
+    test_path: Annotated[Files | None, Field(strict=False)]
+    format: Format | None
+    train_split: str
+    test_split: str
+    world: PocketData | None
+    max_rows: Count | None
+    validation: Share
+    test: Share
+    on_broken: Literal["reject", "stop"]
+    max_rejects: Share
+    clean: Cleaning
+    deduplicate: Deduplication
+    mask: Masking
+    augment: Augmentation
+
+
+DataSet = PocketData | HhRlhfData | FileData
+
+
+def pocket_world(dataset: DataSet) -> PocketData | None:
+    """The pocket world that a data set is drawn from, if it is."""
+    return dataset if isinstance(dataset, PocketData) else getattr(dataset, "world", None)
+
+
 class Hardware(Shape):
     """Where it runs, and how one optimizer step is cut into pieces."""
 
@@ -219,7 +281,7 @@ class Config(Shape):
 
     task: Task
     model: Annotated[PocketModel | ScratchModel, Field(discriminator="kind")]
-    dataset: Annotated[PocketData | HhRlhfData, Field(discriminator="kind")]
+    dataset: Annotated[DataSet, Field(discriminator="kind")]
     method: SerializeAsAny[Method]
     stages: dict[str, SerializeAsAny[Method]] = Field(default_factory=dict)
     hardware: Hardware

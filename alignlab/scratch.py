@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alignlab import data, templates
-from alignlab.config import HhRlhfData, PocketData, ScratchModel
+from alignlab.config import DataSet, ScratchModel
 from alignlab.errors import failure
 from alignlab.files import building, cache_root, digest, digest_files
 from alignlab.templates import CHATML, END, START
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PAD = "<|pad|>"
 
 
-def scratch_folder(model: ScratchModel, dataset: PocketData | HhRlhfData) -> Path:
+def scratch_folder(model: ScratchModel, dataset: DataSet) -> Path:
     """Name the model's folder, without making it."""
     shape = model.model_dump(exclude={"adapter"})
     return (
@@ -30,7 +30,7 @@ def scratch_folder(model: ScratchModel, dataset: PocketData | HhRlhfData) -> Pat
     )
 
 
-def scratch_model(model: ScratchModel, dataset: PocketData | HhRlhfData) -> Path:
+def scratch_model(model: ScratchModel, dataset: DataSet) -> Path:
     """Make the model and its tokenizer where they are not there yet; return their folder."""
     final = scratch_folder(model, dataset)
     if final.exists():
@@ -43,7 +43,7 @@ def scratch_model(model: ScratchModel, dataset: PocketData | HhRlhfData) -> Path
     return final
 
 
-def words(dataset: PocketData | HhRlhfData) -> Iterator[str]:
+def words(dataset: DataSet) -> Iterator[str]:
     """Yield what is said in the training rows, each turn by itself."""
     seen: set[str] = set()
     for row in data.view(dataset, "demonstrations", "train").to_list():

@@ -13,6 +13,7 @@ from alignlab.options import known_groups, usage
 OPTIONS = [(group, option) for group, options in known_groups().items() for option in options]
 NEEDS = {  # what an option cannot do without
     ("dataset", "hh_rlhf"): ["model=scratch", f"dataset.train={__file__}", f"dataset.test={__file__}"],
+    ("dataset", "file"): ["model=scratch", f"dataset.path={__file__}"],
     ("task", "evaluate"): ["task.model=somewhere"],
 }
 

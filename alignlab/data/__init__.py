@@ -11,7 +11,7 @@ Further columns may stand beside them: `kind`, the kind of prompt, and `id`.
 
 from typing import TYPE_CHECKING
 
-from alignlab.config import HhRlhfData, PocketData
+from alignlab.config import DataSet, FileData, HhRlhfData, PocketData
 from alignlab.errors import failure
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ VIEWS = ("demonstrations", "pairs", "rankings", "prompts", "text")
 SPLITS = ("train", "validation", "test")
 
 
-def view(dataset: PocketData | HhRlhfData, name: str, split: str) -> "Dataset":
+def view(dataset: DataSet, name: str, split: str) -> "Dataset":
     """Give one view of one split; raise a mistake where the data set has no such view."""
     if name not in VIEWS or split not in SPLITS:
         raise ValueError(f"{name}, {split}: neither a view nor a split")
@@ -29,6 +29,10 @@ def view(dataset: PocketData | HhRlhfData, name: str, split: str) -> "Dataset":
         from alignlab.data import hh_rlhf
 
         return hh_rlhf.view(dataset, name, split)
+    if isinstance(dataset, FileData):
+        from alignlab.data import file
+
+        return file.view(dataset, name, split)
     return pocket_view(dataset, name, split)
 
 
@@ -44,12 +48,16 @@ def pocket_view(dataset: PocketData, name: str, split: str) -> "Dataset":
     return Dataset.from_list(pocket.view(dataset, name, split))
 
 
-def content(dataset: PocketData | HhRlhfData) -> str:
+def content(dataset: DataSet) -> str:
     """Hash a data set by content, to 16 hexadecimal digits: equal digits, equal rows."""
     if isinstance(dataset, HhRlhfData):
         from alignlab.data import hh_rlhf
 
         return hh_rlhf.content(dataset)
+    if isinstance(dataset, FileData):
+        from alignlab.data import file
+
+        return file.content(dataset)
     from alignlab.pocket.world import data_folder
 
     return data_folder(dataset).name

@@ -248,7 +248,10 @@ def tables(folder: Path) -> Iterator[Callable[[str, Row], None]]:
 def tell(accounts: dict[str, Account], rows: Counter[str], folder: Path) -> None:
     """Write rejects.jsonl, one broken row a line, and report.json."""
     rejects = [reject for account in accounts.values() for reject in account.rejects]
-    texts = [{"file": str(r.file), "line": r.line, "field": r.field, "reason": r.reason} for r in rejects]
+    texts = [
+        {"file": str(r.file), "line": r.line, "field": r.field, "reason": r.reason, "expected": r.expected}
+        for r in rejects
+    ]
     write_text(folder / "rejects.jsonl", "".join(json.dumps(text) + "\n" for text in texts))
     reasons = Counter(": ".join(filter(None, (reject.field, reject.reason))) for reject in rejects)
     notes = +sum((account.notes for account in accounts.values()), Counter())

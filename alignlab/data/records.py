@@ -9,7 +9,7 @@ import gzip
 import json
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple, cast
@@ -17,6 +17,8 @@ from typing import Any, BinaryIO, Literal, NamedTuple, cast
 from alignlab.errors import Failure, failure
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
+LONGEST = 1 << 25  # bytes of a line; what is longer is no line of text
+MOST_REJECTS = 100_000  # more broken rows than these end the run at once, whatever share of the rows they are
 
 
 class Record(NamedTuple):
@@ -28,12 +30,13 @@ class Record(NamedTuple):
 
 
 class Reject(NamedTuple):
-    """A row that is left out: where it stands, the field at fault and why."""
+    """A row that is left out: where it stands, the field at fault, why, and what would have been right."""
 
     file: Path
     line: int
     field: str
     reason: str
+    expected: str = ""
 
     def __str__(self) -> str:
         return ": ".join(part for part in (f"{self.file}:{self.line}", self.field, self.reason) if part)
@@ -54,11 +57,14 @@ class Account:
         if self.on_broken == "stop":
             raise failure(str(broken), "this row is broken", "mend it, or set dataset.on_broken=reject to leave it out")
         self.rejects.append(broken)
+        if len(self.rejects) > MOST_REJECTS:
+            self.close()
 
     def close(self) -> None:
         """Raise a failure where too many rows were left out, or none was kept."""
         seen = self.kept + len(self.rejects)
-        if not self.rejects or (self.kept and len(self.rejects) <= self.max_rejects * seen):
+        few = len(self.rejects) <= MOST_REJECTS
+        if not self.rejects or (few and self.kept and len(self.rejects) <= self.max_rejects * seen):
             return
         raise failure(
             str(self.rejects[0]),
@@ -93,12 +99,12 @@ def records(file: Path) -> Iterator[Record | Reject]:
         try:
             value = json.loads(text)
         except (ValueError, RecursionError):
-            yield Reject(file, number, "", "the line is not JSON")
+            yield Reject(file, number, "", "the line is not JSON", "one JSON object a line")
             continue
         if isinstance(value, dict):
             yield Record(file, number, value)
         else:
-            yield Reject(file, number, "", "the line is not a JSON object")
+            yield Reject(file, number, "", "the line is not a JSON object", "one JSON object a line")
     if empty:
         raise failure(f"{file}:1", "the file is empty", "give a file with one JSON object a line")
 
@@ -106,20 +112,27 @@ def records(file: Path) -> Iterator[Record | Reject]:
 def lines(file: Path) -> Iterator[tuple[int, str]]:
     """Yield the lines of a plain or gzipped file with their numbers; raise a failure that names the line."""
     number = 0
+    with explained(file, lambda: number), opened(file) as stream:
+        for number, line in enumerate(iter(lambda: stream.readline(LONGEST), b""), start=1):
+            if len(line) == LONGEST:
+                raise unreadable(file, number, f"the line is longer than {LONGEST:,} bytes", "cut it into rows")
+            yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+
+
+@contextmanager
+def explained(file: Path, number: Callable[[], int] = lambda: 0) -> Iterator[None]:
+    """Turn what goes wrong while a file is read into a failure that names it; `number` is the last line read."""
     try:
-        with opened(file) as stream:
-            for number, line in enumerate(stream, start=1):
-                yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+        yield
     except UnicodeDecodeError as error:
-        raise unreadable(
-            file, number, f"byte {error.start + 1} of the line is not UTF-8", "save it as UTF-8"
-        ) from error
+        place = f"byte {error.start + 1} of the line is not UTF-8"
+        raise unreadable(file, number(), place, "save it as UTF-8") from error
     except EOFError as error:
-        raise unreadable(file, number + 1, "the gzip file ends too early", "fetch it again") from error
+        raise unreadable(file, number() + 1, "the gzip file ends too early", "fetch it again") from error
     except (gzip.BadGzipFile, zlib.error) as error:
-        raise unreadable(file, number + 1, "the gzip file is damaged", "fetch it again") from error
+        raise unreadable(file, number() + 1, "the gzip file is damaged", "fetch it again") from error
     except OSError as error:
-        raise unreadable(file, number + 1, f"cannot be read ({error.strerror})", "check the file") from error
+        raise unreadable(file, number() + 1, f"cannot be read ({error.strerror})", "check the file") from error
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alignlab.config import Config, PocketData
+from alignlab.config import Config, pocket_world
 from alignlab.evaluation.scores import Better, Scores
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def applies(config: Config) -> str:
     """Why this measure does not go with a config, or nothing."""
-    return "" if isinstance(config.dataset, PocketData) else "it knows only the pocket world"
+    return "" if pocket_world(config.dataset) else "it knows only the pocket world"
 
 
 def measure(subject: "Subject") -> list[Scores]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignlab import plan as planning
-from alignlab.config import Config, PocketData, PocketModel
+from alignlab.config import Config, PocketModel, pocket_world
 from alignlab.errors import failure
 from alignlab.files import building, write_text
 from alignlab.plan import Plan, Stage
@@ -57,10 +57,10 @@ def run(config: Config, folder: Path, choices: Mapping[str, str]) -> None:
 
 def prepare_data(config: Config) -> None:
     """Write the pocket world's rows where they are not there yet."""
-    if isinstance(config.dataset, PocketData):
+    if world := pocket_world(config.dataset):
         from alignlab.pocket.annotators import prepare
 
-        prepare(config.dataset)
+        prepare(world)
 
 
 def prepare_base(config: Config) -> None:

@@ -1,0 +1,289 @@
+"""Files of every kind and shape: what their rows become, what is said of broken ones, and that none is lost."""
+
+import csv
+import gzip
+import json
+
+import pytest
+from command import config
+
+from alignlab import data
+from alignlab.config import FileData
+from alignlab.data import file, readers, shapes
+from alignlab.errors import Failure, Mistake
+
+DEFAULTS = dict(config("dataset=file", "dataset.path=.", "model=scratch").dataset)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALIGNLAB_CACHE", str(tmp_path / "cache"))
+
+
+def made(path, **settings):
+    """The data set of one path, every row of it in training unless settings say otherwise."""
+    return FileData(**{**DEFAULTS, "path": (path,), "validation": 0.0, "test": 0.0, **settings})
+
+
+def jsonl(path, rows):
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return path
+
+
+def user(text):
+    return {"role": "user", "content": text}
+
+
+def bot(text):
+    return {"role": "assistant", "content": text}
+
+
+ASK, SAY, WORSE = [user("Why?")], "So.", "No."
+SYSTEM = {"role": "system", "content": "Be kind."}
+SHAPES = [  # a row as it is written, its shape, and what it means
+    ({"chosen": "\n\nHuman: Why?\n\nAssistant: So.", "rejected": "\n\nHuman: Why?\n\nAssistant: No."}, "hh_rlhf", 2),
+    ({"chosen": [*ASK, bot(SAY)], "rejected": [*ASK, bot(WORSE)]}, "hh_rlhf", 2),
+    ({"prompt": "Why?", "completion": SAY}, "prompt_completion", 1),
+    ({"prompt": "Why?", "response": SAY}, "prompt_completion", 1),
+    ({"prompt": ASK, "completion": [bot(SAY)]}, "prompt_completion", 1),
+    ({"question": "Why?", "answer": SAY}, "prompt_completion", 1),
+    ({"prompt": "Why?", "chosen": SAY, "rejected": WORSE}, "preference", 2),
+    ({"prompt": ASK, "chosen": [bot(SAY)], "rejected": [bot(WORSE)]}, "preference", 2),
+    ({"prompt": "Why?", "chosen": [*ASK, bot(SAY)], "rejected": [*ASK, bot(WORSE)]}, "preference", 2),
+    ({"messages": [*ASK, bot(SAY)]}, "messages", 1),
+    ({"messages": [{"role": "user", "content": [{"type": "text", "value": "Why?"}]}, bot(SAY)]}, "messages", 1),
+    ({"messages": ASK}, "messages", 0),
+    ({"conversations": [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": SAY}]}, "sharegpt", 1),
+    ({"instruction": "Why?", "input": "", "output": SAY}, "alpaca", 1),
+    ({"instruction": "Why?", "context": None, "response": SAY, "category": "qa"}, "alpaca", 1),
+    ({"conversations": [{"from": "human", "value": "Why?"}], "chosen": {"from": "gpt", "value": SAY},
+      "rejected": {"from": "gpt", "value": WORSE}}, "sharegpt_preference", 2),
+    ({"chosen_messages": [*ASK, bot(SAY)], "rejected_messages": [*ASK, bot(WORSE)]}, "messages_preference", 2),
+    ({"prompt": "Why?", "completions": [SAY, WORSE, "Never."]}, "ranking", 3),
+    ({"transcript": "\n\nHuman: Why?\n\nAssistant: So.", "rating": 1.0}, "transcript", 1),
+    ({"instruction": "Why?", "instances": [{"input": "", "output": SAY}]}, "self_instruct", 1),
+    ({"prompt": "Why?"}, "prompts", 0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("row", "shape", "count"), SHAPES, ids=[f"{s}-{i}" for i, (_, s, _) in enumerate(SHAPES)])
+def test_a_shape_is_recognised_and_means_the_same_in_every_spelling(row, shape, count):
+    found = shapes.recognise([row])
+    assert found.name == shape
+    assert found.read(row) == [shapes.Draft(ASK, [SAY, WORSE, "Never."][:count])]
+
+
+def test_a_dialogue_is_asked_to_be_summarised_and_text_has_no_prompt():
+    (draft,) = shapes.recognise([{"dialogue": "#P1#: Hi", "summary": "They meet.", "id": "1"}]).read(
+        {"dialogue": "#P1#: Hi", "summary": "They meet."}
+    )
+    assert draft.prompt[0]["content"].endswith("conversation.\n\n#P1#: Hi")
+    assert draft.completions == ["They meet."]
+    assert shapes.recognise([{"text": "Once."}]).read({"text": "Once."}) == [shapes.Draft([], ["Once."])]
+
+
+def test_alpaca_keeps_input_system_and_history():
+    row = {"instruction": "Add.", "input": "1 2", "output": "3", "system": "Be kind.", "history": [["Hi", "Hello"]]}
+    assert shapes.SHAPES["alpaca"].read(row)[0].prompt == [SYSTEM, user("Hi"), bot("Hello"), user("Add.\n\n1 2")]
+
+
+ROWS = [{"prompt": f"What is {n} and {n}?", "completion": f"It is\n“{2 * n}”."} for n in range(700)]
+
+
+def write_csv(path):
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        table = csv.DictWriter(stream, ["prompt", "completion"])
+        table.writeheader()
+        table.writerows(ROWS)
+
+
+def write_saved(path):
+    from datasets import Dataset
+
+    Dataset.from_list(ROWS).save_to_disk(str(path))
+
+
+def write_dictionary(path):
+    from datasets import Dataset, DatasetDict
+
+    DatasetDict({"train": Dataset.from_list(ROWS), "test": Dataset.from_list(ROWS[:3])}).save_to_disk(str(path))
+
+
+def write_parquet(path):
+    from datasets import Dataset
+
+    Dataset.from_list(ROWS).to_parquet(str(path))
+
+
+KINDS = {
+    "rows.csv": write_csv,
+    "rows.jsonl": lambda path: jsonl(path, ROWS),
+    "lines.json": lambda path: jsonl(path, ROWS),
+    "rows.jsonl.gz": lambda path: path.write_bytes(gzip.compress("".join(json.dumps(r) + "\n" for r in ROWS).encode())),
+    "rows.json": lambda path: path.write_text(json.dumps(ROWS, indent=2, ensure_ascii=False), encoding="utf-8"),
+    "flat.json": lambda path: path.write_text(json.dumps(ROWS)),
+    "rows.json.gz": lambda path: path.write_bytes(gzip.compress(json.dumps(ROWS).encode())),
+    "rows.parquet": write_parquet,
+    "saved": write_saved,
+    "dictionary": write_dictionary,
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_of_file_gives_the_same_rows(tmp_path, name):
+    KINDS[name](tmp_path / name)
+    rows = data.view(made(tmp_path / name), "demonstrations", "train")
+    assert [(row["prompt"], row["completion"]) for row in rows] == [
+        ([user(row["prompt"])], row["completion"]) for row in ROWS
+    ]
+
+
+def test_lines_of_rows_are_known_in_every_kind_of_text(tmp_path):
+    (tmp_path / "a.json").write_text('[\n {"a": "x\\ny"},\n\n {"b": 1}, 3]')
+    (tmp_path / "a.csv").write_text('a,b\n"x\ny",1\n2,3\n4\n')
+    assert [row.line for row in readers.read(tmp_path / "a.json")] == [2, 4, 4]
+    assert [row.line for row in readers.read(tmp_path / "a.csv")] == [2, 4, 5]
+
+
+def test_a_folder_gives_the_rows_of_all_its_files_each_in_its_own_shape(tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    jsonl(folder / "a.jsonl", [{"prompt": "A?", "completion": "B"}])
+    (folder / "b.csv").write_text("instruction;output\nC?;D\n")
+    (folder / "dataset_info.json").write_text(json.dumps({"x": {"file_name": "a.jsonl"}}))
+    (folder / "README.md").write_text("no data")
+    rows = data.view(made(folder), "demonstrations", "train")
+    assert [(row["id"], row["completion"]) for row in rows] == [("a.jsonl:1", "B"), ("b.csv:2", "D")]
+
+
+def test_views_are_cut_from_prompts_and_completions_best_first(tmp_path):
+    ranked = {"prompt": "A?", "completions": ["1", "2", "3"]}
+    found = made(jsonl(tmp_path / "rows.jsonl", [ranked]))
+    pairs = data.view(found, "pairs", "train")
+    assert [(row["chosen"], row["rejected"]) for row in pairs] == [("1", "2"), ("1", "3"), ("2", "3")]
+    assert data.view(found, "demonstrations", "train")["completion"][:] == ["1"]
+    assert data.view(found, "rankings", "train")["completions"][:] == [["1", "2", "3"]]
+    assert data.view(found, "prompts", "train")["prompt"][:] == [[user("A?")]]
+    assert data.view(found, "text", "train")["text"][:] == ["\n\nHuman: A?\n\nAssistant: 1"]
+    with pytest.raises(Mistake, match="hold no pairs; take a method that needs one of: demonstrations, prompts, text"):
+        data.view(made(jsonl(tmp_path / "more.jsonl", ROWS[:3])), "pairs", "train")
+
+
+BROKEN = [
+    ('{"prompt": "A', "", "not JSON"),
+    ("[1]", "", "not a JSON object"),
+    ({"prompt": "A?"}, "completion", "missing"),
+    ({"prompt": 3, "completion": "B"}, "prompt", "a number"),
+    ({"prompt": "A?", "completion": ["B"]}, "completion", "a turn is text"),
+    ({"prompt": "A?", "completion": " "}, "completion", "empty"),
+    ({"prompt": "", "completion": "B"}, "prompt", "empty"),
+    ({"prompt": [bot("A")], "completion": "B"}, "prompt", "does not begin with the user"),
+    ({"prompt": [user("A"), bot("B")], "completion": "B"}, "prompt", "does not end with the user"),
+    ({"prompt": [user("A"), SYSTEM, user("B")], "completion": "B"}, "prompt", "system turn"),
+    ({"prompt": [{"role": "tool", "content": "A"}], "completion": "B"}, "prompt", "'tool' is unknown"),
+    ({"prompt": "A?", "completion": "half \ud800"}, "", "half of a letter"),
+    ({"prompt": "A?", "completion": "x" * 1_000_001}, "", "over 1,000,000 characters"),
+]
+
+
+@pytest.mark.parametrize(("broken", "field", "reason"), BROKEN, ids=lambda value: str(value)[:30])
+def test_a_broken_row_is_set_aside_with_what_was_expected_or_stops_the_run(tmp_path, broken, field, reason):
+    path = jsonl(tmp_path / "rows.jsonl", [ROWS[0], broken, ROWS[1]])
+    found = made(path, max_rejects=0.5)
+    report = file.report(found)
+    assert report.rows["train"] == 2
+    assert sum(report.rejects.values()) == 1
+    (reject,) = map(json.loads, (file.prepare(found) / "rejects.jsonl").read_text().splitlines())
+    assert (reject["file"], reject["line"], reject["field"]) == (str(path), 2, field)
+    assert reason in reject["reason"]
+    assert reject["expected"]
+    with pytest.raises(Failure, match=r"rows\.jsonl:2: .*this row is broken; mend it"):
+        file.report(made(path, on_broken="stop"))
+    with pytest.raises(Failure, match="1 of 3 rows are broken, this one first; mend them, or allow more"):
+        file.report(made(path))
+
+
+UNREADABLE = {
+    "empty.csv": (b"", "holds no rows"),
+    "header.csv": (b"a,b\n", "holds no rows"),
+    "open.csv": (b'prompt,completion\n"A,B\nC,D\n', r"open\.csv:2: a cell does not end"),
+    "empty.json": (b"[]", "holds no rows"),
+    "cut.json": (b'[{"prompt": "A?", "completion": "B"},\n{"prompt": "A', r"cut\.json:2: the file is not JSON here"),
+    "comma.json": (b'[{"prompt": "A?"} {"prompt": "B?"}]', "no comma after a row"),
+    "ends.json": (b'[{"prompt": "A?"},', "ends too early"),
+    "more.json": (b'[{"prompt": "A?"}] x', "something follows"),
+    "object.json": (b'{\n "prompt": "A?"\n}', "one JSON value, not rows"),
+    "index.json": (b'{\n"a": {"file_name": "b.json"}}', "an index of data sets, not data; give a file .* b.json"),
+    "latin.json": (b'[{"prompt": "caf\xe9"}]', "not UTF-8"),
+    "rows.parquet": (b"PAR1 and then nothing", "cannot be read"),
+    "picture.png": (b"\x89PNG\r\n", "no kind of file that holds rows"),
+    "odd.csv": (b"colour,shape\nred,round\n", "the fields colour, shape have no known shape; known are"),
+    "deep.json": (b"[" + b'{"a":' * 100_000, "cannot be decoded|not JSON"),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_a_file_that_cannot_be_read_stops_with_one_sentence(tmp_path, name):
+    bytes_, said = UNREADABLE[name]
+    (tmp_path / name).write_bytes(bytes_)
+    with pytest.raises(Failure, match=said) as stopped:
+        file.report(made(tmp_path / name))
+    assert "\n" not in str(stopped.value)
+
+
+def test_a_saved_dictionary_without_the_split_says_which_it_has(tmp_path):
+    write_dictionary(tmp_path / "saved")
+    with pytest.raises(Failure, match="no split 'train_sft'; it has test, train"):
+        file.report(made(tmp_path / "saved", train_split="train_sft"))
+    both = made(tmp_path / "saved", test_path=(tmp_path / "saved",), deduplicate="none")
+    assert file.report(both).rows == {"train": 700, "validation": 0, "test": 3}
+
+
+def test_a_named_format_is_not_guessed(tmp_path):
+    path = jsonl(tmp_path / "rows.jsonl", [{"prompt": "A?", "text": "All of it."}])
+    assert file.report(made(path, format="prompts")).forms == {"prompts": 1}
+    assert file.report(made(path)).forms == {"text": 1}
+
+
+def test_no_question_stands_on_two_sides_however_it_is_put(tmp_path):
+    asked = [
+        "Explain gravity to children {}",
+        "to {} CHILDREN, explain gravity!",
+        "explain  gravity to the children {}",
+    ]
+    rows = [{"prompt": way.format(f"number{n}"), "completion": str(n)} for n in range(300) for way in asked]
+    found = made(jsonl(tmp_path / "rows.jsonl", rows), validation=0.2, test=0.3)
+    sides = [{row["completion"] for row in data.view(found, "demonstrations", s)} for s in file.SPLITS]
+    assert all(abs(len(side) / 300 - share) < 0.09 for side, share in zip(sides, (0.5, 0.2, 0.3), strict=True))
+    assert sum(map(len, sides)) == len(set.union(*sides)) == 300
+
+
+def test_content_changes_with_the_bytes_and_the_settings_not_with_the_place(tmp_path):
+    first, second = (tmp_path / name / "rows.jsonl" for name in "ab")
+    for path in (first, second):
+        path.parent.mkdir()
+        jsonl(path, ROWS[:3])
+    assert data.content(made(first)) == data.content(made(second))
+    assert data.content(made(first)) != data.content(made(first, deduplicate="none"))
+    jsonl(second, ROWS[:4])
+    assert data.content(made(first)) != data.content(made(second))
+
+
+def test_the_files_of_the_peers_load_by_naming_their_path(data_folder):
+    files = [
+        p
+        for name in ("peers-llamafactory", "peers-fastchat", "sft-instructions")
+        for p in data_folder.glob(f"{name}/*")
+    ]
+    assert len(files) == 10
+    for path in files:
+        if path.name == "dataset_info.json":
+            with pytest.raises(Failure, match="an index of data sets, not data"):
+                file.report(made(path))
+            continue
+        report = file.report(made(path))
+        assert not report.rejects
+        for step in report.steps.values():
+            added, dropped = sum(step["added"].values()), sum(step["dropped"].values())
+            assert step["rows_in"] + added == step["rows_out"] + dropped
+        assert report.rows["train"] == report.steps["split"]["rows_out"] > 9
