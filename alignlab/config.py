@@ -4,6 +4,7 @@ Values live in YAML, types live here, each once. A method's own shape stands in 
 (`alignlab/methods/<name>.py`). `alignlab.bind` turns a composed tree into a `Config`.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
@@ -80,6 +81,29 @@ class ScratchModel(Shape):
                 "num_key_value_heads",
                 f"{self.num_key_value_heads} does not divide num_attention_heads ({self.num_attention_heads})",
             )
+
+
+HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")  # owner/name, or the bare name of an old model
+
+
+class PretrainedModel(Shape):
+    """A model that others have trained, on the Hugging Face hub or in a folder."""
+
+    kind: Literal["pretrained"]
+    path: str
+    revision: str
+    attn_implementation: Literal["eager", "sdpa", "flash_attention_2"] | None
+    chat_template: Literal["chatml", "llama3", "mistral", "zephyr", "hh"] | None
+    adapter: Adapter | None = None
+
+    def faults(self) -> Iterator[Fault]:
+        folder = Path(self.path).expanduser()
+        if folder.exists() and not (folder / "config.json").exists():
+            yield Fault("path", f"{self.path} holds no model", "give a folder with config.json in it")
+        elif not folder.exists() and (
+            not HUB_ID.fullmatch(self.path) or (folder.parent.name and folder.parent.exists())
+        ):
+            yield Fault("path", f"{self.path} is not there", "give a model's folder, or a hub id (owner/name)")
 
 
 class PocketData(Shape):
@@ -280,7 +304,7 @@ class Config(Shape):
     """Everything that a run needs to know."""
 
     task: Task
-    model: Annotated[PocketModel | ScratchModel, Field(discriminator="kind")]
+    model: Annotated[PocketModel | ScratchModel | PretrainedModel, Field(discriminator="kind")]
     dataset: Annotated[DataSet, Field(discriminator="kind")]
     method: SerializeAsAny[Method]
     stages: dict[str, SerializeAsAny[Method]] = Field(default_factory=dict)

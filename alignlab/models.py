@@ -8,7 +8,7 @@ what this stage made.
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignlab.config import Config, Hardware
+from alignlab.config import Config, Hardware, PretrainedModel
 from alignlab.errors import failure
 
 if TYPE_CHECKING:
@@ -41,11 +41,13 @@ def load_policy(path: Path, hardware: Hardware) -> "tuple[PreTrainedModel, PreTr
     return model.to(device(hardware)).eval(), tokenizer
 
 
-def load_trainable(path: Path, dropout: float) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+def load_trainable(
+    path: Path, dropout: float, attention: str | None = None
+) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """A causal language model to train: weights in float32 (mixed precision is the trainer's affair)."""
     import torch
 
-    return _load(path, torch.float32, attention_dropout=dropout)
+    return _load(path, torch.float32, attention_dropout=dropout, attn_implementation=attention)
 
 
 def _load(path: Path, dtype: "torch.dtype", **options: Any) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
@@ -54,12 +56,17 @@ def _load(path: Path, dtype: "torch.dtype", **options: Any) -> "tuple[PreTrained
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
         model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **options)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, ImportError) as error:
         reason = str(error).splitlines()[0][:200]
         raise failure(str(path), f"no causal language model can be loaded from it ({reason})") from error
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         raise failure(str(path), "its tokenizer has no pad token of its own", "add one that is not eos")
     return model, tokenizer
+
+
+def attention(config: Config) -> str | None:
+    """The implementation of attention that the config asks for; None leaves it to transformers."""
+    return config.model.attn_implementation if isinstance(config.model, PretrainedModel) else None
 
 
 def adapter(config: Config, **options: Any) -> "LoraConfig | None":

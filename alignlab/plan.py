@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import alignlab
-from alignlab.config import Config, Method, PocketModel, Training
-from alignlab.errors import mistake
+from alignlab.config import Config, Method, PocketModel, PretrainedModel, Training
+from alignlab.errors import Explained, mistake
 from alignlab.files import cache_root, digest, digest_files
 
 LIBRARIES = ("torch", "transformers", "trl", "peft")
@@ -83,6 +83,10 @@ def base_model(config: Config) -> Source:
         from alignlab.pocket.base import base_folder
 
         folder = base_folder(config.model)
+    elif isinstance(config.model, PretrainedModel):
+        from alignlab.pretrained import base_folder as ready_folder
+
+        folder = ready_folder(config.model)
     else:
         from alignlab.scratch import scratch_folder
 
@@ -98,7 +102,7 @@ def _stage(config: Config, place: str, settings: Method, base: Source, stages: d
         if given == "base":
             inputs[need] = base
         elif given != "auto":
-            inputs[need] = given_model(f"{place}.{need}", given)
+            inputs[need] = given_model(config, f"{place}.{need}", given)
         else:
             name = module.NEEDS[need]
             earlier = stages.get(name) or _stage(config, f"stages.{name}", config.stages[name], base, stages)
@@ -110,10 +114,36 @@ def _stage(config: Config, place: str, settings: Method, base: Source, stages: d
     return stages[settings.name]
 
 
-def given_model(place: str, given: str) -> Source:
-    """A model named by its path or its hub id, known by its content where it is at hand."""
+def given_model(config: Config, place: str, given: str) -> Source:
+    """A model named by its path, known by its content, or by its hub id, known by its commit."""
     path = find_model(place, given)
-    return Source(given, path, digest_files([path]) if path.exists() else given)
+    if path.exists():
+        return Source(given, path, digest_files([path]))
+    from alignlab.pretrained import base_folder
+
+    folder = base_folder(hub_model(config, given))
+    return Source(given, folder, folder.name)
+
+
+def hub_model(config: Config, given: str) -> PretrainedModel:
+    """A model that a setting names by its hub id; it is read as the chain's base is."""
+    base = config.model if isinstance(config.model, PretrainedModel) else None
+    return PretrainedModel(
+        kind="pretrained",
+        path=given,
+        revision="main",
+        attn_implementation=base.attn_implementation if base else None,
+        chat_template=base.chat_template if base else None,
+    )
+
+
+def pretrained_models(config: Config) -> Iterator[PretrainedModel]:
+    """The models that others have trained and the config names: the chain's base, and hub ids elsewhere."""
+    if isinstance(config.model, PretrainedModel):
+        yield config.model
+    for place, given in named_models(config):
+        if not find_model(place, given).exists():
+            yield hub_model(config, given)
 
 
 def find_model(place: str, given: str) -> Path:
@@ -131,10 +161,18 @@ def find_model(place: str, given: str) -> Path:
 
 def check_models(config: Config) -> None:
     """Raise a `Mistake` where a setting names a model that is not there; costs nothing."""
+    for place, given in named_models(config):
+        find_model(place, given)
+
+
+def named_models(config: Config) -> Iterator[tuple[str, str]]:
+    """The settings of methods and evaluation that name a model, and what they name."""
     for place, settings in (("method", config.method), *((f"stages.{name}", s) for name, s in config.stages.items())):
-        for need in ("policy", *method_module(settings.name).NEEDS):
+        for need in dict.fromkeys(("policy", *method_module(settings.name).NEEDS)):
             if (given := getattr(settings, need)) not in {"auto", "base"}:
-                find_model(f"{place}.{need}", given)
+                yield f"{place}.{need}", given
+    if given := config.evaluation.reward_model:
+        yield "evaluation.reward_model", given
 
 
 def fingerprint(config: Config, settings: Method, inputs: dict[str, Source]) -> str:
@@ -145,6 +183,7 @@ def fingerprint(config: Config, settings: Method, inputs: dict[str, Source]) -> 
     return digest(
         settings.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT),
         config.model.adapter.model_dump(mode="json") if config.model.adapter else None,
+        getattr(config.model, "attn_implementation", None),
         content(config.dataset),
         {need: source.fingerprint for need, source in inputs.items()},
         config.seed,
@@ -199,13 +238,18 @@ class Cost(NamedTuple):
     tokens: int
 
 
-def cost(config: Config, stage: Stage) -> Cost:
-    """Count what a stage will do, from its rows and settings."""
+def cost(config: Config, stage: Stage) -> Cost | None:
+    """Count what a stage will do, from its rows and settings; None where the rows are not at hand."""
     from alignlab.data import view
 
     settings = stage.settings
     assert isinstance(settings, Training)
-    rows = view(config.dataset, stage.method().VIEW, "train")
+    try:
+        rows = view(config.dataset, stage.method().VIEW, "train")
+    except Explained:
+        if not config.dry_run:
+            raise
+        return None
     steps = settings.max_steps or math.ceil(math.ceil(len(rows) / settings.batch_size) * settings.num_train_epochs)
     sample = rows.select(range(min(200, len(rows))))
     letters = sum(_letters(value) for row in sample for value in row.values()) / max(1, len(sample))
@@ -225,13 +269,22 @@ def show(plan: Plan) -> Iterator[str]:
     """The plan in words, a line a model."""
     config = plan.config
     yield f"plan: {config.method.name} on {config.dataset.kind}, model {config.model.kind}, seed {config.seed}"
-    yield _line("base", plan.base.path.exists(), "made from its seed", plan.base.path)
+    yield _line("base", plan.base.path.exists(), origin(config), plan.base.path)
     for stage in plan.stages:
         read = cost(config, stage)
-        what = f"{read.rows:,} rows, {read.steps:,} steps, about {_short(read.tokens)} tokens"
+        what = f"{read.rows:,} rows, {read.steps:,} steps, about {_short(read.tokens)} tokens" if read else UNKNOWN
         if (partial := stage.folder.with_name(stage.folder.name + ".partial")).exists():
             what += ", goes on where it stopped" if any(partial.glob("checkpoints/*/trainer_state.json")) else ""
         yield _line(stage.name, stage.done, f"{what}, from {stage.source.name}", stage.folder)
+
+
+UNKNOWN = "rows, steps and tokens unknown until the data is at hand"
+
+
+def origin(config: Config) -> str:
+    """Where the base model will come from."""
+    model = config.model
+    return f"{model.path} made ready" if isinstance(model, PretrainedModel) else "made from its seed"
 
 
 def _line(name: str, done: bool, what: str, path: Path) -> str:

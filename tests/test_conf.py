@@ -15,6 +15,7 @@ NEEDS = {  # what an option cannot do without
     ("dataset", "hh_rlhf"): ["model=scratch", f"dataset.train={__file__}", f"dataset.test={__file__}"],
     ("dataset", "file"): ["model=scratch", f"dataset.path={__file__}"],
     ("task", "evaluate"): ["task.model=somewhere"],
+    ("model", "local"): ["model.path=owner/name"],
 }
 
 

@@ -86,7 +86,7 @@ def test_a_policy_that_is_no_model_is_refused(given, said, tmp_path):
 
 def test_a_hub_id_is_taken_as_given():
     stage = plan.make(config(*SMALL, "method.policy=owner/name")).stages[-1]
-    assert str(stage.source.path) == "owner/name"
+    assert (stage.source.name, stage.source.path.parent.name) == ("owner/name", "pretrained")
 
 
 def test_cost_counts_rows_and_steps():

@@ -39,7 +39,7 @@ def train(run: Run[Config]) -> None:
     from trl import DPOConfig, DPOTrainer
 
     from alignlab.chat import encode
-    from alignlab.models import adapter, load_trainable
+    from alignlab.models import adapter, attention, load_trainable
     from alignlab.training import Row, arguments, fit, shorten, tokenised
 
     class TokenisedTrainer(DPOTrainer):
@@ -49,9 +49,9 @@ def train(run: Run[Config]) -> None:
             return dataset
 
     method = run.method
-    model, tokenizer = load_trainable(run.inputs["policy"], method.dropout)
+    model, tokenizer = load_trainable(run.inputs["policy"], method.dropout, attention(run.config))
     lora = adapter(run.config)
-    reference = None if lora else load_trainable(run.inputs["policy"], 0.0)[0]
+    reference = None if lora else load_trainable(run.inputs["policy"], 0.0, attention(run.config))[0]
 
     def row(pair: Row) -> dict[str, list[int]]:
         chosen, rejected = (encode(tokenizer, pair["prompt"], pair[side]) for side in ("chosen", "rejected"))

@@ -31,11 +31,11 @@ def train(run: Run[Config]) -> None:
     from trl import SFTConfig, SFTTrainer
 
     from alignlab.chat import encode
-    from alignlab.models import adapter, load_trainable
+    from alignlab.models import adapter, attention, load_trainable
     from alignlab.training import Row, arguments, fit, shorten, tokenised
 
     method = run.method
-    model, tokenizer = load_trainable(run.inputs["policy"], method.dropout)
+    model, tokenizer = load_trainable(run.inputs["policy"], method.dropout, attention(run.config))
 
     def row(demonstration: Row) -> dict[str, list[int]]:
         prompt, completion = shorten(

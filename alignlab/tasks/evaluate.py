@@ -7,7 +7,7 @@ from pathlib import Path
 from alignlab.config import Config
 from alignlab.errors import mistake
 from alignlab.files import write_text
-from alignlab.tasks.train import point_latest, prepare_base, prepare_data
+from alignlab.tasks.train import locate_models, point_latest, prepare_base, prepare_data
 
 
 def run(config: Config, folder: Path, choices: Mapping[str, str]) -> None:
@@ -19,10 +19,11 @@ def run(config: Config, folder: Path, choices: Mapping[str, str]) -> None:
     if config.task.model is None:
         raise mistake("task.model", "no value was given", "add task.model=<folder>")
     prepare_data(config)
-    model = planning.given_model("task.model", config.task.model)
+    config = locate_models(config)
+    model = planning.given_model(config, "task.model", str(config.task.model))
     base = planning.base_model(config)
     reward = config.evaluation.reward_model
-    scorer = planning.given_model("evaluation.reward_model", reward).path if reward else None
+    scorer = planning.given_model(config, "evaluation.reward_model", reward).path if reward else None
     prepare_base(config)
     before, now = (evaluate(path, config, scorer, config.seed) for path in (base.path, model.path))
     result = {

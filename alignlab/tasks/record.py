@@ -11,7 +11,7 @@ from typing import Any
 
 import alignlab
 from alignlab import plan as planning
-from alignlab.config import Config
+from alignlab.config import Config, PretrainedModel
 from alignlab.data import content
 from alignlab.plan import Plan, Stage
 
@@ -40,6 +40,7 @@ def provenance(plan: Plan, stage: Stage) -> dict[str, Any]:
         "stage": stage.name,
         "fingerprint": stage.fingerprint,
         "inputs": {need: source._asdict() for need, source in stage.inputs.items()},
+        "base": base_commit(plan.config),
         "seed": plan.config.seed,
         "data": content(plan.config.dataset),
         "sources": planning.sources(f"alignlab.methods.{stage.settings.name}"),
@@ -52,6 +53,13 @@ def provenance(plan: Plan, stage: Stage) -> dict[str, Any]:
         "processor_count": os.cpu_count(),
         "git": git_state(Path(alignlab.__file__).parent),
     }
+
+
+def base_commit(config: Config) -> str | None:
+    """The commit of the base model on the hub; None for any other model."""
+    from alignlab.pretrained import commit
+
+    return commit(config.model) if isinstance(config.model, PretrainedModel) else None
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:

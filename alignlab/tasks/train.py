@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignlab import plan as planning
-from alignlab.config import Config, PocketModel, pocket_world
+from alignlab.config import Config, PocketModel, PretrainedModel, pocket_world
 from alignlab.errors import failure
 from alignlab.files import building, write_text
 from alignlab.plan import Plan, Stage
@@ -30,6 +30,8 @@ def run(config: Config, folder: Path, choices: Mapping[str, str]) -> None:
     """Do what the plan says; the last line printed is the report's path."""
     from alignlab.evaluation.report import table, write_report
 
+    if not config.dry_run:
+        config = locate_models(config)
     prepare_data(config)
     plan = planning.make(config)
     print("\n".join(planning.show(plan)), flush=True)
@@ -63,8 +65,23 @@ def prepare_data(config: Config) -> None:
         prepare(world)
 
 
+def locate_models(config: Config) -> Config:
+    """Make sure that every model is at hand or can be fetched; gives the config with the commits that were found."""
+    from alignlab import pretrained
+
+    for model in planning.pretrained_models(config):
+        pretrained.locate(model)
+    return pretrained.pinned(config)
+
+
 def prepare_base(config: Config) -> None:
-    """Make the model that the chain starts from where it is not there yet."""
+    """Make the model that the chain starts from where it is not there yet, and every other that the config names."""
+    for model in planning.pretrained_models(config):
+        from alignlab.pretrained import pretrained_model
+
+        pretrained_model(model)
+    if isinstance(config.model, PretrainedModel):
+        return
     if isinstance(config.model, PocketModel):
         from alignlab.pocket.base import base_model
 
@@ -166,7 +183,7 @@ class Story:
     def reward_model(self) -> Path | None:
         """The reward model to score with: the one that the config names, else the chain's own."""
         if given := self.plan.config.evaluation.reward_model:
-            return planning.given_model("evaluation.reward_model", given).path
+            return planning.given_model(self.plan.config, "evaluation.reward_model", given).path
         return next((stage.folder / "model" for stage in self.plan.stages if stage.name == "rm"), None)
 
 
