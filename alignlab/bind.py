@@ -207,7 +207,7 @@ def _contradictions(config: Config) -> Iterator[Fault]:
     """Groups that do not go together, and paths that are not there."""
     model, data = config.model, config.dataset
     world = pocket_world(data)
-    if isinstance(model, PocketModel) and world is None:
+    if isinstance(model, PocketModel) and world is None and config.task.name != "prepare":
         yield Fault(
             "model", f"pocket knows only the words of the pocket world, and dataset is {data.kind}", "add model=scratch"
         )

@@ -235,7 +235,7 @@ class Tracking(Shape):
 class Task(Shape):
     """What to do: train a chain of stages, evaluate a model, or write a finished run's report again."""
 
-    name: Literal["train", "evaluate", "report"]
+    name: Literal["train", "prepare", "evaluate", "report"]
     model: str | None = None
     run: File | None = None
 
