@@ -8,6 +8,7 @@ only then its name. A row that cannot be made out is a `Reject`; a file that can
 import csv
 import json
 import re
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
@@ -97,7 +98,7 @@ def reader(path: Path) -> Reader:
 
 
 def _start(path: Path) -> bytes:
-    with suppress(OSError, EOFError, ValueError), opened(path) as stream:  # the reader will say what is wrong
+    with suppress(OSError, EOFError, zlib.error), opened(path) as stream:  # the reader will say what is wrong
         return stream.read(PIECE)
     return b""
 
