@@ -165,19 +165,14 @@ Format = Literal[
 ]  # fmt: skip
 
 
-class FileData(Shape):
-    """Rows from files of any known shape, and the steps that make them ready."""
+class Steps(Shape):
+    """How rows of any known shape are read, and the steps that make them ready."""
 
-    kind: Literal["file"]
-    path: Files
-    test_path: Annotated[Files | None, Field(strict=False)]
     format: Format | None
     train_split: str
     test_split: str
-    world: PocketData | None
     max_rows: Count | None
     validation: Share
-    test: Share
     on_broken: Literal["reject", "stop"]
     max_rejects: Share
     clean: Cleaning
@@ -186,7 +181,26 @@ class FileData(Shape):
     augment: Augmentation
 
 
-DataSet = PocketData | HhRlhfData | FileData
+class FileData(Steps):
+    """Rows from files."""
+
+    kind: Literal["file"]
+    path: Files
+    test_path: Annotated[Files | None, Field(strict=False)]
+    world: PocketData | None
+    test: Share
+
+
+class HubData(Steps):
+    """Rows of a data set on the Hugging Face hub."""
+
+    kind: Literal["hub"]
+    path: str
+    name: str | None
+    revision: str
+
+
+DataSet = PocketData | HhRlhfData | FileData | HubData
 
 
 def pocket_world(dataset: DataSet) -> PocketData | None:

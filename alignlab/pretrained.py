@@ -15,6 +15,7 @@ from alignlab import templates
 from alignlab.config import Config, PretrainedModel
 from alignlab.errors import Failure, failure
 from alignlab.files import building, cache_root, digest, digest_files, write_text
+from alignlab.hub import PATIENCE, reach
 from alignlab.templates import FAMILIES
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 PADS = ("<|finetune_right_pad_id|>", "<|pad|>", "<pad>", "[PAD]")  # tokens that models have for nothing else
 WEIGHTS = (".safetensors", ".bin")
-PATIENCE = 3.0  # seconds in which a hub has to answer
+FOLDER = "model=local model.path=…"  # how to do without a hub
 
 
 def base_folder(model: PretrainedModel) -> Path:
@@ -58,7 +59,7 @@ def locate(model: PretrainedModel) -> None:
     check_attention(model)
     if Path(model.path).expanduser().exists() or commit(model):
         return
-    reach(model)
+    reach("model.path", model.path, FOLDER)
     try:
         hf_hub_download(model.path, "config.json", revision=model.revision, etag_timeout=PATIENCE)
     except (OSError, ValueError) as error:
@@ -77,27 +78,6 @@ def check_attention(model: PretrainedModel) -> None:
             "flash_attention_2 needs a GPU and the package flash-attn, and one of them is not there",
             "use model.attn_implementation=sdpa",
         )
-
-
-def reach(model: PretrainedModel) -> None:
-    """Raise a failure within seconds where the hub does not answer; its client would try for minutes."""
-    from huggingface_hub import constants, get_session
-
-    if constants.HF_HUB_OFFLINE:
-        unreachable(model, "HF_HUB_OFFLINE is set")
-    try:
-        get_session().head(constants.ENDPOINT, timeout=PATIENCE)
-    except Exception as error:  # every client library has its own kinds
-        unreachable(model, f"{constants.ENDPOINT}: {type(error).__name__}", error)
-
-
-def unreachable(model: PretrainedModel, why: str, error: Exception | None = None) -> NoReturn:
-    """Say that the hub is out of reach."""
-    raise failure(
-        "model.path",
-        f"{model.path} is not in the cache, and the hub cannot be reached ({why})",
-        "connect to it, set HF_ENDPOINT to a mirror, or give a folder: model=local model.path=…",
-    ) from error
 
 
 def refused(model: PretrainedModel, error: Exception) -> NoReturn:
@@ -129,7 +109,7 @@ def fetch(model: PretrainedModel) -> Path:
         return source
     revision = commit(model) or model.revision
     try:
-        reach(model)
+        reach("model.path", model.path, FOLDER)
     except Failure:
         if cached := whole_snapshot(model):
             return cached

@@ -16,6 +16,7 @@ NEEDS = {  # what an option cannot do without
     ("dataset", "file"): ["model=scratch", f"dataset.path={__file__}"],
     ("task", "evaluate"): ["task.model=somewhere"],
     ("model", "local"): ["model.path=owner/name"],
+    ("dataset", "hub"): ["model=scratch", "dataset.path=owner/name"],
 }
 
 

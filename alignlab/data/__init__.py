@@ -11,7 +11,7 @@ Further columns may stand beside them: `kind`, the kind of prompt, and `id`.
 
 from typing import TYPE_CHECKING
 
-from alignlab.config import DataSet, FileData, HhRlhfData, PocketData
+from alignlab.config import DataSet, FileData, HhRlhfData, HubData, PocketData
 from alignlab.errors import failure
 
 if TYPE_CHECKING:
@@ -33,6 +33,10 @@ def view(dataset: DataSet, name: str, split: str) -> "Dataset":
         from alignlab.data import file
 
         return file.view(dataset, name, split)
+    if isinstance(dataset, HubData):
+        from alignlab.data import file, hub
+
+        return file.view(hub.as_files(dataset), name, split)
     return pocket_view(dataset, name, split)
 
 
@@ -58,6 +62,10 @@ def content(dataset: DataSet) -> str:
         from alignlab.data import file
 
         return file.content(dataset)
+    if isinstance(dataset, HubData):
+        from alignlab.data import hub
+
+        return hub.content(dataset)
     from alignlab.pocket.world import data_folder
 
     return data_folder(dataset).name

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from alignlab.config import Config, DataSet, FileData, HhRlhfData, pocket_world
+from alignlab.config import Config, DataSet, FileData, HhRlhfData, HubData, pocket_world
 from alignlab.files import write_text
 
 SPLITS = ("train", "validation", "test")
@@ -79,6 +79,10 @@ def run(config: Config, folder: Path, choices: Mapping[str, str]) -> None:
 
 def prepared(dataset: DataSet) -> Prepared:
     """Prepare any kind of data set, or find it prepared."""
+    if isinstance(dataset, HubData):
+        from alignlab.data import hub
+
+        return prepared(hub.as_files(dataset))
     if isinstance(dataset, FileData):
         from alignlab.data import file
 

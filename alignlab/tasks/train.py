@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignlab import plan as planning
-from alignlab.config import Config, PocketModel, PretrainedModel, pocket_world
+from alignlab.config import Config, HubData, PocketModel, PretrainedModel, pocket_world
 from alignlab.errors import failure
 from alignlab.files import building, write_text
 from alignlab.plan import Plan, Stage
@@ -58,7 +58,11 @@ def run(config: Config, folder: Path, choices: Mapping[str, str]) -> None:
 
 
 def prepare_data(config: Config) -> None:
-    """Write the pocket world's rows where they are not there yet."""
+    """Write the pocket world's rows, or fetch those of the hub, where they are not there yet."""
+    if isinstance(config.dataset, HubData) and not config.dry_run:
+        from alignlab.data import hub
+
+        hub.fetch(config.dataset)
     if world := pocket_world(config.dataset):
         from alignlab.pocket.annotators import prepare
 

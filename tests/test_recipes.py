@@ -1,0 +1,73 @@
+"""The well-known recipes compose and plan without a hub and without data; their settings are the published ones."""
+
+import pytest
+from command import config
+
+from alignlab import plan
+from alignlab.options import known_groups
+
+RECIPES = {  # stages, learning rate, epochs, rows a step, longest row, beta: as their sources state them
+    "llama31_8b_hh_sft": (["sft"], 2e-5, 2, 64, 2048, None),
+    "zephyr_7b_sft": (["sft"], 2e-5, 1, 128, 2048, None),
+    "zephyr_7b_dpo": (["dpo"], 5e-7, 1, 128, 1024, 0.01),
+    "smollm2_360m_sft": (["sft"], 1e-3, 2, 128, 8192, None),
+    "smollm2_360m_dpo": (["dpo"], 1e-6, 2, 128, 1024, 0.5),
+    "pythia_28b_hh_sft": (["sft"], 5e-7, 1, 64, 512, None),
+    "pythia_28b_hh_dpo": (["sft", "dpo"], 5e-7, 1, 64, 512, 0.1),
+}
+
+
+def test_every_recipe_is_known_here():
+    assert {*RECIPES} <= {*known_groups()["experiment"]}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_plans_with_its_published_settings(name):
+    stages, *settings = RECIPES[name]
+    bound = config(f"experiment={name}", "dry_run=true")
+    made = plan.make(bound)
+    assert [stage.name for stage in made.stages] == stages
+    for stage in made.stages:
+        own = stage.settings
+        found = [own.learning_rate, own.num_train_epochs, own.batch_size, own.max_length]
+        assert found == settings[:4]
+    assert getattr(made.stages[-1].settings, "beta", None) == settings[4]
+    lines = list(plan.show(made))
+    assert "made ready" in lines[1]
+    assert all("unknown until the data is at hand" in line for line in lines[2:])
+
+
+def test_pythias_sft_is_the_first_stage_of_its_dpo():
+    alone, first = (
+        plan.make(config(f"experiment={name}", "dry_run=true")).stages[0]
+        for name in ("pythia_28b_hh_sft", "pythia_28b_hh_dpo")
+    )
+    assert alone.fingerprint == first.fingerprint
+
+
+def test_a_set_of_the_hub_is_fetched_once_and_read_as_files_are(monkeypatch, tmp_path):
+    import datasets
+
+    from alignlab import data
+    from alignlab.data import hub
+
+    monkeypatch.setenv("ALIGNLAB_CACHE", str(tmp_path))
+    asked = []
+
+    def load_dataset(path, name, split, revision):
+        asked.append((path, name, split, revision))
+        turns = lambda n: [{"role": "user", "content": f"{split} {n}?"}, {"role": "assistant", "content": "Yes."}]  # noqa: E731
+        return datasets.Dataset.from_list([{"messages": turns(n)} for n in range(3)])
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setattr(hub, "reach", lambda *_: None)
+    own = config("model=scratch", "dataset=hub", "dataset.path=owner/name", "dataset.train_split=train_sft").dataset
+    own = own.model_copy(update={"validation": 0.0})
+    before = data.content(own)
+    hub.fetch(own)
+    hub.fetch(own)
+    assert asked == [("owner/name", None, "train_sft", "main"), ("owner/name", None, "test", "main")]
+    assert data.content(own) != before
+    rows = data.view(own, "demonstrations", "train")
+    assert sorted(row["prompt"][-1]["content"] for row in rows) == ["train_sft 0?", "train_sft 1?", "train_sft 2?"]
+    assert len(data.view(own, "demonstrations", "test")) == 3
