@@ -11,6 +11,7 @@ from alignlab.config import FileData
 from alignlab.data import card, leaks
 from alignlab.data.languages import guess
 from alignlab.tasks import prepare
+from alignlab.tasks.train import tell_leaks
 
 
 def row(prompt, *completions, **more):
@@ -136,3 +137,12 @@ def test_the_raw_rows_of_pocket_show_that_all_planted_faults_were_found(tmp_path
     count = {one["fault"]: one["planted"] for one in facts["planted"]}["personal_data"]
     assert f"masking found {count} of {count} (100.0%), with 0 false alarms in" in capsys.readouterr().out
     assert "differs" not in (tmp_path / "card.html").read_text()
+
+
+def test_a_run_says_which_measured_rows_it_trains_on(tmp_path, capsys):
+    (tmp_path / "train.jsonl").write_text('{"prompt": "Where is it?", "completion": "There."}\n')
+    (tmp_path / "test.jsonl").write_text('{"prompt": "where is it", "completion": "Here."}\n')
+    paths = [f"dataset.path={tmp_path / 'train.jsonl'}", f"dataset.test_path=[{tmp_path / 'test.jsonl'}]"]
+    tell_leaks(config("dataset=file", "model=scratch", *paths, "dataset.validation=0"), tmp_path)
+    assert "test: of 1 rows 1 are in the training rows" in capsys.readouterr().out
+    assert json.loads((tmp_path / "leaks.json").read_text())[1]["exact"] == 1

@@ -38,6 +38,7 @@ def run(config: Config, folder: Path, choices: Mapping[str, str]) -> None:
     if config.dry_run:
         return
     write_text(folder / "config.yaml", repeatable(config, choices))
+    tell_leaks(config, folder)
     prepare_base(config)
     done = [{"stage": stage.name, "action": "reused" if stage.done else "ran"} for stage in plan.stages]
     story = Story(plan, folder)
@@ -76,6 +77,16 @@ def locate_models(config: Config) -> Config:
     for model in planning.pretrained_models(config):
         pretrained.locate(model)
     return pretrained.pinned(config)
+
+
+def tell_leaks(config: Config, folder: Path) -> None:
+    """Say which rows that will be measured on stand among those that any stage trains on; keep it in leaks.json."""
+    from alignlab.data.leaks import leaks
+    from alignlab.tasks.prepare import prepared
+
+    found = leaks(prepared(config.dataset).splits)
+    write_text(folder / "leaks.json", json.dumps([{**leak._asdict(), "said": str(leak)} for leak in found], indent=1))
+    print("\n".join(f"  {leak}" for leak in found), flush=True)
 
 
 def prepare_base(config: Config) -> None:
