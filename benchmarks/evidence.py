@@ -95,7 +95,7 @@ def seeds() -> Iterator[str]:
 
 def control() -> Iterator[str]:
     """Training on shuffled labels: the same checks must fail."""
-    rows, command = chain(0, "dataset.shuffle_labels=true")
+    rows, command = chain(0, "experiment=shuffled_labels")
     yield f"`{command}`: DPO on labels that a coin has drawn. The checks that passed above must not all pass here."
     yield ""
     yield from against_targets([rows])
@@ -204,7 +204,7 @@ def machine() -> str:
     packages = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
     threads = os.environ.get("OMP_NUM_THREADS") or "all"
     cores = len(os.sched_getaffinity(0))
-    return f"{packages}; Python {platform.python_version()}, {platform.machine()}, {cores} cores, {threads} threads"
+    return f"{packages}; Python {platform.python_version()}, {platform.machine()}, {cores} cores, threads: {threads}"
 
 
 def write() -> None:

@@ -173,3 +173,33 @@ def test_the_loss_is_that_of_trl_on_the_same_pairs(world, tmp_path):
         ours, model, DataCollatorForPreference(pad_token_id=tokenizer.pad_token_id)(plain)
     )
     assert torch.allclose(mine, theirs, atol=1e-6)
+
+
+def test_the_best_checkpoint_on_the_validation_rows_is_kept(world, tmp_path):
+
+    seen = {}
+    track = SimpleNamespace(
+        log=lambda metrics, step: seen.update({step: metrics["eval/loss"]} if "eval/loss" in metrics else {})
+    )
+    best = {"load_best_model_at_end": True, "eval_steps": 3, "save_steps": 3, "early_stopping_patience": 1}
+    # a step this large spoils the model after a while, so that the last checkpoint is not the best one
+    trained(
+        world,
+        tmp_path,
+        track,
+        learning_rate=0.3,
+        lr_scheduler_type="constant",
+        num_train_epochs=4,
+        activation_checkpointing=True,
+        **best,
+    )
+    judge = load_reward_model(tmp_path, HARDWARE)
+    rows = data.view(world.dataset, "pairs", "validation").to_list()
+    prompts = [row["prompt"] for row in rows]
+    chosen, rejected = (
+        torch.tensor(judge.score(prompts, [row[side] for row in rows])) for side in ("chosen", "rejected")
+    )
+    centre = settings().center_rewards_coefficient
+    loss = -torch.nn.functional.logsigmoid(chosen - rejected) + centre * (chosen + rejected) ** 2
+    assert min(seen.values()) < max(seen.values())
+    assert loss.mean().item() == pytest.approx(min(seen.values()), rel=1e-3)
