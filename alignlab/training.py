@@ -29,7 +29,8 @@ def tokenised(
     """The rows of a view as columns of token ids, in the order of the data set."""
     from alignlab.data import view as rows_of
 
-    rows = rows_of(run.config.dataset, view, split)
+    made = run.rows.get((view, split))
+    rows = rows_of(run.config.dataset, view, split) if made is None else made
     if not len(rows):
         raise failure(f"dataset, {split}", f"holds no {view}", "give more rows, or another dataset.validation")
     return rows.map(encode, remove_columns=rows.column_names, keep_in_memory=True, load_from_cache_file=False)
