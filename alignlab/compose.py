@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
+SHARED = {"constitution", "judge"}  # groups that methods take over into their own settings
+
+
 class Command(NamedTuple):
     """A composed command: one tree a combination that a sweep will reach (one value changed at a time)."""
 
@@ -168,7 +171,7 @@ def to_tree(cfg: "DictConfig") -> dict[str, Any]:
 
     keys = [str(key) for key in cfg if key not in {"hydra", "experiment", "sweep"}]
     tree = OmegaConf.to_container(OmegaConf.masked_copy(cfg, keys), resolve=True)
-    return {str(key): value for key, value in dict(tree).items()}  # type: ignore[arg-type]
+    return {str(key): value for key, value in dict(tree).items() if key not in SHARED}  # type: ignore[arg-type]
 
 
 def bound(tree: Mapping[str, Any]) -> Config:

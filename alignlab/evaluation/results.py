@@ -23,6 +23,13 @@ LABELS = {
     "eval/perplexity": "perplexity of held-out demonstrations",
     "length/mean": "tokens an answer",
     "length/finished": "answers that come to an end",
+    "data/harmful/kept": "harmful answers in the data learned",
+    "data/dropped": "revisions that a filter dropped",
+    "labels/agreement": "AI labels that agree with the truth",
+    "labels/agreement_of_surest_half": "AI labels that agree, the surest half",
+    "labels/position_bias": "liking for the first place",
+    "labels/order_decides": "verdicts that the order turns round",
+    "labels/ties": "AI labels near even odds",
 }
 BY_KIND = "gold/score/"
 HEADLINES = ("gold/harmful_compliance", "reward/accuracy", "gold/score", "reward/mean", "eval/perplexity")

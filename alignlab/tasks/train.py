@@ -135,7 +135,7 @@ def train_stage(plan: Plan, stage: Stage, folder: Path, track: "Tracker") -> Non
     for name in ("model", "adapter"):
         if (stage.folder / name).exists() and not (folder / name).is_symlink():
             (folder / name).symlink_to(stage.folder / name)
-    for name in ("metrics.jsonl", "provenance.json"):
+    for name in ("metrics.jsonl", "provenance.json", "revisions.jsonl", "labels.jsonl"):
         if (stage.folder / name).exists():
             shutil.copyfile(stage.folder / name, folder / name)
 
@@ -151,7 +151,10 @@ class Story:
     def tell(self, stage: Stage, track: "Tracker") -> dict[str, Any]:
         """Write a stage's result (and, for the last stage, the run's) and track its figures."""
         place = self.folder / stage.name
-        rows = self.own(stage, place) if hasattr(stage.method(), "measure") else self.compared(stage, place)
+        method = stage.method()
+        rows = self.own(stage, place) if hasattr(method, "measure") else self.compared(stage, place)
+        if hasattr(method, "measure_data") and self.plan.config.evaluation.enabled:
+            rows = [*rows, *method.measure_data(stage.folder, self.plan.config)]
         result = {
             "stage": stage.name,
             "seed": self.plan.config.seed,

@@ -1,0 +1,117 @@
+"""Critique and revision: a model's answers, criticised and written again under principles drawn at random.
+
+Every step is kept. What is unfit to learn from is dropped at the end, and the record says which filter dropped it.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from alignlab.chat import Turn
+from alignlab.constitution import Constitution, Principle
+from alignlab.judges.local import criticised, likelihoods
+from alignlab.rollouts import Completion, Sampling, sample
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+PREAMBLE = re.compile(
+    r"\s*(sure|certainly|of course|okay|here)\b[^.!?\n]*\b(revis|rewrit|better)\w*[^.!?\n]*:\s*", re.I
+)
+APOLOGY = re.compile(r"\W*(i\s+am|i'm|we\s+are)?\s*(very\s+|so\s+)?(sorry|apologi[sz]e|my apologies)\W*", re.I)
+
+
+class Step(NamedTuple):
+    """One round: the principle, what the critique said and what was written instead."""
+
+    principle: str
+    critique: str
+    revision: str
+    finished: bool
+
+
+class Revised(NamedTuple):
+    """A prompt, the first answer and its revisions; `dropped` names the filter that left it out."""
+
+    row: dict[str, Any]
+    answer: Completion
+    steps: list[Step]
+    dropped: str | None = None
+
+    def record(self) -> dict[str, Any]:
+        """All of it as plain values."""
+        kept: dict[str, Any] = {name: self.row[name] for name in ("id", "kind", "prompt") if name in self.row}
+        first = {"answer": self.answer.text, "finished": self.answer.finished}
+        return {**kept, **first, "steps": [step._asdict() for step in self.steps], "dropped": self.dropped}
+
+
+class Critic(NamedTuple):
+    """A model that criticises and revises, and how it draws."""
+
+    model: "PreTrainedModel"
+    tokenizer: "PreTrainedTokenizerBase"
+    constitution: Constitution
+    sampling: Sampling
+    seed: int
+
+    def revise(self, rows: Sequence[dict[str, Any]], answers: Sequence[Completion], rounds: int) -> list[Revised]:
+        """Criticise and revise each answer so many times."""
+        found = [Revised(row, answer, []) for row, answer in zip(rows, answers, strict=True)]
+        for number in range(rounds):
+            principles = self.constitution.drawn(len(found), f"{self.seed} {number}")
+            requests = [
+                criticised(self.constitution, item.row["prompt"], latest(item), principle)
+                for item, principle in zip(found, principles, strict=True)
+            ]
+            critiques = self.say(requests, 2 * number)
+            better = self.say(list(map(revision_asked, requests, critiques, principles)), 2 * number + 1)
+            for item, principle, critique, revision in zip(found, principles, critiques, better, strict=True):
+                item.steps.append(told(principle, critique, revision))
+        return found
+
+    def say(self, requests: Sequence[Sequence[Turn]], turn: int) -> list[Completion]:
+        """Answer requests, with luck of its own for every turn."""
+        return sample(self.model, self.tokenizer, requests, self.sampling, 1000 * (self.seed + 1) + turn)
+
+    def filtered(self, items: Sequence[Revised], off_topic: float) -> list[Revised]:
+        """Name the filter that drops each item, if one does."""
+        prompts = [item.row["prompt"] for item in items]
+        texts = [latest(item) for item in items]
+        size = self.sampling.batch_size
+        own = likelihoods(self.model, self.tokenizer, prompts, texts, size)
+        other = likelihoods(self.model, self.tokenizer, [*prompts[1:], *prompts[:1]], texts, size)
+        return [
+            item._replace(dropped=fault(item, mine - theirs < -off_topic))
+            for item, mine, theirs in zip(items, own, other, strict=True)
+        ]
+
+
+def latest(item: Revised) -> str:
+    """The newest version of an answer."""
+    return item.steps[-1].revision if item.steps else item.answer.text
+
+
+def revision_asked(request: list[Turn], critique: Completion, principle: Principle) -> list[Turn]:
+    """A conversation in which, after its critique, an answer is to be written again."""
+    return [
+        *request,
+        {"role": "assistant", "content": critique.text},
+        {"role": "user", "content": principle.revision_request},
+    ]
+
+
+def told(principle: Principle, critique: Completion, better: Completion) -> Step:
+    """One round as it is recorded; words about the revision are no part of it."""
+    return Step(principle.name, critique.text, PREAMBLE.sub("", better.text, count=1).strip(), better.finished)
+
+
+def fault(item: Revised, strays: bool) -> str | None:
+    """The first filter that an item does not pass: unfinished, empty, same or off_topic."""
+    text = latest(item)
+    if not item.steps or not item.steps[-1].finished:
+        return "unfinished"
+    if not text or APOLOGY.fullmatch(text):
+        return "empty"
+    if text == item.answer.text:
+        return "same"
+    return "off_topic" if strays else None

@@ -1,0 +1,161 @@
+"""A causal language model as a judge: read from its log-probabilities, so that no answer of it has to be parsed.
+
+`choice` asks which of two answers is better, in both orders, and averages the log-odds of the two: a liking for the
+first place adds to one and takes from the other, and is gone. `critique` asks for a critique of each answer and takes
+the log-odds from how likely a critique is that finds it good.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+
+from pydantic import Field
+
+from alignlab.chat import Turn, encode
+from alignlab.config import Count, Shape, Share
+from alignlab.constitution import Constitution, Principle
+from alignlab.errors import Fault
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class Judge(Shape):
+    """Settings of `conf/judge/*.yaml`."""
+
+    kind: Literal["choice", "critique"]
+    clamp: Annotated[tuple[Share, Share], Field(strict=False)]
+    keep: Annotated[float, Field(gt=0, le=1)]
+    batch_size: Count
+
+    def faults(self) -> Iterator[Fault]:
+        if not self.clamp[0] < 0.5 < self.clamp[1]:
+            yield Fault("clamp", f"{list(self.clamp)} leaves no room on both sides of 0.5", "write [0.02, 0.98]")
+
+
+class Item(NamedTuple):
+    """Two answers to one prompt, and the principle to compare them by."""
+
+    prompt: list[Turn]
+    first: str
+    second: str
+    principle: Principle
+
+
+class Verdict(NamedTuple):
+    """The probability that the first answer is better: the label, and as said with it in first and in second place."""
+
+    label: float
+    first: float
+    second: float
+
+
+def verdicts(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    items: Sequence[Item],
+    constitution: Constitution,
+    settings: Judge,
+) -> list[Verdict]:
+    """Judge every item; labels are clamped, and none is left out."""
+    compare = by_choice if settings.kind == "choice" else by_critique
+    low, high = settings.clamp
+    found = []
+    for one, other in compare(model, tokenizer, items, constitution, settings.batch_size):
+        found.append(Verdict(min(max(sigmoid((one + other) / 2), low), high), sigmoid(one), sigmoid(other)))
+    return found
+
+
+def by_choice(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    items: Sequence[Item],
+    constitution: Constitution,
+    batch_size: int,
+) -> list[tuple[float, float]]:
+    """Log-odds of the first answer over the second, with the first named first and with it named second."""
+    shown = [asked(constitution, item, item.first, item.second) for item in items]
+    turned = [asked(constitution, item, item.second, item.first) for item in items]
+    logps = [
+        likelihoods(model, tokenizer, requests, [choice] * len(items), batch_size)
+        for requests in (shown, turned)
+        for choice in constitution.choices
+    ]
+    return [(a - b, d - c) for a, b, c, d in zip(*logps, strict=True)]
+
+
+def asked(constitution: Constitution, item: Item, first: str, second: str) -> list[Turn]:
+    """The question which of two answers is better, as a conversation."""
+    said = [turn["content"] for turn in item.prompt]
+    question = item.principle.preference_question.format(prompt="\n\n".join(said), first=first, second=second)
+    return [*shots(constitution), {"role": "user", "content": question}]
+
+
+def by_critique(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    items: Sequence[Item],
+    constitution: Constitution,
+    batch_size: int,
+) -> list[tuple[float, float]]:
+    """Log-odds of the first answer over the second; there is no order, so both are the same."""
+    good = [item.principle.good for item in items]
+    first, second = (
+        likelihoods(
+            model,
+            tokenizer,
+            [
+                criticised(constitution, item.prompt, text, item.principle)
+                for item, text in zip(items, texts, strict=True)
+            ],
+            good,
+            batch_size,
+        )
+        for texts in ([item.first for item in items], [item.second for item in items])
+    )
+    return [(a - b, a - b) for a, b in zip(first, second, strict=True)]
+
+
+def criticised(constitution: Constitution, prompt: Sequence[Turn], answer: str, principle: Principle) -> list[Turn]:
+    """A conversation in which an answer's critique is asked for."""
+    return [
+        *shots(constitution),
+        *prompt,
+        {"role": "assistant", "content": answer},
+        {"role": "user", "content": principle.critique_request},
+    ]
+
+
+def shots(constitution: Constitution) -> list[Turn]:
+    """The turns of the conversations that show a model what is wanted."""
+    return [{"role": said.role, "content": said.content} for chat in constitution.examples for said in chat]
+
+
+def likelihoods(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    prompts: Sequence[Sequence[Turn]],
+    completions: Sequence[str],
+    batch_size: int,
+) -> list[float]:
+    """The log-probability of each completion after its prompt, its end of turn included."""
+    import torch
+
+    rows = [encode(tokenizer, prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
+    order = sorted(range(len(rows)), key=lambda place: len(rows[place].prompt) + len(rows[place].completion))
+    found = [0.0] * len(rows)
+    with torch.inference_mode():
+        for start in range(0, len(order), batch_size):
+            places = order[start : start + batch_size]
+            whole = [rows[place].prompt + rows[place].completion for place in places]
+            width = max(map(len, whole))
+            ids = torch.tensor([row + [row[-1]] * (width - len(row)) for row in whole], device=model.device)
+            logps = model(input_ids=ids).logits[:, :-1].float().log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
+            for place, row, values in zip(places, whole, logps, strict=True):
+                found[place] = float(values[len(rows[place].prompt) - 1 : len(row) - 1].sum())
+    return found
+
+
+def sigmoid(x: float) -> float:
+    """1 / (1 + exp(-x)), whatever the size of x."""
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
