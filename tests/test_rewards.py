@@ -8,7 +8,7 @@ import torch
 from alignlab import heads
 from alignlab.config import Hardware, HhRlhfData, ScratchModel
 from alignlab.errors import Failure
-from alignlab.rewards import TOKENS, batches, load_reward_model
+from alignlab.rewards.model import TOKENS, batches, load_reward_model
 from alignlab.scratch import scratch_model
 
 HARDWARE = Hardware(strategy="single", device="cpu", dtype="float32", micro_batch_size=None, threads=1)

@@ -1,6 +1,6 @@
-"""Rewards: from a conversation and an answer to a number.
+"""A reward model that method=rm has trained, or any sequence classifier with one label.
 
-A reward model reads text, never another model's token ids, and tokenises it with its own template and tokenizer.
+It reads text, never another model's token ids, and tokenises it with its own template and tokenizer.
 The score is read at the end of the turn, whether or not the answer got that far by itself.
 """
 
@@ -26,6 +26,7 @@ class RewardModel(NamedTuple):
     model: "PreTrainedModel"
     tokenizer: "PreTrainedTokenizerBase"
     max_length: int
+    name: str = "model"
 
     def score(
         self, prompts: Sequence[Sequence[Turn]], completions: Sequence[str], finished: Sequence[bool] | None = None
