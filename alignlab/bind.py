@@ -141,13 +141,13 @@ def _walk(root: type[Shape], location: tuple[int | str, ...]) -> tuple[list[str]
             ("function-", "constrained")
         ):
             continue
-        if isinstance(part, str) and part in _TYPE_TAGS:
+        if part in _TYPE_TAGS and not (shape and part in shape.model_fields):
             continue
         keys.append(str(part))
         field = shape.model_fields.get(str(part)) if shape else None
         annotation = field.annotation if field else None
-        choices = tuple(_shapes_in(annotation))
-        if field:
+        if field:  # else the name of an entry: what it may be was said by the field that holds it
+            choices = tuple(_shapes_in(annotation))
             shape = choices[0] if len(choices) == 1 else None
     return keys, shape, annotation
 

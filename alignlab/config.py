@@ -9,14 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny
+from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from alignlab.errors import Fault
+from alignlab.reward_settings import AnyReward
+from alignlab.shape import Count as Count
+from alignlab.shape import NotNegative as NotNegative
+from alignlab.shape import Positive as Positive
+from alignlab.shape import Shape as Shape
+from alignlab.shape import Share as Share
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 File = Annotated[Path, Field(strict=False)]
@@ -25,16 +27,6 @@ Files = Annotated[
     BeforeValidator(lambda given: [given] if isinstance(given, str) else given),
     Field(strict=False, min_length=1),
 ]
-
-
-class Shape(BaseModel):
-    """A frozen group of settings: no unknown keys, no silent conversion (`true` is no number)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
-
-    def faults(self) -> Iterator[Fault]:
-        """Settings that contradict each other, with places relative to this group."""
-        yield from ()
 
 
 class Adapter(Shape):
@@ -322,6 +314,7 @@ class Config(Shape):
     dataset: Annotated[DataSet, Field(discriminator="kind")]
     method: SerializeAsAny[Method]
     stages: dict[str, SerializeAsAny[Method]] = Field(default_factory=dict)
+    reward: AnyReward
     hardware: Hardware
     evaluation: Evaluation
     tracking: Tracking

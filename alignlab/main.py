@@ -51,6 +51,7 @@ def dispatch(arguments: list[str]) -> None:
     flags, overrides = split(arguments)
     asks = bool(set(flags) & set(HYDRA_FLAGS))
     command = check(overrides, binds=not asks)
+    overrides = [named(override) for override in overrides]
     arguments = [*overrides, *flags]  # the order that argparse understands
     if asks:
         hand_over(arguments)
@@ -65,6 +66,11 @@ def dispatch(arguments: list[str]) -> None:
         print("\n".join(summarise(Path(command.sweep_folder))))
     else:
         hand_over(arguments)
+
+
+def named(override: str) -> str:
+    """Let an override bring in an entry whose name is the user's own, which Hydra writes with `++`."""
+    return f"++{override}" if override.startswith(("reward.parts.", "reward.members.")) else override
 
 
 def split(arguments: list[str]) -> tuple[list[str], list[str]]:

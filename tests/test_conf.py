@@ -17,6 +17,10 @@ NEEDS = {  # what an option cannot do without
     ("task", "evaluate"): ["task.model=somewhere"],
     ("model", "local"): ["model.path=owner/name"],
     ("dataset", "hub"): ["model=scratch", "dataset.path=owner/name"],
+    ("reward", "classifier"): ["reward.path=owner/name", "reward.label=nothate"],
+    ("reward", "function"): ["reward.function=os.path:join"],
+    ("reward", "url"): ["reward.url=http://127.0.0.1:8000/score"],
+    ("reward", "ensemble"): [f"reward.members.{name}.{own}" for name in "ab" for own in ("kind=model", "path=auto")],
 }
 
 
@@ -72,3 +76,10 @@ def test_every_command_of_the_readme_composes(command, tmp_path):
 
 def test_the_readme_has_commands():
     assert len(README) >= 8
+
+
+def test_a_command_adds_entries_with_names_of_its_own(tmp_path):
+    members = [f"reward.members.{name}.{own}" for name in ("first", "second") for own in ("kind=model", "path=x")]
+    done = alignlab("reward=ensemble", *members, "--cfg", "job", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "    second:\n      kind: model\n      path: x\n" in done.stdout

@@ -88,6 +88,11 @@ def load_reward_model(path: Path, hardware: Hardware) -> RewardModel:
         raise no_head(path, f"its head has {settings.num_labels} outputs, not one")
     model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=precision(hardware))
     tokenizer = AutoTokenizer.from_pretrained(folder)
+    if tokenizer.chat_template is None:
+        why = "its tokenizer has no chat template to write a conversation with"
+        raise failure(str(path), why, "use it as a classifier: reward=classifier reward.include_prompt=true")
+    if model.config.pad_token_id is None:  # what transformers finds the last token by
+        model.config.pad_token_id = tokenizer.pad_token_id
     longest = getattr(settings.get_text_config(), "max_position_embeddings", None) or tokenizer.model_max_length
     return RewardModel(model.to(device(hardware)).eval(), tokenizer, min(tokenizer.model_max_length, longest))
 
