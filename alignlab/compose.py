@@ -63,7 +63,7 @@ def sweep_folder(cfg: "DictConfig") -> str:
 
 def faults_of(tree: Mapping[str, Any]) -> tuple[Fault, ...]:
     """What `bind` finds wrong in a tree."""
-    from alignlab.plan import check_models
+    from alignlab.named import check_models
 
     try:
         check_models(bound(tree))

@@ -8,6 +8,7 @@ revision that moves on (main) makes a new model of it, and what was fetched once
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -139,7 +140,21 @@ def whole_snapshot(model: PretrainedModel) -> Path | None:
 
 def pretrained_model(model: PretrainedModel) -> Path:
     """Make the model ready where it is not yet; return its folder."""
-    final = base_folder(model)
+    return once(base_folder(model), model, make_ready)
+
+
+def published_folder(model: PretrainedModel) -> Path:
+    """Name the folder of a model of the hub as it was published, by what is known without a network."""
+    return cache_root() / "published" / digest(model.path, commit(model) or model.revision)
+
+
+def published_model(model: PretrainedModel) -> Path:
+    """Fetch the model as it was published where it is not there yet; return its folder."""
+    return once(published_folder(model), model, lambda _, source, folder: link(source, folder, everything=True))
+
+
+def once(final: Path, model: PretrainedModel, make: Callable[[PretrainedModel, Path, Path], None]) -> Path:
+    """Make the folder of a model from what is fetched, unless it is there with all that it links to."""
     if final.exists() and all(path.exists() for path in final.iterdir()):
         return final
     if final.exists():  # what it links to was moved or cleared away; the same content is linked anew
@@ -147,7 +162,7 @@ def pretrained_model(model: PretrainedModel) -> Path:
     source = fetch(model)
     with building(final) as folder:
         if folder is not None:
-            make_ready(model, source, folder)
+            make(model, source, folder)
     return final
 
 
@@ -223,10 +238,10 @@ def grow(source: Path, folder: Path, size: int) -> None:
     network.save_pretrained(folder)
 
 
-def link(source: Path, folder: Path) -> None:
-    """Link the weights and copy the settings of a model."""
+def link(source: Path, folder: Path, everything: bool = False) -> None:
+    """Link the weights and copy the settings of a model; or link everything that there is."""
     for path in source.iterdir():
-        if path.name.endswith((*WEIGHTS, ".index.json")):
+        if everything or path.name.endswith((*WEIGHTS, ".index.json")):
             (folder / path.name).symlink_to(path.resolve())
         elif path.name in {"config.json", "generation_config.json"}:
             write_text(folder / path.name, path.read_text(encoding="utf-8"))

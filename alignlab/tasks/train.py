@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alignlab import named
 from alignlab import plan as planning
 from alignlab.config import Config, HubData, PocketModel, PretrainedModel, pocket_world
 from alignlab.errors import failure
@@ -74,7 +75,7 @@ def locate_models(config: Config) -> Config:
     """Make sure that every model is at hand or can be fetched; gives the config with the commits that were found."""
     from alignlab import pretrained
 
-    for model in planning.pretrained_models(config):
+    for model in (*named.pretrained_models(config), *named.published_models(config)):
         pretrained.locate(model)
     return pretrained.pinned(config)
 
@@ -91,10 +92,14 @@ def tell_leaks(config: Config, folder: Path) -> None:
 
 def prepare_base(config: Config) -> None:
     """Make the model that the chain starts from where it is not there yet, and every other that the config names."""
-    for model in planning.pretrained_models(config):
+    for model in named.pretrained_models(config):
         from alignlab.pretrained import pretrained_model
 
         pretrained_model(model)
+    for model in named.published_models(config):
+        from alignlab.pretrained import published_model
+
+        published_model(model)
     if isinstance(config.model, PretrainedModel):
         return
     if isinstance(config.model, PocketModel):
@@ -198,7 +203,7 @@ class Story:
     def reward_model(self) -> Path | None:
         """The reward model to score with: the one that the config names, else the chain's own."""
         if given := self.plan.config.evaluation.reward_model:
-            return planning.given_model(self.plan.config, "evaluation.reward_model", given).path
+            return named.given_reward(self.plan.config, "evaluation.reward_model", given).path
         return next((stage.folder / "model" for stage in self.plan.stages if stage.name == "rm"), None)
 
 
