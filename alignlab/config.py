@@ -186,9 +186,16 @@ class FileData(Steps):
 
     kind: Literal["file"]
     path: Files
+    weights: Annotated[tuple[NotNegative, ...] | None, Field(strict=False)]
     test_path: Annotated[Files | None, Field(strict=False)]
     world: PocketData | None
     test: Share
+
+    def faults(self) -> Iterator[Fault]:
+        if self.weights is not None and len(self.weights) != len(self.path):
+            yield Fault(
+                "weights", f"{len(self.weights)} weights for {len(self.path)} paths", "give one for each path, in order"
+            )
 
 
 class HubData(Steps):
