@@ -13,6 +13,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -61,9 +62,9 @@ def odd_value(rows: list[dict[str, object]], random: Random) -> None:
         case 2 if isinstance(row.get(name), list) and row[name]:
             inner = row[name]
             assert isinstance(inner, list)
-            inner[random.randrange(len(inner))] = random.choice(ODD)
+            inner[random.randrange(len(inner))] = deepcopy(random.choice(ODD))
         case _:
-            row[name] = random.choice(ODD)
+            row[name] = deepcopy(random.choice(ODD))
 
 
 def table(rows: list[dict[str, object]]) -> bytes:
