@@ -56,9 +56,10 @@ class PocketModel(Shape):
 
 
 class ScratchModel(Shape):
-    """A Llama of any shape with random weights, and a BPE tokenizer trained on the data set's training rows."""
+    """A model of any shape with random weights, and a BPE tokenizer trained on the data set's training rows."""
 
     kind: Literal["scratch"]
+    family: Literal["llama", "qwen2", "gpt_neox", "t5"]
     seed: Seed
     vocab_size: Annotated[int, Field(ge=300)]
     hidden_size: Count
@@ -76,7 +77,13 @@ class ScratchModel(Shape):
                 f"{self.hidden_size} does not split into {self.num_attention_heads} heads of an even width",
                 f"take a multiple of {2 * self.num_attention_heads}",
             )
-        if self.num_attention_heads % self.num_key_value_heads:
+        if self.family in {"gpt_neox", "t5"} and self.num_key_value_heads != self.num_attention_heads:
+            yield Fault(
+                "num_key_value_heads",
+                f"{self.family} shares no heads, and {self.num_key_value_heads} is not num_attention_heads",
+                f"use {self.num_attention_heads}",
+            )
+        elif self.num_attention_heads % self.num_key_value_heads:
             yield Fault(
                 "num_key_value_heads",
                 f"{self.num_key_value_heads} does not divide num_attention_heads ({self.num_attention_heads})",
@@ -93,7 +100,7 @@ class PretrainedModel(Shape):
     path: str
     revision: str
     attn_implementation: Literal["eager", "sdpa", "flash_attention_2"] | None
-    chat_template: Literal["chatml", "llama3", "mistral", "zephyr", "hh"] | None
+    chat_template: Literal["chatml", "llama3", "mistral", "zephyr", "hh", "plain"] | None
     adapter: Adapter | None = None
 
     def faults(self) -> Iterator[Fault]:

@@ -6,6 +6,7 @@ that it imports, and the versions of the libraries. Tracking, evaluation and fol
 """
 
 import ast
+import json
 import math
 import os
 from collections.abc import Iterator
@@ -160,9 +161,25 @@ def find_model(place: str, given: str) -> Path:
 
 
 def check_models(config: Config) -> None:
-    """Raise a `Mistake` where a setting names a model that is not there; costs nothing."""
+    """Raise a `Mistake` where a setting names a model that is not there or does not fit; costs nothing."""
     for place, given in named_models(config):
         find_model(place, given)
+    name = config.method.name
+    if (
+        config.task.name == "train"
+        and encoder_decoder(config)
+        and not getattr(method_module(name), "ENCODER_DECODERS", True)
+    ):
+        raise mistake("method", f"{name} does not train encoder-decoders", "use method=sft or method=rm")
+
+
+def encoder_decoder(config: Config) -> bool:
+    """Whether the chain's model is known to be an encoder-decoder; one on the hub is known once it is fetched."""
+    model = config.model
+    if isinstance(model, PretrainedModel):
+        file = Path(model.path).expanduser() / "config.json"
+        return file.exists() and bool(json.loads(file.read_text(encoding="utf-8")).get("is_encoder_decoder"))
+    return getattr(model, "family", None) == "t5"
 
 
 def named_models(config: Config) -> Iterator[tuple[str, str]]:
