@@ -28,6 +28,8 @@ from transformers import (
 )
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from alignlab.models import dropouts
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -238,14 +240,6 @@ def head_of(model: nn.Module) -> nn.Module:
     """Find the layer `score`, wrapped or not, that transformers and we call so."""
     named = [(len(name), module) for name, module in model.named_modules() if name.rpartition(".")[2] == "score"]
     return min(named, key=lambda pair: pair[0])[1]
-
-
-DROPOUTS = ("attention_dropout", "hidden_dropout", "dropout_rate", "attn_pdrop", "resid_pdrop", "embd_pdrop")
-
-
-def dropouts(settings: Any, share: float) -> dict[str, float]:
-    """Set every dropout that a model's own settings have."""
-    return {name: share for name in DROPOUTS if hasattr(settings, name)}
 
 
 def start(path: Path, head: str, dropout: float) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":

@@ -50,13 +50,19 @@ def load_trainable(
     return _load(path, torch.float32, dropout, attn_implementation=attention)
 
 
+DROPOUTS = ("attention_dropout", "hidden_dropout", "dropout_rate", "attn_pdrop", "resid_pdrop", "embd_pdrop")
+
+
+def dropouts(settings: Any, share: float) -> dict[str, float]:
+    """Set every dropout that a model's own settings have."""
+    return {name: share for name in DROPOUTS if hasattr(settings, name)}
+
+
 def _load(
     path: Path, dtype: "torch.dtype", dropout: float = 0.0, **options: Any
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """A decoder, or an encoder-decoder (`model.config.is_encoder_decoder` tells), and its tokenizer."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
-
-    from alignlab.heads import dropouts
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
