@@ -48,9 +48,10 @@ class PocketModel(Shape):
 
 
 class ScratchModel(Shape):
-    """A Llama of any shape with random weights, and a BPE tokenizer trained on the data set's training rows."""
+    """A model of any shape with random weights, and a BPE tokenizer trained on the data set's training rows."""
 
     kind: Literal["scratch"]
+    family: Literal["llama", "qwen2", "gpt_neox", "t5"]
     seed: Seed
     vocab_size: Annotated[int, Field(ge=300)]
     hidden_size: Count
@@ -68,7 +69,13 @@ class ScratchModel(Shape):
                 f"{self.hidden_size} does not split into {self.num_attention_heads} heads of an even width",
                 f"take a multiple of {2 * self.num_attention_heads}",
             )
-        if self.num_attention_heads % self.num_key_value_heads:
+        if self.family in {"gpt_neox", "t5"} and self.num_key_value_heads != self.num_attention_heads:
+            yield Fault(
+                "num_key_value_heads",
+                f"{self.family} shares no heads, and {self.num_key_value_heads} is not num_attention_heads",
+                f"use {self.num_attention_heads}",
+            )
+        elif self.num_attention_heads % self.num_key_value_heads:
             yield Fault(
                 "num_key_value_heads",
                 f"{self.num_key_value_heads} does not divide num_attention_heads ({self.num_attention_heads})",
@@ -85,7 +92,7 @@ class PretrainedModel(Shape):
     path: str
     revision: str
     attn_implementation: Literal["eager", "sdpa", "flash_attention_2"] | None
-    chat_template: Literal["chatml", "llama3", "mistral", "zephyr", "hh"] | None
+    chat_template: Literal["chatml", "llama3", "mistral", "zephyr", "hh", "plain"] | None
     adapter: Adapter | None = None
 
     def faults(self) -> Iterator[Fault]:
@@ -178,9 +185,16 @@ class FileData(Steps):
 
     kind: Literal["file"]
     path: Files
+    weights: Annotated[tuple[NotNegative, ...] | None, Field(strict=False)]
     test_path: Annotated[Files | None, Field(strict=False)]
     world: PocketData | None
     test: Share
+
+    def faults(self) -> Iterator[Fault]:
+        if self.weights is not None and len(self.weights) != len(self.path):
+            yield Fault(
+                "weights", f"{len(self.weights)} weights for {len(self.path)} paths", "give one for each path, in order"
+            )
 
 
 class HubData(Steps):

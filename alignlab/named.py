@@ -4,6 +4,7 @@ A model to start from is made ready first (template, padding). One that only sco
 taken as it was published: its tokenizer and its template are its own.
 """
 
+import json
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -96,9 +97,21 @@ def find_model(place: str, given: str) -> Path:
 
 
 def check_models(config: Config) -> None:
-    """Raise a `Mistake` where a setting names a model that is not there; costs nothing."""
+    """Raise a `Mistake` where a setting names a model that is not there or does not fit; costs nothing."""
     for place, given in (*named_policies(config), *named_scorers(config)):
         find_model(place, given)
+    name, trains = config.method.name, config.task.name == "train"
+    if trains and encoder_decoder(config) and not getattr(method_module(name), "ENCODER_DECODERS", True):
+        raise mistake("method", f"{name} does not train encoder-decoders", "use method=sft or method=rm")
+
+
+def encoder_decoder(config: Config) -> bool:
+    """Whether the chain's model is known to be an encoder-decoder; one on the hub is known once it is fetched."""
+    model = config.model
+    if isinstance(model, PretrainedModel):
+        file = Path(model.path).expanduser() / "config.json"
+        return file.exists() and bool(json.loads(file.read_text(encoding="utf-8")).get("is_encoder_decoder"))
+    return getattr(model, "family", None) == "t5"
 
 
 def named_policies(config: Config) -> Iterator[tuple[str, str]]:

@@ -175,8 +175,6 @@ def make_ready(model: PretrainedModel, source: Path, folder: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError, KeyError) as error:
         raise failure("model.path", f"{model.path} cannot be read ({str(error).splitlines()[0][:160]})") from error
-    if settings.is_encoder_decoder:
-        raise failure("model.path", f"{model.path} is an encoder-decoder, which no method trains yet", "take another")
     dress(tokenizer, model)
     rows = settings.get_text_config().vocab_size
     if len(tokenizer) > rows:
@@ -229,11 +227,13 @@ def end_of_turn(tokenizer: "PreTrainedTokenizerBase") -> str | None:
 def grow(source: Path, folder: Path, size: int) -> None:
     """Write the weights with embeddings for new tokens, drawn around the mean of the old ones, the same each time."""
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
+    reads = AutoConfig.from_pretrained(source).is_encoder_decoder
+    kind = AutoModelForSeq2SeqLM if reads else AutoModelForCausalLM
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = AutoModelForCausalLM.from_pretrained(source, dtype="auto")
+        network = kind.from_pretrained(source, dtype="auto")
         network.resize_token_embeddings(size)
     network.save_pretrained(folder)
 

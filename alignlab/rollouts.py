@@ -77,11 +77,16 @@ def answer(
     """Answer one batch: prompts are padded on the left; luck [batch, max_new_tokens]."""
     pad, ends = special_tokens(model, tokenizer)
     width = max(map(len, prompts))
+    begun = 1 if model.config.is_encoder_decoder else width  # what stands before the first new token
     ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=model.device)
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=model.device)
-    draw = Draw(torch.from_numpy(luck).to(model.device), width, sampling, never_sampled(tokenizer, ends))
+    draw = Draw(torch.from_numpy(luck).to(model.device), begun, sampling, never_sampled(tokenizer, ends))
     settings = GenerationConfig(
-        do_sample=False, max_new_tokens=sampling.max_new_tokens, pad_token_id=pad, eos_token_id=sorted(ends)
+        do_sample=False,
+        max_new_tokens=sampling.max_new_tokens,
+        pad_token_id=pad,
+        eos_token_id=sorted(ends),
+        decoder_start_token_id=getattr(model.config, "decoder_start_token_id", None),
     )
     with torch.inference_mode():
         whole: Any = model.generate(
@@ -90,7 +95,7 @@ def answer(
             generation_config=settings,
             logits_processor=LogitsProcessorList([draw]),
         )
-    return [completion(tokenizer, row, ends) for row in whole[:, width:].tolist()]
+    return [completion(tokenizer, row, ends) for row in whole[:, begun:].tolist()]
 
 
 class Draw(LogitsProcessor):  # type: ignore[misc]

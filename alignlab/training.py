@@ -26,10 +26,12 @@ Row = dict[str, Any]
 def tokenised(
     run: Run[Training], view: str, split: str, encode: Callable[[Row], dict[str, list[int]]]
 ) -> "datasets.Dataset":
-    """The rows of a view as columns of token ids, in the order of the data set."""
+    """The rows of a view as columns of token ids, in the order of the data set; none where nobody will look at them."""
     from alignlab.data import view as rows_of
 
     rows = rows_of(run.config.dataset, view, split)
+    if split == "validation" and not run.method.eval_steps:
+        return rows.select([])
     if not len(rows):
         raise failure(f"dataset, {split}", f"holds no {view}", "give more rows, or another dataset.validation")
     return rows.map(encode, remove_columns=rows.column_names, keep_in_memory=True, load_from_cache_file=False)

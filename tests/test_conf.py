@@ -57,7 +57,7 @@ README = commands((ROOT / "README.md").read_text())
 @pytest.mark.parametrize("command", README)
 def test_every_command_of_the_readme_composes(command, tmp_path):
     arguments = shlex.split(command.partition("python -m alignlab")[2])
-    exists = {"dataset.train", "dataset.test", "experiment"}
+    exists = {"dataset.path", "dataset.train", "dataset.test", "experiment"}
     found = []
     for argument in arguments:
         key, _, value = argument.partition("=")

@@ -44,7 +44,7 @@ def world(tmp_path_factory):
     settings = {"max_rows": None, "validation": 0.2, "on_broken": "stop", "max_rejects": 0.0}
     paths = {"train": files(folder, "train", range(160)), "test": files(folder, "test", range(500, 540))}
     dataset = HhRlhfData(kind="hh_rlhf", **paths, **settings)
-    model = ScratchModel(kind="scratch", seed=0, **SHAPE, **HEADS)
+    model = ScratchModel(kind="scratch", family="llama", seed=0, **SHAPE, **HEADS)
     return SimpleNamespace(dataset=dataset, model=model, policy=scratch_model(model, dataset))
 
 

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from alignlab.config import NotNegative, Positive, Share, Training
-from alignlab.errors import Fault
+from alignlab.errors import Fault, failure
 from alignlab.run import Run
 
 VIEW = "pairs"
 NEEDS = {"policy": "sft"}
+ENCODER_DECODERS = False  # TRL's trainer has no path for them
 
 
 class Config(Training):
@@ -50,6 +51,8 @@ def train(run: Run[Config]) -> None:
 
     method = run.method
     model, tokenizer = load_trainable(run.inputs["policy"], method.dropout, attention(run.config))
+    if model.config.is_encoder_decoder:
+        raise failure(str(run.inputs["policy"]), "dpo does not train encoder-decoders", "use method=sft or method=rm")
     lora = adapter(run.config)
     reference = None if lora else load_trainable(run.inputs["policy"], 0.0, attention(run.config))[0]
 

@@ -1,13 +1,16 @@
 """Supervised fine-tuning: learn the answers of demonstrations.
 
 TRL's SFTTrainer on rows that are tokenised here, so that every stage sees the same ids for the same words.
-The loss is the mean negative log-likelihood of the completions' tokens, end-of-turn token included.
+The loss is the mean negative log-likelihood of the completions' tokens, end-of-turn token included. Encoder-decoders,
+which TRL does not train, go through transformers' Seq2SeqTrainer: the encoder reads the prompt, the decoder writes
+the completion.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 from alignlab.config import Training
-from alignlab.errors import Fault
+from alignlab.errors import Fault, failure
 from alignlab.run import Run
 
 VIEW = "demonstrations"
@@ -28,14 +31,21 @@ class Config(Training):
 
 def train(run: Run[Config]) -> None:
     """Fine-tune `run.inputs["policy"]` on the demonstrations."""
+    from alignlab.models import attention, load_trainable
+
+    model, tokenizer = load_trainable(run.inputs["policy"], run.method.dropout, attention(run.config))
+    (train_encoder_decoder if model.config.is_encoder_decoder else train_decoder)(run, model, tokenizer)
+
+
+def train_decoder(run: Run[Config], model: Any, tokenizer: Any) -> None:
+    """Prompt and completion are one row."""
     from trl import SFTConfig, SFTTrainer
 
     from alignlab.chat import encode
-    from alignlab.models import adapter, attention, load_trainable
+    from alignlab.models import adapter
     from alignlab.training import Row, arguments, fit, shorten, tokenised
 
     method = run.method
-    model, tokenizer = load_trainable(run.inputs["policy"], method.dropout, attention(run.config))
 
     def row(demonstration: Row) -> dict[str, list[int]]:
         prompt, completion = shorten(
@@ -54,3 +64,39 @@ def train(run: Run[Config]) -> None:
         completion_only_loss=method.completion_only_loss,
     )
     fit(run, SFTTrainer, model, tokenizer, settings, rows, peft_config=adapter(run.config))
+
+
+def train_encoder_decoder(run: Run[Config], model: Any, tokenizer: Any) -> None:
+    """The encoder reads the prompt, the decoder writes the completion."""
+    from peft import get_peft_model
+    from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainer, Seq2SeqTrainingArguments
+
+    from alignlab.chat import encode
+    from alignlab.losses import language
+    from alignlab.models import adapter
+    from alignlab.training import Row, arguments, fit, tokenised
+
+    method = run.method
+    if method.packing:
+        raise failure("method.packing", "an encoder-decoder reads one prompt at a time", "use method.packing=false")
+    if lora := adapter(run.config):
+        model = get_peft_model(model, lora)
+
+    def row(demonstration: Row) -> dict[str, list[int]]:
+        prompt, completion = encode(tokenizer, demonstration["prompt"], demonstration["completion"])
+        return {"input_ids": prompt[-method.max_length :], "labels": completion[: method.max_length]}
+
+    rows = {split: tokenised(run, VIEW, split, row) for split in ("train", "validation")}
+    settings = Seq2SeqTrainingArguments(**arguments(run))
+    fit(
+        run,
+        Seq2SeqTrainer,
+        model,
+        tokenizer,
+        settings,
+        rows,
+        data_collator=DataCollatorForSeq2Seq(tokenizer, model),
+        compute_loss_func=lambda outputs, labels, num_items_in_batch=None: language(
+            outputs.logits, labels, num_items_in_batch
+        ),
+    )

@@ -4,7 +4,7 @@ Each kind of `conf/reward/` is a file of this package, and each keeps the one pr
 `load_reward` makes the reward that a config describes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import assert_never
 
@@ -74,6 +74,15 @@ def load_single(
             return load_reward_model(folder(reward.path, inputs, place), hardware)._replace(name=name)
         case _:
             assert_never(reward)
+
+
+def reward_models(reward: Reward) -> Iterator[RewardModel]:
+    """Find the reward models that a reward is made of."""
+    if isinstance(reward, RewardModel):
+        yield reward
+    inner = [reward.reward] if isinstance(reward, Checked) else []
+    for part in (*inner, *getattr(reward, "members", {}).values(), *getattr(reward, "parts", {}).values()):
+        yield from reward_models(part)
 
 
 def folder(path: str, inputs: Mapping[str, Path], place: str) -> Path:

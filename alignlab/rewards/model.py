@@ -50,12 +50,12 @@ class RewardModel(NamedTuple):
 
     def forward(self, rows: Sequence[tuple[list[int], list[list[int]]]]) -> "Tensor":
         """Score rows of token ids, [batch], as the model's own class computes them."""
-        from alignlab.heads import PooledReward, pack
+        from alignlab.heads import DecoderReward, PooledReward, pack
 
         pad = self.tokenizer.pad_token_id
         packed = pack([prompt for prompt, _ in rows], [ids for _, ids in rows], 0 if pad is None else pad)
         ids, segments = (tensor.to(self.model.device) for tensor in packed)
-        if isinstance(self.model, PooledReward):
+        if isinstance(self.model, PooledReward | DecoderReward):
             return self.model(ids, segments).logits[:, 0].float()
         return self.model(input_ids=ids, attention_mask=(segments >= 0).long()).logits[:, 0].float()
 
@@ -82,7 +82,7 @@ def load_reward_model(path: Path, hardware: Hardware) -> RewardModel:
     except (OSError, ValueError) as error:
         raise no_head(path, str(error).splitlines()[0][:200]) from error
     kind = (settings.architectures or [""])[0]
-    if not kind.endswith(("ForSequenceClassification", "PooledReward")):
+    if not kind.endswith(("ForSequenceClassification", "PooledReward", "DecoderReward")):
         raise no_head(path, f"{kind or 'the model'} has no reward head")
     if settings.num_labels != 1:
         raise no_head(path, f"its head has {settings.num_labels} outputs, not one")

@@ -1,0 +1,115 @@
+"""Asks the gates of `alignlab.gates` at their time, and does what the config says where one rings.
+
+`stop` ends the run in one sentence, `warn` says it once a gate and goes on, `off` does not ask. Whatever rang stands in
+`gates.jsonl` of the stage's folder, with the rollout at which it did.
+"""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from alignlab import gates
+from alignlab.config import Config, Evaluation
+from alignlab.data import view
+from alignlab.errors import Failure
+from alignlab.evaluation import pairs
+from alignlab.evaluation.statistics import Interval, wilson
+from alignlab.files import write_text
+from alignlab.gates import Gates, Quality, Rang
+from alignlab.rewards import Checked, RewardModel, reward_models
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+log = logging.getLogger("alignlab")
+
+PAIRS = 1000  # that a reward model is tried on before it is used
+
+
+class Watch:
+    """The curves of a stage, and the gates that have rung."""
+
+    def __init__(self, bounds: Gates, folder: Path) -> None:
+        self.bounds = bounds
+        self.folder = folder
+        self.curves: dict[str, list[float]] = {}
+        self.rang: list[dict[str, Any]] = []
+
+    def start(self, finished: float, qualities: Mapping[str, Quality], ratio: float, kl: float) -> None:
+        """Ask the gates before training: the share of ended answers, the reward models, the first pass."""
+        if self.bounds.before != "off":
+            self.heed(gates.before(finished, qualities, ratio, kl, self.bounds), "before", 0)
+
+    def step(self, number: int, measured: Mapping[str, float]) -> None:
+        """Take in what was measured at a rollout, and ask the monitors."""
+        for name, value in measured.items():
+            self.curves.setdefault(name, []).append(value)
+        if self.bounds.during != "off":
+            known = {rang["gate"] for rang in self.rang if rang["step"]}
+            fresh = [rang for rang in gates.during(self.curves, self.bounds) if rang.gate not in known]
+            self.heed(fresh, "during", number)
+
+    def heed(self, rang: Sequence[Rang], phase: Literal["before", "during"], step: int) -> None:
+        """Write down what rang, and stop or warn."""
+        if not rang:
+            return
+        self.rang += [{"step": step, **one._asdict()} for one in rang]
+        write_text(self.folder / "gates.jsonl", "".join(json.dumps(one) + "\n" for one in self.rang))
+        if getattr(self.bounds, phase) == "stop":
+            way = f"; or go on all the same with method.gates.{phase}=warn"
+            raise Failure([one.fault()._replace(now=one.remedy + way) for one in rang])
+        for one in rang:
+            log.warning("%s", one.fault())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that was seen so far."""
+        return {"curves": self.curves, "rang": self.rang}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+        self.curves = {name: list(values) for name, values in state["curves"].items()}
+        self.rang = list(state["rang"])
+
+
+def qualities(reward: Checked, config: Config) -> dict[str, Quality]:
+    """Try every reward model in a reward on pairs that it has not learned from; none where there are no such pairs."""
+    models = list(reward_models(reward))
+    if not models:
+        return {}
+    rows = view(config.dataset, "pairs", "validation").to_list() or view(config.dataset, "pairs", "test").to_list()
+    train = view(config.dataset, "pairs", "train").to_list()
+    return {stage(model): quality(model, rows[:PAIRS], train, config) for model in models}
+
+
+def stage(model: RewardModel) -> str:
+    """What a reward model is called where it is at fault."""
+    return "rm" if model.name == "model" else f"rm ({model.name})"
+
+
+def quality(model: RewardModel, rows: list[dict[str, Any]], train: list[dict[str, Any]], config: Config) -> Quality:
+    """Try one reward model on pairs."""
+    prompts = [row["prompt"] for row in rows]
+    chosen, rejected = (np.array(model.score(prompts, [row[side] for row in rows])) for side in ("chosen", "rejected"))
+    return worth(chosen, rejected, rows, train, config.evaluation)
+
+
+def worth(
+    chosen: "Floats", rejected: "Floats", rows: list[dict[str, Any]], train: list[dict[str, Any]], settings: Evaluation
+) -> Quality:
+    """What scores are worth, [n] each: accuracy, what of it is more than length knows, calibration; with intervals."""
+    right = pairs.wins(chosen - rejected)
+    longer = float(np.sign(pairs.longer_by(train).mean())) or 1.0
+    by_length = pairs.wins(longer * pairs.longer_by(rows))
+    sizes = (np.array([len(row[side]) for row in rows], float) for side in ("chosen", "rejected"))
+    error = pairs.calibration(pairs.Rewards(chosen, rejected, *sizes), tuple(map(str, range(len(rows)))), settings)[1]
+    return Quality(
+        wilson(right.sum(), len(right), settings.confidence),
+        pairs.difference(right, by_length, settings),
+        Interval(error["value"], error["low"], error["high"]),
+    )
