@@ -211,7 +211,7 @@ def loss(curve: Sequence[float], window: int) -> float:
     return fall / max(rise, fall) if fall > NOISE * noise else 0.0
 
 
-NOISE = 2  # mean steps from one rollout to the next: what a maximum over many rollouts reaches by luck
+NOISE = 3  # mean steps from one rollout to the next: what a maximum over many rollouts reaches by luck
 
 
 def smooth(curve: Sequence[float], window: int) -> list[float]:
