@@ -15,7 +15,7 @@ import numpy as np
 from alignlab import gates
 from alignlab.config import Config, Evaluation
 from alignlab.data import view
-from alignlab.errors import Failure
+from alignlab.errors import Explained, Failure
 from alignlab.evaluation import pairs
 from alignlab.evaluation.statistics import Interval, wilson
 from alignlab.files import write_text
@@ -78,13 +78,15 @@ class Watch:
 
 
 def qualities(reward: Checked, config: Config) -> dict[str, Quality]:
-    """Try every reward model in a reward on pairs that it has not learned from; none where there are no such pairs."""
+    """Try every reward model in a reward on the test pairs, which a gate does not choose by; none without pairs."""
     models = list(reward_models(reward))
-    if not models:
+    try:
+        rows = {split: view(config.dataset, "pairs", split).to_list() for split in ("train", "test")} if models else {}
+    except Explained:
         return {}
-    rows = view(config.dataset, "pairs", "validation").to_list() or view(config.dataset, "pairs", "test").to_list()
-    train = view(config.dataset, "pairs", "train").to_list()
-    return {stage(model): quality(model, rows[:PAIRS], train, config) for model in models}
+    if not rows.get("train") or not rows.get("test"):
+        return {}
+    return {stage(model): quality(model, rows["test"][:PAIRS], rows["train"], config) for model in models}
 
 
 def stage(model: RewardModel) -> str:

@@ -89,6 +89,33 @@ def test_a_reward_model_of_shuffled_labels_rings():
     assert found[0] == ("chance", "rm")
 
 
+def test_reward_models_are_tried_on_pairs_wherever_they_stand_in_a_reward(monkeypatch):
+    from command import config
+
+    from alignlab.rewards import Checked, RewardModel
+
+    def view(dataset, name, split):
+        if dataset == "no pairs":
+            raise Failure([])
+        rows = [
+            {"prompt": [], "chosen": "right" * (n % 2 + 1), "rejected": "wrong long"[: 5 + n % 3]} for n in range(50)
+        ]
+        return type("Rows", (), {"to_list": lambda _: rows})()
+
+    class Knows(RewardModel):
+        def score(self, prompts, completions, finished=None):
+            return [float(text.startswith("right")) for text in completions]
+
+    bound = config("model=pocket_small", "dataset=pocket_small")
+    monkeypatch.setattr(watch, "view", view)
+    first, second = (Checked(Knows(None, None, 1, name)) for name in ("model", "other"))
+    both = Checked(type("Mixture", (), {"name": "x", "parts": {"a": first, "b": second}})())
+    found = watch.qualities(both, bound)
+    assert {stage: quality.accuracy.value for stage, quality in found.items()} == {"rm": 1.0, "rm (other)": 1.0}
+    assert watch.qualities(first, bound.model_copy(update={"dataset": "no pairs"})) == {}
+    assert watch.qualities(Checked(type("Function", (), {"name": "f"})()), bound) == {}
+
+
 def test_a_good_reward_model_rings_none():
     margins = np.where(np.arange(200) % 10 < 9, 2.0, -2.0)  # 90% right, 88% sure
     quality, found = rung_by(margins, np.zeros(200), pairs(200, longer=0.5))
