@@ -6,6 +6,7 @@ Values live in YAML, types live here, each once. A method's own shape stands in 
 
 import re
 from collections.abc import Iterator
+from math import ceil
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -295,6 +296,14 @@ class Training(Method):
     early_stopping_patience: Count | None
     push_to_hub: bool
     hub_model_id: str | None
+
+    def steps(self, rows: int) -> int:
+        """Optimizer steps in all, over so many training rows."""
+        return self.max_steps or ceil(ceil(rows / self.batch_size) * self.num_train_epochs)
+
+    def reads(self, rows: int) -> int:
+        """Rows that are learned from in all, each as often as it is."""
+        return self.steps(rows) * self.batch_size
 
     def faults(self) -> Iterator[Fault]:
         if self.max_steps is not None and self.warmup_steps > self.max_steps:

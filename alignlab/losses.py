@@ -40,7 +40,7 @@ def kl_estimate(logps: Tensor, reference: Tensor, kind: str) -> Tensor:  # same 
 def exact_kl(logits: Tensor, reference: Tensor, chunk: int = 1024) -> Tensor:  # [tokens]
     """KL(policy, reference) over the whole vocabulary at each token; both [tokens, vocabulary], `chunk` at a time."""
     parts = []
-    for ours, theirs in zip(logits.split(chunk), reference.split(chunk), strict=True):
+    for ours, theirs in zip(torch.split(logits, chunk), torch.split(reference, chunk), strict=True):
         p, q = ours.float().log_softmax(-1), theirs.float().log_softmax(-1)
         parts.append(torch.where(p > -torch.inf, p.exp() * (p - q), 0.0).sum(-1))
     return torch.cat(parts)

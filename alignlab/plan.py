@@ -6,7 +6,6 @@ that it imports, and the versions of the libraries. Tracking, evaluation and fol
 """
 
 import ast
-import math
 import os
 from collections.abc import Iterator
 from functools import cache
@@ -113,9 +112,12 @@ def _stage(config: Config, place: str, settings: Method, base: Source, stages: d
 
 
 def needs(config: Config, module: Any) -> list[str]:
-    """The models that a stage starts from; a reward model only where the reward of the config reads one."""
+    """The models that a stage starts from; a reward model only where the reward of the config reads one.
+
+    It is trained before the policy, which is then measured with it.
+    """
     others = [name for name in module.NEEDS if name != "policy"]
-    return ["policy", *(name for name in others if name != REWARD or asks_stage(config))]
+    return [*(name for name in others if name != REWARD or asks_stage(config)), "policy"]
 
 
 def fingerprint(config: Config, settings: Method, inputs: dict[str, Source]) -> str:
@@ -196,10 +198,9 @@ def cost(config: Config, stage: Stage) -> Cost | None:
         if not config.dry_run:
             raise
         return None
-    steps = settings.max_steps or math.ceil(math.ceil(len(rows) / settings.batch_size) * settings.num_train_epochs)
     sample = rows.select(range(min(200, len(rows))))
     letters = sum(_letters(value) for row in sample for value in row.values()) / max(1, len(sample))
-    return Cost(len(rows), steps, int(letters / LETTERS_A_TOKEN * steps * settings.batch_size))
+    return Cost(len(rows), settings.steps(len(rows)), int(letters / LETTERS_A_TOKEN * settings.reads(len(rows))))
 
 
 LETTERS_A_TOKEN = 4.5

@@ -55,6 +55,17 @@ def sample(
     A prompt that leaves no room for `max_new_tokens` in the model's context loses its oldest tokens.
     """
     ids = shortened([encode_prompt(tokenizer, turns) for turns in prompts], model, sampling.max_new_tokens)
+    return draw_all(model, tokenizer, ids, sampling, seed)
+
+
+def draw_all(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    ids: Sequence[Sequence[int]],
+    sampling: Sampling,
+    seed: int,
+) -> list[Completion]:
+    """Draw one completion for each prompt that is token ids already."""
     luck = uniforms(seed, len(ids), sampling.max_new_tokens)
     order = sorted(range(len(ids)), key=lambda row: (len(ids[row]), row))
     completions: dict[int, Completion] = {}

@@ -112,7 +112,8 @@ def fit(
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=last_checkpoint(Path(settings.output_dir)))
-    models.save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, run.output)
+    trained = trainer.accelerator.unwrap_model(trainer.model)
+    models.save(getattr(trained, "policy", trained), tokenizer, run.output)
     shutil.rmtree(settings.output_dir, ignore_errors=True)
     return trainer
 
