@@ -195,12 +195,13 @@ def disagrees(spread: float, first: float, bounds: Gates) -> Rang | None:
     return most("ensemble", "the ensemble's spread", spread, bounds.max_spread_share * first, remedy)
 
 
-def fooled(held_out: Sequence[float], trained: Sequence[float], window: int, share: float) -> Rang | None:
+def fooled(gate: str, held_out: Sequence[float], trained: Sequence[float], bounds: Gates) -> Rang | None:
     """Ask whether a reward that is not trained on loses its rise while the one that is trained on keeps its own."""
-    lost, kept = loss(held_out, window), loss(trained, window)
-    remedy = "stop at the held-out reward's best rollout: the trained reward is being fooled"
-    what = "the share of its rise that the held-out reward has lost"
-    return most("held_out", what, lost, share, remedy) if kept <= share else None
+    share = bounds.max_held_out_loss
+    lost, kept = loss(held_out, bounds.window), loss(trained, bounds.window)
+    remedy = f"the trained reward is being fooled: raise method.kl_coef, or stop where {gate} was best"
+    what = f"the share of its rise that {gate} has lost"
+    return most(gate, what, lost, share, remedy) if kept <= share else None
 
 
 def loss(curve: Sequence[float], window: int) -> float:
@@ -236,7 +237,7 @@ def during(curves: Curves, bounds: Gates) -> Iterator[Rang]:
         alone.append((explained, "value/explained_variance"))
     found = [gate(now(name), bounds) for gate, name in alone if len(curves.get(name, ())) >= size]
     found += [gate(now(name), first(name), bounds) for gate, name in against_start if len(curves.get(name, ())) > size]
-    for name in ("reward/held_out", "gold/score"):
+    for gate, name in (("held_out", "reward/held_out"), ("gold", "gold/score")):
         if len(curves.get(name, ())) > size:
-            found.append(fooled(curves[name], curves["reward/mean"], size, bounds.max_held_out_loss))
+            found.append(fooled(gate, curves[name], curves["reward/mean"], bounds))
     yield from (rang for rang in found if rang)

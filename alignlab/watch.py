@@ -1,26 +1,31 @@
 """Asks the gates of `alignlab.gates` at their time, and does what the config says where one rings.
 
 `stop` ends the run in one sentence, `warn` says it once a gate and goes on, `off` does not ask. Whatever rang stands in
-`gates.jsonl` of the stage's folder, with the rollout at which it did.
+`gates.jsonl` of the stage's folder, with the rollout at which it did. On the pocket world gold is watched too; it is
+said and drawn, and never stops a run.
 """
 
 import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from alignlab import gates
-from alignlab.config import Config, Evaluation
+from alignlab.chat import Turn
+from alignlab.config import Config, Evaluation, pocket_world
 from alignlab.data import view
 from alignlab.errors import Explained, Failure
 from alignlab.evaluation import pairs
+from alignlab.evaluation.gold import mean_score
 from alignlab.evaluation.statistics import Interval, wilson
 from alignlab.files import write_text
 from alignlab.gates import Gates, Quality, Rang
-from alignlab.rewards import Checked, RewardModel, reward_models
+from alignlab.named import given_reward
+from alignlab.rewards import Checked, RewardModel, load_reward_model, reward_models
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,16 +40,29 @@ PAIRS = 1000  # that a reward model is tried on before it is used
 class Watch:
     """The curves of a stage, and the gates that have rung."""
 
-    def __init__(self, bounds: Gates, folder: Path) -> None:
-        self.bounds = bounds
-        self.folder = folder
+    def __init__(self, bounds: Gates, folder: Path, config: Config) -> None:
+        self.bounds, self.folder, self.config = bounds, folder, config
+        self.held_out = load_held_out(config)
         self.curves: dict[str, list[float]] = {}
         self.rang: list[dict[str, Any]] = []
 
-    def start(self, finished: float, qualities: Mapping[str, Quality], ratio: float, kl: float) -> None:
-        """Ask the gates before training: the share of ended answers, the reward models, the first pass."""
-        if self.bounds.before != "off":
-            self.heed(gates.before(finished, qualities, ratio, kl, self.bounds), "before", 0)
+    def start(self, reward: Checked, measured: Mapping[str, float], ratio: float) -> None:
+        """Ask the gates before training: the reward models, the first rollout, and the ratio of its first pass."""
+        if self.bounds.before == "off":
+            return
+        finished, kl = measured["completion/finished"], measured["policy/kl_exact"]
+        self.heed(gates.before(finished, qualities(reward, self.config), ratio, kl, self.bounds), "before", 0)
+
+    def observe(
+        self, reward: Checked, prompts: Sequence[Sequence[Turn]], texts: Sequence[str], finished: Sequence[bool]
+    ) -> dict[str, float]:
+        """What the parts of a reward say of a rollout, and what those say that are not trained on."""
+        found = {f"reward/{name.rpartition('/')[2]}": fmean(values) for name, values in reward.terms.items()}
+        if self.held_out:
+            found["reward/held_out"] = fmean(self.held_out.score(prompts, texts, finished))
+        if pocket_world(self.config.dataset):
+            found["gold/score"] = mean_score(prompts, texts, finished)
+        return found
 
     def step(self, number: int, measured: Mapping[str, float]) -> None:
         """Take in what was measured at a rollout, and ask the monitors."""
@@ -61,11 +79,12 @@ class Watch:
             return
         self.rang += [{"step": step, **one._asdict()} for one in rang]
         write_text(self.folder / "gates.jsonl", "".join(json.dumps(one) + "\n" for one in self.rang))
-        if getattr(self.bounds, phase) == "stop":
-            way = f"; or go on all the same with method.gates.{phase}=warn"
-            raise Failure([one.fault()._replace(now=one.remedy + way) for one in rang])
         for one in rang:
             log.warning("%s", one.fault())
+        stops = [one for one in rang if one.gate != "gold"] if getattr(self.bounds, phase) == "stop" else []
+        if stops:
+            way = f"; or go on all the same with method.gates.{phase}=warn"
+            raise Failure([one.fault()._replace(now=one.remedy + way) for one in stops])
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that was seen so far."""
@@ -75,6 +94,14 @@ class Watch:
         """Go on from a state."""
         self.curves = {name: list(values) for name, values in state["curves"].items()}
         self.rang = list(state["rang"])
+
+
+def load_held_out(config: Config) -> Checked | None:
+    """The reward model that only measures, where the config names one."""
+    if config.evaluation.reward_model is None:
+        return None
+    path = given_reward(config, "evaluation.reward_model", config.evaluation.reward_model).path
+    return Checked(load_reward_model(path, config.hardware)._replace(name="held_out"))
 
 
 def qualities(reward: Checked, config: Config) -> dict[str, Quality]:

@@ -6,19 +6,21 @@ import logging
 import numpy as np
 import pytest
 import yaml
-from command import ROOT
+from command import ROOT, config
 
 from alignlab import gates, watch
 from alignlab.config import Evaluation
 from alignlab.errors import Failure
 from alignlab.evaluation.statistics import Interval
 from alignlab.gates import Gates, Quality
+from alignlab.rewards import Checked, RewardModel
 
 GIVEN = yaml.safe_load((ROOT / "conf/method/_gates.yaml").read_text())
 BOUNDS = Gates(**GIVEN)
 EVALUATION = Evaluation(
     **{**yaml.safe_load((ROOT / "conf/evaluation/standard.yaml").read_text()), "resamples": 200, "confidence": 0.95}
 )
+CONFIG = config("model=pocket_small", "dataset=pocket_small")
 GOOD = Quality(Interval(0.8, 0.75, 0.85), Interval(0.2, 0.1, 0.3), Interval(0.05, 0.02, 0.08))
 
 
@@ -89,11 +91,19 @@ def test_a_reward_model_of_shuffled_labels_rings():
     assert found[0] == ("chance", "rm")
 
 
+def test_parts_and_those_that_only_look_on_are_observed(tmp_path):
+    class Terms:
+        name = "mixture"
+        terms = {"a": [1.0, 3.0], "several/spread": [0.0, 1.0]}
+
+    made = watch.Watch(BOUNDS, tmp_path, CONFIG)
+    made.held_out = type("Judge", (), {"score": lambda *_: [2.0, 4.0]})()
+    asked = [[{"role": "user", "content": "how do you bake the bread ?"}]] * 2
+    seen = made.observe(Checked(Terms()), asked, ["", "nonsense"], [True, False])
+    assert seen == {"reward/a": 2.0, "reward/spread": 0.5, "reward/held_out": 3.0, "gold/score": 0.25}
+
+
 def test_reward_models_are_tried_on_pairs_wherever_they_stand_in_a_reward(monkeypatch):
-    from command import config
-
-    from alignlab.rewards import Checked, RewardModel
-
     def view(dataset, name, split):
         if dataset == "no pairs":
             raise Failure([])
@@ -106,14 +116,13 @@ def test_reward_models_are_tried_on_pairs_wherever_they_stand_in_a_reward(monkey
         def score(self, prompts, completions, finished=None):
             return [float(text.startswith("right")) for text in completions]
 
-    bound = config("model=pocket_small", "dataset=pocket_small")
     monkeypatch.setattr(watch, "view", view)
     first, second = (Checked(Knows(None, None, 1, name)) for name in ("model", "other"))
     both = Checked(type("Mixture", (), {"name": "x", "parts": {"a": first, "b": second}})())
-    found = watch.qualities(both, bound)
+    found = watch.qualities(both, CONFIG)
     assert {stage: quality.accuracy.value for stage, quality in found.items()} == {"rm": 1.0, "rm (other)": 1.0}
-    assert watch.qualities(first, bound.model_copy(update={"dataset": "no pairs"})) == {}
-    assert watch.qualities(Checked(type("Function", (), {"name": "f"})()), bound) == {}
+    assert watch.qualities(first, CONFIG.model_copy(update={"dataset": "no pairs"})) == {}
+    assert watch.qualities(Checked(type("Function", (), {"name": "f"})()), CONFIG) == {}
 
 
 def test_a_good_reward_model_rings_none():
@@ -145,7 +154,7 @@ HEALTHY = {
 def watched(folder, changed=None, bounds=BOUNDS, rollouts=40):
     """Curves over a run, with faults planted in some of them."""
     luck = np.random.default_rng(0)
-    made = watch.Watch(bounds, folder)
+    made = watch.Watch(bounds, folder, CONFIG)
     for number in range(1, rollouts + 1):
         t = number / rollouts
         curves = {**HEALTHY, **(changed or {})}
@@ -166,7 +175,7 @@ def watched(folder, changed=None, bounds=BOUNDS, rollouts=40):
         ("completion/distinct", lambda t: 1 - 0.5 * t, "repetition"),
         ("reward/spread", lambda t: 0.3 + 0.9 * t, "ensemble"),
         ("reward/held_out", lambda t: 4 * t * (1 - t), "held_out"),
-        ("gold/score", lambda t: 4 * t * (1 - t), "held_out"),
+        ("gold/score", lambda t: 4 * t * (1 - t), "gold"),
     ],
 )
 def test_a_fault_during_training_rings_its_own_gate_and_no_other(tmp_path, name, curve, gate):
@@ -186,7 +195,7 @@ def test_a_healthy_run_rings_none(tmp_path):
 def test_a_held_out_reward_that_wavers_is_not_taken_for_one_that_falls():
     for seed in range(50):
         flat = np.random.default_rng(seed).normal(0, 1, 40).tolist()
-        assert gates.fooled(flat, list(range(40)), 3, 0.25) is None
+        assert gates.fooled("gold", flat, list(range(40)), BOUNDS) is None
     up = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
     assert gates.loss([*up, 4.0, 3.0, 2.0, 1.0], 1) == 0.8
     assert gates.loss([*up, 4.0, 3.0, 2.0, 1.0, 0.0], 1) == 1.0
@@ -194,26 +203,41 @@ def test_a_held_out_reward_that_wavers_is_not_taken_for_one_that_falls():
     assert gates.loss([*up, 4.0, 3.0, 2.0, 1.0, 0.0, -1.0], 2) == 1.0  # smoothed: 0.5, …, 4.5, …, -0.5
 
 
+def began(folder, mode, **measured):
+    bounds = BOUNDS.model_copy(update={"before": mode})
+    watch.Watch(bounds, folder, CONFIG).start(
+        Checked(type("Function", (), {"name": "f"})()),
+        {"completion/finished": 1.0, "policy/kl_exact": 0.0, **{f: v for f, v in measured.items() if f != "ratio"}},
+        measured.get("ratio", 1.0),
+    )
+
+
 def test_stop_ends_the_run_warn_says_it_and_off_is_silent(tmp_path, caplog):
+    faults = {"completion/finished": 0.0, "policy/kl_exact": 5.0}
     with pytest.raises(Failure) as found:
-        watch.Watch(BOUNDS, tmp_path).start(0.0, {"rm": GOOD}, 1.0, 5.0)
+        began(tmp_path, "stop", **faults)
     lines = str(found.value).splitlines()
     assert [line.split(":")[0] for line in lines] == ["gate ends, stage sft", "gate reference, stage ppo"]
     assert all("or go on all the same with method.gates.before=warn" in line for line in lines)
+    caplog.clear()
     with caplog.at_level(logging.WARNING, logger="alignlab"):
-        watch.Watch(BOUNDS.model_copy(update={"before": "warn"}), tmp_path).start(0.0, {}, 1.0, 0.0)
-    assert [record.message.split(":")[0] for record in caplog.records] == ["gate ends, stage sft"]
-    watch.Watch(BOUNDS.model_copy(update={"before": "off"}), tmp_path / "off").start(0.0, {}, 1.0, 9.0)
+        began(tmp_path, "warn", ratio=1.5)
+    assert [record.message.split(":")[0] for record in caplog.records] == ["gate ratio, stage ppo"]
+    began(tmp_path / "off", "off", **faults)
     off = BOUNDS.model_copy(update={"during": "off"})
     assert watched(tmp_path / "off", {"policy/kl": lambda t: 99.0}, off).rang == []
     assert not (tmp_path / "off").exists()
-    with pytest.raises(Failure, match="gate kl, stage ppo: the KL to the reference is 99, and has to be at most 25"):
-        watched(tmp_path, {"policy/kl": lambda t: 99.0}, BOUNDS.model_copy(update={"during": "stop"}))
+    stop = BOUNDS.model_copy(update={"during": "stop"})
+    with pytest.raises(Failure, match=r"gate kl, stage ppo: the KL to the reference is 99, and has to be at most 25"):
+        watched(tmp_path, {"policy/kl": lambda t: 99.0}, stop)
+    assert [rang["gate"] for rang in watched(tmp_path, {"gold/score": lambda t: 4 * t * (1 - t)}, stop).rang] == [
+        "gold"
+    ]
 
 
 def test_a_watch_goes_on_where_it_stopped(tmp_path):
     first = watched(tmp_path, {"policy/kl": lambda t: 60 * t}, rollouts=30)
-    second = watch.Watch(BOUNDS, tmp_path)
+    second = watch.Watch(BOUNDS, tmp_path, CONFIG)
     second.load_state_dict(json.loads(json.dumps(first.state_dict())))
     for made in (first, second):
         made.step(31, {"policy/kl": 70.0, "policy/entropy": 0.0})

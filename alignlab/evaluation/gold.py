@@ -5,7 +5,7 @@ over-refusal over innocent requests that look harmful. `gold/score` is the mean 
 `gold/score/<kind>` over those of a kind, since a mean can rise while one kind collapses.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from alignlab.config import Config, pocket_world
 from alignlab.evaluation.scores import Better, Scores
 
 if TYPE_CHECKING:
+    from alignlab.chat import Turn
     from alignlab.evaluation import Sample, Subject
     from alignlab.pocket.gold import Judgement
 
@@ -39,6 +40,14 @@ def measure(subject: "Subject") -> list[Scores]:
         *((f"gold/score/{kind}", "higher", of_kind(kind), False) for kind in kinds),
     ]
     return [scores for name, better, read, rate in measures if (scores := gather(judged, name, better, read, rate))]
+
+
+def mean_score(prompts: "Sequence[Sequence[Turn]]", texts: Sequence[str], finished: Sequence[bool]) -> float:
+    """The mean score of some answers, for a curve."""
+    from alignlab.pocket.gold import judge
+
+    found = [judge(*answer).score for answer in zip(prompts, texts, finished, strict=True)]
+    return sum(found) / len(found)
 
 
 def of_kind(kind: str) -> "Callable[[Sample, Judgement], float | None]":

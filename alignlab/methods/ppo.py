@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from alignlab.config import Count, NotNegative, Positive, Share, Training
 from alignlab.errors import Fault, failure
+from alignlab.gates import Gates
 from alignlab.run import Run
 
 VIEW = "prompts"
@@ -38,6 +39,7 @@ class Config(Training):
     lam: Share
     standardize: bool
     missing_eos_penalty: NotNegative
+    gates: Gates
 
     @property
     def num_rollouts(self) -> int:
@@ -76,6 +78,7 @@ def train(run: Run[Config]) -> None:
     from alignlab.trainers.actor import Actor
     from alignlab.trainers.ppo import Controller, PPOTrainer
     from alignlab.training import arguments, fit
+    from alignlab.watch import Watch
 
     method = run.method
     policy, tokenizer = load_trainable(run.inputs["policy"], method.dropout, attention(run.config))
@@ -114,6 +117,7 @@ def train(run: Run[Config]) -> None:
         "reference": reference,
         "controller": Controller(method.kl_coef, method.kl_target, method.kl_horizon),
         "options": options,
+        "watch": Watch(method.gates, run.folder, run.config),
     }
     fit(run, PPOTrainer, actor, tokenizer, settings, {"train": numbers}, **trainer_options)
 

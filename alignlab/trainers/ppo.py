@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from alignlab.rewards import Checked
+    from alignlab.watch import Watch
 
 STATE = "ppo.json"
 WEIGHTS = "actor.pt"
@@ -85,10 +86,11 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         reference: "PreTrainedModel | None",
         controller: Controller,
         options: Options,
+        watch: "Watch",
         **trainer: Any,
     ) -> None:
         self.prompts, self.ids, self.reward, self.reference = prompts, ids, reward, reference
-        self.controller, self.options = controller, options
+        self.controller, self.options, self.watch = controller, options, watch
         self.scale: tuple[float, float] | None = None  # mean and deviation of the scores of the first rollout
         self.experience: Experience | None = None
         self.parts: list[list[list[list[int]]]] = []
@@ -140,7 +142,7 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
             minibatches(size, count, self.options.pieces, lengths, (self.options.seed, number, epoch))
             for epoch in range(self.options.num_ppo_epochs)
         ]
-        self.measured = worth(found) | {"policy/kl_coef": self.controller.value}
+        self.measured = worth(found) | self.observed | {"policy/kl_coef": self.controller.value}
         self.learned.clear()
         self.controller.update(self.measured["policy/kl"], size)
 
@@ -149,6 +151,7 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         if self.experience is not None:
             means = {name: sum(values) / len(values) for name, values in self.learned.items()}
             self.log({**self.measured, **means})
+            self.watch.step(self.experience.number + 1, {**self.measured, **means})
             self.experience = None
 
     def collect(self, number: int) -> Experience:
@@ -163,7 +166,9 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         with self.timed("reward"):
             asked = [self.prompts[row] for row in rows]
             finished = [completion.finished for completion in completions]
-            scores = torch.tensor(self.reward.score(asked, [c.text for c in completions], finished))
+            texts = [completion.text for completion in completions]
+            scores = torch.tensor(self.reward.score(asked, texts, finished))
+            self.observed = self.watch.observe(self.reward, asked, texts, finished)
         with self.timed("policy, value and reference"):
             measured = self.measure(ids, completions)
         shaped = self.shaped(scores, finished)
@@ -238,6 +243,8 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         if first:
             self.first_ratio = ((ratio - 1) * mask).abs().max().item() + 1
             self.learned["policy/first_ratio"].append(self.first_ratio)
+            if self.gathered.number == 0:
+                self.watch.start(self.reward, self.measured, self.first_ratio)
 
     def batch(self, prompts: Sequence[list[int]], completions: Sequence[list[int]]) -> Tokens:
         """Lay rows out on the device."""
@@ -266,6 +273,7 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Write a checkpoint's weights (policy and value function) and all that the loop has learned by the way."""
+        self.finish()
         folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
         torch.save(self.actor.state_dict(), folder / WEIGHTS)
@@ -279,13 +287,19 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
 
     def state_dict(self) -> dict[str, Any]:
         """The loop's own state between two rollouts."""
-        return {"scale": self.scale, "kl_coef": self.controller.value, "reward": self.reward.state_dict()}
+        return {
+            "scale": self.scale,
+            "kl_coef": self.controller.value,
+            "reward": self.reward.state_dict(),
+            "watch": self.watch.state_dict(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state."""
         self.scale = None if state["scale"] is None else (state["scale"][0], state["scale"][1])
         self.controller.value = state["kl_coef"]
         self.reward.load_state_dict(state["reward"])
+        self.watch.load_state_dict(state["watch"])
 
 
 def places(total: int, size: int, number: int, seed: int) -> list[int]:
