@@ -58,6 +58,8 @@ class Config(Training):
         yield from super().faults()
         if self.num_mini_batches > self.batch_size:
             yield Fault("num_mini_batches", f"{self.num_mini_batches} is more than batch_size ({self.batch_size})")
+        if self.dropout:
+            yield Fault("dropout", f"{self.dropout:g} would make every ratio a matter of luck", "use 0")
         if self.max_steps is not None:
             yield Fault("max_steps", "ppo counts completions", "set total_episodes")
         if self.eval_steps is not None or self.load_best_model_at_end:

@@ -140,7 +140,7 @@ def train_stage(plan: Plan, stage: Stage, folder: Path, track: "Tracker") -> Non
     for name in ("model", "adapter"):
         if (stage.folder / name).exists() and not (folder / name).is_symlink():
             (folder / name).symlink_to(stage.folder / name)
-    for name in ("metrics.jsonl", "provenance.json"):
+    for name in ("metrics.jsonl", "provenance.json", "gates.jsonl"):
         if (stage.folder / name).exists():
             shutil.copyfile(stage.folder / name, folder / name)
 
