@@ -102,7 +102,7 @@ def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:
 
 
 def distinct(completions: Sequence[Completion]) -> float:
-    """The share of distinct word pairs within an answer (Li et al. 2016), the mean over answers of two or more words."""
+    """The share of distinct word pairs within an answer (Li et al. 2016), over answers of two or more words."""
     shares = []
     for completion in completions:
         words = completion.text.split()

@@ -1,0 +1,252 @@
+"""PPO's loop on tiny models: what it starts from, what it learns, and that neither pieces nor kills change the end."""
+
+import json
+from collections import Counter
+from types import SimpleNamespace
+
+import pytest
+import torch
+from command import config
+from tiny import tiny_model, tiny_tokenizer
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+from alignlab import losses
+from alignlab.compose import check
+from alignlab.errors import Mistake
+from alignlab.methods import ppo
+from alignlab.rollouts import Completion, Sampling, draw_all
+from alignlab.run import Run
+from alignlab.scratch import scratch_model
+from alignlab.trainers.actor import Actor, lay_out, logps_of
+from alignlab.trainers.experience import Measured, Settings, experience, explained_variance, minibatches
+from alignlab.trainers.ppo import Controller, places
+
+SMALL = [
+    "model.vocab_size=300", "model.hidden_size=16", "model.intermediate_size=24", "model.num_hidden_layers=2",
+    "model.num_attention_heads=2", "model.num_key_value_heads=2", "model.max_position_embeddings=128",
+    "evaluation=none", "tracking=jsonl", "hardware.device=cpu", "hardware.threads=1",
+    "reward=function", f"reward.function={__name__}:letters",
+    "method.batch_size=8", "method.num_mini_batches=2", "method.num_ppo_epochs=2", "method.max_new_tokens=6",
+    "method.max_length=96", "method.gates.before=off", "method.gates.during=off", "method.learning_rate=0.01",
+]  # fmt: skip
+
+LEARN = ["method.total_episodes=960", "method.batch_size=64", "method.kl_coef=0.0", "method.lr_scheduler_type=constant"]
+
+
+def letters(prompts, completions, finished):
+    """Reward the share of small letters, which a random byte-level model can learn to write."""
+    return [sum("a" <= letter <= "z" for letter in text) / max(1, len(text)) for text in completions]
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    file = tmp_path_factory.mktemp("rows") / "rows.jsonl"
+    said = ({"prompt": f"What is {'very ' * (n % 4)}{n}?", "completion": f"It is {n}."} for n in range(20))
+    file.write_text("".join(json.dumps(row) + "\n" for row in said))
+    return file
+
+
+def trained(rows, folder, *more, log=None):
+    """PPO on a tiny model; gives the run and what was logged of each rollout."""
+    settings = config("method=ppo", "model=scratch", "dataset=file", f"dataset.path={rows}", *SMALL, *more)
+    policy = scratch_model(settings.model, settings.dataset)
+    folder.mkdir(exist_ok=True)
+    logged = []
+
+    def keep(metrics, step):
+        logged.append(metrics | {"step": step})
+        if log:
+            log(metrics, step)
+
+    run = Run(settings, settings.method, {"policy": policy}, folder, SimpleNamespace(log=keep))
+    torch.manual_seed(0)
+    ppo.train(run)
+    return run, [metrics for metrics in logged if "reward/mean" in metrics]
+
+
+def weights(folder, kind=AutoModelForCausalLM):
+    return kind.from_pretrained(folder).state_dict()
+
+
+def same(first, second, tolerance=0.0):
+    return first.keys() == second.keys() and all(
+        torch.allclose(first[name], second[name], atol=tolerance, rtol=0) for name in first
+    )
+
+
+def test_the_first_rollout_is_the_references_own_and_the_ratio_is_one(rows, tmp_path):
+    _, logged = trained(rows, tmp_path, "method.total_episodes=16")
+    first, second = logged
+    assert first["policy/kl"] == pytest.approx(0, abs=1e-5)
+    assert first["policy/kl_exact"] == pytest.approx(0, abs=1e-5)
+    assert first["policy/first_ratio"] == pytest.approx(1, abs=1e-5)
+    assert first["value/mean"] == 0
+    assert second["policy/kl_exact"] > 1e-4  # it has moved
+    assert second["policy/first_ratio"] == pytest.approx(1, abs=1e-4)  # and begins anew from where it is
+
+
+@pytest.mark.parametrize(
+    "more",
+    [[], ["method.value=shared"], ["model/adapter=lora", "method.learning_rate=0.1"]],
+    ids=["separate", "shared", "lora"],
+)
+def test_what_is_rewarded_becomes_more(rows, tmp_path, more):
+    run, logged = trained(rows, tmp_path, *LEARN, *more)
+    start, end = logged[0]["reward/mean"], logged[-1]["reward/mean"]
+    assert end > start + 0.2
+    assert logged[-1]["value/loss"] < logged[0]["value/loss"]
+    assert (tmp_path / "adapter").exists() == ("model/adapter=lora" in more)
+    assert not same(weights(run.inputs["policy"]), weights(run.output), 1e-4)
+
+
+def test_an_encoder_decoder_learns_too(rows, tmp_path):
+    run, logged = trained(rows, tmp_path, *LEARN, "model.family=t5")
+    assert logged[0]["policy/first_ratio"] == pytest.approx(1, abs=1e-5)
+    assert logged[0]["policy/kl_exact"] == pytest.approx(0, abs=1e-5)
+    assert logged[-1]["reward/mean"] > logged[0]["reward/mean"] + 0.1
+    weights(run.output, AutoModelForSeq2SeqLM)
+
+
+def test_without_a_learning_rate_nothing_is_learned(rows, tmp_path):
+    run, logged = trained(rows, tmp_path, "method.total_episodes=24", "method.learning_rate=0")
+    assert same(weights(run.inputs["policy"]), weights(run.output))
+    assert logged[-1]["policy/kl_exact"] == pytest.approx(0, abs=1e-5)
+
+
+def test_pieces_of_a_step_give_the_same_step(rows, tmp_path):
+    once = ["method.total_episodes=8", "method.num_ppo_epochs=1", "method.num_mini_batches=1"]
+    whole, _ = trained(rows, tmp_path / "whole", *once)
+    pieces, _ = trained(rows, tmp_path / "pieces", *once, "hardware.micro_batch_size=3")
+    assert not same(weights(whole.inputs["policy"]), weights(whole.output))
+    assert same(weights(whole.output), weights(pieces.output), 2e-4)  # Adam's first step is the gradient's sign
+
+
+class Stopped(Exception):
+    """Someone pulled the plug."""
+
+
+def test_an_interrupted_run_ends_as_if_nothing_had_happened(rows, tmp_path):
+    often = ["method.total_episodes=48", "method.save_steps=2", "method.kl_target=0.05", "method.kl_horizon=50"]
+    often += ["reward=mixture", "~reward.parts.model", "+reward@reward.parts.letters.reward=function"]
+    often += [f"reward.parts.letters.reward.function={__name__}:letters", "reward.parts.letters.weight=1.0"]
+    often += ["reward.parts.letters.normalize=true"]
+    small = [one for one in SMALL if not one.startswith("reward")]
+
+    def pull(metrics, step):
+        if step >= 15 and "reward/mean" in metrics:
+            raise Stopped
+
+    def go(folder, log=None):
+        settings = config("method=ppo", "model=scratch", "dataset=file", f"dataset.path={rows}", *small, *often)
+        folder.mkdir(exist_ok=True)
+        policy = scratch_model(settings.model, settings.dataset)
+        logged = []
+        keep = lambda metrics, step: (logged.append(metrics), log and log(metrics, step))  # noqa: E731
+        ppo.train(Run(settings, settings.method, {"policy": policy}, folder, SimpleNamespace(log=keep)))
+        return weights(folder / "model"), [metrics for metrics in logged if "reward/mean" in metrics]
+
+    with pytest.raises(Stopped):
+        go(tmp_path / "cut", pull)
+    assert (tmp_path / "cut" / "checkpoints" / "checkpoint-8").exists()
+    cut, after = go(tmp_path / "cut")
+    whole, all_of_it = go(tmp_path / "whole")
+    assert same(cut, whole)
+    assert len(after) < len(all_of_it) == 6
+    assert [one["policy/kl_coef"] for one in after] == [one["policy/kl_coef"] for one in all_of_it[-len(after) :]]
+    assert len({one["policy/kl_coef"] for one in all_of_it}) > 1
+
+
+def test_padding_changes_no_log_probability_and_no_value():
+    tokenizer, model = tiny_tokenizer(), tiny_model()
+    torch.manual_seed(0)
+    actor = Actor(model, None, 0.7, [0, 1])
+    torch.nn.init.normal_(actor.head.weight)
+    prompts, completions = [[6, 7], [8, 9, 10, 11]], [[12, 13, 2], [14]]
+    together = lay_out(prompts, completions, tokenizer.pad_token_id, "cpu")
+    logits, values = actor(together)
+    logps = logps_of(logits, together)
+    for row in range(2):
+        alone = lay_out([prompts[row]], [completions[row]], tokenizer.pad_token_id, "cpu")
+        logits_alone, values_alone = actor(alone)
+        size = len(completions[row])
+        assert torch.allclose(logps[row, :size], logps_of(logits_alone, alone)[0], atol=1e-5)
+        assert torch.allclose(values[row, :size], values_alone[0], atol=1e-5)
+        assert logps[row, size:].tolist() == [0.0] * (3 - size)
+
+
+def test_log_probabilities_are_those_of_the_distribution_that_was_drawn_from():
+    tokenizer, model = tiny_tokenizer(), tiny_model()
+    actor = Actor(model, None, 0.5, [0, 1])
+    prompt, said = [6, 7, 8], [9, 10, 2]
+    batch = lay_out([prompt], [said], 0, "cpu")
+    found = logps_of(actor.read(model, batch).logits, batch)[0]
+    whole = model(torch.tensor([prompt + said])).logits[0].double() / 0.5
+    whole[:, [0, 1]] = -torch.inf
+    by_hand = whole.log_softmax(-1)[torch.arange(2, 5), torch.tensor(said)]
+    assert torch.allclose(found.double(), by_hand, atol=1e-5)
+    drawn = draw_all(model, tokenizer, [prompt] * 400, Sampling(0.5, 1.0, 1, 400), seed=1)
+    share = Counter(answer.tokens[0] for answer in drawn)[9] / 400
+    assert share == pytest.approx(by_hand[0].exp().item(), abs=0.1)
+
+
+def test_prompts_come_round_in_turn():
+    seen = [row for number in range(5) for row in places(10, 4, number, seed=3)]
+    assert sorted(seen[:10]) == sorted(seen[10:]) == list(range(10))
+    assert seen[:10] != seen[10:]
+    assert places(10, 4, 3, seed=3) == seen[12:16]
+    assert len(places(3, 8, 0, seed=0)) == 8
+
+
+def test_minibatches_hold_every_row_once_and_pieces_rows_of_like_length():
+    lengths = [5, 1, 9, 3, 7, 2, 8, 4, 6, 0]
+    found = minibatches(10, 2, 2, lengths, (0, 1, 2))
+    assert sorted(row for part in found for piece in part for row in piece) == list(range(10))
+    assert [[len(piece) for piece in part] for part in found] == [[3, 2], [3, 2]]
+    for part in found:
+        assert max(lengths[row] for row in part[0]) < min(lengths[row] for row in part[1])
+    assert minibatches(10, 2, 2, lengths, (0, 1, 2)) == found != minibatches(10, 2, 2, lengths, (0, 1, 3))
+
+
+def test_the_controller_moves_towards_its_target():
+    fixed, steered = Controller(0.1, None, 100), Controller(0.1, 6.0, 100)
+    fixed.update(60.0, 10)
+    assert fixed.value == 0.1
+    steered.update(60.0, 10)  # ten times the target: the error is cut to 0.2
+    assert steered.value == pytest.approx(0.1 * (1 + 0.2 * 10 / 100))
+    steered.update(5.4, 50)  # a tenth below
+    assert steered.value == pytest.approx(0.102 * (1 - 0.1 * 50 / 100))
+
+
+def test_an_experience_by_hand():
+    answers = [Completion("a b a b", True, (4, 5)), Completion("c", False, (6,))]
+    logps, reference = torch.tensor([[-1.0, -2.0], [-0.5, 0.0]]), torch.tensor([[-1.5, -1.0], [-0.5, 0.0]])
+    values, zeros = torch.tensor([[0.2, 0.4], [0.1, 0.0]]), torch.zeros(2, 2)
+    measured = Measured(logps, reference, values, zeros, zeros)
+    scores = torch.tensor([1.0, -1.0])
+    found = experience(3, [[1], [2]], answers, scores, scores, measured, 0.1, Settings("k1", 1.0, 1.0))
+    assert torch.allclose(found.kl, torch.tensor([[0.5, -1.0], [0.0, 0.0]]))
+    # rewards are [-0.05, 1.1] and [-1]; with gamma and lambda 1 the returns are what is still to come
+    assert torch.allclose(found.returns, torch.tensor([[1.05, 1.1], [-1.0, 0.0]]))
+    mask = torch.tensor([[1.0, 1.0], [1.0, 0.0]])
+    assert torch.allclose(found.advantages, losses.whiten(torch.tensor([[0.85, 0.7], [-1.1, 0.0]]), mask), atol=1e-6)
+
+
+def test_explained_variance_by_hand():
+    returns, mask = torch.tensor([[1.0, 3.0, 99.0]]), torch.tensor([[1.0, 1.0, 0.0]])
+    assert explained_variance(returns, returns, mask) == 1
+    assert explained_variance(torch.tensor([[2.0, 2.0, 5.0]]), returns, mask) == 0
+    assert explained_variance(torch.tensor([[3.0, 1.0, 5.0]]), returns, mask) == -3
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("method.num_mini_batches=200", "method.num_mini_batches: 200 is more than batch_size"),
+        ("method.max_steps=5", "method.max_steps: ppo counts completions; set total_episodes"),
+        ("method.max_new_tokens=600", "method.max_new_tokens: 600 leaves no room in max_length"),
+        ("method.kl_estimator=k4", "'k4' is none of 'k1', 'k2' or 'k3'"),
+    ],
+)
+def test_settings_that_contradict_each_other(typed, said):
+    with pytest.raises(Mistake, match=said.replace("(", r"\(")):
+        check(["method=ppo", typed], binds=True)
