@@ -117,6 +117,7 @@ class PocketData(Shape):
     pairs: Count
     annotators: Annotated[tuple[Share, ...], Field(strict=False, min_length=1)]
     shuffle_labels: bool
+    longer_bias: Share
     validation: Share
 
 
