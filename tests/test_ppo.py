@@ -38,6 +38,11 @@ def letters(prompts, completions, finished):
     return [sum("a" <= letter <= "z" for letter in text) / max(1, len(text)) for text in completions]
 
 
+def how_very(prompts, completions, finished):
+    """Reward nothing that a completion can do."""
+    return [float(turns[-1]["content"].count("very")) for turns in prompts]
+
+
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
     file = tmp_path_factory.mktemp("rows") / "rows.jsonl"
@@ -87,16 +92,26 @@ def test_the_first_rollout_is_the_references_own_and_the_ratio_is_one(rows, tmp_
 
 @pytest.mark.parametrize(
     "more",
-    [[], ["method.value=shared"], ["model/adapter=lora", "method.learning_rate=0.1"]],
-    ids=["separate", "shared", "lora"],
+    [
+        ["method.value=shared", "method.total_episodes=768"],
+        ["model/adapter=lora", "method.learning_rate=0.03", "method.temperature=0.05", "method.batch_size=32"],
+    ],
+    ids=["shared", "lora"],
 )
 def test_what_is_rewarded_becomes_more(rows, tmp_path, more):
-    run, logged = trained(rows, tmp_path, *LEARN, *more)
-    start, end = logged[0]["reward/mean"], logged[-1]["reward/mean"]
-    assert end > start + 0.2
-    assert logged[-1]["value/loss"] < logged[0]["value/loss"]
+    run, logged = trained(rows, tmp_path, *LEARN, "method.total_episodes=256", *more)
+    assert logged[-1]["reward/mean"] > logged[0]["reward/mean"] + 0.2
     assert (tmp_path / "adapter").exists() == ("model/adapter=lora" in more)
     assert not same(weights(run.inputs["policy"]), weights(run.output), 1e-4)
+
+
+@pytest.mark.parametrize("value", ["separate", "shared"])
+def test_what_the_prompt_alone_decides_the_value_function_learns(rows, tmp_path, value):
+    known = [f"reward.function={__name__}:how_very", "method.total_episodes=320", "method.batch_size=32"]
+    _, logged = trained(rows, tmp_path, *LEARN, *known, f"method.value={value}", "method.vf_coef=1")
+    assert logged[0]["value/explained_variance"] == pytest.approx(0, abs=1e-6)  # its head starts at zero
+    assert logged[-1]["value/explained_variance"] > 0.5
+    assert logged[-1]["value/loss"] < logged[0]["value/loss"] / 2
 
 
 def test_an_encoder_decoder_learns_too(rows, tmp_path):
