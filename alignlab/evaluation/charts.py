@@ -36,8 +36,8 @@ class Scale(NamedTuple):
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
 
-def curves(title: str, series: Sequence[Series]) -> Markup:
-    """A chart of one or more curves over steps, with a legend where there is more than one."""
+def curves(title: str, series: Sequence[Series], over: str = "steps") -> Markup:
+    """A chart of one or more curves, over steps or something else, with a legend where there is more than one."""
     shown = [Series(one.name, thinned(one.points)) for one in series]
     steps = [step for one in shown for step, _ in one.points]
     values = [value for one in shown for _, value in one.points]
@@ -51,7 +51,7 @@ def curves(title: str, series: Sequence[Series]) -> Markup:
     return Markup(
         '<figure class="chart"><figcaption>{} {}</figcaption>'
         '<svg viewBox="0 0 {:g} {:g}" role="img" aria-label="{}">{}{}</svg></figure>'
-    ).format(title, legend, WIDTH, HEIGHT, f"{title} over steps", axes(across, up), lines)
+    ).format(title, legend, WIDTH, HEIGHT, f"{title} over {over}", axes(across, up), lines)
 
 
 def axes(across: Scale, up: Scale) -> Markup:

@@ -1,0 +1,95 @@
+"""The page on reward hacking: what it says of runs whose curves are known."""
+
+import json
+
+import pytest
+
+from alignlab.evaluation import hacking
+from alignlab.tasks import sweep
+
+ROLLOUTS = 20
+
+
+def rose(height):
+    return [height * t / ROLLOUTS for t in range(1, ROLLOUTS + 1)]
+
+
+def hacked():
+    """Up to 0.8 at the tenth rollout, and down to 0 again."""
+    return [0.08 * t if t <= 10 else 0.8 - 0.08 * (t - 10) for t in range(1, ROLLOUTS + 1)]
+
+
+def write(folder, bias, kl_coef, gold, rang, change):
+    place = folder / "ppo"
+    place.mkdir(parents=True)
+    settings = {"dataset": {"longer_bias": bias, "pairs": 3000}, "method": {"kl_coef": kl_coef}, "seed": 0}
+    (folder / "config.yaml").write_text(json.dumps(settings))
+    rows = [
+        {"step": 6 * n, "reward/mean": up, "gold/score": truth, "policy/kl": far}
+        for n, (up, truth, far) in enumerate(zip(rose(2.0), gold, rose(9.0), strict=True), start=1)
+    ]
+    (place / "metrics.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in [{"step": 1, "train/loss": 0.1}, *rows])
+    )
+    if rang:
+        (place / "gates.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rang))
+    difference = {"reward/mean": (1.0, 0.9, 1.1), "gold/score": change}
+    measurements = [
+        {"name": name, "value": 0.5, "low": 0.4, "high": 0.6, "n": 9, "rate": False, "better": "higher"}
+        | {"difference": {"previous": dict(zip(("value", "low", "high"), ends, strict=True))}}
+        for name, ends in difference.items()
+    ]
+    result = {"stage": "ppo", "seed": 0, "measurements": measurements, "seconds": 1.0}
+    (place / "result.json").write_text(json.dumps(result))
+    (folder / "result.json").write_text(json.dumps(result))
+    (folder / "plan.json").write_text(json.dumps([{"stage": "ppo", "action": "ran"}]))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    fall, rise = (-0.3, -0.4, -0.2), (0.2, 0.1, 0.3)
+    length, gold = {"step": 8, "gate": "length"}, {"step": 5, "gate": "gold"}
+    before = {"step": 0, "gate": "length_only"}
+    write(tmp_path / "0", 0.7, 0.0, hacked(), [before, length, gold], fall)
+    write(tmp_path / "1", 0.7, 0.2, hacked(), [before, gold], fall)
+    write(tmp_path / "2", 0.0, 0.0, rose(0.8), [], rise)
+    write(tmp_path / "3", 0.0, 0.2, rose(0.8), [], rise)
+    return tmp_path
+
+
+def test_a_fooled_reward_is_told_from_a_good_one(folder):
+    found = {(policy.reward, policy.kl_coef): policy for policy in hacking.policies(folder)}
+    assert list(found) == [(f"dataset.longer_bias={bias}", coef) for bias in ("0.7", "0.0") for coef in (0.0, 0.2)]
+    bad, unwatched, good, _ = found.values()
+    # means of three rollouts peak at 0.747 (9 to 11); the first below nine tenths of that is 0.64 (11 to 13)
+    assert (bad.fell, good.fell) == (13, None)
+    assert bad.first["gate"] == "length"
+    assert unwatched.first is None  # neither gold nor a gate before training counts
+    assert hacking.verdict(bad) == (
+        "the reward rose while gold fell; length rang at rollout 8, before gold had lost a tenth (13)"
+    )
+    assert hacking.verdict(unwatched).endswith("no monitor rang before rollout 13, when gold had lost a tenth")
+    assert hacking.verdict(good) == "gold did not fall"
+
+
+def test_curves_are_drawn_over_the_root_of_the_distance(folder):
+    policy = next(hacking.policies(folder))
+    points = hacking.over_distance(policy, "reward/mean")
+    assert points[0] == pytest.approx(((9 * 2 / 20) ** 0.5, 0.2))  # the means of the first three rollouts
+    assert len(points) == ROLLOUTS - 2
+
+
+def test_a_sweep_over_rewards_ends_with_its_page(folder):
+    *_, page, table = sweep.summarise(folder)
+    assert (page, table) == (str(folder / "hacking.html"), str(folder / "sweep.md"))
+    text = (folder / "hacking.html").read_text()
+    assert text.count("<svg") == 4  # two rewards, each with its own curve and gold's
+    assert "−0.300 (−0.400 to −0.200)" in text
+    facts = json.loads((folder / "hacking.json").read_text())
+    assert [one["gold_fell"] for one in facts] == [13, 13, None, None]
+
+
+def test_other_sweeps_have_no_such_page(folder, tmp_path):
+    for place in folder.glob("*/ppo/metrics.jsonl"):
+        place.write_text("")
+    assert hacking.write_hacking(folder) is None
