@@ -239,6 +239,7 @@ class Evaluation(Shape):
     resamples: Annotated[int, Field(ge=100)]
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
     reward_model: str | None
+    best_of_n: bool
     samples: Annotated[int, Field(ge=0)]
 
 

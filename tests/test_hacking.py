@@ -41,6 +41,8 @@ def write(folder, bias, kl_coef, gold, rang, change):
     ]
     result = {"stage": "ppo", "seed": 0, "measurements": measurements, "seconds": 1.0}
     (place / "result.json").write_text(json.dumps(result))
+    best = [{"n": 1, "kl": 0.0, "proxy": 0.1, "gold": 0.2}, {"n": 2, "kl": 0.19, "proxy": 0.3, "gold": 0.3}]
+    (place / "best_of_n.json").write_text(json.dumps(best))
     (folder / "result.json").write_text(json.dumps(result))
     (folder / "plan.json").write_text(json.dumps([{"stage": "ppo", "action": "ran"}]))
 
@@ -84,6 +86,7 @@ def test_a_sweep_over_rewards_ends_with_its_page(folder):
     assert (page, table) == (str(folder / "hacking.html"), str(folder / "sweep.md"))
     text = (folder / "hacking.html").read_text()
     assert text.count("<svg") == 4  # two rewards, each with its own curve and gold's
+    assert text.count("best of n") == 8  # in both drawings of both: in the legend and on the line
     assert "−0.300 (−0.400 to −0.200)" in text
     facts = json.loads((folder / "hacking.json").read_text())
     assert [one["gold_fell"] for one in facts] == [13, 13, None, None]
@@ -93,3 +96,19 @@ def test_other_sweeps_have_no_such_page(folder, tmp_path):
     for place in folder.glob("*/ppo/metrics.jsonl"):
         place.write_text("")
     assert hacking.write_hacking(folder) is None
+
+
+def test_the_best_of_n_is_taken_over_every_choice():
+    from math import log
+
+    import numpy as np
+
+    from alignlab.evaluation.best_of_n import best, distance
+
+    proxy, gold = np.array([[3.0, 1.0, 2.0]]), np.array([[0.0, 1.0, 0.5]])
+    assert best(proxy, gold, 1)[2:] == pytest.approx((2.0, 0.5))
+    # of the three pairs, two hold 3 and one has 2 as its best
+    assert best(proxy, gold, 2)[2:] == pytest.approx(((3 + 3 + 2) / 3, (0 + 0 + 0.5) / 3))
+    assert best(proxy, gold, 3)[2:] == (3.0, 0.0)
+    assert (distance(1), distance(2)) == (0.0, log(2) - 0.5)
+    assert distance(5) == pytest.approx(0.81, abs=0.01)

@@ -32,6 +32,7 @@ class Policy(NamedTuple):
     curves: dict[str, list[float]]
     rang: list[dict[str, Any]]
     changes: dict[str, dict[str, Any]]  # of held-out measures, against the model before: value, low, high
+    best: list[dict[str, float]]  # of n answers of the policy that PPO started from: n, kl, proxy, gold
 
     @property
     def fell(self) -> int | None:
@@ -75,7 +76,8 @@ def policies(folder: Path) -> Iterator[Policy]:
             result = read_json(place / "result.json")["measurements"]
             changes = {row["name"]: row["difference"]["previous"] for row in result if "previous" in row["difference"]}
             rang = lines(place / "gates.jsonl")
-            yield Policy(label(job, differing), float(job.settings[COEF]), measured, rang, changes)
+            best = read_json(place / "best_of_n.json") if (place / "best_of_n.json").exists() else []
+            yield Policy(label(job, differing), float(job.settings[COEF]), measured, rang, changes, best)
 
 
 def label(job: Job, names: Sequence[str]) -> str:
@@ -128,8 +130,11 @@ def page(found: Sequence[Policy]) -> Markup:
     for reward in dict.fromkeys(policy.reward for policy in found):
         own = [policy for policy in found if policy.reward == reward]
         drawn = Markup("").join(
-            curves(title, [Series(f"KL × {one.kl_coef:g}", over_distance(one, name)) for one in own], "√KL")
-            for title, name in (("trained reward", "reward/mean"), ("gold", "gold/score"))
+            curves(title, [*(Series(f"KL × {one.kl_coef:g}", over_distance(one, name)) for one in own), *rule], "√KL")
+            for title, name, rule in (
+                ("trained reward", "reward/mean", best_series(own[0], "proxy")),
+                ("gold", "gold/score", best_series(own[0], "gold")),
+            )
         )
         rows = Markup("").join(map(row, own))
         parts.append(Markup("<h2>{}</h2>{}<table>{}{}</table>").format(reward, drawn, HEAD, rows))
@@ -140,6 +145,12 @@ def over_distance(policy: Policy, name: str) -> list[tuple[float, float]]:
     """A curve over the square root of the KL, smoothed over rollouts; estimates below 0 count as 0."""
     distance = [sqrt(max(0.0, kl)) for kl in smooth(policy.curves["policy/kl"])]
     return list(zip(distance, smooth(policy.curves[name]), strict=True))
+
+
+def best_series(policy: Policy, name: str) -> list[Series]:
+    """The best of n answers as a curve, where it was measured."""
+    points = [(sqrt(one["kl"]), one[name]) for one in policy.best]
+    return [Series("best of n", points)] if points else []
 
 
 def row(policy: Policy) -> Markup:
@@ -168,7 +179,7 @@ STYLE = Markup(
     "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}"
     "figure{display:inline-block;width:48%;margin:0}td,th{padding:.2rem .8rem;text-align:left;border-top:1px solid}"
     ".grid{stroke:#ddd}.tick{font-size:10px;fill:#666}.line{fill:none;stroke-width:1.6;stroke:currentColor}"
-    ".dot{fill:currentColor}.c0{color:#c0392b}.c1{color:#d68910}.c2{color:#1e8449}.c3{color:#2471a3}.key{margin-left:.6rem}"
+    ".dot{fill:currentColor}.c0{color:#c0392b}.c1{color:#d68910}.c2{color:#1e8449}.c3{color:#2471a3}.c4{color:#777}.key{margin-left:.6rem}"
 )
 PAGE = Markup(
     '<!doctype html><html lang="en"><meta charset="utf-8"><title>Reward hacking</title><style>{style}</style>'

@@ -17,6 +17,7 @@ from alignlab import plan as planning
 from alignlab.config import Config, HubData, PocketModel, PretrainedModel, pocket_world
 from alignlab.errors import failure
 from alignlab.files import building, write_text
+from alignlab.named import REWARD
 from alignlab.plan import Plan, Stage
 from alignlab.run import Run
 from alignlab.tasks.publish import publish
@@ -167,9 +168,23 @@ class Story:
         }
         write_text(place / "result.json", json.dumps(result, indent=1))
         track.summary({row["name"]: row["value"] for row in rows})
+        self.best_of_n(stage, place)
         if stage == self.plan.stages[-1]:
             write_text(self.folder / "result.json", json.dumps(result, indent=1))
         return result
+
+    def best_of_n(self, stage: Stage, place: Path) -> None:
+        """Write what the best of n answers is worth, where the config asks for it and the stage has a reward model."""
+        config, reward = self.plan.config, stage.inputs.get(REWARD)
+        if not config.evaluation.best_of_n or reward is None or pocket_world(config.dataset) is None:
+            return
+        from alignlab.evaluation.best_of_n import best_of_n
+        from alignlab.rollouts import Sampling
+
+        settings: Any = stage.settings
+        drawn = Sampling(settings.temperature, 1.0, settings.max_new_tokens, config.evaluation.batch_size)
+        found = best_of_n(stage.source, reward, config, drawn)
+        write_text(place / "best_of_n.json", json.dumps([one._asdict() for one in found], indent=1))
 
     def own(self, stage: Stage, place: Path) -> list[dict[str, Any]]:
         """The measurements of a method that has its own, such as a reward model."""
