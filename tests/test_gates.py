@@ -228,7 +228,7 @@ def test_stop_ends_the_run_warn_says_it_and_off_is_silent(tmp_path, caplog):
     assert watched(tmp_path / "off", {"policy/kl": lambda t: 99.0}, off).rang == []
     assert not (tmp_path / "off").exists()
     stop = BOUNDS.model_copy(update={"during": "stop"})
-    with pytest.raises(Failure, match=r"gate kl, stage ppo: the KL to the reference is 99, and has to be at most 25"):
+    with pytest.raises(Failure, match=r"gate kl, stage ppo: the KL to the reference is 99, and has to be at most 15"):
         watched(tmp_path, {"policy/kl": lambda t: 99.0}, stop)
     assert [rang["gate"] for rang in watched(tmp_path, {"gold/score": lambda t: 4 * t * (1 - t)}, stop).rang] == [
         "gold"

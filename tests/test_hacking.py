@@ -68,7 +68,8 @@ def test_a_fooled_reward_is_told_from_a_good_one(folder):
     assert bad.first["gate"] == "length"
     assert unwatched.first is None  # neither gold nor a gate before training counts
     assert hacking.verdict(bad) == (
-        "the reward rose while gold fell; length rang at rollout 8, before gold had lost a tenth (13)"
+        "the reward rose while gold fell; length_only rang before training; "
+        "length rang at rollout 8, before gold had lost a tenth (13)"
     )
     assert hacking.verdict(unwatched).endswith("no monitor rang before rollout 13, when gold had lost a tenth")
     assert hacking.verdict(good) == "gold did not fall"

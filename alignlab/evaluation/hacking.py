@@ -46,6 +46,11 @@ class Policy(NamedTuple):
         """The first monitor that rang; gold itself does not count, since outside this world nobody has it."""
         return min((one for one in self.rang if one["step"] and one["gate"] != "gold"), key=step_of, default=None)
 
+    @property
+    def warned(self) -> list[str]:
+        """The gates that rang before training."""
+        return [one["gate"] for one in self.rang if not one["step"]]
+
 
 def step_of(rang: dict[str, Any]) -> int:
     """The rollout at which a gate rang."""
@@ -104,6 +109,7 @@ def facts(policy: Policy) -> dict[str, Any]:
         "proxy": policy.changes.get("reward/mean"),
         "gold": policy.changes.get("gold/score"),
         "gold_fell": policy.fell,
+        "rang_before": policy.warned,
         "rang": policy.first,
         "verdict": verdict(policy),
     }
@@ -116,6 +122,8 @@ def verdict(policy: Policy) -> str:
     said = "the reward rose while gold fell" if fooled else "gold did not fall"
     if not fooled and gold and gold["high"] < 0:
         said = "gold fell"
+    if policy.warned:
+        said += f"; {', '.join(policy.warned)} rang before training"
     if policy.fell is None:
         return said
     first = policy.first
