@@ -54,7 +54,8 @@ def sample(
 
     A prompt that leaves no room for `max_new_tokens` in the model's context loses its oldest tokens.
     """
-    ids = shortened([encode_prompt(tokenizer, turns) for turns in prompts], model, sampling.max_new_tokens)
+    room = room_in(model, sampling.max_new_tokens, "evaluation.max_new_tokens")
+    ids = shortened([encode_prompt(tokenizer, turns) for turns in prompts], room)
     return draw_all(model, tokenizer, ids, sampling, seed)
 
 
@@ -154,21 +155,27 @@ def completion(tokenizer: "PreTrainedTokenizerBase", ids: list[int], ends: set[i
     return Completion(text, end is not None, tuple(kept))
 
 
-def shortened(ids: list[list[int]], model: "PreTrainedModel", max_new_tokens: int) -> list[list[int]]:
-    """Cut prompts at their beginning until the completion fits into the model's context, and say how many."""
-    context = getattr(model.config, "max_position_embeddings", None)
-    if context is None:
+def shortened(ids: list[list[int]], room: int | None) -> list[list[int]]:
+    """Cut prompts at their beginning until they fit, and say how many."""
+    if room is None:
         return ids
-    room = context - max_new_tokens
-    if room < 1:
-        raise failure(
-            "evaluation.max_new_tokens",
-            f"{max_new_tokens} leaves no room for a prompt in the model's context of {context} tokens",
-            f"use less than {context}",
-        )
     if long := sum(len(prompt) > room for prompt in ids):
         log.warning("%d of %d prompts are longer than %d tokens; their oldest part is left out", long, len(ids), room)
     return [prompt[-room:] for prompt in ids]
+
+
+def room_in(model: "PreTrainedModel", max_new_tokens: int, place: str) -> int | None:
+    """How long a prompt may be, where the model's context has an end; `place` is where the config says the rest."""
+    context = getattr(model.config, "max_position_embeddings", None)
+    if context is None:
+        return None
+    if context <= max_new_tokens:
+        raise failure(
+            place,
+            f"{max_new_tokens} leaves no room for a prompt in the model's context of {context} tokens",
+            f"use less than {context}",
+        )
+    return int(context - max_new_tokens)
 
 
 def special_tokens(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> tuple[int, set[int]]:

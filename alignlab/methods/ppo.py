@@ -56,8 +56,9 @@ class Config(Training):
 
     def faults(self) -> Iterator[Fault]:
         yield from super().faults()
-        if self.num_mini_batches > self.batch_size:
-            yield Fault("num_mini_batches", f"{self.num_mini_batches} is more than batch_size ({self.batch_size})")
+        if self.batch_size % self.num_mini_batches:
+            said = f"{self.num_mini_batches} does not divide batch_size ({self.batch_size})"
+            yield Fault("num_mini_batches", said, "every step has the same number of completions")
         if self.dropout:
             yield Fault("dropout", f"{self.dropout:g} would make every ratio a matter of luck", "use 0")
         if self.max_steps is not None:
@@ -75,10 +76,12 @@ def train(run: Run[Config]) -> None:
     from alignlab.chat import encode_prompt
     from alignlab.data import view
     from alignlab.models import adapter, attention, load_trainable
+    from alignlab.progress import say
     from alignlab.rewards import load_reward
-    from alignlab.rollouts import never_sampled, special_tokens
+    from alignlab.rollouts import never_sampled, room_in, shortened, special_tokens
     from alignlab.trainers.actor import Actor
-    from alignlab.trainers.ppo import Controller, PPOTrainer
+    from alignlab.trainers.controller import Controller
+    from alignlab.trainers.ppo import PPOTrainer
     from alignlab.training import arguments, fit
     from alignlab.watch import Watch
 
@@ -94,12 +97,18 @@ def train(run: Run[Config]) -> None:
     prompts = [row["prompt"] for row in view(run.config.dataset, VIEW, "train")]
     if not prompts:
         raise failure("dataset, train", "holds no prompts", "give more rows")
-    room = method.max_length - method.max_new_tokens
-    ids = [encode_prompt(tokenizer, turns)[-room:] for turns in prompts]
+    room = room_in(policy, method.max_new_tokens, "method.max_new_tokens") or method.max_length
+    room = min(room, method.max_length - method.max_new_tokens)
+    ids = shortened([encode_prompt(tokenizer, turns) for turns in prompts], room)
     value = value_model(run) if method.value == "separate" else None
     actor = Actor(policy, value, method.temperature, never_sampled(tokenizer, special_tokens(policy, tokenizer)[1]))
     options = loop(run)
     each = options.steps
+    say(
+        f"ppo: {options.num_rollouts} rollouts of {options.batch_size} completions, {options.num_ppo_epochs} passes of "
+        f"{options.num_mini_batches} steps with {options.batch_size // options.num_mini_batches} completions each, "
+        f"in {options.pieces} piece{'s' * (options.pieces > 1)}"
+    )
     settings = TrainingArguments(
         **arguments(run)
         | {
@@ -131,7 +140,7 @@ def loop(run: Run[Config]) -> Any:
     from alignlab.trainers.ppo import Options
 
     method = run.method
-    mini = -(-method.batch_size // method.num_mini_batches)
+    mini = method.batch_size // method.num_mini_batches
     micro = min(run.config.hardware.micro_batch_size or mini, mini)
     return Options(
         batch_size=method.batch_size,

@@ -53,6 +53,11 @@ class Actor(nn.Module):
         read = self.read(self.policy, tokens)
         return read.logits, self.values(tokens, read)
 
+    def gradient_checkpointing_enable(self, **options: Any) -> None:
+        """Compute the networks' states again on the way back, where the Trainer asks for it."""
+        for model in filter(None, (self.policy, self.value)):
+            model.gradient_checkpointing_enable(**options)
+
     def read(self, model: Any, tokens: Tokens) -> Read:
         """Read completions with a policy, the actor's own or the reference."""
         out, states = run(model, tokens, heads=True)

@@ -65,6 +65,28 @@ def experience(
     )  # fmt: skip
 
 
+def scale_of(scores: Tensor) -> tuple[float, float]:
+    """The mean and the deviation of scores, which is not zero."""
+    return scores.mean().item(), max(scores.std(unbiased=False).item(), 1e-6)
+
+
+def shape(scores: Tensor, finished: Sequence[bool], scale: tuple[float, float] | None, penalty: float) -> Tensor:
+    """What is maximised, [batch]: scores on a scale, if there is one, less a penalty for having no end."""
+    mean, deviation = scale or (0.0, 1.0)
+    return (scores - mean) / deviation - penalty * (1 - torch.tensor(finished, dtype=scores.dtype))
+
+
+def places(total: int, size: int, number: int, seed: int) -> list[int]:
+    """The prompts of a rollout: the next `size` of an endless list that passes over all, each time by lot."""
+    found: list[int] = []
+    start = number * size
+    while len(found) < size:
+        turn, offset = divmod(start + len(found), total)
+        order = torch.randperm(total, generator=torch.Generator().manual_seed(mixed(seed, turn, 7))).tolist()
+        found += order[offset : offset + size - len(found)]
+    return found
+
+
 def minibatches(
     size: int, count: int, pieces: int, lengths: Sequence[int], seed: Sequence[int]
 ) -> list[list[list[int]]]:

@@ -25,7 +25,19 @@ from alignlab.chat import Turn
 from alignlab.progress import say
 from alignlab.rollouts import Completion, Sampling, draw_all
 from alignlab.trainers.actor import Actor, Tokens, lay_out, logps_of, reference_of
-from alignlab.trainers.experience import Experience, Measured, Settings, experience, minibatches, mixed, worth
+from alignlab.trainers.controller import Controller
+from alignlab.trainers.experience import (
+    Experience,
+    Measured,
+    Settings,
+    experience,
+    minibatches,
+    mixed,
+    places,
+    scale_of,
+    shape,
+    worth,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -59,19 +71,6 @@ class Options(NamedTuple):
     def steps(self) -> int:
         """Optimizer steps a rollout."""
         return self.num_ppo_epochs * self.num_mini_batches
-
-
-class Controller:
-    """The weight of the KL penalty: fixed, or steered towards a target (Ziegler et al. 2019, section 2.2)."""
-
-    def __init__(self, value: float, target: float | None, horizon: int) -> None:
-        self.value, self.target, self.horizon = value, target, horizon
-
-    def update(self, kl: float, episodes: int) -> None:
-        """Move by what the KL, in nats a completion, is off its target, over so many episodes."""
-        if self.target is not None:
-            error = min(max(kl / self.target - 1, -0.2), 0.2)
-            self.value *= 1 + error * episodes / self.horizon
 
 
 class PPOTrainer(Trainer):  # type: ignore[misc]
@@ -116,12 +115,10 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         rollout, rest = divmod(step, options.steps)
         if self.experience is None or self.experience.number != rollout:
             self.begin(rollout)
-        started = time.monotonic()
         epoch, mini = divmod(rest, options.num_mini_batches)
         rows = self.parts[epoch][mini]
         tokens = sum(len(self.gathered.completions[row].tokens) for part in rows for row in part)
         loss = self.surrogate(model, rows[piece], tokens, first=rest == 0)
-        self.seconds["update"] += time.monotonic() - started
         return loss * options.pieces  # the Trainer divides by the number of pieces
 
     @property
@@ -145,10 +142,12 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         self.measured = worth(found) | self.observed | {"policy/kl_coef": self.controller.value}
         self.learned.clear()
         self.controller.update(self.measured["policy/kl"], size)
+        self.begun = time.monotonic()
 
     def finish(self) -> None:
         """Log the rollout that has been learned from."""
         if self.experience is not None:
+            self.seconds["update"] += time.monotonic() - self.begun
             means = {name: sum(values) / len(values) for name, values in self.learned.items()}
             self.log({**self.measured, **means})
             self.watch.step(self.experience.number + 1, {**self.measured, **means})
@@ -171,18 +170,11 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
             self.observed = self.watch.observe(self.reward, asked, texts, finished)
         with self.timed("policy, value and reference"):
             measured = self.measure(ids, completions)
-        shaped = self.shaped(scores, finished)
-        return experience(
-            number, ids, completions, scores, shaped, measured, self.controller.value, options.settings
-        )  # fmt: skip
-
-    def shaped(self, scores: Tensor, finished: Sequence[bool]) -> Tensor:
-        """What is maximised, [batch]: scores on the first rollout's scale, less the penalty for having no end."""
-        if self.options.standardize:
-            if self.scale is None:
-                self.scale = (scores.mean().item(), max(scores.std(unbiased=False).item(), 1e-6))
-            scores = (scores - self.scale[0]) / self.scale[1]
-        return scores - self.options.missing_eos_penalty * (1 - torch.tensor(finished, dtype=scores.dtype))
+        if options.standardize and self.scale is None:
+            self.scale = scale_of(scores)
+        shaped = shape(scores, finished, self.scale, options.missing_eos_penalty)
+        kl_coef = self.controller.value
+        return experience(number, ids, completions, scores, shaped, measured, kl_coef, options.settings)
 
     def measure(self, ids: Sequence[list[int]], completions: Sequence[Completion]) -> Measured:
         """What policy, reference and value function say of completions, in batches of like length."""
@@ -300,17 +292,6 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         self.controller.value = state["kl_coef"]
         self.reward.load_state_dict(state["reward"])
         self.watch.load_state_dict(state["watch"])
-
-
-def places(total: int, size: int, number: int, seed: int) -> list[int]:
-    """The prompts of a rollout: the next `size` of an endless list that passes over all, each time by lot."""
-    found: list[int] = []
-    start = number * size
-    while len(found) < size:
-        turn, offset = divmod(start + len(found), total)
-        order = torch.randperm(total, generator=torch.Generator().manual_seed(mixed(seed, turn, 7))).tolist()
-        found += order[offset : offset + size - len(found)]
-    return found
 
 
 def generator(policy: Any) -> Any:
