@@ -281,3 +281,16 @@ def test_stages_are_read_in_the_order_of_the_plan(tmp_path: Path) -> None:
 
 def stage(name: str, rows: list[dict[str, Any]]) -> Stage:
     return Stage(name, "ran", {"stage": name, "seed": 0, "measurements": rows, "seconds": 1.0})
+
+
+def test_gates_that_rang_are_shown(tmp_path: Path) -> None:
+    folder = write_run(tmp_path)
+    assert "Gates that rang" not in write_report(folder).read_text()
+    said = {"gate": "kl", "stage": "ppo", "what": "the KL", "number": 19.04, "bound": "at most 15", "remedy": EVIL}
+    rows = [{"step": 0, **said}, {"step": 7, **said}]
+    (folder / "dpo" / "gates.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = write_report(folder).read_text()
+    assert text.count("the KL is 19, and has to be at most 15; ") == 2
+    assert "<td>before</td>" in text
+    assert "<td>7</td>" in text
+    assert EVIL not in text
