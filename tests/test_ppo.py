@@ -12,7 +12,7 @@ import pytest
 import torch
 from command import config
 from tiny import tiny_model, tiny_tokenizer
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, LlamaForSequenceClassification
 
 from alignlab import losses
 from alignlab.compose import check
@@ -137,6 +137,25 @@ def test_an_encoder_decoder_begins_at_its_reference_and_learns_too(rows, tmp_pat
     assert logged[0]["policy/kl_exact"] == pytest.approx(0, abs=1e-5)
     assert logged[-1]["policy/kl_exact"] > 1e-3
     weights(run.output, AutoModelForSeq2SeqLM)
+
+
+def test_the_value_function_starts_from_a_reward_model_that_reads_the_same_tokens(tmp_path):
+    policy, judge = tmp_path / "policy", tmp_path / "judge"
+    tiny_model().save_pretrained(policy)
+    tiny_tokenizer().save_pretrained(policy)
+    tiny_tokenizer().save_pretrained(judge)
+    torch.manual_seed(1)
+    scorer = LlamaForSequenceClassification(AutoConfig.from_pretrained(policy, num_labels=1, attention_dropout=0.1))
+    scorer.save_pretrained(judge)
+    bound = config("method=ppo")
+    run = Run(bound, bound.method, {"policy": policy, "reward_model": judge}, tmp_path, None)
+    started = ppo.value_model(run)
+    assert same(started.state_dict(), scorer.model.state_dict())
+    assert started.config.attention_dropout == 0
+    other = tiny_tokenizer()
+    other.add_tokens(["a-word-more"])
+    other.save_pretrained(judge)
+    assert same(ppo.value_model(run).state_dict(), AutoModelForCausalLM.from_pretrained(policy).model.state_dict())
 
 
 def test_without_a_learning_rate_nothing_is_learned(rows, tmp_path):

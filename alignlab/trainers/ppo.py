@@ -239,8 +239,8 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
                 self.watch.start(self.reward, self.measured, self.first_ratio)
 
     def batch(self, prompts: Sequence[list[int]], completions: Sequence[list[int]]) -> Tokens:
-        """Lay rows out on the device."""
-        return lay_out(prompts, completions, self.tokenizer.pad_token_id, self.args.device)
+        """Lay rows out on the device; what stands for padding does not matter, since masks say what is real."""
+        return lay_out(prompts, completions, self.tokenizer.pad_token_id or 0, self.args.device)
 
     @property
     def tokenizer(self) -> "PreTrainedTokenizerBase":
