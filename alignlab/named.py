@@ -100,9 +100,32 @@ def check_models(config: Config) -> None:
     """Raise a `Mistake` where a setting names a model that is not there or does not fit; costs nothing."""
     for place, given in (*named_policies(config), *named_scorers(config)):
         find_model(place, given)
+    check_labels(config, fetched=False)
     name, trains = config.method.name, config.task.name == "train"
     if trains and encoder_decoder(config) and not getattr(method_module(name), "ENCODER_DECODERS", True):
         raise mistake("method", f"{name} does not train encoder-decoders", "use method=sft or method=rm")
+
+
+def check_labels(config: Config, fetched: bool) -> None:
+    """Raise a `Mistake` where a classifier lacks its label; one of the hub is looked at once it is fetched."""
+    used = {place for place, _ in named_scorers(config)}
+    for place, one in singles(config.reward):
+        if isinstance(one, ClassifierReward) and f"{place}.path" in used:
+            folder = find_model(f"{place}.path", one.path)
+            if fetched and not folder.exists():
+                folder = given_reward(config, f"{place}.path", one.path).path
+            labels = labels_in(folder)
+            if labels and one.label not in labels:
+                raise mistake(f"{place}.label", f"{one.path} has no {one.label!r}", f"it has {', '.join(labels)}")
+
+
+def labels_in(folder: Path) -> list[str]:
+    """The labels of a classifier in their order, as transformers reads them; none where it is not there yet."""
+    if not (folder / "config.json").exists():
+        return []
+    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    named = settings.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
+    return [label for _, label in sorted(named.items(), key=lambda entry: int(entry[0]))]
 
 
 def encoder_decoder(config: Config) -> bool:

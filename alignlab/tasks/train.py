@@ -101,6 +101,7 @@ def prepare_base(config: Config) -> None:
         from alignlab.pretrained import published_model
 
         published_model(model)
+    named.check_labels(config, fetched=True)
     if isinstance(config.model, PretrainedModel):
         return
     if isinstance(config.model, PocketModel):
