@@ -30,7 +30,9 @@ Files = Annotated[
 class Shape(BaseModel):
     """A frozen group of settings: no unknown keys, no silent conversion (`true` is no number)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=(), defer_build=True
+    )
 
     def faults(self) -> Iterator[Fault]:
         """Settings that contradict each other, with places relative to this group."""

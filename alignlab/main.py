@@ -4,6 +4,7 @@ A command is composed and bound before Hydra's own main takes over, so that a mi
 no folder behind. Hydra then makes the run's folder, or one for each run of a sweep, and calls `job`.
 """
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -51,6 +52,7 @@ def dispatch(arguments: list[str]) -> None:
     flags, overrides = split(arguments)
     asks = bool(set(flags) & set(HYDRA_FLAGS))
     command = check(overrides, binds=not asks)
+    gc.enable()
     arguments = [*overrides, *flags]  # the order that argparse understands
     if asks:
         hand_over(arguments)

@@ -12,7 +12,6 @@ import os
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -219,6 +218,8 @@ def threads(config: Config) -> int:
 
 def versions() -> dict[str, str]:
     """Versions of the libraries whose numbers a stage's weights stand on."""
+    from importlib.metadata import version
+
     return {name: version(name) for name in LIBRARIES}
 
 

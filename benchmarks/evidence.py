@@ -175,18 +175,18 @@ BASELINES = ("baseline/length", "baseline/bag_of_words")
 
 
 def mistakes() -> Iterator[str]:
-    """How long a mistyped command waits for its answer."""
+    """How long a mistyped command waits for its answer, the median of three tries each."""
     sys.path.insert(0, str(HERE.parent / "tests"))
     from test_mistakes import TYPED
 
     seconds = []
     with tempfile.TemporaryDirectory() as name:
         for typed, _ in TYPED:
-            done = alignlab(*typed, folder=Path(name))
-            assert done.code == 2, done
-            seconds.append(done.seconds)
-    yield f"{len(seconds)} mistyped commands (`tests/test_mistakes.py`): median {statistics.median(seconds):.2f} s, "
-    yield f"longest {max(seconds):.2f} s until the answer."
+            tries = [alignlab(*typed, folder=Path(name)) for _ in range(3)]
+            assert {done.code for done in tries} == {2}, tries
+            seconds.append(statistics.median(done.seconds for done in tries))
+    yield f"{len(seconds)} mistyped commands (`tests/test_mistakes.py`), three tries each: "
+    yield f"median {statistics.median(seconds):.2f} s, longest {max(seconds):.2f} s until the answer."
 
 
 PARTS = {"demo": demo, "seeds": seeds, "control": control, "rewards": rewards, "mistakes": mistakes}
