@@ -138,7 +138,7 @@ def _walk(root: type[Shape], location: tuple[int | str, ...]) -> tuple[list[str]
             shape, choices = tagged[0], ()
             continue
         if any(getattr(c, "__name__", None) == part for c in choices) or str(part).startswith(
-            ("function-", "constrained")
+            ("function-", "constrained", "literal[")
         ):
             continue
         if part in _TYPE_TAGS and not (shape and part in shape.model_fields):

@@ -291,7 +291,7 @@ class Training(Method):
     dropout: Share
     activation_checkpointing: bool
     logging_steps: Count
-    eval_steps: Count | None
+    eval_steps: Count | Literal["epoch"] | None
     save_steps: Count | None
     save_total_limit: Count
     load_best_model_at_end: bool
@@ -316,17 +316,14 @@ class Training(Method):
                 "stopping early without going back to the best checkpoint keeps a worse model",
                 "set load_best_model_at_end=true",
             )
-        if self.load_best_model_at_end and not self.eval_steps:
-            yield Fault("load_best_model_at_end", "the best is unknown without evaluation", "set eval_steps")
-        if (
-            self.load_best_model_at_end
-            and self.eval_steps
-            and (not self.save_steps or self.save_steps % self.eval_steps)
-        ):
-            yield Fault(
-                "save_steps",
-                f"{self.save_steps} is no multiple of eval_steps ({self.eval_steps}), as load_best_model_at_end needs",
-            )
+        if self.load_best_model_at_end:
+            if not isinstance(self.eval_steps, int):
+                yield Fault(
+                    "load_best_model_at_end", "the best is unknown without evaluation", "set eval_steps to a number"
+                )
+            elif not self.save_steps or self.save_steps % self.eval_steps:
+                now = f"{self.save_steps} is no multiple of eval_steps ({self.eval_steps})"
+                yield Fault("save_steps", f"{now}, as load_best_model_at_end needs")
         if self.push_to_hub and not self.hub_model_id:
             yield Fault("hub_model_id", "missing, though push_to_hub is on", "give hub_model_id=owner/name")
 

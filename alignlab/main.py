@@ -34,8 +34,18 @@ def main() -> None:
         stop("interrupted: the same command goes on from the last checkpoint", 1)
 
 
+def forgetful(error: Explained) -> Explained:
+    """Let go of the frames that an error came through, so that open files are closed now and not at the very end."""
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+    return error
+
+
 def stop(message: str, code: int) -> NoReturn:
     """Say what is wrong and leave."""
+    gc.collect()
     print(message, file=sys.stderr)
     sys.exit(code)
 
@@ -126,4 +136,4 @@ def job(cfg: "DictConfig") -> None:
     except Explained as error:
         if FAILED:
             print(FAILED[-1], file=sys.stderr)
-        FAILED.append(error)
+        FAILED.append(forgetful(error))

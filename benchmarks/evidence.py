@@ -1,7 +1,7 @@
 """Measure what the README claims, by the commands that a user types, and write it to benchmarks/RESULTS.md.
 
     make evidence                                      # all of it, about an hour and a half on two cores
-    .venv/bin/python benchmarks/evidence.py seeds      # one part: demo, seeds, control, rewards or mistakes
+    .venv/bin/python benchmarks/evidence.py seeds      # one part, such as demo or mistakes
 
 Each part keeps its figures in `benchmarks/parts/`, so that a part can be measured again by itself.
 """
@@ -15,9 +15,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from random import Random
 from typing import Any, NamedTuple
 
 HERE = Path(__file__).parent
@@ -189,13 +191,98 @@ def mistakes() -> Iterator[str]:
     yield f"median {statistics.median(seconds):.2f} s, longest {max(seconds):.2f} s until the answer."
 
 
-PARTS = {"demo": demo, "seeds": seeds, "control": control, "rewards": rewards, "mistakes": mistakes}
+def prepare() -> Iterator[str]:
+    """A million rows through task=prepare: the most memory of its own that the process holds, and rows a second."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        million(folder / "rows.jsonl")
+        command = [sys.executable, "-m", "alignlab", "task=prepare", "dataset=file", "dataset.path=rows.jsonl"]
+        started = time.monotonic()
+        with (folder / "said").open("w") as said:
+            process = subprocess.Popen(
+                command, cwd=folder, env=os.environ | {"ALIGNLAB_CACHE": str(folder / "cache")}, stdout=said
+            )
+            peak = 0
+            while process.poll() is None:
+                peak = max(peak, anonymous(process.pid))
+                time.sleep(0.2)
+        seconds = time.monotonic() - started
+        if process.returncode:
+            raise SystemExit(f"exit code {process.returncode}")
+        yield "`python -m alignlab task=prepare dataset=file dataset.path=rows.jsonl`: a million rows (290 MB), every"
+        yield f"tenth the same as the one before: {seconds:.0f} s, **{1e6 / seconds:,.0f} rows a second**, at most"
+        yield f"{peak / 1e6:.0f} MB of anonymous memory."
+        yield ""
+        yield "```"
+        yield from (line.replace(name, "…") for line in (folder / "said").read_text(encoding="utf-8").splitlines())
+        yield "```"
+        yield ""
+        yield f"- {'met' if peak < 1e9 else '**not met**'}: under 1 GB of anonymous memory"
+
+
+def million(path: Path) -> None:
+    """Write a million rows of random words; every tenth repeats the one before it."""
+    random = Random(0)
+    words = [f"word{number}" for number in range(5000)]
+    with path.open("w", encoding="utf-8") as stream:
+        for number in range(1_000_000):
+            if number % 10 != 9:
+                asked, said = " ".join(random.choices(words, k=10)), " ".join(random.choices(words, k=20))
+                row = json.dumps({"prompt": f"Tell me {number}: {asked}?", "completion": said}) + "\n"
+            stream.write(row)
+
+
+def anonymous(process: int) -> int:
+    """The anonymous memory of a process, in bytes; 0 where it has ended."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("RssAnon")), 0)
+
+
+def fuzz() -> Iterator[str]:
+    """Ten thousand mutated files through the loader in one process, and fifty through the command."""
+    tests = HERE.parent / "tests"
+    with tempfile.TemporaryDirectory() as name:
+        done = subprocess.run(
+            [sys.executable, str(tests / "fuzz.py"), "10000", name], capture_output=True, text=True, check=True
+        )
+        found = json.loads(done.stdout)
+        yield f"{found['files']:,} mutated files (`python tests/fuzz.py 10000 FOLDER`): no traceback, no row lost"
+        yield f"without a count, {found['refused']:,} refused in a sentence; longest {found['longest']:.1f} s, at most"
+        yield f"{found['memory'] / 1e6:.0f} MB."
+        yield ""
+        sys.path.insert(0, str(tests))
+        from fuzz import mutant
+
+        codes: Counter[int] = Counter()
+        for number in range(50):
+            file, data = mutant(number)
+            (Path(name) / file).write_bytes(data)
+            tried = alignlab("task=prepare", "dataset=file", f"dataset.path={file}", folder=Path(name))
+            assert "Traceback" not in tried.stderr, (number, tried.stderr)
+            codes[tried.code] += 1
+        yield f"The first 50 of them through the command: {codes[0]} prepared, {codes[1]} refused, no traceback."
+
+
+PARTS = {
+    "demo": demo,
+    "seeds": seeds,
+    "control": control,
+    "rewards": rewards,
+    "mistakes": mistakes,
+    "prepare": prepare,
+    "fuzz": fuzz,
+}
 TITLES = {
     "demo": "The main job",
     "seeds": "Five seeds",
     "control": "The control that must fail",
     "rewards": "A reward model on HH-RLHF",
     "mistakes": "Mistakes",
+    "prepare": "A million rows",
+    "fuzz": "Broken files",
 }
 
 

@@ -62,9 +62,10 @@ def test_every_command_of_the_readme_composes(command, tmp_path):
     for argument in arguments:
         key, _, value = argument.partition("=")
         if key in exists and "/" in value:
-            path = tmp_path / Path(value).name
-            path.write_text("# @package _global_\n" if key == "experiment" else "")
-            argument = f"{key}={path}"
+            paths = [tmp_path / Path(one).name for one in value.strip("[]").split(",")]
+            for path in paths:
+                path.write_text("# @package _global_\n" if key == "experiment" else "")
+            argument = f"{key}={paths[0]}" if len(paths) == 1 else f"{key}=[{','.join(map(str, paths))}]"
         found.append(argument)
     if any(argument.startswith("-") and argument != "-m" for argument in found):
         assert alignlab(*found, folder=tmp_path).returncode == 0

@@ -6,11 +6,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 from command import config
+from datasets import Dataset
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from alignlab.chat import Encoded, encode
 from alignlab.compose import check
+from alignlab.data import view
+from alignlab.data.batches import Pieces
 from alignlab.errors import Mistake
 from alignlab.evaluation.perplexity import losses
 from alignlab.heads import DecoderConfig, DecoderReward, pack, scores, start
@@ -21,6 +24,7 @@ from alignlab.rewards import load_reward_model
 from alignlab.rollouts import Sampling, sample
 from alignlab.run import Run
 from alignlab.scratch import scratch_model
+from alignlab.training import piece
 
 FAMILIES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "gpt_neox": "GPTNeoXForCausalLM"}
 SMALL = [
@@ -28,6 +32,7 @@ SMALL = [
     "model.num_attention_heads=2", "model.num_key_value_heads=2", "model.max_position_embeddings=128",
     "evaluation=none", "tracking=jsonl", "hardware.device=cpu", "hardware.threads=1",
 ]  # fmt: skip
+VIEWS = {"sft": "demonstrations", "dpo": "pairs"}
 METHODS = {"sft": sft, "rm": rm, "dpo": dpo}
 
 
@@ -122,6 +127,48 @@ def test_a_reward_model_of_a_family_scores_as_it_was_trained(rows, tmp_path, fam
     packed = pack([encoded.prompt], [[encoded.completion]], judge.tokenizer.pad_token_id)
     with torch.inference_mode():
         assert scores(judge.model, packed).item() == pytest.approx(both[0], abs=1e-5)
+
+
+@pytest.mark.parametrize(("method", "family"), [("sft", "llama"), ("sft", "t5"), ("dpo", "llama")])
+def test_a_step_computed_in_pieces_is_the_step_of_the_whole_batch(rows, tmp_path, method, family):
+    many = len(view(config("dataset=file", f"dataset.path={rows}", "model=scratch").dataset, VIEWS[method], "train"))
+    one = [f"method.batch_size={many}", "method.max_steps=1", "method.warmup_steps=0", "method.learning_rate=0.01"]
+    one += ["method.nll_weight=0"] if method == "dpo" else []
+    runs = [
+        trained(rows, tmp_path / str(size), method, family, *one, f"hardware.micro_batch_size={size}")
+        for size in ("null", 1)
+    ]
+    together, apart = (whole(run.output).state_dict() for run in runs)
+    assert max((together[name] - apart[name]).abs().max().item() for name in together) < 1e-5
+
+
+def test_on_a_cpu_a_batch_of_long_rows_is_computed_in_pieces_that_divide_it():
+    def size(longest, batch_size, micro=None, device="cpu"):
+        own = SimpleNamespace(hardware=SimpleNamespace(device=device, micro_batch_size=micro))
+        rows = Dataset.from_list(
+            [{"prompt_ids": [1] * (longest - 3), "chosen_ids": [1, 2, 3]}, {"prompt_ids": [1], "chosen_ids": []}]
+        )
+        return piece(SimpleNamespace(method=SimpleNamespace(batch_size=batch_size), config=own), rows)
+
+    assert size(57, 32) == 32
+    assert size(512, 32) == 4  # 2,048 tokens
+    assert size(600, 32) == 2
+    assert size(900, 6) == 2
+    assert size(5000, 32) == 1
+    assert size(512, 32, micro=16) == 16
+    assert size(57, 8, micro=32) == 8
+
+
+def test_pieces_leave_it_to_chance_which_rows_make_a_step():
+    order = Pieces([n % 17 for n in range(103)], 8, seed=0)
+    first = [*order]
+    steps = [first[start : start + 8] for start in range(0, 103, 8)]
+    assert sorted(first) == list(range(103))
+    assert all([n % 17 for n in step] == sorted(n % 17 for n in step) for step in steps)
+    drawn = torch.randperm(103, generator=torch.Generator().manual_seed(0)).tolist()
+    assert [{*step} for step in steps] == [{*drawn[start : start + 8]} for start in range(0, 103, 8)]
+    order.set_epoch(1)
+    assert [*order] != first
 
 
 def t5(rows):

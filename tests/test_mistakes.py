@@ -37,6 +37,7 @@ TYPED = [
         ["dataset.train: nowhere.jsonl is not there; give a file or a folder"],
     ),
     (["method.early_stopping_patience=2"], ["method.early_stopping_patience: stopping early without"]),
+    (["method.eval_steps=epochs"], ["method.eval_steps: 'epochs' is none of 'epoch'; did you mean 'epoch'?"]),
     (["method.label_smoothing=0.1", "method.loss_type=ipo"], ["method.label_smoothing: has no meaning with"]),
     (["method.push_to_hub=true"], ["method.hub_model_id: missing, though push_to_hub is on"]),
     (["task=evaluate"], ["task.model: no value was given; add task.model=…"]),

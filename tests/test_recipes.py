@@ -16,6 +16,11 @@ RECIPES = {  # stages, learning rate, epochs, rows a step, longest row, beta: as
     "pythia_28b_hh_dpo": (["sft", "dpo"], 5e-7, 1, 64, 512, 0.1),
 }
 
+EVALUATED = {  # steps between evaluations, where the source evaluates while training
+    **dict.fromkeys(("llama31_8b_hh_sft", "zephyr_7b_sft", "smollm2_360m_sft"), "epoch"),
+    **dict.fromkeys(("zephyr_7b_dpo", "smollm2_360m_dpo"), 100),
+}
+
 
 def test_every_recipe_is_known_here():
     assert {*RECIPES} <= {*known_groups()["experiment"]}
@@ -31,7 +36,9 @@ def test_a_recipe_plans_with_its_published_settings(name):
         own = stage.settings
         found = [own.learning_rate, own.num_train_epochs, own.batch_size, own.max_length]
         assert found == settings[:4]
-    assert getattr(made.stages[-1].settings, "beta", None) == settings[4]
+    last = made.stages[-1].settings
+    assert getattr(last, "beta", None) == settings[4]
+    assert last.eval_steps == EVALUATED.get(name)
     lines = list(plan.show(made))
     assert "made ready" in lines[1]
     assert all("unknown until the data is at hand" in line for line in lines[2:])

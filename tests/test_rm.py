@@ -175,6 +175,14 @@ def test_the_loss_is_that_of_trl_on_the_same_pairs(world, tmp_path):
     assert torch.allclose(mine, theirs, atol=1e-6)
 
 
+def test_an_epoch_may_end_with_an_evaluation(world, tmp_path):
+    seen = []
+    track = SimpleNamespace(log=lambda metrics, step: seen.append(step) if "eval/loss" in metrics else None)
+    trained(world, tmp_path, track, eval_steps="epoch", num_train_epochs=2, batch_size=64)
+    rows = len(data.view(world.dataset, "pairs", "train"))
+    assert seen == [-(-rows // 64), 2 * -(-rows // 64)]
+
+
 def test_the_best_checkpoint_on_the_validation_rows_is_kept(world, tmp_path):
 
     seen = {}

@@ -41,9 +41,9 @@ def train(run: Run[Config]) -> None:
 
     from alignlab.chat import encode
     from alignlab.models import adapter, attention, load_trainable
-    from alignlab.training import Row, arguments, fit, shorten, tokenised
+    from alignlab.training import InPieces, Row, arguments, fit, shorten, tokenised
 
-    class TokenisedTrainer(DPOTrainer):
+    class TokenisedTrainer(InPieces, DPOTrainer):
         """Takes rows that are token ids already, as TRL's other trainers do."""
 
         def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
@@ -70,7 +70,7 @@ def train(run: Run[Config]) -> None:
     rows = {split: tokenised(run, VIEW, split, row) for split in ("train", "validation")}
     with_nll = method.nll_weight > 0
     settings = DPOConfig(
-        **arguments(run),
+        **arguments(run, rows["train"]),
         max_length=None,
         beta=method.beta,
         label_smoothing=method.label_smoothing,

@@ -43,7 +43,10 @@ def train_decoder(run: Run[Config], model: Any, tokenizer: Any) -> None:
 
     from alignlab.chat import encode
     from alignlab.models import adapter
-    from alignlab.training import Row, arguments, fit, shorten, tokenised
+    from alignlab.training import InPieces, Row, arguments, fit, shorten, tokenised
+
+    class PiecesTrainer(InPieces, SFTTrainer):  # type: ignore[misc]
+        """TRL's, with less padding."""
 
     method = run.method
 
@@ -58,12 +61,12 @@ def train_decoder(run: Run[Config], model: Any, tokenizer: Any) -> None:
 
     rows = {split: tokenised(run, VIEW, split, row) for split in ("train", "validation")}
     settings = SFTConfig(
-        **arguments(run),
+        **arguments(run, rows["train"]),
         packing=method.packing,
         max_length=method.max_length,
         completion_only_loss=method.completion_only_loss,
     )
-    fit(run, SFTTrainer, model, tokenizer, settings, rows, peft_config=adapter(run.config))
+    fit(run, PiecesTrainer, model, tokenizer, settings, rows, peft_config=adapter(run.config))
 
 
 def train_encoder_decoder(run: Run[Config], model: Any, tokenizer: Any) -> None:
@@ -74,11 +77,15 @@ def train_encoder_decoder(run: Run[Config], model: Any, tokenizer: Any) -> None:
     from alignlab.chat import encode
     from alignlab.losses import language
     from alignlab.models import adapter
-    from alignlab.training import Row, arguments, fit, tokenised
+    from alignlab.training import InPieces, Row, arguments, fit, tokenised
+
+    class PiecesTrainer(InPieces, Seq2SeqTrainer):  # type: ignore[misc]
+        """Transformers' own, with less padding."""
 
     method = run.method
     if method.packing:
         raise failure("method.packing", "an encoder-decoder reads one prompt at a time", "use method.packing=false")
+    tokenizer.padding_side = "right"  # so that the decoder begins with a completion's first word, in every row
     if lora := adapter(run.config):
         model = get_peft_model(model, lora)
 
@@ -87,10 +94,10 @@ def train_encoder_decoder(run: Run[Config], model: Any, tokenizer: Any) -> None:
         return {"input_ids": prompt[-method.max_length :], "labels": completion[: method.max_length]}
 
     rows = {split: tokenised(run, VIEW, split, row) for split in ("train", "validation")}
-    settings = Seq2SeqTrainingArguments(**arguments(run))
+    settings = Seq2SeqTrainingArguments(**arguments(run, rows["train"]))
     fit(
         run,
-        Seq2SeqTrainer,
+        PiecesTrainer,
         model,
         tokenizer,
         settings,
