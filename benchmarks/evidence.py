@@ -22,6 +22,8 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
+import ppo_targets
+
 HERE = Path(__file__).parent
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "hydra-core")
 SEEDS = range(5)
@@ -266,6 +268,41 @@ def fuzz() -> Iterator[str]:
         yield f"The first 50 of them through the command: {codes[0]} prepared, {codes[1]} refused, no traceback."
 
 
+def ppo() -> Iterator[str]:
+    """Five seeds of PPO against its targets, and the controls that must fail: nothing learned, a reward of noise."""
+    runs = {}
+    for seed in SEEDS:
+        rows, command = chain(seed, "method=ppo")
+        runs[str(seed)] = rows
+        print(command, flush=True)
+    yield "`python -m alignlab method=ppo sweep=seeds` (seeds 0 to 4 on one base model; 300 prompts a kind)."
+    yield ""
+    yield from ppo_targets.table(runs)
+    yield ""
+    yield "Controls, with seed 0, in which the checks must not all pass: `method.learning_rate=0`, and a reward that a"
+    yield "hash of the text draws (`reward=function reward.function=noise:noise`)."
+    yield ""
+    with tempfile.TemporaryDirectory() as name:
+        (Path(name) / "noise.py").write_text(NOISE, encoding="utf-8")
+        for title, settings in (
+            ("learning rate 0", ["method.learning_rate=0"]),
+            ("noise", ["reward=function", "reward.function=noise:noise"]),
+        ):
+            done = alignlab("method=ppo", "seed=0", *settings, folder=Path(name))
+            if done.code:
+                raise SystemExit(done.stderr)
+            yield from ppo_targets.table({title: measured(done.folder)})
+            yield ""
+
+
+NOISE = '''"""A reward that knows nothing: the same text always gets the same number, drawn evenly from 0 to 1."""
+import hashlib
+
+
+def noise(prompts, completions, finished):
+    return [hashlib.sha256(text.encode()).digest()[0] / 255 for text in completions]
+'''
+
 PARTS = {
     "demo": demo,
     "seeds": seeds,
@@ -274,6 +311,7 @@ PARTS = {
     "mistakes": mistakes,
     "prepare": prepare,
     "fuzz": fuzz,
+    "ppo": ppo,
 }
 TITLES = {
     "demo": "The main job",
@@ -283,6 +321,7 @@ TITLES = {
     "mistakes": "Mistakes",
     "prepare": "A million rows",
     "fuzz": "Broken files",
+    "ppo": "PPO over five seeds",
 }
 
 
