@@ -15,7 +15,7 @@ export ALIGNLAB_DATA := $(abspath ../shared/data)
 endif
 endif
 
-.PHONY: help setup dev demo sft rm dpo sweep report lora test quick check format evidence clean clean-cache
+.PHONY: help setup dev demo sft rm dpo ppo sweep report lora test quick check format evidence clean clean-cache
 
 help: ## Explain every target.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ rm: setup ## A reward model.
 
 dpo: setup ## Direct preference optimisation (SFT first, where it is not there yet).
 	$(RUN) method=dpo $(ARGS)
+
+ppo: setup ## PPO against a reward model (both stages first, where they are not there yet).
+	$(RUN) method=ppo $(ARGS)
 
 sweep: setup ## The main job with five seeds, and one table.
 	$(RUN) sweep=seeds $(ARGS)

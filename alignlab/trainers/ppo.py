@@ -88,7 +88,7 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         watch: "Watch",
         **trainer: Any,
     ) -> None:
-        self.prompts, self.ids, self.reward, self.reference = prompts, ids, reward, reference
+        self.prompts, self.ids, self.reward = prompts, ids, reward
         self.controller, self.options, self.watch = controller, options, watch
         self.scale: tuple[float, float] | None = None  # mean and deviation of the scores of the first rollout
         self.experience: Experience | None = None
@@ -97,6 +97,7 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         self.seconds: dict[str, float] = defaultdict(float)
         super().__init__(**trainer)
         self.model_accepts_loss_kwargs = False
+        self.reference = reference and reference.to(self.args.device)
 
     @property
     def actor(self) -> Actor:
@@ -159,13 +160,12 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         actor.eval()
         rows = places(len(self.ids), options.batch_size, number, options.seed)
         ids = [self.ids[row] for row in rows]
-        with self.timed("rollouts"):
+        with self.timed("rollouts"), self.compute_loss_context_manager():
             seed = mixed(options.seed, number) % 2**63
             completions = draw_all(generator(actor.policy), self.tokenizer, ids, options.sampling, seed)
         with self.timed("reward"):
-            asked = [self.prompts[row] for row in rows]
+            asked, texts = [self.prompts[row] for row in rows], [completion.text for completion in completions]
             finished = [completion.finished for completion in completions]
-            texts = [completion.text for completion in completions]
             scores = torch.tensor(self.reward.score(asked, texts, finished))
             self.observed = self.watch.observe(self.reward, asked, texts, finished)
         with self.timed("policy, value and reference"):
