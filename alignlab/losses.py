@@ -49,7 +49,7 @@ def exact_kl(logits: Tensor, reference: Tensor, chunk: int = 1024) -> Tensor:  #
 def entropy(logits: Tensor) -> Tensor:  # [...]
     """The entropy of the distribution over the last axis, in nats; a token that is ruled out (-inf) adds nothing."""
     logps = logits.float().log_softmax(-1)
-    return -torch.where(logps > -torch.inf, logps.exp() * logps, 0.0).sum(-1)
+    return -(logps.exp() * logps.masked_fill(logps == -torch.inf, 0.0)).sum(-1)  # 0 * inf has no gradient
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:  # []

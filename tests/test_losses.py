@@ -48,6 +48,13 @@ def test_entropy_of_even_odds_is_the_log_of_their_number():
     close(losses.entropy(tensor([[0.0, 0.0, -torch.inf], [5.0, 5.0, 5.0]])), [log(2), log(3)])
 
 
+def test_entropy_has_a_gradient_where_a_token_is_ruled_out():
+    logits = tensor([log(3), 0.0, -torch.inf], requires_grad=True)  # shares 3/4 and 1/4
+    losses.entropy(logits).backward()
+    expected = -0.75 * 0.25 * log(3)  # -p (log p + H)
+    close(logits.grad, [expected, -expected, 0.0])
+
+
 def test_whitening_looks_at_real_tokens_alone():
     mask = tensor([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
     found = losses.whiten(tensor([[1.0, 2.0, 99.0], [3.0, -99.0, 99.0]]), mask)
