@@ -58,6 +58,14 @@ def dropouts(settings: Any, share: float) -> dict[str, float]:
     return {name: share for name in DROPOUTS if hasattr(settings, name)}
 
 
+def without_dropout(settings: Any) -> Any:
+    """Turn off every dropout in a model's own settings, and in those of the backbone that they may hold."""
+    for part in (settings, getattr(settings, "backbone", None)):
+        for name, share in dropouts(part, 0.0).items():
+            setattr(part, name, share)
+    return settings
+
+
 def _load(
     path: Path, dtype: "torch.dtype", dropout: float = 0.0, **options: Any
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
@@ -93,9 +101,8 @@ def adapter(config: Config, **options: Any) -> "LoraConfig | None":
     return LoraConfig(
         r=settings.r,
         lora_alpha=settings.lora_alpha,
-        lora_dropout=settings.lora_dropout,
         target_modules=targets if isinstance(targets, str) else list(targets),
-        **options,
+        **({"lora_dropout": settings.lora_dropout} | options),
     )
 
 

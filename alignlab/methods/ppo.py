@@ -88,9 +88,11 @@ def train(run: Run[Config]) -> None:
     method = run.method
     policy, tokenizer = load_trainable(run.inputs["policy"], method.dropout, attention(run.config))
     reference = None
-    if lora := adapter(run.config):
+    if lora := adapter(run.config, lora_dropout=0.0):
         from peft import get_peft_model
 
+        if (asked := run.config.model.adapter) and asked.lora_dropout:
+            say(f"ppo: lora_dropout={asked.lora_dropout:g} is left off, or every ratio would be a matter of luck")
         policy = get_peft_model(policy, lora)
     else:
         reference = load_trainable(run.inputs["policy"], 0.0, attention(run.config))[0].eval().requires_grad_(False)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from alignlab.chat import Turn, encode
 from alignlab.config import Hardware
 from alignlab.errors import failure
-from alignlab.models import device, dropouts, precision
+from alignlab.models import device, precision, without_dropout
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -87,7 +87,7 @@ def load_reward_model(path: Path, hardware: Hardware) -> RewardModel:
     if settings.num_labels != 1:
         raise no_head(path, f"its head has {settings.num_labels} outputs, not one")
     model = AutoModelForSequenceClassification.from_pretrained(
-        folder, dtype=precision(hardware), **dropouts(settings, 0.0)
+        folder, dtype=precision(hardware), config=without_dropout(settings)
     )
     tokenizer = AutoTokenizer.from_pretrained(folder)
     if tokenizer.chat_template is None:

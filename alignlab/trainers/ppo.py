@@ -133,6 +133,7 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         self.finish()
         with torch.no_grad():
             self.experience = self.collect(number)
+        self.actor.train()  # the first piece is computed as the others are, so that its ratio tells of dropout
         found = self.gathered
         lengths = [len(p) + len(c.tokens) for p, c in zip(found.prompts, found.completions, strict=True)]
         size, count = len(lengths), self.options.num_mini_batches
@@ -173,8 +174,7 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         if options.standardize and self.scale is None:
             self.scale = scale_of(scores)
         shaped = shape(scores, finished, self.scale, options.missing_eos_penalty)
-        kl_coef = self.controller.value
-        return experience(number, ids, completions, scores, shaped, measured, kl_coef, options.settings)
+        return experience(number, ids, completions, scores, shaped, measured, self.controller.value, options.settings)
 
     def measure(self, ids: Sequence[list[int]], completions: Sequence[Completion]) -> Measured:
         """What policy, reference and value function say of completions, in batches of like length."""
