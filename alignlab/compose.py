@@ -134,7 +134,7 @@ def group_faults(override: "Override") -> Iterator[Fault]:
     name = override.key_or_group
     if name in groups:
         for value in values_of(override):
-            if value not in (*groups[name], "null", "None"):
+            if value not in groups[name]:
                 hint = close_to(value, groups[name]) or f"there is {', '.join(groups[name]) or 'none yet'}"
                 yield Fault(name, f"no option {value!r}", hint)
     elif "/" in name and not name.startswith("hydra/"):
@@ -156,6 +156,14 @@ def loose(override: "Override") -> str:
     if name in known_groups() or name.startswith("hydra") or override.package:
         return f"{override.get_key_element()}={value}"
     return f"++{name}={value}"
+
+
+def is_nothing(argument: str) -> bool:
+    """Whether an argument leaves out a group that is left out anyway; Hydra has no words for it."""
+    return argument in {f"{group}={nothing}" for group in OPTIONAL for nothing in ("null", "None")}
+
+
+OPTIONAL = ("model/adapter", "experiment", "sweep")  # the groups that conf/config.yaml sets to null
 
 
 def own_experiment(argument: str) -> str:

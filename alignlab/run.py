@@ -1,10 +1,14 @@
 """What a method is handed: its settings, the models it starts from, a folder and a tracker."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from alignlab.config import Config, Method
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 Settings = TypeVar("Settings", bound=Method, covariant=True)
 
@@ -21,6 +25,7 @@ class Run(Generic[Settings]):
 
     `inputs` holds a model folder for each need (`policy`, …). `folder` is the stage's own working folder: what is
     in it outlives an interruption. The method leaves its model in `output`.
+    `rows` holds what a method has made itself, by view and split, and stands before the data set's own.
     """
 
     config: Config
@@ -28,6 +33,7 @@ class Run(Generic[Settings]):
     inputs: dict[str, Path]
     folder: Path
     track: Track
+    rows: "Mapping[tuple[str, str], Dataset]" = field(default_factory=dict)
 
     @property
     def output(self) -> Path:

@@ -32,7 +32,8 @@ def tokenised(
     """The rows of a view as columns of token ids, in the order of the data set; none where nobody will look at them."""
     from alignlab.data import view as rows_of
 
-    rows = rows_of(run.config.dataset, view, split)
+    made = run.rows.get((view, split))
+    rows = rows_of(run.config.dataset, view, split) if made is None else made
     if split == "validation" and not run.method.eval_steps:
         return rows.select([])
     if not len(rows):

@@ -20,6 +20,7 @@ TYPED = [
     (["stages.sft.epochs=2"], ["stages.sft.epochs: unknown key; did you mean 'num_train_epochs'?"]),
     (["beta=0.3"], ["beta: unknown key; did you mean 'method.beta'?"]),
     (["sede=1"], ["sede: unknown key; did you mean 'seed'?"]),
+    (["method=null"], ["method: no option 'null'; there is"]),
     (["method=dop"], ["method: no option 'dop'; did you mean 'dpo'?"]),
     (["method=ppo2,dpo", "-m"], ["method: no option 'ppo2'"]),
     (["model=poket"], ["model: no option 'poket'; did you mean 'pocket'?"]),

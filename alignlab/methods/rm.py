@@ -2,7 +2,8 @@
 
 TRL's RewardTrainer on rows that are tokenised here. A pair is one row, its prompt computed once (see
 `alignlab.heads`), and rows of similar length share a batch. Too long a conversation loses its oldest part. The
-reward is read at the last token, which is always the end of the turn.
+reward is read at the last token, which is always the end of the turn. Where pairs have a `label`, it is the
+probability that the chosen answer is the better one.
 """
 
 from collections.abc import Iterator
@@ -49,7 +50,8 @@ def train(run: Run[Config]) -> None:
     def row(pair: Row) -> dict[str, Any]:
         chosen, rejected = (encode(tokenizer, pair["prompt"], pair[side]) for side in ("chosen", "rejected"))
         prompt, both = heads.shorten(chosen.prompt, (chosen.completion, rejected.completion), method.max_length)
-        return {"prompt_ids": prompt, "completion_ids": both, "length": len(prompt) + sum(map(len, both))}
+        ids = {"prompt_ids": prompt, "completion_ids": both, "length": len(prompt) + sum(map(len, both))}
+        return ids | {"label": float(pair.get("label", 1.0))}
 
     rows = {split: tokenised(run, VIEW, split, row) for split in ("train", "validation")}
     settings = RewardConfig(
@@ -64,6 +66,7 @@ def train(run: Run[Config]) -> None:
 
 def pair_trainer() -> "type[RewardTrainer]":
     """Make TRL's RewardTrainer take rows in the layout of `heads.pack`, in batches of similar length."""
+    import torch
     from trl import RewardTrainer
 
     from alignlab import heads, losses
@@ -77,14 +80,14 @@ def pair_trainer() -> "type[RewardTrainer]":
 
         def collate(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
             pad = self.processing_class.pad_token_id
-            return heads.pack(
-                [row["prompt_ids"] for row in rows], [row["completion_ids"] for row in rows], pad
-            )._asdict()
+            packed = heads.pack([row["prompt_ids"] for row in rows], [row["completion_ids"] for row in rows], pad)
+            return packed._asdict() | {"label": torch.tensor([row.get("label", 1.0) for row in rows])}
 
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
+            label = inputs.pop("label")
             rewards = heads.scores(model, heads.Packed(**inputs))
             chosen, rejected = rewards.unbind(1)
-            loss = losses.reward(chosen, rejected, self.args.center_rewards_coefficient).mean()
+            loss = losses.reward(chosen, rejected, self.args.center_rewards_coefficient, label).mean()
             metrics = self._metrics["train" if self.model.training else "eval"]
             for name, value in (
                 ("accuracy", chosen > rejected),
@@ -98,7 +101,7 @@ def pair_trainer() -> "type[RewardTrainer]":
             return dataset
 
         def _set_signature_columns_if_needed(self) -> None:
-            self._signature_columns = ["prompt_ids", "completion_ids", "length"]
+            self._signature_columns = ["prompt_ids", "completion_ids", "length", "label"]
 
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
             rows = self.train_dataset if train_dataset is None else train_dataset
