@@ -61,7 +61,7 @@ report: setup ## Write the last run's report again.
 test: dev ## All tests, in under five minutes on two cores.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile tests
 
-quick: dev ## The tests that need no training, in under a minute.
+quick: dev ## The tests that need no training, in about a minute.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow" tests
 
 check: dev ## Format, lint, types and import floors.

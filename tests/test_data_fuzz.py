@@ -9,7 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from command import alignlab
+
+pytestmark = pytest.mark.slow
 
 COUNT = int(os.environ.get("ALIGNLAB_FUZZ", "200"))
 HERE = Path(__file__).parent

@@ -26,6 +26,8 @@ from alignlab.run import Run
 from alignlab.scratch import scratch_model
 from alignlab.training import piece
 
+pytestmark = pytest.mark.slow
+
 FAMILIES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "gpt_neox": "GPTNeoXForCausalLM"}
 SMALL = [
     "model.vocab_size=300", "model.hidden_size=16", "model.intermediate_size=24", "model.num_hidden_layers=2",

@@ -12,6 +12,8 @@ from alignlab.errors import Failure, Mistake
 from alignlab.methods import ppo
 from alignlab.run import Run
 
+pytestmark = pytest.mark.slow
+
 SMALL = [
     *("method=ppo", "model=pocket_small", "dataset=pocket_small", "reward=function", "evaluation=quick"),
     *(f"reward.function={__name__}:words", "hardware.device=cpu", "hardware.threads=1", "method.value=shared"),

@@ -35,6 +35,8 @@ from alignlab.trainers.experience import (
 )
 from alignlab.trainers.ppo import PPOTrainer
 
+pytestmark = pytest.mark.slow
+
 SMALL = [
     "model.vocab_size=300", "model.hidden_size=16", "model.intermediate_size=24", "model.num_hidden_layers=2",
     "model.num_attention_heads=2", "model.num_key_value_heads=2", "model.max_position_embeddings=128",

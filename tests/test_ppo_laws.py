@@ -12,6 +12,8 @@ from alignlab.methods import ppo
 from alignlab.run import Run
 from alignlab.trainers.actor import Actor, lay_out, logps_of, reference_of
 
+pytestmark = pytest.mark.slow
+
 SMALL = [
     *("method=ppo", "model=scratch", "hardware.device=cpu", "hardware.threads=1", "reward=function"),
     *(f"reward.function={__name__}:nothing", "method.max_new_tokens=8", "method.max_length=48", "evaluation=none"),

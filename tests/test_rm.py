@@ -15,6 +15,8 @@ from alignlab.rewards import load_reward_model
 from alignlab.run import Run
 from alignlab.scratch import scratch_model
 
+pytestmark = pytest.mark.slow
+
 SHAPE = {"vocab_size": 300, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1}
 HEADS = {"num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 128}
 HARDWARE = Hardware(strategy="single", device="cpu", dtype="float32", micro_batch_size=None, threads=1)

@@ -14,6 +14,8 @@ from alignlab.methods.dpo import soft_label
 from alignlab.run import Run
 from alignlab.scratch import scratch_model
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_soft_label_is_the_loss_of_both_orders():
     margin, label = torch.tensor([0.0, math.log(3), math.log(3)]), torch.tensor([0.8, 1.0, 0.25])
