@@ -58,6 +58,7 @@ def dispatch(arguments: list[str]) -> None:
     if "--version" in arguments:
         print(f"alignlab {alignlab.__version__}")
         return
+    read_environment()
     arguments = [own_experiment(argument) for argument in arguments if not is_nothing(argument)]
     flags, overrides = split(arguments)
     asks = bool(set(flags) & set(HYDRA_FLAGS))
@@ -83,6 +84,14 @@ def dispatch(arguments: list[str]) -> None:
 def named(override: str) -> str:
     """Let an override bring in an entry whose name is the user's own, which Hydra writes with `++`."""
     return f"++{override}" if override.startswith(("reward.parts.", "reward.members.")) else override
+
+
+def read_environment() -> None:
+    """Take keys and folders from `.env` in the current folder; what the environment says already, counts."""
+    if Path(".env").is_file():
+        from dotenv import load_dotenv
+
+        load_dotenv(".env")
 
 
 def split(arguments: list[str]) -> tuple[list[str], list[str]]:

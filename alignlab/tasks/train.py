@@ -6,6 +6,7 @@ goes on from its last checkpoint.
 """
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Mapping
@@ -223,11 +224,14 @@ class Story:
         return next((stage.folder / "model" for stage in self.plan.stages if stage.name == "rm"), None)
 
 
+DAY = re.compile(r"\d{4}-\d\d-\d\d")  # a run lies in a folder of its day
+
+
 def point_latest(folder: Path) -> None:
     """Let `outputs/latest` point to this run."""
     latest = folder.absolute().parent.parent / "latest"
-    if "outputs" not in latest.parts:
-        return
+    if not DAY.fullmatch(folder.absolute().parent.name):
+        return  # a sweep's job, or a folder that the user has named
     aside = latest.with_name(f".latest.{folder.name}")
     try:
         aside.symlink_to(folder.absolute())
