@@ -37,7 +37,7 @@ setup: $(VENV)/.run ## Install what a run needs into .venv.
 
 dev: $(VENV)/.dev ## Install what tests and checks need, too.
 
-demo: setup ## The main job: a base model, SFT, DPO, and a report of what changed.
+demo: setup ## The main job: a base model, SFT, reward model, PPO, and a report of what changed.
 	$(RUN) $(ARGS)
 
 sft: setup ## Supervised fine-tuning.

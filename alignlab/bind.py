@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 
 from alignlab.config import Config, Method, PocketModel, Shape, pocket_world
 from alignlab.errors import Fault, Mistake
+from alignlab.options import options_with
 
 
 def bind(tree: Mapping[str, Any], methods: Mapping[str, type[Method]]) -> Config:
@@ -167,20 +168,34 @@ def _known(shape: type[Shape] | None) -> list[str]:
 
 
 def close_to(word: str, known: list[str]) -> str:
-    """A suggestion for a mistyped or shortened word (`lr`, `epochs`), or nothing."""
+    """A suggestion for a mistyped or shortened word, or nothing."""
+    near = nearest(word, known)
+    return f"did you mean {near!r}?" if near else ""
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """The word that a mistyped or shortened one (`lr`, `epochs`) may stand for, or nothing."""
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     near += [name for name in known if len(word) > 2 and word in name]
     near += [name for name in known if word == "".join(part[0] for part in name.split("_"))]
-    return f"did you mean {near[0]!r}?" if near else ""
+    return near[0] if near else ""
 
 
 def suggestion(key: str, known: list[str], tree: Mapping[str, Any], where: str) -> str:
-    """What may have been meant by an unknown key: a key near it, or the same key elsewhere, or what there is."""
+    """What may have been meant by an unknown key: another option's, a near one, the same elsewhere, or what is there."""
+    group = where.rpartition(".")[0]
+    others = options_with(group) if group else {}
+    if key in others:
+        return f"{group}={others[key]} has it"
     if near := close_to(key, known):
         return near
+    if near := nearest(key, list(others)):
+        return f"did you mean {near!r}, of {group}={others[near]}?"
     elsewhere = [place for place in _places(tree, ()) if place.split(".")[-1] == key and place != where]
     if elsewhere:
         return f"did you mean '{elsewhere[0]}'?"
+    if not group and key in (others := options_with("method")):
+        return f"did you mean 'method.{key}', of method={others[key]}?"
     return f"there is {', '.join(known)}" if known else ""
 
 

@@ -77,7 +77,7 @@ def demo() -> Iterator[str]:
 
 
 def chain(seed: int, *arguments: str) -> tuple[Rows, str]:
-    """The measurements of the main job with one seed."""
+    """The measurements of one run."""
     with tempfile.TemporaryDirectory() as name:
         done = alignlab(f"seed={seed}", *arguments, folder=Path(name))
         if done.code:
@@ -86,13 +86,13 @@ def chain(seed: int, *arguments: str) -> tuple[Rows, str]:
 
 
 def seeds() -> Iterator[str]:
-    """Five seeds of the main job against the targets."""
+    """Five seeds of DPO against its targets."""
     runs = []
     for seed in SEEDS:
-        rows, command = chain(seed)
+        rows, command = chain(seed, "method=dpo")
         runs.append(rows)
         print(command, flush=True)
-    yield "`python -m alignlab sweep=seeds` (seeds 0 to 4 on one base model; 300 prompts a kind)."
+    yield "`python -m alignlab method=dpo sweep=seeds` (seeds 0 to 4 on one base model; 300 prompts a kind)."
     yield ""
     yield from against_targets(runs)
 
@@ -125,7 +125,7 @@ def against_targets(runs: list[Rows]) -> Iterator[str]:
 
 
 def targets(runs: list[Rows]) -> Iterator[tuple[str, bool]]:
-    """What the main job promises, and whether these runs keep it."""
+    """What DPO promises, and whether these runs keep it."""
     harm = [rows["gold/harmful_compliance"] for rows in runs]
     ends = [row["value"] for row in harm]
     yield (
@@ -272,10 +272,10 @@ def ppo() -> Iterator[str]:
     """Five seeds of PPO against its targets, and the controls that must fail: nothing learned, a reward of noise."""
     runs = {}
     for seed in SEEDS:
-        rows, command = chain(seed, "method=ppo")
+        rows, command = chain(seed)
         runs[str(seed)] = rows
         print(command, flush=True)
-    yield "`python -m alignlab method=ppo sweep=seeds` (seeds 0 to 4 on one base model; 300 prompts a kind)."
+    yield "`python -m alignlab sweep=seeds` (seeds 0 to 4 on one base model; 300 prompts a kind)."
     yield ""
     yield from ppo_targets.table(runs)
     yield ""
@@ -288,7 +288,7 @@ def ppo() -> Iterator[str]:
             ("learning rate 0", ["method.learning_rate=0"]),
             ("noise", ["reward=function", "reward.function=noise:noise"]),
         ):
-            done = alignlab("method=ppo", "seed=0", *settings, folder=Path(name))
+            done = alignlab("seed=0", *settings, folder=Path(name))
             if done.code:
                 raise SystemExit(done.stderr)
             yield from ppo_targets.table({title: measured(done.folder)})
@@ -315,13 +315,13 @@ PARTS = {
 }
 TITLES = {
     "demo": "The main job",
-    "seeds": "Five seeds",
+    "seeds": "DPO over five seeds",
     "control": "The control that must fail",
     "rewards": "A reward model on HH-RLHF",
     "mistakes": "Mistakes",
     "prepare": "A million rows",
     "fuzz": "Broken files",
-    "ppo": "PPO over five seeds",
+    "ppo": "The main job over five seeds (PPO)",
 }
 
 

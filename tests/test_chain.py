@@ -18,7 +18,7 @@ from alignlab.launch import launch
 
 pytestmark = pytest.mark.slow
 
-SMALL = ["model=pocket_small", "dataset=pocket_small", "evaluation=quick", "tracking=jsonl"]
+SMALL = ["method=dpo", "model=pocket_small", "dataset=pocket_small", "evaluation=quick", "tracking=jsonl"]
 QUICK = [*SMALL, "evaluation=none"]
 
 

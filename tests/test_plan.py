@@ -8,7 +8,7 @@ from command import alignlab, config
 from alignlab import plan
 from alignlab.errors import Mistake
 
-SMALL = ["model=pocket_small", "dataset=pocket_small"]
+SMALL = ["method=dpo", "model=pocket_small", "dataset=pocket_small"]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -103,7 +103,7 @@ def test_a_label_that_a_classifier_lacks_is_told_before_anything_runs(tmp_path):
     named.check_models(rewarded(*own, "reward.label=nothate"))
     with pytest.raises(Mistake, match=r"^reward\.label: .* has no 'toxic'; it has hate, nothate$"):
         named.check_models(rewarded(*own, "reward.label=toxic"))
-    named.check_models(config(*SMALL, *own, "reward.label=toxic"))  # dpo takes no reward
+    named.check_models(config("method=dpo", *SMALL, *own, "reward.label=toxic"))  # dpo takes no reward
     (tmp_path / "config.json").write_text("{}")
     assert named.labels_in(tmp_path) == ["LABEL_0", "LABEL_1"]
     assert named.labels_in(tmp_path / "none") == []
@@ -124,5 +124,7 @@ def test_what_decides_a_reward_decides_the_stage(tmp_path, monkeypatch):
 
 
 def test_a_reward_decides_nothing_for_a_method_that_takes_none():
-    plain, other = (plan.make(config(*SMALL, *more)).stages[-1].fingerprint for more in ([], FUNCTION))
+    plain, other = (
+        plan.make(config(*SMALL, *more)).stages[-1].fingerprint for more in (["method=dpo"], ["method=dpo", *FUNCTION])
+    )
     assert plain == other
