@@ -182,7 +182,7 @@ def nearest(word: str, known: list[str]) -> str:
 
 
 def suggestion(key: str, known: list[str], tree: Mapping[str, Any], where: str) -> str:
-    """What may have been meant by an unknown key: another option's, a near one, the same elsewhere, or what is there."""
+    """What an unknown key may mean: another option's, a near one, the same elsewhere, or what it has."""
     group = where.rpartition(".")[0]
     others = options_with(group) if group else {}
     if key in others:
