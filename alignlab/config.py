@@ -94,6 +94,7 @@ class PretrainedModel(Shape):
     revision: str
     attn_implementation: Literal["eager", "sdpa", "flash_attention_2"] | None
     chat_template: Literal["chatml", "llama3", "mistral", "zephyr", "hh", "plain"] | None
+    parameters: Count | None = None
     adapter: Adapter | None = None
 
     def faults(self) -> Iterator[Fault]:

@@ -16,6 +16,7 @@ import alignlab
 from alignlab.config import Config, Method, PocketModel, PretrainedModel, Training
 from alignlab.errors import Explained
 from alignlab.files import cache_root, digest, digest_files
+from alignlab.memory import in_words, roles
 from alignlab.named import (
     REWARD,
     Source,
@@ -223,6 +224,9 @@ def show(plan: Plan) -> Iterator[str]:
         if (partial := stage.folder.with_name(stage.folder.name + ".partial")).exists():
             what += ", goes on where it stopped" if any(partial.glob("checkpoints/*/trainer_state.json")) else ""
         yield _line(stage.name, stage.done, f"{what}, from {stage.source.name}", stage.folder)
+        if not stage.done:
+            taken = in_words(roles(config, stage.settings, stage.inputs, plan.base))
+            yield f"{'':17}weights, gradients and optimizer: {taken}"
 
 
 UNKNOWN = "rows, steps and tokens unknown until the data is at hand"

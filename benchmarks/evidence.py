@@ -23,6 +23,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 import ppo_targets
+from kills import kills
 
 HERE = Path(__file__).parent
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "hydra-core")
@@ -312,6 +313,7 @@ PARTS = {
     "prepare": prepare,
     "fuzz": fuzz,
     "ppo": ppo,
+    "kills": kills,
 }
 TITLES = {
     "demo": "The main job",
@@ -322,6 +324,7 @@ TITLES = {
     "prepare": "A million rows",
     "fuzz": "Broken files",
     "ppo": "The main job over five seeds (PPO)",
+    "kills": "Ten kills",
 }
 
 

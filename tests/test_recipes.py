@@ -41,7 +41,7 @@ def test_a_recipe_plans_with_its_published_settings(name):
     assert last.eval_steps == EVALUATED.get(name)
     lines = list(plan.show(made))
     assert "made ready" in lines[1]
-    assert all("unknown until the data is at hand" in line for line in lines[2:])
+    assert all("unknown until the data is at hand" in line for line in lines[2:] if not line.startswith(" " * 17))
 
 
 def test_pythias_sft_is_the_first_stage_of_its_dpo():

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 VIEW = "pairs"
 NEEDS = {"policy": "sft"}
+ROLES = ("policy", "reference")
 ENCODER_DECODERS = False  # TRL's trainer has no path for them
 
 

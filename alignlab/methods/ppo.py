@@ -15,6 +15,7 @@ from alignlab.run import Run
 
 VIEW = "prompts"
 NEEDS = {"policy": "sft", "reward_model": "rm"}
+ROLES = ("policy", "value", "reference", "reward")
 
 
 class Config(Training):

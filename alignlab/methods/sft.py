@@ -15,6 +15,7 @@ from alignlab.run import Run
 
 VIEW = "demonstrations"
 NEEDS: dict[str, str] = {}
+ROLES = ("policy",)
 
 
 class Config(Training):
