@@ -93,7 +93,7 @@ class PretrainedModel(Shape):
     path: str
     revision: str
     attn_implementation: Literal["eager", "sdpa", "flash_attention_2"] | None
-    chat_template: Literal["chatml", "llama3", "mistral", "zephyr", "hh", "plain"] | None
+    chat_template: Literal["chatml", "llama3", "mistral", "zephyr", "hh", "plain", "text"] | None
     parameters: Count | None = None
     adapter: Adapter | None = None
 

@@ -68,6 +68,13 @@ PLAIN = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ eos_token }}{% endif %}"
 )
+# What is said and nothing else, for decoders that go on with a text: a blank, the answer, and the end of the text.
+TEXT = (
+    "{% for message in messages %}"
+    "{% if message['role'] == 'assistant' %}{{ ' ' + message['content'] + eos_token }}"
+    "{% else %}{{ '\\n' if not loop.first }}{{ message['content'] }}{% endif %}"
+    "{% endfor %}"
+)
 
 FAMILIES = {
     "chatml": Family(CHATML, (START, END), END),
@@ -76,4 +83,5 @@ FAMILIES = {
     "zephyr": Family(ZEPHYR),
     "hh": Family(HH),
     "plain": Family(PLAIN),
+    "text": Family(TEXT),
 }

@@ -1,7 +1,10 @@
 """Rewards that are one thing: a classifier by its label, a function, a reward model with a tokenizer of its own."""
 
+import json
+
 import pytest
 import torch
+from command import config
 from tiny import SPECIAL, WORDS, ask, tiny_model, tiny_tokenizer
 from transformers import (
     LlamaForSequenceClassification,
@@ -117,6 +120,23 @@ def mine(tmp_path, monkeypatch):
     (package / "words.py").write_text("def count(text):\n    return len(text.split())\n")
     monkeypatch.chdir(tmp_path)
     return package
+
+
+def test_a_function_may_compare_with_the_data_sets_own_answers(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    asked = ["How many apples are left?", "And pears?"]
+    rows = [
+        {"question": one, "answer": f"So it is so.\n#### {n}"} for one, n in zip(asked, ("1,200", "7"), strict=True)
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    dataset = config(
+        "model=scratch", "dataset=file", f"dataset.path={file}", "dataset.validation=0", "dataset.test=0"
+    ).dataset
+    settings = FunctionReward(kind="function", function="alignlab.rewards.gsm8k:solved")
+    reward = load_reward(settings, {}, CPU, dataset=dataset)
+    prompts = [[{"role": "user", "content": one}] for one in (*asked, *asked, "What else?")]
+    said = ["#### 1200", "#### 5 no, #### 7.", "1200", "####", "#### 3"]
+    assert reward.score(prompts, said, [True] * 5) == [1.0, 1.0, 0.0, 0.0, 0.0]
 
 
 def test_a_function_gets_turns_texts_and_ends(mine):

@@ -127,7 +127,7 @@ def train(run: Run[Config]) -> None:
     trainer_options: dict[str, Any] = {
         "prompts": prompts,
         "ids": ids,
-        "reward": load_reward(run.config.reward, run.inputs, run.config.hardware),
+        "reward": load_reward(run.config.reward, run.inputs, run.config.hardware, dataset=run.config.dataset),
         "reference": reference,
         "controller": Controller(method.kl_coef, method.kl_target, method.kl_horizon),
         "options": options,

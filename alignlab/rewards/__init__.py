@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import assert_never
 
-from alignlab.config import Hardware
+from alignlab.config import DataSet, Hardware
 from alignlab.errors import failure
 from alignlab.reward_settings import (
     AnyReward,
@@ -25,28 +25,36 @@ from alignlab.rewards.protocol import Checked as Checked
 from alignlab.rewards.protocol import Reward as Reward
 
 
-def load_reward(reward: AnyReward, inputs: Mapping[str, Path], hardware: Hardware, place: str = "reward") -> Checked:
+def load_reward(
+    reward: AnyReward,
+    inputs: Mapping[str, Path],
+    hardware: Hardware,
+    place: str = "reward",
+    dataset: DataSet | None = None,
+) -> Checked:
     """Make the reward of a config, ready to score.
 
     `inputs` holds the folders of models: `reward_model` where a path is auto, else the one at the reward's own place.
+    `dataset` is where a function that compares with reference answers finds them.
     """
     name = name_of(reward, place)
     if isinstance(reward, EnsembleReward):
         members = {
-            own: load_reward(part, inputs, hardware, f"{place}.members.{own}") for own, part in reward.members.items()
+            own: load_reward(part, inputs, hardware, f"{place}.members.{own}", dataset)
+            for own, part in reward.members.items()
         }
         from alignlab.rewards.mixture import Ensemble
 
         return Checked(Ensemble(name, reward, members))
     if isinstance(reward, MixtureReward):
         parts = {
-            own: load_reward(part.reward, inputs, hardware, f"{place}.parts.{own}.reward")
+            own: load_reward(part.reward, inputs, hardware, f"{place}.parts.{own}.reward", dataset)
             for own, part in reward.parts.items()
         }
         from alignlab.rewards.mixture import Mixture
 
         return Checked(Mixture(name, reward, parts))
-    return Checked(load_single(reward, name, inputs, hardware, place))
+    return Checked(load_single(reward, name, inputs, hardware, place, dataset))
 
 
 def load_single(
@@ -55,13 +63,14 @@ def load_single(
     inputs: Mapping[str, Path],
     hardware: Hardware,
     place: str,
+    dataset: DataSet | None,
 ) -> Reward:
     """Make a reward that is not made of others."""
     match reward:
         case FunctionReward():
             from alignlab.rewards.function import load_function
 
-            return load_function(reward.function, name)
+            return load_function(reward.function, name, dataset)
         case UrlReward():
             from alignlab.rewards.url import Server
 
