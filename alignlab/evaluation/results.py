@@ -21,6 +21,7 @@ LABELS = {
     "reward/mean": "reward",
     "reward/accuracy": "accuracy of the reward model",
     "eval/perplexity": "perplexity of held-out demonstrations",
+    "eval/kl": "KL to the model before, nats an answer",
     "length/mean": "tokens an answer",
     "length/finished": "answers that come to an end",
 }
