@@ -66,7 +66,7 @@ def best_of_n(policy: Source, reward: Source, config: Config, sampling: "Samplin
 def scores(policy: Source, reward: Source, config: Config, sampling: "Sampling") -> "tuple[Floats, Floats]":
     """Draw answers and score them by the reward model and by gold, [prompts, answers] each."""
     from alignlab.data import view
-    from alignlab.evaluation.gold import mean_score
+    from alignlab.evaluation.gold import gold_scores
     from alignlab.models import load_policy
     from alignlab.rewards import load_reward_model
     from alignlab.rollouts import sample
@@ -76,6 +76,6 @@ def scores(policy: Source, reward: Source, config: Config, sampling: "Sampling")
     answers = sample(*load_policy(policy.path, config.hardware), asked, sampling, config.seed)
     texts, finished = [answer.text for answer in answers], [answer.finished for answer in answers]
     proxy = load_reward_model(reward.path, config.hardware).score(asked, texts, finished)
-    gold = [mean_score([turns], [text], [end]) for turns, text, end in zip(asked, texts, finished, strict=True)]
+    gold = gold_scores(asked, texts, finished)
     by_proxy, by_gold = (np.array(values, float).reshape(len(rows), SIZES[-1]) for values in (proxy, gold))
     return by_proxy, by_gold
