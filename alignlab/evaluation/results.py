@@ -19,6 +19,7 @@ LABELS = {
     "gold/toxic": "toxic answers",
     "gold/score": "score by the world's rules",
     "reward/mean": "reward",
+    "reward/held_out": "reward by the held-out model",
     "reward/accuracy": "accuracy of the reward model",
     "eval/perplexity": "perplexity of held-out demonstrations",
     "eval/kl": "KL to the model before, nats an answer",

@@ -224,10 +224,12 @@ class Story:
         return self.measured[model]
 
     def reward_model(self) -> Path | None:
-        """The reward model to score with: the one that the config names, else the chain's own."""
-        if given := self.plan.config.evaluation.reward_model:
-            return named.given_reward(self.plan.config, "evaluation.reward_model", given).path
-        return next((stage.folder / "model" for stage in self.plan.stages if stage.name == "rm"), None)
+        """The reward model to score with: the chain's own, else the one that the config names."""
+        own = next((stage.folder / "model" for stage in self.plan.stages if stage.name == "rm"), None)
+        given = self.plan.config.evaluation.reward_model
+        if own or not given:
+            return own
+        return named.given_reward(self.plan.config, "evaluation.reward_model", given).path
 
 
 DAY = re.compile(r"\d{4}-\d\d-\d\d")  # a run lies in a folder of its day
