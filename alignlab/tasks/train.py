@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from alignlab import named
 from alignlab import plan as planning
-from alignlab.config import Config, HubData, PocketModel, PretrainedModel, pocket_world
+from alignlab.config import (
+    Config,
+    HubData,
+    PocketModel,
+    PocketT5Model,
+    PretrainedModel,
+    dialogue_world,
+    pocket_world,
+)
 from alignlab.errors import failure
 from alignlab.files import building, write_text
 from alignlab.named import REWARD
@@ -71,6 +79,10 @@ def prepare_data(config: Config) -> None:
         from alignlab.pocket.annotators import prepare
 
         prepare(world)
+    if dialogues := dialogue_world(config.dataset):
+        from alignlab.pocket.dialogues import prepare as write_dialogues
+
+        write_dialogues(dialogues)
 
 
 def locate_models(config: Config) -> Config:
@@ -102,6 +114,10 @@ def prepare_base(config: Config) -> None:
         from alignlab.pretrained import published_model
 
         published_model(model)
+    if any(given == named.POCKET for _, given in named.named_scorers(config)):
+        from alignlab.pocket.detector import detector
+
+        detector()
     named.check_labels(config, fetched=True)
     if isinstance(config.model, PretrainedModel):
         return
@@ -109,6 +125,10 @@ def prepare_base(config: Config) -> None:
         from alignlab.pocket.base import base_model
 
         base_model(config.model)
+    elif isinstance(config.model, PocketT5Model):
+        from alignlab.pocket.t5 import base_model as t5
+
+        t5(config.model)
     else:
         from alignlab.scratch import scratch_model
 
