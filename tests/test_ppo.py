@@ -110,6 +110,13 @@ def test_the_first_rollout_is_the_references_own_and_the_ratio_is_one(rows, tmp_
     assert second["policy/first_ratio"] == pytest.approx(1, abs=1e-4)  # and begins anew from where it is
 
 
+def test_what_continuous_batching_draws_is_learned_from_as_well(rows, tmp_path):
+    _, logged = trained(rows, tmp_path, "method.total_episodes=16", "method.engine=continuous")
+    assert logged[0]["policy/first_ratio"] == pytest.approx(1, abs=1e-5)
+    assert logged[0]["policy/kl_exact"] == pytest.approx(0, abs=1e-5)
+    assert logged[1]["policy/kl_exact"] > 1e-4
+
+
 @pytest.mark.parametrize(
     "more",
     [

@@ -11,7 +11,7 @@ from transformers import GenerationConfig
 
 from alignlab.chat import encode_prompt
 from alignlab.errors import Failure
-from alignlab.rollouts import Sampling, draw, limits, neutral, nucleus, sample, uniforms
+from alignlab.rollouts import Sampling, draw, draw_all, engine, limits, neutral, nucleus, sample, uniforms
 
 PROMPTS = [
     ask("how"),
@@ -155,3 +155,21 @@ def test_a_drawn_limit_cuts_the_completion_that_would_have_been_drawn_anyway(bat
     for one, other, limit in zip(cut, whole, most, strict=True):
         assert one.finished == (other.finished and len(other.tokens) <= limit)
     assert sum(one.finished for one in cut) < sum(one.finished for one in whole)
+
+
+def test_continuous_batching_draws_from_the_same_distribution_by_its_seed():
+    model, tokenizer = tiny_model().eval(), tiny_tokenizer()
+    prompts = [[6, 7, 8]] * 300 + [[9, 10]]
+    sampling = Sampling(0.5, 1.0, 3, 64)
+    batching = engine("continuous")
+    first, again, other = (batching(model, tokenizer, prompts, sampling, seed) for seed in (1, 1, 2))
+    assert first == again != other
+    assert len(first) == len(prompts)
+    exact = draw_all(model, tokenizer, prompts, sampling, 1)
+    shares = [Counter(answer.tokens[0] for answer in answers[:300]) for answers in (first, exact)]
+    (token, often), *_ = shares[1].most_common(1)
+    assert shares[0][token] / 300 == pytest.approx(often / 300, abs=0.1)
+    for answer in first:
+        assert answer.finished == (answer.tokens[-1] == tokenizer.eos_token_id)
+        assert len(answer.tokens) == 3 or answer.finished
+        assert not {0, 1} & {*answer.tokens}  # padding and the beginning are never drawn

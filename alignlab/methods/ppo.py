@@ -27,6 +27,7 @@ class Config(Training):
     num_mini_batches: Count
     max_new_tokens: Count
     max_new_tokens_from: Count | None
+    engine: Literal["generate", "continuous"]
     temperature: Positive
     value: Literal["separate", "shared"]
     vf_coef: NotNegative
@@ -72,6 +73,9 @@ class Config(Training):
         if (least := self.max_new_tokens_from) is not None:
             if least > self.max_new_tokens:
                 yield Fault("max_new_tokens_from", f"{least} is more than max_new_tokens ({self.max_new_tokens})")
+            if self.engine == "continuous":
+                said = "continuous batching has one limit for all"
+                yield Fault("max_new_tokens_from", said, "leave it null, or use engine=generate")
             if self.missing_eos_penalty:
                 said = "would punish a completion for the limit that was drawn for it"
                 yield Fault("missing_eos_penalty", said, "use 0, or leave max_new_tokens_from null")
@@ -169,6 +173,7 @@ def loop(run: Run[Config]) -> Any:
             method.temperature, 1.0, method.max_new_tokens, method.batch_size, method.max_new_tokens_from
         ),
         seed=run.config.seed,
+        engine=method.engine,
     )
 
 

@@ -23,7 +23,7 @@ from transformers import Trainer
 from alignlab import losses
 from alignlab.chat import Turn
 from alignlab.progress import say
-from alignlab.rollouts import Completion, Sampling, draw_all
+from alignlab.rollouts import Completion, Sampling, engine
 from alignlab.trainers.actor import Actor, Tokens, lay_out, logps_of, reference_of
 from alignlab.trainers.controller import Controller
 from alignlab.trainers.experience import (
@@ -66,6 +66,7 @@ class Options(NamedTuple):
     settings: Settings
     sampling: Sampling
     seed: int
+    engine: str = "generate"
 
     @property
     def steps(self) -> int:
@@ -163,7 +164,8 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         ids = [self.ids[row] for row in rows]
         with self.timed("rollouts"), self.compute_loss_context_manager():
             seed = mixed(options.seed, number) % 2**63
-            completions = draw_all(generator(actor.policy), self.tokenizer, ids, options.sampling, seed)
+            draw = engine(options.engine)
+            completions = draw(generator(actor.policy), self.tokenizer, ids, options.sampling, seed)
         with self.timed("reward"):
             asked, texts = [self.prompts[row] for row in rows], [completion.text for completion in completions]
             finished = [completion.finished for completion in completions]
