@@ -11,7 +11,7 @@ import copy
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -49,28 +49,6 @@ class Completion(NamedTuple):
     text: str
     finished: bool
     tokens: tuple[int, ...]
-
-
-class Engine(Protocol):
-    """What draws completions for prompts that are token ids: one each, in their order, all luck from the seed."""
-
-    def __call__(
-        self,
-        model: "PreTrainedModel",
-        tokenizer: "PreTrainedTokenizerBase",
-        ids: Sequence[Sequence[int]],
-        sampling: Sampling,
-        seed: int,
-    ) -> list[Completion]: ...
-
-
-def engine(name: str) -> Engine:
-    """The engine of a name: this module's own, or `continuous`."""
-    if name == "generate":
-        return draw_all
-    from alignlab import continuous
-
-    return continuous.draw_all
 
 
 def sample(

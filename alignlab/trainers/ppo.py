@@ -22,8 +22,9 @@ from transformers import Trainer
 
 from alignlab import losses
 from alignlab.chat import Turn
+from alignlab.engines import engine
 from alignlab.progress import say
-from alignlab.rollouts import Completion, Sampling, engine
+from alignlab.rollouts import Completion, Sampling
 from alignlab.trainers.actor import Actor, Tokens, lay_out, logps_of, reference_of
 from alignlab.trainers.controller import Controller
 from alignlab.trainers.experience import (

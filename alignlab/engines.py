@@ -1,16 +1,16 @@
-"""Prompts to completions by continuous batching, transformers' own: the engine for a GPU.
+"""What draws completions: `generate` is `alignlab.rollouts` itself, `continuous` is transformers' continuous batching.
 
-Requests of any length share a paged cache, and a finished one makes room for the next at once. The luck of sampling is
-the engine's, one stream for all prompts, drawn from the seed: the same seed gives the same completions, but which
-prompts are answered together matters, unlike with `alignlab.rollouts`.
+The second is for a GPU: requests of any length share a paged cache, and a finished one makes room for the next at
+once. The luck of sampling is the engine's, one stream for all prompts, drawn from the seed: the same seed gives the
+same completions, but which prompts are answered together matters, unlike with `alignlab.rollouts`.
 """
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from alignlab.errors import failure
-from alignlab.rollouts import Completion, Sampling, completion, neutral, never_sampled, special_tokens
+from alignlab.rollouts import Completion, Sampling, completion, draw_all, neutral, never_sampled, special_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -19,14 +19,32 @@ PAGE = 16  # tokens a page of the cache holds on a CPU, where the cache's size i
 ON_CPU = 512  # tokens a step
 
 
-def draw_all(
+class Engine(Protocol):
+    """Draws completions for prompts that are token ids: one each, in their order, all luck from the seed."""
+
+    def __call__(
+        self,
+        model: "PreTrainedModel",
+        tokenizer: "PreTrainedTokenizerBase",
+        ids: Sequence[Sequence[int]],
+        sampling: Sampling,
+        seed: int,
+    ) -> list[Completion]: ...
+
+
+def engine(name: str) -> Engine:
+    """The engine of a name."""
+    return {"generate": draw_all, "continuous": continuous}[name]
+
+
+def continuous(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
     ids: Sequence[Sequence[int]],
     sampling: Sampling,
     seed: int,
 ) -> list[Completion]:
-    """Draw one completion for each prompt, in their order."""
+    """Draw one completion for each prompt by continuous batching."""
     from transformers import ContinuousBatchingConfig, GenerationConfig
 
     if model.config.is_encoder_decoder:
