@@ -11,9 +11,10 @@ from typing import Any, get_args
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from alignlab.config import Config, Method, PocketModel, Shape, pocket_world
+from alignlab.config import Config, Method, PocketModel, PocketT5Model, Shape, dialogue_world, pocket_world
 from alignlab.errors import Fault, Mistake
 from alignlab.options import options_with
+from alignlab.reward_settings import singles
 
 
 def bind(tree: Mapping[str, Any], methods: Mapping[str, type[Method]]) -> Config:
@@ -230,11 +231,16 @@ def _contradictions(config: Config) -> Iterator[Fault]:
         yield Fault(
             "model.size", f"{model.size!r} does not fit dataset.size ({world.size!r})", f"add model.size={world.size}"
         )
+    if isinstance(model, PocketT5Model) and dialogue_world(data) is None and config.task.name != "prepare":
+        yield Fault("model", "pocket_t5 knows only the words of pocket's dialogues", "add dataset=pocket_dialogues")
+    judge = config.evaluation.toxicity_model
+    if judge and judge in {getattr(one, "path", None) for _, one in singles(config.reward)}:
+        yield Fault("evaluation.toxicity_model", f"{judge} is the reward as well", "measure with another classifier")
     if world is None:
         if "gold" in (config.evaluation.measures or ()):
             yield Fault("evaluation.measures", "gold knows only the pocket world", "leave it out")
         for name in ("train", "test", "path", "test_path"):
             paths = getattr(data, name, None)
-            for path in paths if isinstance(paths, tuple) else ():
+            for path in paths if isinstance(paths, tuple) and dialogue_world(data) is None else ():
                 if not path.exists():
                     yield Fault(f"dataset.{name}", f"{path} is not there", "give a file or a folder")

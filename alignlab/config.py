@@ -48,6 +48,14 @@ class PocketModel(Shape):
     adapter: Adapter | None = None
 
 
+class PocketT5Model(Shape):
+    """The embedded base model of dialogues: a small T5, trained on the world's gossip on first use."""
+
+    kind: Literal["pocket_t5"]
+    seed: Seed
+    adapter: Adapter | None = None
+
+
 class ScratchModel(Shape):
     """A model of any shape with random weights, and a BPE tokenizer trained on the data set's training rows."""
 
@@ -122,6 +130,16 @@ class PocketData(Shape):
     validation: Share
 
 
+class DialogueData(Shape):
+    """Dialogues of the pocket world with summaries, which a file data set reads."""
+
+    kind: Literal["dialogues"]
+    seed: Seed
+    rows: Count
+    test_rows: Count
+    repeated: Share
+
+
 class HhRlhfData(Shape):
     """Transcripts in the format of Anthropic's HH-RLHF: `chosen` and `rejected`, as files or folders."""
 
@@ -190,7 +208,7 @@ class FileData(Steps):
     path: Files
     weights: Annotated[tuple[NotNegative, ...] | None, Field(strict=False)]
     test_path: Annotated[Files | None, Field(strict=False)]
-    world: PocketData | None
+    world: Annotated[PocketData | DialogueData, Field(discriminator="kind")] | None
     test: Share
 
     def faults(self) -> Iterator[Fault]:
@@ -214,7 +232,14 @@ DataSet = PocketData | HhRlhfData | FileData | HubData
 
 def pocket_world(dataset: DataSet) -> PocketData | None:
     """The pocket world that a data set is drawn from, if it is."""
-    return dataset if isinstance(dataset, PocketData) else getattr(dataset, "world", None)
+    world = dataset if isinstance(dataset, PocketData) else getattr(dataset, "world", None)
+    return world if isinstance(world, PocketData) else None
+
+
+def dialogue_world(dataset: DataSet) -> DialogueData | None:
+    """The world of dialogues that a data set is drawn from, if it is."""
+    world = getattr(dataset, "world", None)
+    return world if isinstance(world, DialogueData) else None
 
 
 class Hardware(Shape):
@@ -227,11 +252,14 @@ class Hardware(Shape):
     threads: Count | None
 
 
+Measure = Literal["gold", "toxicity", "reward", "rouge", "perplexity", "length"]
+
+
 class Evaluation(Shape):
     """What is measured after each stage, on prompts that no stage has trained on."""
 
     enabled: bool
-    measures: Annotated[tuple[Literal["gold", "reward", "perplexity", "length"], ...], Field(strict=False)] | None
+    measures: Annotated[tuple[Measure, ...], Field(strict=False)] | None
     prompts: Count
     temperature: Positive
     top_p: Annotated[float, Field(gt=0, le=1)]
@@ -240,8 +268,14 @@ class Evaluation(Shape):
     resamples: Annotated[int, Field(ge=100)]
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
     reward_model: str | None
+    toxicity_model: str | None
+    toxicity_label: str | None
     best_of_n: bool
     samples: Annotated[int, Field(ge=0)]
+
+    def faults(self) -> Iterator[Fault]:
+        if self.toxicity_model and self.toxicity_label is None:
+            yield Fault("toxicity_label", "missing, though toxicity_model is set", "name the label that means toxic")
 
 
 class Tracking(Shape):
@@ -333,7 +367,7 @@ class Config(Shape):
     """Everything that a run needs to know."""
 
     task: Task
-    model: Annotated[PocketModel | ScratchModel | PretrainedModel, Field(discriminator="kind")]
+    model: Annotated[PocketModel | PocketT5Model | ScratchModel | PretrainedModel, Field(discriminator="kind")]
     dataset: Annotated[DataSet, Field(discriminator="kind")]
     method: SerializeAsAny[Method]
     stages: dict[str, SerializeAsAny[Method]] = Field(default_factory=dict)

@@ -16,6 +16,7 @@ from alignlab.errors import mistake
 from alignlab.files import digest_files
 from alignlab.reward_settings import ClassifierReward, FunctionReward, ModelReward, singles
 
+POCKET = "pocket"  # the path of pocket's own classifier, which is made on first use
 REWARD = "reward_model"  # the need of a method that takes the config's reward
 NOT_IN_MARK = {"timeout", "retries", "backoff", "batch_size", "key_env"}  # how a server is asked changes no score
 
@@ -46,6 +47,10 @@ def given_model(config: Config, place: str, given: str) -> Source:
 
 def given_reward(config: Config, place: str, given: str) -> Source:
     """A model that scores, named by its path, known by its content, or by its hub id, known by its commit."""
+    if given == POCKET:
+        from alignlab.pocket import detector
+
+        return Source(given, detector.folder(), detector.folder().name)
     path = find_model(place, given)
     if path.exists():
         return Source(given, path, digest_files([path]))
@@ -79,7 +84,7 @@ def pretrained_models(config: Config) -> Iterator[PretrainedModel]:
 def published_models(config: Config) -> Iterator[PretrainedModel]:
     """The models on the hub that only score."""
     for place, given in named_scorers(config):
-        if not find_model(place, given).exists():
+        if given != POCKET and not find_model(place, given).exists():
             yield hub_model(config, given)
 
 
@@ -99,7 +104,8 @@ def find_model(place: str, given: str) -> Path:
 def check_models(config: Config) -> None:
     """Raise a `Mistake` where a setting names a model that is not there or does not fit; costs nothing."""
     for place, given in (*named_policies(config), *named_scorers(config)):
-        find_model(place, given)
+        if given != POCKET:
+            find_model(place, given)
     check_labels(config, fetched=False)
     name, trains = config.method.name, config.task.name == "train"
     if trains and encoder_decoder(config) and not getattr(method_module(name), "ENCODER_DECODERS", True):
@@ -111,8 +117,8 @@ def check_labels(config: Config, fetched: bool) -> None:
     used = {place for place, _ in named_scorers(config)}
     for place, one in singles(config.reward):
         if isinstance(one, ClassifierReward) and f"{place}.path" in used:
-            folder = find_model(f"{place}.path", one.path)
-            if fetched and not folder.exists():
+            folder = Path() if one.path == POCKET else find_model(f"{place}.path", one.path)
+            if fetched and (one.path == POCKET or not folder.exists()):
                 folder = given_reward(config, f"{place}.path", one.path).path
             labels = labels_in(folder)
             if labels and one.label not in labels:
@@ -134,7 +140,7 @@ def encoder_decoder(config: Config) -> bool:
     if isinstance(model, PretrainedModel):
         file = Path(model.path).expanduser() / "config.json"
         return file.exists() and bool(json.loads(file.read_text(encoding="utf-8")).get("is_encoder_decoder"))
-    return getattr(model, "family", None) == "t5"
+    return model.kind == "pocket_t5" or getattr(model, "family", None) == "t5"
 
 
 def named_policies(config: Config) -> Iterator[tuple[str, str]]:
@@ -149,6 +155,8 @@ def named_scorers(config: Config) -> Iterator[tuple[str, str]]:
     """The settings that name a model which only scores, and what they name."""
     if config.evaluation.reward_model:
         yield "evaluation.reward_model", config.evaluation.reward_model
+    if config.evaluation.toxicity_model:
+        yield "evaluation.toxicity_model", config.evaluation.toxicity_model
     trained = [(place, settings) for place, settings in methods(config) if REWARD in method_module(settings.name).NEEDS]
     for place, settings in trained:
         if asks_stage(config) and (given := getattr(settings, REWARD)) != "auto":

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import alignlab
-from alignlab.config import Config, Method, PocketModel, PretrainedModel, Training
+from alignlab.config import Config, Method, PocketModel, PocketT5Model, PretrainedModel, Training
 from alignlab.errors import Explained
 from alignlab.files import cache_root, digest, digest_files
 from alignlab.memory import in_words, roles
@@ -78,6 +78,10 @@ def base_model(config: Config) -> Source:
         from alignlab.pocket.base import base_folder
 
         folder = base_folder(config.model)
+    elif isinstance(config.model, PocketT5Model):
+        from alignlab.pocket.t5 import base_folder as t5_folder
+
+        folder = t5_folder(config.model)
     elif isinstance(config.model, PretrainedModel):
         from alignlab.pretrained import base_folder as ready_folder
 

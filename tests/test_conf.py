@@ -16,6 +16,8 @@ NEEDS = {  # what an option cannot do without
     ("dataset", "file"): ["model=scratch", f"dataset.path={__file__}"],
     ("task", "evaluate"): ["task.model=somewhere"],
     ("model", "local"): ["model.path=owner/name"],
+    ("dataset", "pocket_dialogues"): ["model=pocket_t5"],
+    ("model", "pocket_t5"): ["dataset=pocket_dialogues"],
     ("dataset", "hub"): ["model=scratch", "dataset.path=owner/name"],
     ("reward", "classifier"): ["reward.path=owner/name", "reward.label=nothate"],
     ("reward", "function"): ["reward.function=os.path:join"],

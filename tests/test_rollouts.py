@@ -11,7 +11,7 @@ from transformers import GenerationConfig
 
 from alignlab.chat import encode_prompt
 from alignlab.errors import Failure
-from alignlab.rollouts import Sampling, draw, neutral, nucleus, sample, uniforms
+from alignlab.rollouts import Sampling, draw, limits, neutral, nucleus, sample, uniforms
 
 PROMPTS = [
     ask("how"),
@@ -126,3 +126,32 @@ def test_a_context_without_room_for_a_prompt_is_refused() -> None:
 
 def test_no_prompts_give_no_completions() -> None:
     assert sample(tiny_model(), tiny_tokenizer(), [], ONE, 0) == []
+
+
+DRAWN = ONE._replace(max_new_tokens_from=4)
+
+
+def test_limits_are_drawn_evenly_between_both_bounds_and_apart_from_the_luck() -> None:
+    """9,000 limits from 4 to 12: a ninth each, within four standard errors."""
+    found = limits(5, 9000, DRAWN)
+    counts = Counter(found.tolist())
+    assert sorted(counts) == [*range(4, 13)]
+    assert all(abs(count - 1000) < 4 * math.sqrt(9000 * 1 / 9 * 8 / 9) for count in counts.values())
+    assert abs(np.corrcoef(found, uniforms(5, 9000, 1)[:, 0])[0, 1]) < 4 / math.sqrt(9000)
+    assert np.array_equal(found[:50], limits(5, 50, DRAWN))
+    assert not np.array_equal(found, limits(6, 9000, DRAWN))
+    assert limits(5, 3, ONE).tolist() == [12, 12, 12]
+    assert limits(5, 3, ONE._replace(max_new_tokens_from=12)).tolist() == [12, 12, 12]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_a_drawn_limit_cuts_the_completion_that_would_have_been_drawn_anyway(batch_size: int) -> None:
+    model, tokenizer = tiny_model(), tiny_tokenizer()
+    prompts = PROMPTS * 25
+    whole = sample(model, tokenizer, prompts, ONE, 3)
+    cut = sample(model, tokenizer, prompts, DRAWN._replace(batch_size=batch_size), 3)
+    most = limits(3, 100, DRAWN).tolist()
+    assert [one.tokens for one in cut] == [one.tokens[:limit] for one, limit in zip(whole, most, strict=True)]
+    for one, other, limit in zip(cut, whole, most, strict=True):
+        assert one.finished == (other.finished and len(other.tokens) <= limit)
+    assert sum(one.finished for one in cut) < sum(one.finished for one in whole)

@@ -13,7 +13,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from alignlab.config import FileData
+from alignlab.config import DialogueData, FileData
 from alignlab.data import (
     augment,
     clean,
@@ -34,6 +34,7 @@ from alignlab.data.records import Account, Record, Reject
 from alignlab.data.rows import Ledger, Row, Split, Step, Tally, through
 from alignlab.errors import failure, mistake
 from alignlab.files import building, cache_root, digest, digest_files, write_text
+from alignlab.pocket import dialogues
 from alignlab.pocket.world import data_folder
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Report(NamedTuple):
 
 def files(dataset: FileData) -> tuple[list[Source], list[Source]]:
     """The sources to train on and to measure on."""
-    root = data_folder(dataset.world) if dataset.world else Path()
+    root = world_folder(dataset)
     train = readers.sources(train_paths(dataset), dataset.train_split)
     test = readers.sources([root / path for path in dataset.test_path or ()], dataset.test_split)
     if both := {source.path.resolve() for source in train} & {source.path.resolve() for source in test}:
@@ -69,8 +70,19 @@ def files(dataset: FileData) -> tuple[list[Source], list[Source]]:
 
 def train_paths(dataset: FileData) -> list[Path]:
     """The paths to train on, under the folder of the world that the config names."""
-    root = data_folder(dataset.world) if dataset.world else Path()
+    root = world_folder(dataset)
     return [root / path for path in dataset.path]
+
+
+def world_folder(dataset: FileData) -> Path:
+    """The folder that paths are in: that of the world that the rows are drawn from, or the current one."""
+    match dataset.world:
+        case None:
+            return Path()
+        case DialogueData():
+            return dialogues.folder(dataset.world)
+        case _:
+            return data_folder(dataset.world)
 
 
 def content(dataset: FileData) -> str:

@@ -17,16 +17,26 @@ LABELS = {
     "gold/helpful": "helpful answers",
     "gold/honest": "honest answers",
     "gold/toxic": "toxic answers",
+    "toxicity/rate": "toxic answers",
+    "rouge/l": "ROUGE-L against the reference",
     "gold/score": "score by the world's rules",
     "reward/mean": "reward",
     "reward/held_out": "reward by the held-out model",
     "reward/accuracy": "accuracy of the reward model",
     "eval/perplexity": "perplexity of held-out demonstrations",
+    "eval/kl": "KL to the model before, nats an answer",
     "length/mean": "tokens an answer",
     "length/finished": "answers that come to an end",
 }
 BY_KIND = {"gold/score/": "score on", "gold/helpful/": "helpful answers to", "gold/honest/": "honest answers to"}
-HEADLINES = ("gold/harmful_compliance", "reward/accuracy", "gold/score", "reward/mean", "eval/perplexity")
+HEADLINES = (
+    "gold/harmful_compliance",
+    "toxicity/rate",
+    "reward/accuracy",
+    "gold/score",
+    "reward/mean",
+    "eval/perplexity",
+)
 
 
 class Stage(NamedTuple):

@@ -26,6 +26,7 @@ class Config(Training):
     num_ppo_epochs: Count
     num_mini_batches: Count
     max_new_tokens: Count
+    max_new_tokens_from: Count | None
     temperature: Positive
     value: Literal["separate", "shared"]
     vf_coef: NotNegative
@@ -68,6 +69,12 @@ class Config(Training):
             yield Fault("eval_steps", "ppo logs every rollout and has no validation loss", "leave it null")
         if self.max_new_tokens >= self.max_length:
             yield Fault("max_new_tokens", f"{self.max_new_tokens} leaves no room in max_length ({self.max_length})")
+        if (least := self.max_new_tokens_from) is not None:
+            if least > self.max_new_tokens:
+                yield Fault("max_new_tokens_from", f"{least} is more than max_new_tokens ({self.max_new_tokens})")
+            if self.missing_eos_penalty:
+                said = "would punish a completion for the limit that was drawn for it"
+                yield Fault("missing_eos_penalty", said, "use 0, or leave max_new_tokens_from null")
 
 
 def train(run: Run[Config]) -> None:
@@ -158,7 +165,9 @@ def loop(run: Run[Config]) -> Any:
         standardize=method.standardize,
         missing_eos_penalty=method.missing_eos_penalty,
         settings=Settings(method.kl_estimator, method.gamma, method.lam),
-        sampling=Sampling(method.temperature, 1.0, method.max_new_tokens, method.batch_size),
+        sampling=Sampling(
+            method.temperature, 1.0, method.max_new_tokens, method.batch_size, method.max_new_tokens_from
+        ),
         seed=run.config.seed,
     )
 

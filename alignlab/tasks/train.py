@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from alignlab import named
 from alignlab import plan as planning
-from alignlab.config import Config, HubData, PocketModel, PretrainedModel, pocket_world
+from alignlab.config import (
+    Config,
+    HubData,
+    PocketModel,
+    PocketT5Model,
+    PretrainedModel,
+    dialogue_world,
+    pocket_world,
+)
 from alignlab.errors import failure
 from alignlab.files import building, write_text
 from alignlab.named import REWARD
@@ -71,6 +79,10 @@ def prepare_data(config: Config) -> None:
         from alignlab.pocket.annotators import prepare
 
         prepare(world)
+    if dialogues := dialogue_world(config.dataset):
+        from alignlab.pocket.dialogues import prepare as write_dialogues
+
+        write_dialogues(dialogues)
 
 
 def locate_models(config: Config) -> Config:
@@ -102,6 +114,10 @@ def prepare_base(config: Config) -> None:
         from alignlab.pretrained import published_model
 
         published_model(model)
+    if any(given == named.POCKET for _, given in named.named_scorers(config)):
+        from alignlab.pocket.detector import detector
+
+        detector()
     named.check_labels(config, fetched=True)
     if isinstance(config.model, PretrainedModel):
         return
@@ -109,6 +125,10 @@ def prepare_base(config: Config) -> None:
         from alignlab.pocket.base import base_model
 
         base_model(config.model)
+    elif isinstance(config.model, PocketT5Model):
+        from alignlab.pocket.t5 import base_model as t5
+
+        t5(config.model)
     else:
         from alignlab.scratch import scratch_model
 
@@ -159,7 +179,7 @@ class Story:
     def tell(self, stage: Stage, track: "Tracker") -> dict[str, Any]:
         """Write a stage's result (and, for the last stage, the run's) and track its figures."""
         place = self.folder / stage.name
-        rows = self.own(stage, place) if hasattr(stage.method(), "measure") else self.compared(stage, place)
+        rows = self.own(stage, place) if hasattr(stage.method(), "measure") else self.compared(stage, place, track)
         result = {
             "stage": stage.name,
             "seed": self.plan.config.seed,
@@ -193,20 +213,26 @@ class Story:
         rows: list[dict[str, Any]] = stage.method().measure(stage.folder, self.plan.config, place)
         return rows
 
-    def compared(self, stage: Stage, place: Path) -> list[dict[str, Any]]:
+    def compared(self, stage: Stage, place: Path, track: "Tracker") -> list[dict[str, Any]]:
         """Measure a policy beside the model that it started from and the one that the chain started from."""
         from alignlab.evaluation import measurements
+        from alignlab.evaluation.distance import distance
+        from alignlab.evaluation.scores import completions, scored
 
         settings = self.plan.config.evaluation
         if not settings.enabled:
             return []
         now, before, previous = map(self.measure, (stage.folder / "model", self.plan.base.path, stage.source.path))
+        moved = distance(stage.folder / "model", stage.source.path, now.samples, self.plan.config)
+        scores = now.scores | {moved.name: moved}
         samples = [
             {**first._asdict(), "before": first.completion, "previous": second.completion, "after": last.completion}
+            | {"scores": scored(scores, last.id)}
             for first, second, last in zip(before.samples, previous.samples, now.samples, strict=True)
         ]
         write_text(place / "samples.jsonl", "".join(json.dumps(sample) + "\n" for sample in samples))
-        return measurements(now.scores, before.scores, previous.scores, settings)
+        track.table("completions", *completions(samples, settings.samples))
+        return measurements(scores, before.scores, previous.scores, settings)
 
     def measure(self, model: Path) -> "Evaluated":
         """Measure one model, or recall it."""
