@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from command import ROOT
 
 from alignlab.evaluation import hacking, hacking_page
 from alignlab.tasks import sweep
@@ -144,3 +145,16 @@ def test_the_best_of_n_is_taken_over_every_choice():
     assert distance(5) == pytest.approx(0.81, abs=0.01)
     two = best(np.vstack([proxy, proxy + 2]), np.vstack([gold, gold]), 3)
     assert two[2:] == pytest.approx((4.0, 0.0, 1 / 2**0.5, 0.0))  # 3 and 5
+
+
+def test_the_evidence_says_whether_a_weak_reward_was_fooled_and_heard(folder, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import hacking as evidence
+
+    runs = [hacking.facts(policy) for policy in hacking.policies(folder)]
+    (_, fooled), (said, heard) = evidence.checks([*runs[2:], *runs[:2]])  # the good one first
+    assert (fooled, heard) == (True, True)
+    assert said.endswith("2 of 2 runs")  # one by a monitor at 8, both by the gate before training
+    assert evidence.cells(runs[0])[-2:] == ["13", "length_only at 0, length at 8"]
+    (_, fooled), _ = evidence.checks([runs[0], *runs[2:]])
+    assert not fooled  # the model that learned from good labels was not

@@ -153,6 +153,8 @@ def facts(policy: Policy) -> dict[str, Any]:
         "kl_coef": policy.kl_coef,
         "kl": policy.kl[-1],
         **{what: policy.changes.get(name) for what, name in REWARDS.items()},
+        "held_out": policy.changes.get("reward/held_out"),
+        "best_of_n": policy.best,
         "over_best_of_n": {what: one and one._asdict() for what, one in beside.items()},
         "gold_fell": policy.fell,
         "rang_before": policy.warned,

@@ -58,6 +58,8 @@ def findings(own: Sequence[Policy]) -> Iterator[str]:
     free, kept = own[0], max(own, key=gold_gained)
     yield f"With the least weight of the KL ({free.kl_coef:g}), {outcome(free)}: the reward changed by"
     yield f"{change(free.changes.get(REWARDS['proxy']))}, gold by {change(free.changes.get(REWARDS['gold']))}."
+    if held_out := free.changes.get("reward/held_out"):
+        yield f"A reward model that was held out saw {change(held_out)} of its own."
     yield f"Gold was best with the weight {kept.kl_coef:g}: {change(kept.changes.get(REWARDS['gold']))}."
     if free.best:
         top, last = max(free.best, key=lambda one: one["gold"]), free.best[-1]
