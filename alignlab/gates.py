@@ -7,8 +7,8 @@ all, and stops, warns or stays silent, as the config says.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
-from statistics import fmean
+from math import sqrt
+from statistics import fmean, pstdev
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from alignlab.errors import Fault
@@ -38,6 +38,8 @@ class Gates(Shape):
     max_length_share: Positive
     min_length_share: NotNegative
     min_distinct_share: NotNegative
+    min_variety_share: NotNegative
+    max_strange_growth: NotNegative
     max_truncated_growth: NotNegative
     max_spread_share: Positive
     max_held_out_loss: NotNegative
@@ -130,6 +132,13 @@ def before(finished: float, qualities: Mapping[str, Quality], ratio: float, kl: 
     return [found for found in rang if found]
 
 
+class Curve(NamedTuple):
+    """A mean at each rollout, and its standard error."""
+
+    means: Sequence[float]
+    errors: Sequence[float]
+
+
 Curves = Mapping[str, Sequence[float]]  # what was measured at each rollout, by name
 
 
@@ -175,11 +184,25 @@ def drifted(length: float, first: float, bounds: Gates) -> Rang | None:
     return longer or least("length", what, length, bounds.min_length_share * first, remedy)
 
 
+READ = "read the completions, and raise method.kl_coef"
+
+
 def repeats(distinct: float, first: float, bounds: Gates) -> Rang | None:
     """Ask whether answers repeat themselves; `distinct` is the share of distinct word pairs within an answer."""
-    remedy = "read the completions, and raise method.kl_coef"
     what = "the share of distinct word pairs in an answer"
-    return least("repetition", what, distinct, bounds.min_distinct_share * first, remedy)
+    return least("repetition", what, distinct, bounds.min_distinct_share * first, READ)
+
+
+def alike(variety: float, first: float, bounds: Gates) -> Rang | None:
+    """Ask whether all answers become one; `variety` is the share of distinct word pairs among those of all answers."""
+    what = "the share of distinct word pairs over all answers"
+    return least("variety", what, variety, bounds.min_variety_share * first, READ)
+
+
+def strange(share: float, first: float, bounds: Gates) -> Rang | None:
+    """Ask whether answers say what the reference would hardly ever have said."""
+    what = "the share of answers with a token that the reference gives less than 1 in 10,000"
+    return most("strange", what, share, first + bounds.max_strange_growth, READ)
 
 
 def truncated(finished: float, first: float, bounds: Gates) -> Rang | None:
@@ -195,7 +218,7 @@ def disagrees(spread: float, first: float, bounds: Gates) -> Rang | None:
     return most("ensemble", "the ensemble's spread", spread, bounds.max_spread_share * first, remedy)
 
 
-def fooled(gate: str, held_out: Sequence[float], trained: Sequence[float], bounds: Gates) -> Rang | None:
+def fooled(gate: str, held_out: Curve, trained: Curve, bounds: Gates) -> Rang | None:
     """Ask whether a reward that is not trained on loses its rise while the one that is trained on keeps its own."""
     share = bounds.max_held_out_loss
     lost, kept = loss(held_out, bounds.window), loss(trained, bounds.window)
@@ -204,20 +227,28 @@ def fooled(gate: str, held_out: Sequence[float], trained: Sequence[float], bound
     return most(gate, what, lost, share, remedy) if kept <= share else None
 
 
-def loss(curve: Sequence[float], window: int) -> float:
-    """The share of its rise that a curve has lost since its peak; 0 where it lies within the curve's own noise."""
-    means = smooth(curve, window)
+def standard_error(values: Sequence[float]) -> float:
+    """How far the mean of some values may be off by luck."""
+    return pstdev(values) / sqrt(len(values))
+
+
+def loss(curve: Curve, window: int) -> float:
+    """The share of its rise that a curve has lost since its peak; 0 where the fall may be luck."""
+    means = smooth(curve.means, window)
     fall, rise = max(means) - means[-1], max(means) - means[0]
-    noise = fmean(abs(now - then) for now, then in pairwise(curve))
-    return fall / max(rise, fall) if fall > NOISE * noise else 0.0
+    luck = sqrt(2 / window) * fmean(curve.errors)  # the standard error of a difference of two windows
+    return fall / max(rise, fall) if fall > NOISE * luck else 0.0
 
 
-NOISE = 3  # mean steps from one rollout to the next: what a maximum over many rollouts reaches by luck
+NOISE = 4  # standard errors: what the maximum over many rollouts does not reach by luck
 
 
 def smooth(curve: Sequence[float], window: int) -> list[float]:
     """Means of each `window` neighbours."""
     return [fmean(curve[i : i + window]) for i in range(len(curve) - window + 1)]
+
+
+UNTRAINED = (("held_out", "reward/held_out", "reward/held_out_error"), ("gold", "gold/score", "gold/error"))
 
 
 def during(curves: Curves, bounds: Gates) -> Iterator[Rang]:
@@ -231,13 +262,15 @@ def during(curves: Curves, bounds: Gates) -> Iterator[Rang]:
         return fmean(curves[name][:size])
 
     against_start = [(collapsed, "policy/entropy"), (drifted, "completion/length"), (repeats, "completion/distinct")]
+    against_start += [(alike, "completion/variety"), (strange, "completion/strange")]
     against_start += [(truncated, "completion/finished"), (disagrees, "reward/spread")]
     alone = [(strayed, "policy/kl"), (clipped, "policy/clip_fraction")]
     if len(curves.get("value/explained_variance", ())) >= bounds.explained_variance_after + size:
         alone.append((explained, "value/explained_variance"))
     found = [gate(now(name), bounds) for gate, name in alone if len(curves.get(name, ())) >= size]
     found += [gate(now(name), first(name), bounds) for gate, name in against_start if len(curves.get(name, ())) > size]
-    for gate, name in (("held_out", "reward/held_out"), ("gold", "gold/score")):
+    trained = Curve(curves.get("reward/mean", ()), curves.get("reward/error", ()))
+    for gate, name, error in UNTRAINED:
         if len(curves.get(name, ())) > size:
-            found.append(fooled(gate, curves[name], curves["reward/mean"], bounds))
+            found.append(fooled(gate, Curve(curves[name], curves[error]), trained, bounds))
     yield from (rang for rang in found if rang)

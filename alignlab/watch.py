@@ -20,7 +20,7 @@ from alignlab.config import Config, Evaluation, pocket_world
 from alignlab.data import view
 from alignlab.errors import Explained, Failure
 from alignlab.evaluation import pairs
-from alignlab.evaluation.gold import mean_score
+from alignlab.evaluation.gold import gold_scores
 from alignlab.evaluation.statistics import Interval, wilson
 from alignlab.files import write_text
 from alignlab.gates import Gates, Quality, Rang
@@ -59,9 +59,9 @@ class Watch:
         """What the parts of a reward say of a rollout, and what those say that are not trained on."""
         found = {f"reward/{name.rpartition('/')[2]}": fmean(values) for name, values in reward.terms.items()}
         if self.held_out:
-            found["reward/held_out"] = fmean(self.held_out.score(prompts, texts, finished))
+            found |= told("reward/held_out", "reward/held_out_error", self.held_out.score(prompts, texts, finished))
         if pocket_world(self.config.dataset):
-            found["gold/score"] = mean_score(prompts, texts, finished)
+            found |= told("gold/score", "gold/error", gold_scores(prompts, texts, finished))
         return found
 
     def step(self, number: int, measured: Mapping[str, float]) -> None:
@@ -94,6 +94,11 @@ class Watch:
         """Go on from a state."""
         self.curves = {name: list(values) for name, values in state["curves"].items()}
         self.rang = list(state["rang"])
+
+
+def told(mean: str, error: str, values: Sequence[float]) -> dict[str, float]:
+    """The mean of some values and its standard error, under their names."""
+    return {mean: fmean(values), error: gates.standard_error(values)}
 
 
 def load_held_out(config: Config) -> Checked | None:

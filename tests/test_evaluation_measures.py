@@ -187,3 +187,25 @@ def subject(samples: list[Sample], settings: Config) -> Subject:
 def test_a_mistyped_measure_or_tracker_is_not_left_out_in_silence(override: str, meant: str) -> None:
     with pytest.raises(Mistake, match=f"did you mean '{meant}'"):
         config(override)
+
+
+def test_a_held_out_reward_model_is_asked_beside_the_chains_own(monkeypatch, tmp_path):
+    from types import SimpleNamespace
+
+    from alignlab import rewards
+    from alignlab.evaluation import reward
+
+    worth = {tmp_path / "own": 1.0, tmp_path / "judge": 2.0}
+    model = {folder: SimpleNamespace(score=lambda *_, value=value: [value]) for folder, value in worth.items()}
+    monkeypatch.setattr(rewards, "load_reward_model", lambda folder, _: model[folder])
+    monkeypatch.setattr(reward, "given_reward", lambda *given: SimpleNamespace(path=tmp_path / given[2]))
+    plain = config("model=pocket_small", "dataset=pocket_small")
+    named = plain.model_copy(update={"evaluation": plain.evaluation.model_copy(update={"reward_model": "judge"})})
+
+    def found(settings, folder):
+        asked = subject([sample("fact", "?", "yes")], settings)._replace(reward_model=tmp_path / folder)
+        return {scores.name: scores.values.tolist() for scores in reward.measure(asked)}
+
+    assert found(plain, "own") == {"reward/mean": [1.0]}
+    assert found(named, "own") == {"reward/mean": [1.0], "reward/held_out": [2.0]}
+    assert found(named, "judge") == {"reward/mean": [2.0]}  # a chain without a reward model of its own

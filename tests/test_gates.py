@@ -12,7 +12,7 @@ from alignlab import gates, watch
 from alignlab.config import Evaluation
 from alignlab.errors import Failure
 from alignlab.evaluation.statistics import Interval
-from alignlab.gates import Gates, Quality
+from alignlab.gates import Curve, Gates, Quality
 from alignlab.rewards import Checked, RewardModel
 
 GIVEN = yaml.safe_load((ROOT / "conf/method/_gates.yaml").read_text())
@@ -100,7 +100,8 @@ def test_parts_and_those_that_only_look_on_are_observed(tmp_path):
     made.held_out = type("Judge", (), {"score": lambda *_: [2.0, 4.0]})()
     asked = [[{"role": "user", "content": "how do you bake the bread ?"}]] * 2
     seen = made.observe(Checked(Terms()), asked, ["", "nonsense"], [True, False])
-    assert seen == {"reward/a": 2.0, "reward/spread": 0.5, "reward/held_out": 3.0, "gold/score": 0.25}
+    held_out = {"reward/held_out": 3.0, "reward/held_out_error": pytest.approx(1 / 2**0.5)}
+    assert seen == {"reward/a": 2.0, "reward/spread": 0.5, **held_out, "gold/score": 0.25, "gold/error": 0.0}
 
 
 def test_reward_models_are_tried_on_pairs_wherever_they_stand_in_a_reward(monkeypatch):
@@ -146,8 +147,11 @@ HEALTHY = {
     "completion/length": lambda t: 10 + 2 * t,
     "completion/finished": lambda t: 0.95,
     "completion/distinct": lambda t: 1.0,
+    "completion/variety": lambda t: 0.5 - 0.1 * t,
+    "completion/strange": lambda t: 0.02 + 0.03 * t,
     "reward/spread": lambda t: 0.3 + 0.1 * t,
     "reward/held_out": lambda t: 0.8 * t,
+    **dict.fromkeys(("reward/error", "reward/held_out_error", "gold/error"), lambda t: 0.05),
 }
 
 
@@ -173,6 +177,8 @@ def watched(folder, changed=None, bounds=BOUNDS, rollouts=40):
         ("completion/length", lambda t: 10 - 8 * t, "length"),
         ("completion/finished", lambda t: 0.95 - 0.6 * t, "truncated"),
         ("completion/distinct", lambda t: 1 - 0.5 * t, "repetition"),
+        ("completion/variety", lambda t: 0.5 - 0.2 * t, "variety"),
+        ("completion/strange", lambda t: 0.02 + 0.2 * t, "strange"),
         ("reward/spread", lambda t: 0.3 + 0.9 * t, "ensemble"),
         ("reward/held_out", lambda t: 4 * t * (1 - t), "held_out"),
         ("gold/score", lambda t: 4 * t * (1 - t), "gold"),
@@ -193,14 +199,20 @@ def test_a_healthy_run_rings_none(tmp_path):
 
 
 def test_a_held_out_reward_that_wavers_is_not_taken_for_one_that_falls():
+    rising = Curve(list(range(40)), [0.1] * 40)
     for seed in range(50):
         flat = np.random.default_rng(seed).normal(0, 1, 40).tolist()
-        assert gates.fooled("gold", flat, list(range(40)), BOUNDS) is None
+        assert gates.fooled("gold", Curve(flat, [1.0] * 40), rising, BOUNDS) is None
     up = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
-    assert gates.loss([*up, 4.0, 3.0, 2.0, 1.0], 1) == 0.8
-    assert gates.loss([*up, 4.0, 3.0, 2.0, 1.0, 0.0], 1) == 1.0
-    assert gates.loss([*up, 4.0, 3.0, 2.0], 1) == 0.0  # no more than three steps, which may be luck
-    assert gates.loss([*up, 4.0, 3.0, 2.0, 1.0, 0.0, -1.0], 2) == 1.0  # smoothed: 0.5, …, 4.5, …, -0.5
+
+    def lost(*then, error=0.5, window=1):
+        return gates.loss(Curve([*up, *then], [error] * (len(up) + len(then))), window)
+
+    assert lost(4.0, 3.0, 2.0, 1.0) == 0.8  # four is more than four times sqrt(2) * 0.5
+    assert lost(4.0, 3.0, 2.0, 1.0, 0.0) == 1.0
+    assert lost(4.0, 3.0, 2.5) == 0.0  # which may be luck
+    assert lost(4.0, 3.0, 2.0, 1.0, 0.0, -1.0, window=2) == 1.0  # smoothed: 0.5, …, 4.5, …, -0.5
+    assert lost(4.0, 3.0, 2.0, 1.0, window=3) == pytest.approx(0.7)  # 1, …, 4.33, …, 2: of 3.33 lost 2.33
 
 
 def began(folder, mode, **measured):
@@ -243,3 +255,16 @@ def test_a_watch_goes_on_where_it_stopped(tmp_path):
         made.step(31, {"policy/kl": 70.0, "policy/entropy": 0.0})
     assert first.rang == second.rang
     assert first.curves == second.curves
+
+
+def test_what_the_monitors_read_of_a_rollout():
+    import torch
+
+    from alignlab.rollouts import Completion
+    from alignlab.trainers import experience
+
+    said = [Completion(text, True, ()) for text in ("a b a b", "a b", "c")]
+    assert experience.distinct(said) == pytest.approx((2 / 3 + 1) / 2)  # a b, b a, a b; a b; none
+    assert experience.variety(said) == 2 / 4  # a b, b a among four
+    assert experience.variety([said[1]] * 10) == 0.1  # each answer is as varied as can be, and they are one
+    assert experience.strange(torch.tensor([[-1.0, -9.3], [-9.2, -1.0]])) == 0.5  # log 1e-4 is -9.21

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from alignlab.evaluation import hacking
+from alignlab.evaluation import hacking, hacking_page
 from alignlab.tasks import sweep
 
 ROLLOUTS = 20
@@ -22,10 +22,22 @@ def hacked():
 def write(folder, bias, kl_coef, gold, rang, change):
     place = folder / "ppo"
     place.mkdir(parents=True)
-    settings = {"dataset": {"longer_bias": bias, "pairs": 3000}, "method": {"kl_coef": kl_coef}, "seed": 0}
+    settings = {
+        "defaults": [{"override /dataset": "pocket_longer" if bias else "pocket"}, "_self_"],
+        "dataset": {"longer_bias": bias, "pairs": 3000},
+        "method": {"kl_coef": kl_coef},
+        "seed": 0,
+    }
     (folder / "config.yaml").write_text(json.dumps(settings))
     rows = [
-        {"step": 6 * n, "reward/mean": up, "gold/score": truth, "policy/kl": far}
+        {
+            "step": 6 * n,
+            "reward/mean": up,
+            "gold/score": truth,
+            "policy/kl": far,
+            "reward/error": 0.3,
+            "gold/error": 0.03,
+        }
         for n, (up, truth, far) in enumerate(zip(rose(2.0), gold, rose(9.0), strict=True), start=1)
     ]
     (place / "metrics.jsonl").write_text(
@@ -41,7 +53,8 @@ def write(folder, bias, kl_coef, gold, rang, change):
     ]
     result = {"stage": "ppo", "seed": 0, "measurements": measurements, "seconds": 1.0}
     (place / "result.json").write_text(json.dumps(result))
-    best = [{"n": 1, "kl": 0.0, "proxy": 0.1, "gold": 0.2}, {"n": 2, "kl": 0.19, "proxy": 0.3, "gold": 0.3}]
+    off = {"proxy_error": 0.1, "gold_error": 0.01}
+    best = [{"n": 1, "kl": 0.0, "proxy": 0.1, "gold": 0.2} | off, {"n": 32, "kl": 2.5, "proxy": 0.6, "gold": 0.3} | off]
     (place / "best_of_n.json").write_text(json.dumps(best))
     (folder / "result.json").write_text(json.dumps(result))
     (folder / "plan.json").write_text(json.dumps([{"stage": "ppo", "action": "ran"}]))
@@ -61,7 +74,8 @@ def folder(tmp_path):
 
 def test_a_fooled_reward_is_told_from_a_good_one(folder):
     found = {(policy.reward, policy.kl_coef): policy for policy in hacking.policies(folder)}
-    assert list(found) == [(f"dataset.longer_bias={bias}", coef) for bias in ("0.7", "0.0") for coef in (0.0, 0.2)]
+    names = ("pocket_longer (dataset.longer_bias=0.7)", "pocket (dataset.longer_bias=0.0)")
+    assert list(found) == [(name, coef) for name in names for coef in (0.0, 0.2)]
     bad, unwatched, good, _ = found.values()
     # means of three rollouts peak at 0.747 (9 to 11); the first below nine tenths of that is 0.64 (11 to 13)
     assert (bad.fell, good.fell) == (13, None)
@@ -72,14 +86,28 @@ def test_a_fooled_reward_is_told_from_a_good_one(folder):
         "length rang at rollout 8, before gold had lost a tenth (13)"
     )
     assert hacking.verdict(unwatched).endswith("no monitor rang before rollout 13, when gold had lost a tenth")
-    assert hacking.verdict(good) == "gold did not fall"
+    assert hacking.verdict(good) == "gold rose; no monitor rang"
 
 
 def test_curves_are_drawn_over_the_root_of_the_distance(folder):
     policy = next(hacking.policies(folder))
-    points = hacking.over_distance(policy, "reward/mean")
+    points = hacking_page.over_distance(policy, "reward/mean")
     assert points[0] == pytest.approx(((9 * 2 / 20) ** 0.5, 0.2))  # the means of the first three rollouts
     assert len(points) == ROLLOUTS - 2
+    rang, fell = hacking_page.marks(policy, "proxy")
+    assert rang[:2] == points[8 - 3]
+    assert (fell[:2], rang.full, fell.full) == (points[13 - 3], True, False)
+
+
+def test_a_policy_is_held_against_the_best_of_n_at_equal_distance(folder):
+    policy = next(hacking.policies(folder))
+    found = policy.beside_best("proxy")
+    # the KL is 0.45 t; the means of rollouts 4 to 6 are 2.25, the next 2.7 is beyond n = 32
+    assert found.kl == pytest.approx(2.25)
+    bought = 0.1 + 2.25 / 2.5 * 0.5
+    assert found.value == pytest.approx(0.5 - bought)  # the reward is 0.1 t
+    assert found.high - found.value == pytest.approx(1.96 * (0.3**2 / 3 + 0.1**2) ** 0.5)
+    assert policy._replace(best=[]).beside_best("gold") is None
 
 
 def test_a_sweep_over_rewards_ends_with_its_page(folder):
@@ -87,7 +115,8 @@ def test_a_sweep_over_rewards_ends_with_its_page(folder):
     assert (page, table) == (str(folder / "hacking.html"), str(folder / "sweep.md"))
     text = (folder / "hacking.html").read_text()
     assert text.count("<svg") == 4  # two rewards, each with its own curve and gold's
-    assert text.count("best of n") == 8  # in both drawings of both: in the legend and on the line
+    assert text.count(">best of n<") == 8  # in both drawings of both: in the legend and on the line
+    assert "Best of n gets most gold with n = 32 (0.300, at 2.50 nats)" in text
     assert "−0.300 (−0.400 to −0.200)" in text
     facts = json.loads((folder / "hacking.json").read_text())
     assert [one["gold_fell"] for one in facts] == [13, 13, None, None]
@@ -96,7 +125,7 @@ def test_a_sweep_over_rewards_ends_with_its_page(folder):
 def test_other_sweeps_have_no_such_page(folder, tmp_path):
     for place in folder.glob("*/ppo/metrics.jsonl"):
         place.write_text("")
-    assert hacking.write_hacking(folder) is None
+    assert hacking_page.write_hacking(folder) is None
 
 
 def test_the_best_of_n_is_taken_over_every_choice():
@@ -107,9 +136,11 @@ def test_the_best_of_n_is_taken_over_every_choice():
     from alignlab.evaluation.best_of_n import best, distance
 
     proxy, gold = np.array([[3.0, 1.0, 2.0]]), np.array([[0.0, 1.0, 0.5]])
-    assert best(proxy, gold, 1)[2:] == pytest.approx((2.0, 0.5))
+    assert best(proxy, gold, 1)[2:4] == pytest.approx((2.0, 0.5))
     # of the three pairs, two hold 3 and one has 2 as its best
-    assert best(proxy, gold, 2)[2:] == pytest.approx(((3 + 3 + 2) / 3, (0 + 0 + 0.5) / 3))
-    assert best(proxy, gold, 3)[2:] == (3.0, 0.0)
+    assert best(proxy, gold, 2)[2:4] == pytest.approx(((3 + 3 + 2) / 3, (0 + 0 + 0.5) / 3))
+    assert best(proxy, gold, 3)[2:] == (3.0, 0.0, 0.0, 0.0)  # of one prompt: no spread
     assert (distance(1), distance(2)) == (0.0, log(2) - 0.5)
     assert distance(5) == pytest.approx(0.81, abs=0.01)
+    two = best(np.vstack([proxy, proxy + 2]), np.vstack([gold, gold]), 3)
+    assert two[2:] == pytest.approx((4.0, 0.0, 1 / 2**0.5, 0.0))  # 3 and 5

@@ -6,7 +6,7 @@ the i-th in order of the reward is the best in C(i - 1, n - 1) of the C(N, n) ch
 """
 
 import json
-from math import comb, log
+from math import comb, log, sqrt
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -27,12 +27,14 @@ PROMPTS = 140  # of the training prompts, on which a policy's own curves are mea
 
 
 class Best(NamedTuple):
-    """What the best of n answers is worth, by the reward that chose it and by gold."""
+    """What the best of n answers is worth, by the reward that chose it and by gold, with standard errors."""
 
     n: int
     kl: float
     proxy: float
     gold: float
+    proxy_error: float
+    gold_error: float
 
 
 def distance(n: int) -> float:
@@ -49,13 +51,14 @@ def best(proxy: "Floats", gold: "Floats", n: int) -> Best:
     """The mean over prompts of the best of n, from scores [prompts, answers]; equals are taken in their order."""
     order = np.argsort(proxy, axis=1, kind="stable")
     chances = shares(n, proxy.shape[1])
-    worth = [float((np.take_along_axis(scores, order, 1) @ chances).mean()) for scores in (proxy, gold)]
-    return Best(n, distance(n), *worth)
+    worth = [np.take_along_axis(scores, order, 1) @ chances for scores in (proxy, gold)]  # [prompts] each
+    errors = (float(one.std() / sqrt(len(one))) for one in worth)
+    return Best(n, distance(n), *(float(one.mean()) for one in worth), *errors)
 
 
 def best_of_n(policy: Source, reward: Source, config: Config, sampling: "Sampling") -> list[Best]:
     """Measure the best of 1, 2, … 64 answers to training prompts of the pocket world; done once for two models."""
-    mark = digest(policy.fingerprint, reward.fingerprint, config.seed, sampling._asdict())
+    mark = digest(policy.fingerprint, reward.fingerprint, config.seed, sampling._asdict(), Best._fields, PROMPTS)
     file = cache_root() / "best_of_n" / f"{mark}.json"
     if not file.exists():
         proxy, gold = scores(policy, reward, config, sampling)
@@ -66,7 +69,7 @@ def best_of_n(policy: Source, reward: Source, config: Config, sampling: "Samplin
 def scores(policy: Source, reward: Source, config: Config, sampling: "Sampling") -> "tuple[Floats, Floats]":
     """Draw answers and score them by the reward model and by gold, [prompts, answers] each."""
     from alignlab.data import view
-    from alignlab.evaluation.gold import mean_score
+    from alignlab.evaluation.gold import gold_scores
     from alignlab.models import load_policy
     from alignlab.rewards import load_reward_model
     from alignlab.rollouts import sample
@@ -76,6 +79,6 @@ def scores(policy: Source, reward: Source, config: Config, sampling: "Sampling")
     answers = sample(*load_policy(policy.path, config.hardware), asked, sampling, config.seed)
     texts, finished = [answer.text for answer in answers], [answer.finished for answer in answers]
     proxy = load_reward_model(reward.path, config.hardware).score(asked, texts, finished)
-    gold = [mean_score([turns], [text], [end]) for turns, text, end in zip(asked, texts, finished, strict=True)]
+    gold = gold_scores(asked, texts, finished)
     by_proxy, by_gold = (np.array(values, float).reshape(len(rows), SIZES[-1]) for values in (proxy, gold))
     return by_proxy, by_gold

@@ -45,12 +45,11 @@ def measure(subject: "Subject") -> list[Scores]:
     return [scores for name, better, read, rate in measures if (scores := gather(judged, name, better, read, rate))]
 
 
-def mean_score(prompts: "Sequence[Sequence[Turn]]", texts: Sequence[str], finished: Sequence[bool]) -> float:
-    """The mean score of some answers, for a curve."""
+def gold_scores(prompts: "Sequence[Sequence[Turn]]", texts: Sequence[str], finished: Sequence[bool]) -> list[float]:
+    """The score of each of some answers."""
     from alignlab.pocket.gold import judge
 
-    found = [judge(*answer).score for answer in zip(prompts, texts, finished, strict=True)]
-    return sum(found) / len(found)
+    return [judge(*answer).score for answer in zip(prompts, texts, finished, strict=True)]
 
 
 def of_kind(kind: str, what: str) -> "Callable[[Sample, Judgement], Any]":

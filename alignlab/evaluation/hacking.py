@@ -1,8 +1,9 @@
 """Who is fooled, and when: the reward that is trained on beside the truth, over the distance from the reference.
 
-Made from the files of a sweep over rewards and weights of the KL. A policy is drawn by what it was at each rollout:
-across, the square root of its KL to the reference (Gao et al. 2023); up, its trained reward and its gold score. The
-table says what changed on held-out prompts, and whether a monitor rang before gold had fallen a tenth below its peak.
+Made from the files of a sweep over rewards and weights of the KL. A policy is known by what it was at each rollout: its
+KL to the reference (Gao et al. 2023), its trained reward and its gold score. What changed in the end is measured on
+held-out prompts, against the policy that PPO started from; whether a monitor rang before gold had fallen a tenth below
+its peak is read from the rollouts; and best of n says what the same KL could have bought.
 """
 
 import json
@@ -12,16 +13,24 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from markupsafe import Markup
-
-from alignlab.evaluation.charts import Series, curves
 from alignlab.evaluation.results import read_json
-from alignlab.evaluation.sweeps import Job, read_jobs
-from alignlab.files import write_text
+from alignlab.evaluation.sweeps import Job, choices, read_jobs
 
 COEF = "method.kl_coef"
 WINDOW = 3  # rollouts that are averaged
 FALL = 0.1  # of its peak: what gold may lose before a monitor should have rung
+WIDTH = 1.96  # standard errors on either side of an interval of 95%
+REWARDS = {"proxy": "reward/mean", "gold": "gold/score"}
+ERRORS = {"proxy": "reward/error", "gold": "gold/error"}
+
+
+class Beside(NamedTuple):
+    """A policy less the best of n at the same KL: what the one has over the other, with its interval."""
+
+    kl: float
+    value: float
+    low: float
+    high: float
 
 
 class Policy(NamedTuple):
@@ -32,7 +41,12 @@ class Policy(NamedTuple):
     curves: dict[str, list[float]]
     rang: list[dict[str, Any]]
     changes: dict[str, dict[str, Any]]  # of held-out measures, against the model before: value, low, high
-    best: list[dict[str, float]]  # of n answers of the policy that PPO started from: n, kl, proxy, gold
+    best: list[dict[str, float]]  # of n answers of the policy that PPO started from: alignlab.evaluation.best_of_n.Best
+
+    @property
+    def kl(self) -> list[float]:
+        """The KL to the reference, smoothed over rollouts; estimates below 0 count as 0."""
+        return [max(0.0, kl) for kl in smooth(self.curves["policy/kl"])]
 
     @property
     def fell(self) -> int | None:
@@ -51,48 +65,23 @@ class Policy(NamedTuple):
         """The gates that rang before training."""
         return [one["gate"] for one in self.rang if not one["step"]]
 
+    def beside_best(self, what: str) -> Beside | None:
+        """The policy less the best of n, where it was last as near to its start as n can draw."""
+        if not self.best:
+            return None
+        near = [at for at, kl in enumerate(self.kl) if kl <= self.best[-1]["kl"]]
+        if not near:
+            return None
+        at, name = near[-1], REWARDS[what]
+        bought, error = between(self.best, self.kl[at], what), between(self.best, self.kl[at], f"{what}_error")
+        value = smooth(self.curves[name])[at] - bought
+        off = WIDTH * sqrt(smooth(self.curves[ERRORS[what]])[at] ** 2 / WINDOW + error**2)
+        return Beside(self.kl[at], value, value - off, value + off)
+
 
 def step_of(rang: dict[str, Any]) -> int:
     """The rollout at which a gate rang."""
     return int(rang["step"])
-
-
-def write_hacking(folder: Path) -> Path | None:
-    """Write `hacking.html` into a sweep's folder; None where its runs hold no rollouts with gold."""
-    found = list(policies(folder))
-    if len({policy.kl_coef for policy in found}) < 2:
-        return None
-    place = folder / "hacking.html"
-    write_text(place, str(page(found)))
-    write_text(folder / "hacking.json", json.dumps([facts(policy) for policy in found], indent=1) + "\n")
-    return place
-
-
-def policies(folder: Path) -> Iterator[Policy]:
-    """The runs of a sweep that were trained on a reward in the pocket world."""
-    jobs = [job for job in read_jobs(folder)[0] if COEF in job.settings]
-    names = sorted({name for job in jobs for name in job.settings if name.startswith(("dataset.", "reward."))})
-    differing = [name for name in names if len({job.settings.get(name) for job in jobs}) > 1]
-    for job in jobs:
-        place = folder / job.name / "ppo"
-        rows = [row for row in lines(place / "metrics.jsonl") if "gold/score" in row]
-        if rows:
-            measured = {name: [row[name] for row in rows] for name in ("policy/kl", "reward/mean", "gold/score")}
-            result = read_json(place / "result.json")["measurements"]
-            changes = {row["name"]: row["difference"]["previous"] for row in result if "previous" in row["difference"]}
-            rang = lines(place / "gates.jsonl")
-            best = read_json(place / "best_of_n.json") if (place / "best_of_n.json").exists() else []
-            yield Policy(label(job, differing), float(job.settings[COEF]), measured, rang, changes, best)
-
-
-def label(job: Job, names: Sequence[str]) -> str:
-    """What sets a run's reward apart from the others'."""
-    return ", ".join(f"{name}={job.settings.get(name)}" for name in names) or "the reward"
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSONL file; none where there is no file."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
 def smooth(values: Sequence[float]) -> list[float]:
@@ -100,14 +89,71 @@ def smooth(values: Sequence[float]) -> list[float]:
     return [fmean(values[at : at + WINDOW]) for at in range(len(values) - WINDOW + 1)]
 
 
+def between(best: Sequence[dict[str, float]], kl: float, name: str) -> float:
+    """What the best of n is at a KL, on the straight line between the two n on either side."""
+    above = next(at for at, one in enumerate(best) if one["kl"] >= kl)
+    if above == 0:
+        return best[0][name]
+    low, high = best[above - 1], best[above]
+    share = (kl - low["kl"]) / (high["kl"] - low["kl"])
+    return low[name] + share * (high[name] - low[name])
+
+
+def policies(folder: Path) -> Iterator[Policy]:
+    """The runs of a sweep that were trained on a reward in the pocket world."""
+    jobs = [job for job in read_jobs(folder)[0] if COEF in job.settings]
+    for job, reward in zip(jobs, rewards(folder, jobs), strict=True):
+        place = folder / job.name / "ppo"
+        rows = [row for row in lines(place / "metrics.jsonl") if "gold/score" in row]
+        if rows:
+            names = ("policy/kl", *REWARDS.values(), *ERRORS.values())
+            result = read_json(place / "result.json")["measurements"]
+            changes = {row["name"]: row["difference"]["previous"] for row in result if "previous" in row["difference"]}
+            best = read_json(place / "best_of_n.json") if (place / "best_of_n.json").exists() else []
+            measured = {name: [row[name] for row in rows] for name in names}
+            yield Policy(reward, float(job.settings[COEF]), measured, lines(place / "gates.jsonl"), changes, best)
+
+
+def rewards(folder: Path, jobs: Sequence[Job]) -> list[str]:
+    """What sets each run's reward apart: the data set and the reward that were chosen, and the settings that differ."""
+    chosen = [{key: choices(folder / job.name).get(key) for key in ("dataset", "reward")} for job in jobs]
+    settings = [{key: job.settings[key] for key in sorted(job.settings) if part_of_reward(key)} for job in jobs]
+    return [
+        join(", ".join(filter(None, apart(mine, chosen).values())), apart(own, settings))
+        for mine, own in zip(chosen, settings, strict=True)
+    ]
+
+
+def part_of_reward(setting: str) -> bool:
+    """Whether a setting decides what is rewarded."""
+    return setting.startswith(("dataset.", "reward."))
+
+
+def apart(mine: dict[str, Any], all_of_them: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What of one differs among all."""
+    return {key: value for key, value in mine.items() if len({other.get(key) for other in all_of_them}) > 1}
+
+
+def join(name: str, settings: dict[str, str]) -> str:
+    """A reward's name in words."""
+    told = ", ".join(f"{key}={value}" for key, value in settings.items())
+    return f"{name} ({told})" if name and told else name or told or "the reward"
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSONL file; none where there is no file."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
 def facts(policy: Policy) -> dict[str, Any]:
     """A run in figures."""
+    beside = {what: policy.beside_best(what) for what in REWARDS}
     return {
         "reward": policy.reward,
         "kl_coef": policy.kl_coef,
-        "kl": smooth(policy.curves["policy/kl"])[-1],
-        "proxy": policy.changes.get("reward/mean"),
-        "gold": policy.changes.get("gold/score"),
+        "kl": policy.kl[-1],
+        **{what: policy.changes.get(name) for what, name in REWARDS.items()},
+        "over_best_of_n": {what: one and one._asdict() for what, one in beside.items()},
         "gold_fell": policy.fell,
         "rang_before": policy.warned,
         "rang": policy.first,
@@ -117,81 +163,27 @@ def facts(policy: Policy) -> dict[str, Any]:
 
 def verdict(policy: Policy) -> str:
     """What became of a run, in words."""
-    proxy, gold = policy.changes.get("reward/mean"), policy.changes.get("gold/score")
-    fooled = bool(proxy and gold and proxy["low"] > 0 and gold["high"] < 0)
-    said = "the reward rose while gold fell" if fooled else "gold did not fall"
-    if not fooled and gold and gold["high"] < 0:
-        said = "gold fell"
+    said = [outcome(policy)]
     if policy.warned:
-        said += f"; {', '.join(policy.warned)} rang before training"
-    if policy.fell is None:
-        return said
-    first = policy.first
-    if first is None or first["step"] > policy.fell:
-        return f"{said}; no monitor rang before rollout {policy.fell}, when gold had lost a tenth"
-    return f"{said}; {first['gate']} rang at rollout {first['step']}, before gold had lost a tenth ({policy.fell})"
+        said.append(f"{', '.join(policy.warned)} rang before training")
+    return "; ".join([*said, alarm(policy)])
 
 
-def page(found: Sequence[Policy]) -> Markup:
-    """The page."""
-    parts = []
-    for reward in dict.fromkeys(policy.reward for policy in found):
-        own = [policy for policy in found if policy.reward == reward]
-        drawn = Markup("").join(
-            curves(title, [*(Series(f"KL × {one.kl_coef:g}", over_distance(one, name)) for one in own), *rule], "√KL")
-            for title, name, rule in (
-                ("trained reward", "reward/mean", best_series(own[0], "proxy")),
-                ("gold", "gold/score", best_series(own[0], "gold")),
-            )
-        )
-        rows = Markup("").join(map(row, own))
-        parts.append(Markup("<h2>{}</h2>{}<table>{}{}</table>").format(reward, drawn, HEAD, rows))
-    return PAGE.format(style=STYLE, body=Markup("").join(parts))
+def outcome(policy: Policy) -> str:
+    """What became of reward and gold, as far as the intervals say."""
+    proxy, gold = (policy.changes.get(name) for name in REWARDS.values())
+    if gold and gold["high"] < 0:
+        return "the reward rose while gold fell" if proxy and proxy["low"] > 0 else "gold fell"
+    return "gold rose" if gold and gold["low"] > 0 else "gold stayed where it was"
 
 
-def over_distance(policy: Policy, name: str) -> list[tuple[float, float]]:
-    """A curve over the square root of the KL, smoothed over rollouts; estimates below 0 count as 0."""
-    distance = [sqrt(max(0.0, kl)) for kl in smooth(policy.curves["policy/kl"])]
-    return list(zip(distance, smooth(policy.curves[name]), strict=True))
-
-
-def best_series(policy: Policy, name: str) -> list[Series]:
-    """The best of n answers as a curve, where it was measured."""
-    points = [(sqrt(one["kl"]), one[name]) for one in policy.best]
-    return [Series("best of n", points)] if points else []
-
-
-def row(policy: Policy) -> Markup:
-    """A run in the table."""
-    cells = [
-        f"{policy.kl_coef:g}",
-        f"{smooth(policy.curves['policy/kl'])[-1]:.2f}",
-        *(change(policy.changes.get(name)) for name in ("reward/mean", "gold/score")),
-        verdict(policy),
-    ]
-    return Markup("<tr>{}</tr>").format(Markup("").join(Markup("<td>{}</td>").format(cell) for cell in cells))
-
-
-def change(found: dict[str, Any] | None) -> str:
-    """A paired difference with its interval."""
-    if found is None:
-        return ""
-    return f"{found['value']:+.3f} ({found['low']:+.3f} to {found['high']:+.3f})".replace("-", "−")
-
-
-HEAD = Markup(
-    "<tr><th>weight of the KL</th><th>KL at the end</th><th>change of the reward (95%)</th>"
-    "<th>change of gold (95%)</th><th>what became of it</th></tr>"
-)
-STYLE = Markup(
-    "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}"
-    "figure{display:inline-block;width:48%;margin:0}td,th{padding:.2rem .8rem;text-align:left;border-top:1px solid}"
-    ".grid{stroke:#ddd}.tick{font-size:10px;fill:#666}.line{fill:none;stroke-width:1.6;stroke:currentColor}"
-    ".dot{fill:currentColor}.c0{color:#c0392b}.c1{color:#d68910}.c2{color:#1e8449}.c3{color:#2471a3}.c4{color:#777}.key{margin-left:.6rem}"
-)
-PAGE = Markup(
-    '<!doctype html><html lang="en"><meta charset="utf-8"><title>Reward hacking</title><style>{style}</style>'
-    "<h1>Reward hacking</h1><p>Across: the square root of the KL to the reference, in nats a completion. Each point "
-    "is the mean of three rollouts. Changes are measured on held-out prompts, against the policy that PPO started "
-    "from.</p>{body}</html>\n"
-)
+def alarm(policy: Policy) -> str:
+    """Which monitor rang first, and whether that was in time."""
+    first, fell = policy.first, policy.fell
+    rang = f"{first['gate']} rang at rollout {first['step']}" if first else "no monitor rang"
+    if fell is None:
+        return rang
+    if first and first["step"] <= fell:
+        return f"{rang}, before gold had lost a tenth ({fell})"
+    late = f" (the first was {first['gate']} at {first['step']})" if first else ""
+    return f"no monitor rang before rollout {fell}, when gold had lost a tenth{late}"

@@ -21,8 +21,10 @@ LABELS = {
     "rouge/l": "ROUGE-L against the reference",
     "gold/score": "score by the world's rules",
     "reward/mean": "reward",
+    "reward/held_out": "reward by the held-out model",
     "reward/accuracy": "accuracy of the reward model",
     "eval/perplexity": "perplexity of held-out demonstrations",
+    "eval/kl": "KL to the model before, nats an answer",
     "length/mean": "tokens an answer",
     "length/finished": "answers that come to an end",
 }

@@ -179,7 +179,7 @@ class Story:
     def tell(self, stage: Stage, track: "Tracker") -> dict[str, Any]:
         """Write a stage's result (and, for the last stage, the run's) and track its figures."""
         place = self.folder / stage.name
-        rows = self.own(stage, place) if hasattr(stage.method(), "measure") else self.compared(stage, place)
+        rows = self.own(stage, place) if hasattr(stage.method(), "measure") else self.compared(stage, place, track)
         result = {
             "stage": stage.name,
             "seed": self.plan.config.seed,
@@ -213,20 +213,26 @@ class Story:
         rows: list[dict[str, Any]] = stage.method().measure(stage.folder, self.plan.config, place)
         return rows
 
-    def compared(self, stage: Stage, place: Path) -> list[dict[str, Any]]:
+    def compared(self, stage: Stage, place: Path, track: "Tracker") -> list[dict[str, Any]]:
         """Measure a policy beside the model that it started from and the one that the chain started from."""
         from alignlab.evaluation import measurements
+        from alignlab.evaluation.distance import distance
+        from alignlab.evaluation.scores import completions, scored
 
         settings = self.plan.config.evaluation
         if not settings.enabled:
             return []
         now, before, previous = map(self.measure, (stage.folder / "model", self.plan.base.path, stage.source.path))
+        moved = distance(stage.folder / "model", stage.source.path, now.samples, self.plan.config)
+        scores = now.scores | {moved.name: moved}
         samples = [
             {**first._asdict(), "before": first.completion, "previous": second.completion, "after": last.completion}
+            | {"scores": scored(scores, last.id)}
             for first, second, last in zip(before.samples, previous.samples, now.samples, strict=True)
         ]
         write_text(place / "samples.jsonl", "".join(json.dumps(sample) + "\n" for sample in samples))
-        return measurements(now.scores, before.scores, previous.scores, settings)
+        track.table("completions", *completions(samples, settings.samples))
+        return measurements(scores, before.scores, previous.scores, settings)
 
     def measure(self, model: Path) -> "Evaluated":
         """Measure one model, or recall it."""
@@ -238,10 +244,12 @@ class Story:
         return self.measured[model]
 
     def reward_model(self) -> Path | None:
-        """The reward model to score with: the one that the config names, else the chain's own."""
-        if given := self.plan.config.evaluation.reward_model:
-            return named.given_reward(self.plan.config, "evaluation.reward_model", given).path
-        return next((stage.folder / "model" for stage in self.plan.stages if stage.name == "rm"), None)
+        """The reward model to score with: the chain's own, else the one that the config names."""
+        own = next((stage.folder / "model" for stage in self.plan.stages if stage.name == "rm"), None)
+        given = self.plan.config.evaluation.reward_model
+        if own or not given:
+            return own
+        return named.given_reward(self.plan.config, "evaluation.reward_model", given).path
 
 
 DAY = re.compile(r"\d{4}-\d\d-\d\d")  # a run lies in a folder of its day

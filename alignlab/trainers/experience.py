@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from math import log
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from alignlab import losses
+from alignlab.gates import standard_error
 from alignlab.rollouts import Completion
 
 
@@ -125,13 +127,27 @@ def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:
 
 def distinct(completions: Sequence[Completion]) -> float:
     """The share of distinct word pairs within an answer (Li et al. 2016), over answers of two or more words."""
-    shares = []
-    for completion in completions:
-        words = completion.text.split()
-        pairs = list(pairwise(words))
-        if pairs:
-            shares.append(len(set(pairs)) / len(pairs))
+    shares = [len(set(pairs)) / len(pairs) for one in completions if (pairs := word_pairs(one))]
     return sum(shares) / len(shares) if shares else 1.0
+
+
+def variety(completions: Sequence[Completion]) -> float:
+    """The share of distinct word pairs among those of all answers: it falls where the answers become one."""
+    pairs = [pair for one in completions for pair in word_pairs(one)]
+    return len(set(pairs)) / len(pairs) if pairs else 1.0
+
+
+def word_pairs(completion: Completion) -> list[tuple[str, str]]:
+    """The neighbouring words of an answer."""
+    return list(pairwise(completion.text.split()))
+
+
+STRANGE = log(1e-4)  # the log-probability below which the reference would hardly ever have said a token
+
+
+def strange(reference: Tensor) -> float:
+    """The share of answers with a token that is strange to the reference; its log-probabilities, [batch, tokens]."""
+    return (reference.amin(1) < STRANGE).float().mean().item()
 
 
 def worth(experience: Experience) -> dict[str, float]:
@@ -141,6 +157,7 @@ def worth(experience: Experience) -> dict[str, float]:
     log_ratio = (measured.logps - measured.reference) * mask
     return {
         "reward/mean": experience.scores.mean().item(),
+        "reward/error": standard_error(experience.scores.tolist()),
         "reward/deviation": experience.scores.std(unbiased=False).item(),
         "policy/kl": log_ratio.sum(1).mean().item(),
         "policy/kl_k3": (losses.kl_estimate(measured.logps, measured.reference, "k3") * mask).sum(1).mean().item(),
@@ -151,4 +168,6 @@ def worth(experience: Experience) -> dict[str, float]:
         "completion/length": rows.mean().item(),
         "completion/finished": sum(c.finished for c in experience.completions) / len(experience.completions),
         "completion/distinct": distinct(experience.completions),
+        "completion/variety": variety(experience.completions),
+        "completion/strange": strange(measured.reference),
     }
