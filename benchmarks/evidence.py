@@ -23,6 +23,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 import ppo_targets
+from detox import detox
 from kills import kills
 
 HERE = Path(__file__).parent
@@ -314,6 +315,7 @@ PARTS = {
     "fuzz": fuzz,
     "ppo": ppo,
     "kills": kills,
+    "detox": detox,
 }
 TITLES = {
     "demo": "The main job",
@@ -325,6 +327,7 @@ TITLES = {
     "fuzz": "Broken files",
     "ppo": "The main job over five seeds (PPO)",
     "kills": "Ten kills",
+    "detox": "Less toxic summaries: PPO on an encoder-decoder",
 }
 
 
