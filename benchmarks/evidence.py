@@ -23,6 +23,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 import ppo_targets
+from detox import detox
 from hacking import hacking
 from kills import kills
 
@@ -316,6 +317,7 @@ PARTS = {
     "ppo": ppo,
     "kills": kills,
     "hacking": hacking,
+    "detox": detox,
 }
 TITLES = {
     "demo": "The main job",
@@ -328,6 +330,7 @@ TITLES = {
     "ppo": "The main job over five seeds (PPO)",
     "kills": "Ten kills",
     "hacking": "Reward hacking",
+    "detox": "Less toxic summaries: PPO on an encoder-decoder",
 }
 
 
