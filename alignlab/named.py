@@ -106,10 +106,25 @@ def check_models(config: Config) -> None:
     for place, given in (*named_policies(config), *named_scorers(config)):
         if given != POCKET:
             find_model(place, given)
+    for place, given in named_policies(config):
+        check_speaks(place, find_model(place, given))
+    if isinstance(config.model, PretrainedModel):
+        check_speaks("model.path", Path(config.model.path).expanduser())
     check_labels(config, fetched=False)
     name, trains = config.method.name, config.task.name == "train"
     if trains and encoder_decoder(config) and not getattr(method_module(name), "ENCODER_DECODERS", True):
         raise mistake("method", f"{name} does not train encoder-decoders", "use method=sft or method=rm")
+
+
+SPEAKS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")  # how transformers names what can generate
+
+
+def check_speaks(place: str, folder: Path) -> None:
+    """Raise a `Mistake` where a model's own settings say that it has no head to generate with."""
+    file = folder / "config.json"
+    kinds = json.loads(file.read_text(encoding="utf-8")).get("architectures") if file.exists() else None
+    if kinds and not any(kind.endswith(SPEAKS) for kind in kinds):
+        raise mistake(place, f"{folder} is a {kinds[0]}, which generates nothing", "give a language model's folder")
 
 
 def check_labels(config: Config, fetched: bool) -> None:

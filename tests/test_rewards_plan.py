@@ -128,3 +128,15 @@ def test_a_reward_decides_nothing_for_a_method_that_takes_none():
         plan.make(config(*SMALL, *more)).stages[-1].fingerprint for more in (["method=dpo"], ["method=dpo", *FUNCTION])
     )
     assert plain == other
+
+
+@pytest.mark.parametrize("place", ["method.policy", "model.path"])
+def test_a_policy_that_cannot_generate_is_told_before_anything_runs(tmp_path, place):
+    from transformers import LlamaForSequenceClassification
+
+    LlamaForSequenceClassification(tiny_model().config).save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    own = ["model=local", f"model.path={tmp_path}"] if place == "model.path" else [f"method.policy={tmp_path}"]
+    said = f"^{place}: .* is a LlamaForSequenceClassification, which generates nothing; give a language model's folder$"
+    with pytest.raises(Mistake, match=said.replace(".", r"\.", 1)):
+        named.check_models(config("method=sft", "dataset=pocket", *own))
