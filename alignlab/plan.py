@@ -29,7 +29,15 @@ from alignlab.named import (
 )
 
 LIBRARIES = ("torch", "transformers", "trl", "peft")
-NOT_IN_FINGERPRINT = {"push_to_hub", "hub_model_id", "logging_steps", "save_steps", "save_total_limit", "gates"}
+NOT_IN_FINGERPRINT = {
+    "push_to_hub",
+    "hub_model_id",
+    "logging_steps",
+    "save_steps",
+    "save_total_limit",
+    "gates",
+    "offload",
+}
 
 
 class Stage(NamedTuple):

@@ -212,7 +212,7 @@ def test_a_command_without_a_hub_ends_with_one_sentence(monkeypatch, tmp_path):
     assert "the hub cannot be reached" in done.stderr
 
 
-OWN = {"pocket", "pocket_small", "scratch", "local"}
+OWN = {"pocket", "pocket_small", "pocket_t5", "scratch", "local"}
 
 
 @pytest.mark.parametrize("option", sorted({*known_groups()["model"]} - OWN))

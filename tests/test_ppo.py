@@ -33,6 +33,7 @@ from alignlab.trainers.experience import (
     scale_of,
     shape,
 )
+from alignlab.trainers.offload import models_in, resident
 from alignlab.trainers.ppo import PPOTrainer
 
 pytestmark = pytest.mark.slow
@@ -325,3 +326,36 @@ def test_explained_variance_by_hand():
 def test_settings_that_contradict_each_other(typed, said):
     with pytest.raises(Mistake, match=re.escape(said)):
         check(["method=ppo", typed], binds=True)
+
+
+class Traveller(torch.nn.Linear):
+    """Notes where it is sent."""
+
+    def __init__(self):
+        super().__init__(1, 1)
+        self.sent = []
+
+    def to(self, place):
+        self.sent.append(str(place))
+        return self
+
+
+def test_what_only_answers_may_wait_in_main_memory():
+    one, two = Traveller(), Traveller()
+    ensemble = SimpleNamespace(members={"a": SimpleNamespace(model=one), "b": SimpleNamespace(reward=two)}, parts={})
+    ensemble.members["b"] = SimpleNamespace(reward=SimpleNamespace(model=two))
+    assert models_in(ensemble) == [one, two]
+    with pytest.raises(KeyError), resident([one, two], "cuda:0", True):
+        assert one.sent == two.sent == ["cuda:0"]
+        raise KeyError
+    assert one.sent == two.sent == ["cuda:0", "cpu"]
+    with resident([one], "cuda:0", False):
+        pass
+    assert one.sent == ["cuda:0", "cpu"]
+
+
+def test_where_networks_wait_changes_nothing(rows, tmp_path):
+    few = ["method.total_episodes=16"]
+    here, _ = trained(rows, tmp_path / "here", *few)
+    waiting, _ = trained(rows, tmp_path / "waiting", *few, "method.offload=[reference,reward]")
+    assert same(weights(here.output), weights(waiting.output))

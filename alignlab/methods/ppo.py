@@ -6,7 +6,9 @@ the model that the stage starts from. See `alignlab.trainers.ppo` for the loop.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from alignlab.config import Count, NotNegative, Positive, Share, Training
 from alignlab.errors import Fault, failure
@@ -30,6 +32,7 @@ class Config(Training):
     engine: Literal["generate", "continuous"]
     temperature: Positive
     value: Literal["separate", "shared"]
+    offload: Annotated[tuple[Literal["reference", "reward"], ...], Field(strict=False)]
     vf_coef: NotNegative
     kl_coef: NotNegative
     kl_estimator: Literal["k1", "k2", "k3"]
@@ -151,7 +154,7 @@ def loop(run: Run[Config]) -> Any:
     """The settings of the loop; how a minibatch is cut is worked out from the hardware."""
     from alignlab.rollouts import Sampling
     from alignlab.trainers.experience import Settings
-    from alignlab.trainers.ppo import Options
+    from alignlab.trainers.options import Options
 
     method = run.method
     mini = method.batch_size // method.num_mini_batches
@@ -174,6 +177,7 @@ def loop(run: Run[Config]) -> Any:
         ),
         seed=run.config.seed,
         engine=method.engine,
+        offload=method.offload,
     )
 
 

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -24,13 +24,12 @@ from alignlab import losses
 from alignlab.chat import Turn
 from alignlab.engines import engine
 from alignlab.progress import say
-from alignlab.rollouts import Completion, Sampling
+from alignlab.rollouts import Completion
 from alignlab.trainers.actor import Actor, Tokens, lay_out, logps_of, reference_of
 from alignlab.trainers.controller import Controller
 from alignlab.trainers.experience import (
     Experience,
     Measured,
-    Settings,
     experience,
     minibatches,
     mixed,
@@ -39,6 +38,8 @@ from alignlab.trainers.experience import (
     shape,
     worth,
 )
+from alignlab.trainers.offload import models_in, resident
+from alignlab.trainers.options import Options
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -48,31 +49,6 @@ if TYPE_CHECKING:
 
 STATE = "ppo.json"
 WEIGHTS = "actor.pt"
-
-
-class Options(NamedTuple):
-    """The settings of `conf/method/ppo.yaml` that the loop reads, and how a step is cut."""
-
-    batch_size: int
-    num_rollouts: int
-    num_ppo_epochs: int
-    num_mini_batches: int
-    pieces: int
-    cliprange: float
-    cliprange_value: float
-    vf_coef: float
-    entropy_coef: float
-    standardize: bool
-    missing_eos_penalty: float
-    settings: Settings
-    sampling: Sampling
-    seed: int
-    engine: str = "generate"
-
-    @property
-    def steps(self) -> int:
-        """Optimizer steps a rollout."""
-        return self.num_ppo_epochs * self.num_mini_batches
 
 
 class PPOTrainer(Trainer):  # type: ignore[misc]
@@ -99,13 +75,25 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         self.seconds: dict[str, float] = defaultdict(float)
         super().__init__(**trainer)
         self.model_accepts_loss_kwargs = False
-        self.reference = reference and reference.to(self.args.device)
+        self.reference = reference
+        for role, models in self.frozen.items():
+            for model in models:
+                model.to("cpu" if role in options.offload else self.args.device)
 
     @property
     def actor(self) -> Actor:
         """The module itself, whatever it is wrapped in."""
         actor: Actor = self.accelerator.unwrap_model(self.model)
         return actor
+
+    @property
+    def frozen(self) -> dict[str, list[Any]]:
+        """The networks that only answer, by their role."""
+        return {"reference": [self.reference] if self.reference else [], "reward": models_in(self.reward)}
+
+    def at_hand(self, role: str) -> Any:
+        """Keep the networks of a role on the device for a while."""
+        return resident(self.frozen[role], self.args.device, role in self.options.offload)
 
     def get_train_dataloader(self) -> "DataLoader[Any]":
         """The numbers of the pieces, in order; every process sees them all."""
@@ -167,12 +155,12 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
             seed = mixed(options.seed, number) % 2**63
             draw = engine(options.engine)
             completions = draw(generator(actor.policy), self.tokenizer, ids, options.sampling, seed)
-        with self.timed("reward"):
+        with self.timed("reward"), self.at_hand("reward"):
             asked, texts = [self.prompts[row] for row in rows], [completion.text for completion in completions]
             finished = [completion.finished for completion in completions]
             scores = torch.tensor(self.reward.score(asked, texts, finished))
             self.observed = self.watch.observe(self.reward, asked, texts, finished)
-        with self.timed("policy, value and reference"):
+        with self.timed("policy, value and reference"), self.at_hand("reference"):
             measured = self.measure(ids, completions)
         if options.standardize and self.scale is None:
             self.scale = scale_of(scores)
