@@ -102,7 +102,7 @@ def test_the_whole_chain_measures_toxicity_and_rouge_before_and_after(tmp_path):
     folder = tmp_path / "run"
     train.run(bound, folder, {})
     rows = {row["name"]: row for row in json.loads((folder / "result.json").read_text())["measurements"]}
-    assert list(rows) == ["toxicity/rate", "rouge/l", "eval/perplexity", "length/mean", "length/finished"]
+    assert list(rows)[:3] == ["toxicity/rate", "rouge/l", "eval/perplexity"]
     assert {row["n"] for row in rows.values()} == {6}
     assert {"before", "previous"} == {*rows["rouge/l"]["difference"]}
     samples = [json.loads(line) for line in (folder / "ppo" / "samples.jsonl").read_text().splitlines()]
