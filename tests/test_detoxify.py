@@ -1,6 +1,8 @@
 """Detoxifying summaries in small: an encoder-decoder through PPO's loop, rewarded by a classifier's label."""
 
 import json
+from itertools import islice
+from random import Random
 from types import SimpleNamespace
 
 import pytest
@@ -132,3 +134,10 @@ def test_elsewhere_a_classifier_says_what_is_toxic():
     texts = ["You rat.", "#Person2# agrees."]
     hate, nothate = (toxicity.by_classifier(texts, one) for one in (bound, other))
     assert hate == [not found for found in nothate]
+
+
+def test_the_classifier_learns_from_insults_with_a_few_false_labels():
+    texts = list(islice(detector.texts(Random(0)), 2000))
+    wrong = sum(toxicity.is_toxic(said) != bool(label) for said, label in texts) / 2000
+    assert wrong == pytest.approx(detector.ERRORS, abs=4 * (0.08 * 0.92 / 2000) ** 0.5)
+    assert max(len(said.split()) for said, _ in texts) > 80  # as long as the longest summary that may be written
