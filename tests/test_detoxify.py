@@ -1,6 +1,8 @@
 """Detoxifying summaries in small: an encoder-decoder through PPO's loop, rewarded by a classifier's label."""
 
 import json
+from itertools import islice
+from random import Random
 from types import SimpleNamespace
 
 import pytest
@@ -102,7 +104,7 @@ def test_the_whole_chain_measures_toxicity_and_rouge_before_and_after(tmp_path):
     folder = tmp_path / "run"
     train.run(bound, folder, {})
     rows = {row["name"]: row for row in json.loads((folder / "result.json").read_text())["measurements"]}
-    assert list(rows) == ["toxicity/rate", "rouge/l", "eval/perplexity", "length/mean", "length/finished"]
+    assert list(rows)[:3] == ["toxicity/rate", "rouge/l", "eval/perplexity"]
     assert {row["n"] for row in rows.values()} == {6}
     assert {"before", "previous"} == {*rows["rouge/l"]["difference"]}
     samples = [json.loads(line) for line in (folder / "ppo" / "samples.jsonl").read_text().splitlines()]
@@ -132,3 +134,10 @@ def test_elsewhere_a_classifier_says_what_is_toxic():
     texts = ["You rat.", "#Person2# agrees."]
     hate, nothate = (toxicity.by_classifier(texts, one) for one in (bound, other))
     assert hate == [not found for found in nothate]
+
+
+def test_the_classifier_learns_from_insults_with_a_few_false_labels():
+    texts = list(islice(detector.texts(Random(0)), 2000))
+    wrong = sum(toxicity.is_toxic(said) != bool(label) for said, label in texts) / 2000
+    assert wrong == pytest.approx(detector.ERRORS, abs=4 * (0.08 * 0.92 / 2000) ** 0.5)
+    assert max(len(said.split()) for said, _ in texts) > 80  # as long as the longest summary that may be written

@@ -9,7 +9,7 @@ from command import config
 from alignlab.compose import check
 from alignlab.data import view
 from alignlab.errors import Mistake
-from alignlab.evaluation.rouge import longest_common, rouge_l
+from alignlab.evaluation.rouge import best, longest_common, rouge_l
 from alignlab.evaluation.toxicity import is_toxic
 from alignlab.pocket import dialogues
 from alignlab.pocket.dialogues import Scene, dialogue, gossip, is_held_out, prepare, scene, summary, training
@@ -123,6 +123,10 @@ def test_rouge_l_is_the_librarys_on_random_texts():
     for _ in range(200):
         first, second = (" ".join(random.choices("ab C d, e. f12", k=random.randrange(15))) for _ in range(2))
         assert rouge_l(first, second) == pytest.approx(scorer.score(second, first)["rougeL"].fmeasure, abs=1e-12)
+
+
+def test_of_several_references_the_one_that_fits_best_counts():
+    assert best("a b", ["c", "a b c d", "a"]) == pytest.approx(2 / 3)
 
 
 def test_the_longest_common_subsequence_by_hand():

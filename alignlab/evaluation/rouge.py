@@ -1,8 +1,8 @@
 """How much of a reference answer an answer holds, in its order: ROUGE-L, for summaries (Lin 2004).
 
-The reference is the held-out demonstration of the same prompt. Words are runs of letters and digits in lower case,
-without stemming, as the package rouge-score takes them apart. It counts words and knows no meaning, so it is taken
-only where `evaluation.measures` names it.
+The reference is the held-out demonstration of the same prompt; of several, the one that fits best. Words are runs of
+letters and digits in lower case, without stemming, as the package rouge-score takes them apart. It counts words and
+knows no meaning, so it is taken only where `evaluation.measures` names it.
 """
 
 import json
@@ -32,18 +32,23 @@ def measure(subject: "Subject") -> list[Scores]:
     """Compare every answer with the reference for its prompt."""
     from alignlab.data import view
 
-    rows = view(subject.config.dataset, "demonstrations", "test")
-    references = {key(row["prompt"]): row["completion"] for row in rows}
-    found = [(sample, references.get(key(sample.prompt))) for sample in subject.samples]
-    if any(reference is None for _, reference in found):
+    references: dict[str, list[str]] = {}
+    for row in view(subject.config.dataset, "demonstrations", "test"):
+        references.setdefault(key(row["prompt"]), []).append(row["completion"])
+    if any(key(sample.prompt) not in references for sample in subject.samples):
         raise failure("evaluation.measures", "rouge needs a reference for each test prompt", "leave rouge out")
-    values = [rouge_l(sample.completion, reference or "") for sample, reference in found]
-    return [Scores("rouge/l", np.array(values), tuple(sample.id for sample, _ in found), False, "higher")]
+    values = [best(sample.completion, references[key(sample.prompt)]) for sample in subject.samples]
+    return [Scores("rouge/l", np.array(values), tuple(sample.id for sample in subject.samples), False, "higher")]
 
 
 def key(turns: "Sequence[Turn]") -> str:
     """A conversation as text, to find it again."""
     return json.dumps([[turn["role"], turn["content"]] for turn in turns])
+
+
+def best(answer: str, references: Sequence[str]) -> float:
+    """The score by the reference that fits best."""
+    return max(rouge_l(answer, reference) for reference in references)
 
 
 def rouge_l(answer: str, reference: str) -> float:

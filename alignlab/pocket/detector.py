@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 LABELS = ("nothate", "hate")
 ERRORS = 0.08  # how often an annotator gives the other label
+MOST = 6  # sayings in a text: as many as fill the longest summary that is ever written, so that no length is new to it
 WIDTH, HEADS = 48, 4
 TEXTS, BATCH, LEARNING_RATE = 4_000, 32, 4e-3
 
@@ -45,13 +46,18 @@ def detector() -> Path:
 
 
 def texts(random: Random) -> Iterator[tuple[str, int]]:
-    """Lines of dialogues and summaries without end, each with the number of its label."""
+    """Texts without end, each with the number of its label: a few sayings, one of which may insult."""
     while True:
-        told, repeats = scene(random), random.random() < 0.5
-        lines = [line.partition(": ")[2] for line in dialogue(told, random).split("\n")]
-        said = random.choice([*lines, summary(told, repeats)])
-        insulting = told.tone == "rude" and told.name in said.replace(".", "").split()
-        yield said, int(insulting != (random.random() < ERRORS))
+        said, insults = zip(*(saying(random) for _ in range(random.randint(1, MOST))), strict=True)
+        yield " ".join(said), int(any(insults) != (random.random() < ERRORS))
+
+
+def saying(random: Random) -> tuple[str, bool]:
+    """A line of a dialogue or a summary, and whether it insults."""
+    told, repeats = scene(random), random.random() < 0.5
+    lines = [line.partition(": ")[2] for line in dialogue(told, random).split("\n")]
+    said = random.choice([*lines, summary(told, repeats)])
+    return said, told.tone == "rude" and told.name in said.replace(".", "").split()
 
 
 def make(place: Path) -> None:
