@@ -15,7 +15,7 @@ export ALIGNLAB_DATA := $(abspath ../shared/data)
 endif
 endif
 
-.PHONY: help setup dev demo sft rm dpo sweep report lora test quick check format evidence clean clean-cache
+.PHONY: help setup dev demo sft rm dpo ppo sweep report lora test quick check format evidence clean clean-cache
 
 help: ## Explain every target.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -37,7 +37,7 @@ setup: $(VENV)/.run ## Install what a run needs into .venv.
 
 dev: $(VENV)/.dev ## Install what tests and checks need, too.
 
-demo: setup ## The main job: a base model, SFT, DPO, and a report of what changed.
+demo: setup ## The main job: a base model, SFT, reward model, PPO, and a report of what changed.
 	$(RUN) $(ARGS)
 
 sft: setup ## Supervised fine-tuning.
@@ -49,6 +49,9 @@ rm: setup ## A reward model.
 dpo: setup ## Direct preference optimisation (SFT first, where it is not there yet).
 	$(RUN) method=dpo $(ARGS)
 
+ppo: setup ## PPO against a reward model (both stages first, where they are not there yet).
+	$(RUN) method=ppo $(ARGS)
+
 sweep: setup ## The main job with five seeds, and one table.
 	$(RUN) sweep=seeds $(ARGS)
 
@@ -58,7 +61,7 @@ report: setup ## Write the last run's report again.
 test: dev ## All tests, in under five minutes on two cores.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile tests
 
-quick: dev ## The tests that need no training, in under a minute.
+quick: dev ## The tests that need no training, in about a minute.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow" tests
 
 check: dev ## Format, lint, types and import floors.

@@ -11,8 +11,10 @@ from typing import Any, get_args
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from alignlab.config import Config, Method, PocketModel, Shape, pocket_world
+from alignlab.config import Config, Method, PocketModel, PocketT5Model, Shape, dialogue_world, pocket_world
 from alignlab.errors import Fault, Mistake
+from alignlab.options import options_with
+from alignlab.reward_settings import singles
 
 
 def bind(tree: Mapping[str, Any], methods: Mapping[str, type[Method]]) -> Config:
@@ -138,16 +140,16 @@ def _walk(root: type[Shape], location: tuple[int | str, ...]) -> tuple[list[str]
             shape, choices = tagged[0], ()
             continue
         if any(getattr(c, "__name__", None) == part for c in choices) or str(part).startswith(
-            ("function-", "constrained")
+            ("function-", "constrained", "literal[")
         ):
             continue
-        if isinstance(part, str) and part in _TYPE_TAGS:
+        if part in _TYPE_TAGS and not (shape and part in shape.model_fields):
             continue
         keys.append(str(part))
         field = shape.model_fields.get(str(part)) if shape else None
         annotation = field.annotation if field else None
-        choices = tuple(_shapes_in(annotation))
-        if field:
+        if field:  # else the name of an entry: what it may be was said by the field that holds it
+            choices = tuple(_shapes_in(annotation))
             shape = choices[0] if len(choices) == 1 else None
     return keys, shape, annotation
 
@@ -167,20 +169,34 @@ def _known(shape: type[Shape] | None) -> list[str]:
 
 
 def close_to(word: str, known: list[str]) -> str:
-    """A suggestion for a mistyped or shortened word (`lr`, `epochs`), or nothing."""
+    """A suggestion for a mistyped or shortened word, or nothing."""
+    near = nearest(word, known)
+    return f"did you mean {near!r}?" if near else ""
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """The word that a mistyped or shortened one (`lr`, `epochs`) may stand for, or nothing."""
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     near += [name for name in known if len(word) > 2 and word in name]
     near += [name for name in known if word == "".join(part[0] for part in name.split("_"))]
-    return f"did you mean {near[0]!r}?" if near else ""
+    return near[0] if near else ""
 
 
 def suggestion(key: str, known: list[str], tree: Mapping[str, Any], where: str) -> str:
-    """What may have been meant by an unknown key: a key near it, or the same key elsewhere, or what there is."""
+    """What an unknown key may mean: another option's, a near one, the same elsewhere, or what it has."""
+    group = where.rpartition(".")[0]
+    others = options_with(group) if group else {}
+    if key in others:
+        return f"{group}={others[key]} has it"
     if near := close_to(key, known):
         return near
+    if near := nearest(key, list(others)):
+        return f"did you mean {near!r}, of {group}={others[near]}?"
     elsewhere = [place for place in _places(tree, ()) if place.split(".")[-1] == key and place != where]
     if elsewhere:
         return f"did you mean '{elsewhere[0]}'?"
+    if not group and key in (others := options_with("method")):
+        return f"did you mean 'method.{key}', of method={others[key]}?"
     return f"there is {', '.join(known)}" if known else ""
 
 
@@ -215,11 +231,16 @@ def _contradictions(config: Config) -> Iterator[Fault]:
         yield Fault(
             "model.size", f"{model.size!r} does not fit dataset.size ({world.size!r})", f"add model.size={world.size}"
         )
+    if isinstance(model, PocketT5Model) and dialogue_world(data) is None and config.task.name != "prepare":
+        yield Fault("model", "pocket_t5 knows only the words of pocket's dialogues", "add dataset=pocket_dialogues")
+    judge = config.evaluation.toxicity_model
+    if judge and judge in {getattr(one, "path", None) for _, one in singles(config.reward)}:
+        yield Fault("evaluation.toxicity_model", f"{judge} is the reward as well", "measure with another classifier")
     if world is None:
         if "gold" in (config.evaluation.measures or ()):
             yield Fault("evaluation.measures", "gold knows only the pocket world", "leave it out")
         for name in ("train", "test", "path", "test_path"):
             paths = getattr(data, name, None)
-            for path in paths if isinstance(paths, tuple) else ():
+            for path in paths if isinstance(paths, tuple) and dialogue_world(data) is None else ():
                 if not path.exists():
                     yield Fault(f"dataset.{name}", f"{path} is not there", "give a file or a folder")

@@ -5,6 +5,7 @@ Hydra's checks and handed to `bind`, so that one message tells all faults. A swe
 """
 
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -42,8 +43,9 @@ def check(overrides: list[str], binds: bool) -> Command:
     with initialize_config_dir(str(conf_folder()), version_base=None):
         try:
             first = compose("config", [loose(override) for override in parsed], return_hydra_config=True)
-            others = [compose("config", [*map(loose, parsed), other]) for other in variants(first, parsed)]
-            command = Command([to_tree(cfg) for cfg in (first, *others)], is_sweep(first), sweep_folder(first))
+            tree = to_tree(first)
+            trees = [variant(tree, parsed, other) for other in variants(first, parsed)]
+            command = Command([tree, *trees], is_sweep(first), sweep_folder(first))
         except (HydraException, OmegaConfBaseException) as error:
             raise Mistake([*faults, Fault("command", " ".join(str(error).split()))]) from error
     doubted = tuple(fault.where for fault in faults)  # what a wrong choice of option would bring in is unknown
@@ -64,7 +66,7 @@ def sweep_folder(cfg: "DictConfig") -> str:
 
 def faults_of(tree: Mapping[str, Any]) -> tuple[Fault, ...]:
     """What `bind` finds wrong in a tree."""
-    from alignlab.plan import check_models
+    from alignlab.named import check_models
 
     try:
         check_models(bound(tree))
@@ -78,7 +80,23 @@ def is_sweep(cfg: "DictConfig") -> bool:
     return cfg.hydra.mode is not None and cfg.hydra.mode.name == "MULTIRUN"
 
 
-def variants(cfg: "DictConfig", parsed: "list[Override]") -> Iterator[str]:
+def variant(tree: Mapping[str, Any], parsed: "list[Override]", other: "Override") -> dict[str, Any]:
+    """The tree with one value of a sweep in its place; an option of a group is composed anew, for what it brings in."""
+    from hydra import compose
+
+    if other.key_or_group in known_groups() or other.package:
+        return to_tree(compose("config", [*map(loose, parsed), loose(other)]))
+    changed = deepcopy(dict(tree))
+    *path, name = other.key_or_group.split(".")
+    node: Any = changed
+    for part in path:
+        node = node.setdefault(part, {}) if isinstance(node, dict) else {}
+    if isinstance(node, dict):
+        node[name] = other.value()
+    return changed
+
+
+def variants(cfg: "DictConfig", parsed: "list[Override]") -> "Iterator[Override]":
     """Overrides that stand for a sweep's other values, one changed at a time."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -87,7 +105,7 @@ def variants(cfg: "DictConfig", parsed: "list[Override]") -> Iterator[str]:
     swept = [parser.parse_override(f"{key}={values}") for key, values in params.items()]
     for override in [*parsed, *swept]:
         for value in values_of(override)[0 if override in swept else 1 :]:
-            yield loose(parser.parse_override(f"{override.get_key_element()}={value}"))
+            yield parser.parse_override(f"{override.get_key_element()}={value}")
 
 
 def parse(overrides: list[str]) -> "tuple[list[Override], list[Fault]]":
@@ -119,7 +137,7 @@ def group_faults(override: "Override") -> Iterator[Fault]:
     name = override.key_or_group
     if name in groups:
         for value in values_of(override):
-            if value not in (*groups[name], "null", "None"):
+            if value not in groups[name]:
                 hint = close_to(value, groups[name]) or f"there is {', '.join(groups[name]) or 'none yet'}"
                 yield Fault(name, f"no option {value!r}", hint)
     elif "/" in name and not name.startswith("hydra/"):
@@ -141,6 +159,14 @@ def loose(override: "Override") -> str:
     if name in known_groups() or name.startswith("hydra") or override.package:
         return f"{override.get_key_element()}={value}"
     return f"++{name}={value}"
+
+
+def is_nothing(argument: str) -> bool:
+    """Whether an argument leaves out a group that is left out anyway; Hydra has no words for it."""
+    return argument in {f"{group}={nothing}" for group in OPTIONAL for nothing in ("null", "None")}
+
+
+OPTIONAL = ("model/adapter", "experiment", "sweep")  # the groups that conf/config.yaml sets to null
 
 
 def own_experiment(argument: str) -> str:

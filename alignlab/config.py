@@ -6,17 +6,20 @@ Values live in YAML, types live here, each once. A method's own shape stands in 
 
 import re
 from collections.abc import Iterator
+from math import ceil
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny
+from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from alignlab.errors import Fault
+from alignlab.reward_settings import AnyReward
+from alignlab.shape import Count as Count
+from alignlab.shape import NotNegative as NotNegative
+from alignlab.shape import Positive as Positive
+from alignlab.shape import Shape as Shape
+from alignlab.shape import Share as Share
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 File = Annotated[Path, Field(strict=False)]
@@ -25,16 +28,6 @@ Files = Annotated[
     BeforeValidator(lambda given: [given] if isinstance(given, str) else given),
     Field(strict=False, min_length=1),
 ]
-
-
-class Shape(BaseModel):
-    """A frozen group of settings: no unknown keys, no silent conversion (`true` is no number)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
-
-    def faults(self) -> Iterator[Fault]:
-        """Settings that contradict each other, with places relative to this group."""
-        yield from ()
 
 
 class Adapter(Shape):
@@ -55,10 +48,19 @@ class PocketModel(Shape):
     adapter: Adapter | None = None
 
 
+class PocketT5Model(Shape):
+    """The embedded base model of dialogues: a small T5, trained on the world's gossip on first use."""
+
+    kind: Literal["pocket_t5"]
+    seed: Seed
+    adapter: Adapter | None = None
+
+
 class ScratchModel(Shape):
-    """A Llama of any shape with random weights, and a BPE tokenizer trained on the data set's training rows."""
+    """A model of any shape with random weights, and a BPE tokenizer trained on the data set's training rows."""
 
     kind: Literal["scratch"]
+    family: Literal["llama", "qwen2", "gpt_neox", "t5"]
     seed: Seed
     vocab_size: Annotated[int, Field(ge=300)]
     hidden_size: Count
@@ -76,7 +78,13 @@ class ScratchModel(Shape):
                 f"{self.hidden_size} does not split into {self.num_attention_heads} heads of an even width",
                 f"take a multiple of {2 * self.num_attention_heads}",
             )
-        if self.num_attention_heads % self.num_key_value_heads:
+        if self.family in {"gpt_neox", "t5"} and self.num_key_value_heads != self.num_attention_heads:
+            yield Fault(
+                "num_key_value_heads",
+                f"{self.family} shares no heads, and {self.num_key_value_heads} is not num_attention_heads",
+                f"use {self.num_attention_heads}",
+            )
+        elif self.num_attention_heads % self.num_key_value_heads:
             yield Fault(
                 "num_key_value_heads",
                 f"{self.num_key_value_heads} does not divide num_attention_heads ({self.num_attention_heads})",
@@ -93,7 +101,8 @@ class PretrainedModel(Shape):
     path: str
     revision: str
     attn_implementation: Literal["eager", "sdpa", "flash_attention_2"] | None
-    chat_template: Literal["chatml", "llama3", "mistral", "zephyr", "hh"] | None
+    chat_template: Literal["chatml", "llama3", "mistral", "zephyr", "hh", "plain", "text"] | None
+    parameters: Count | None = None
     adapter: Adapter | None = None
 
     def faults(self) -> Iterator[Fault]:
@@ -117,7 +126,18 @@ class PocketData(Shape):
     pairs: Count
     annotators: Annotated[tuple[Share, ...], Field(strict=False, min_length=1)]
     shuffle_labels: bool
+    longer_bias: Share
     validation: Share
+
+
+class DialogueData(Shape):
+    """Dialogues of the pocket world with summaries, which a file data set reads."""
+
+    kind: Literal["dialogues"]
+    seed: Seed
+    rows: Count
+    test_rows: Count
+    repeated: Share
 
 
 class HhRlhfData(Shape):
@@ -186,9 +206,16 @@ class FileData(Steps):
 
     kind: Literal["file"]
     path: Files
+    weights: Annotated[tuple[NotNegative, ...] | None, Field(strict=False)]
     test_path: Annotated[Files | None, Field(strict=False)]
-    world: PocketData | None
+    world: Annotated[PocketData | DialogueData, Field(discriminator="kind")] | None
     test: Share
+
+    def faults(self) -> Iterator[Fault]:
+        if self.weights is not None and len(self.weights) != len(self.path):
+            yield Fault(
+                "weights", f"{len(self.weights)} weights for {len(self.path)} paths", "give one for each path, in order"
+            )
 
 
 class HubData(Steps):
@@ -205,7 +232,14 @@ DataSet = PocketData | HhRlhfData | FileData | HubData
 
 def pocket_world(dataset: DataSet) -> PocketData | None:
     """The pocket world that a data set is drawn from, if it is."""
-    return dataset if isinstance(dataset, PocketData) else getattr(dataset, "world", None)
+    world = dataset if isinstance(dataset, PocketData) else getattr(dataset, "world", None)
+    return world if isinstance(world, PocketData) else None
+
+
+def dialogue_world(dataset: DataSet) -> DialogueData | None:
+    """The world of dialogues that a data set is drawn from, if it is."""
+    world = getattr(dataset, "world", None)
+    return world if isinstance(world, DialogueData) else None
 
 
 class Hardware(Shape):
@@ -218,11 +252,14 @@ class Hardware(Shape):
     threads: Count | None
 
 
+Measure = Literal["gold", "toxicity", "reward", "rouge", "perplexity", "length"]
+
+
 class Evaluation(Shape):
     """What is measured after each stage, on prompts that no stage has trained on."""
 
     enabled: bool
-    measures: Annotated[tuple[Literal["gold", "reward", "perplexity", "length"], ...], Field(strict=False)] | None
+    measures: Annotated[tuple[Measure, ...], Field(strict=False)] | None
     prompts: Count
     temperature: Positive
     top_p: Annotated[float, Field(gt=0, le=1)]
@@ -231,7 +268,14 @@ class Evaluation(Shape):
     resamples: Annotated[int, Field(ge=100)]
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
     reward_model: str | None
+    toxicity_model: str | None
+    toxicity_label: str | None
+    best_of_n: bool
     samples: Annotated[int, Field(ge=0)]
+
+    def faults(self) -> Iterator[Fault]:
+        if self.toxicity_model and self.toxicity_label is None:
+            yield Fault("toxicity_label", "missing, though toxicity_model is set", "name the label that means toxic")
 
 
 class Tracking(Shape):
@@ -282,13 +326,21 @@ class Training(Method):
     dropout: Share
     activation_checkpointing: bool
     logging_steps: Count
-    eval_steps: Count | None
+    eval_steps: Count | Literal["epoch"] | None
     save_steps: Count | None
     save_total_limit: Count
     load_best_model_at_end: bool
     early_stopping_patience: Count | None
     push_to_hub: bool
     hub_model_id: str | None
+
+    def steps(self, rows: int) -> int:
+        """Optimizer steps in all, over so many training rows."""
+        return self.max_steps or ceil(ceil(rows / self.batch_size) * self.num_train_epochs)
+
+    def reads(self, rows: int) -> int:
+        """Rows that are learned from in all, each as often as it is."""
+        return self.steps(rows) * self.batch_size
 
     def faults(self) -> Iterator[Fault]:
         if self.max_steps is not None and self.warmup_steps > self.max_steps:
@@ -299,17 +351,14 @@ class Training(Method):
                 "stopping early without going back to the best checkpoint keeps a worse model",
                 "set load_best_model_at_end=true",
             )
-        if self.load_best_model_at_end and not self.eval_steps:
-            yield Fault("load_best_model_at_end", "the best is unknown without evaluation", "set eval_steps")
-        if (
-            self.load_best_model_at_end
-            and self.eval_steps
-            and (not self.save_steps or self.save_steps % self.eval_steps)
-        ):
-            yield Fault(
-                "save_steps",
-                f"{self.save_steps} is no multiple of eval_steps ({self.eval_steps}), as load_best_model_at_end needs",
-            )
+        if self.load_best_model_at_end:
+            if not isinstance(self.eval_steps, int):
+                yield Fault(
+                    "load_best_model_at_end", "the best is unknown without evaluation", "set eval_steps to a number"
+                )
+            elif not self.save_steps or self.save_steps % self.eval_steps:
+                now = f"{self.save_steps} is no multiple of eval_steps ({self.eval_steps})"
+                yield Fault("save_steps", f"{now}, as load_best_model_at_end needs")
         if self.push_to_hub and not self.hub_model_id:
             yield Fault("hub_model_id", "missing, though push_to_hub is on", "give hub_model_id=owner/name")
 
@@ -318,10 +367,11 @@ class Config(Shape):
     """Everything that a run needs to know."""
 
     task: Task
-    model: Annotated[PocketModel | ScratchModel | PretrainedModel, Field(discriminator="kind")]
+    model: Annotated[PocketModel | PocketT5Model | ScratchModel | PretrainedModel, Field(discriminator="kind")]
     dataset: Annotated[DataSet, Field(discriminator="kind")]
     method: SerializeAsAny[Method]
     stages: dict[str, SerializeAsAny[Method]] = Field(default_factory=dict)
+    reward: AnyReward
     hardware: Hardware
     evaluation: Evaluation
     tracking: Tracking

@@ -15,8 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from alignlab.errors import failure
 
 
@@ -74,6 +72,8 @@ def building(final: Path, *, keep_partial: bool = False) -> Iterator[Path | None
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock that belongs to `path`; waits for the process that has it."""
+    from filelock import FileLock
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -7,7 +7,8 @@ says it all: -1 is padding, 0 the prompt, k the k-th completion.
 
 Two heads. `last` is transformers' own AutoModelForSequenceClassification with one label, read at the completion's
 last token. `pooled` sees three things: the state at the last token, the mean state over the completion's tokens
-and the sum of the completion's token embeddings, which is a bag of words; it learns faster from few rows.
+and the sum of the completion's token embeddings, which is a bag of words; it learns faster from few rows. With an
+encoder-decoder the encoder reads the prompt and the decoder the completions, and both heads see the decoder's states.
 """
 
 from collections.abc import Sequence
@@ -26,6 +27,8 @@ from transformers import (
     PreTrainedModel,
 )
 from transformers.modeling_outputs import SequenceClassifierOutput
+
+from alignlab.models import dropouts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -147,13 +150,77 @@ class PooledReward(PreTrainedModel):  # type: ignore[misc]
         return SequenceClassifierOutput(logits=self.score(self.dropout(torch.cat([last, mean, words], -1))).squeeze(-1))
 
 
+class DecoderConfig(PooledConfig):
+    """The settings of a reward model on an encoder-decoder; `pooled` says which head it has."""
+
+    model_type = "decoder_reward"
+
+    def __init__(self, backbone: Any = None, dropout: float = 0.0, pooled: bool = False, **options: Any) -> None:
+        self.pooled = pooled
+        super().__init__(backbone, dropout, **options)
+
+
+class DecoderReward(PreTrainedModel):  # type: ignore[misc]
+    """A reward model on an encoder-decoder: the score of a completion that the decoder has read to its end."""
+
+    config_class = DecoderConfig
+    base_model_prefix = "backbone"
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__(config)
+        self.backbone = AutoModel.from_config(config.backbone)
+        self.dropout = nn.Dropout(config.dropout)
+        self.score = nn.Linear((3 if config.pooled else 1) * config.backbone.hidden_size, 1, bias=False)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.backbone.get_input_embeddings()
+
+    def forward(self, input_ids: Tensor, segments: Tensor, **_: Any) -> SequenceClassifierOutput:
+        """Score rows in the layout of `pack`: logits are [batch, completions]."""
+        sizes = counts(segments)
+        many = sizes.shape[1] - 1
+        prompt = int(sizes[:, 0].max())
+        read = (segments == 0).long()[:, :prompt]
+        encoded = self.backbone.encoder(input_ids=input_ids[:, :prompt], attention_mask=read).last_hidden_state
+        words, real = completions_of(input_ids, sizes)
+        begin = words.new_full((len(words), 1), self.config.backbone.decoder_start_token_id)
+        states = self.backbone.decoder(
+            input_ids=torch.cat([begin, words], dim=1),
+            attention_mask=torch.cat([torch.ones_like(begin), real], dim=1),
+            encoder_hidden_states=encoded.repeat_interleave(many, dim=0),
+            encoder_attention_mask=read.repeat_interleave(many, dim=0),
+            use_cache=False,
+        ).last_hidden_state
+        last = states[torch.arange(len(states), device=states.device), real.sum(1)]
+        seen = last
+        if self.config.pooled:
+            share = real[..., None].to(states.dtype)
+            mean = (states[:, 1:] * share).sum(1) / share.sum(1).clamp(min=1)
+            seen = torch.cat([last, mean, (self.get_input_embeddings()(words) * share).sum(1)], dim=-1)
+        return SequenceClassifierOutput(logits=self.score(self.dropout(seen)).view(-1, many))
+
+
+def completions_of(input_ids: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
+    """Take the completions out of rows: their ids and which are real, both [batch * completions, longest]."""
+    longest = int(sizes[:, 1:].max())
+    begins = sizes.cumsum(1)[:, :-1]
+    steps = torch.arange(longest, device=input_ids.device)
+    real = steps < sizes[:, 1:, None]
+    where = (begins[..., None] + steps).clamp(max=input_ids.shape[1] - 1)
+    words = input_ids[:, None].expand(-1, begins.shape[1], -1).gather(2, where)
+    return words.masked_fill(~real, 0).flatten(0, 1), real.long().flatten(0, 1)
+
+
+AutoConfig.register(DecoderConfig.model_type, DecoderConfig, exist_ok=True)
+AutoModelForSequenceClassification.register(DecoderConfig, DecoderReward, exist_ok=True)
 AutoConfig.register(PooledConfig.model_type, PooledConfig, exist_ok=True)
 AutoModelForSequenceClassification.register(PooledConfig, PooledReward, exist_ok=True)
 
 
 def scores(model: nn.Module, packed: Packed) -> Tensor:
     """Score rows in the layout of `pack` with either head, [batch, completions]."""
-    if any(isinstance(module, PooledReward) for module in model.modules()):
+    if any(isinstance(module, PooledReward | DecoderReward) for module in model.modules()):
         return model(input_ids=packed.input_ids, segments=packed.segments).logits
     kept: list[Tensor] = []
     hook = head_of(model).register_forward_hook(lambda _module, _inputs, output: kept.append(output))
@@ -178,14 +245,19 @@ def head_of(model: nn.Module) -> nn.Module:
 def start(path: Path, head: str, dropout: float) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """Put a new head on the language model in a folder; its weights are drawn with a deviation of 1/sqrt(d + 1)."""
     tokenizer = AutoTokenizer.from_pretrained(path)
-    if head == "pooled":
-        backbone = AutoModel.from_pretrained(path, dtype=torch.float32, attention_dropout=dropout)
-        model = PooledReward(PooledConfig(backbone.config, dropout, pad_token_id=tokenizer.pad_token_id))
+    settings = AutoConfig.from_pretrained(path)
+    options = {"dtype": torch.float32, **dropouts(settings, dropout)}
+    if settings.is_encoder_decoder or head == "pooled":
+        backbone = AutoModel.from_pretrained(path, **options)
+        own = {"dropout": dropout, "pad_token_id": tokenizer.pad_token_id}
+        model = (
+            DecoderReward(DecoderConfig(backbone.config, pooled=head == "pooled", **own))
+            if settings.is_encoder_decoder
+            else PooledReward(PooledConfig(backbone.config, **own))
+        )
         model.backbone = backbone
     else:
-        model = AutoModelForSequenceClassification.from_pretrained(
-            path, dtype=torch.float32, num_labels=1, attention_dropout=dropout
-        )
+        model = AutoModelForSequenceClassification.from_pretrained(path, num_labels=1, **options)
         model.config.pad_token_id = tokenizer.pad_token_id
     weight: Any = head_of(model).weight
     nn.init.normal_(weight, std=1 / sqrt(weight.shape[1] + 1))

@@ -20,3 +20,92 @@ def reward(chosen: Tensor, rejected: Tensor, centre: float, label: Tensor | floa
     """
     margin = chosen - rejected
     return preference(margin, torch.as_tensor(label, device=margin.device)) + centre * (chosen + rejected) ** 2
+
+
+def language(logits: Tensor, labels: Tensor, count: Tensor | int | None = None) -> Tensor:  # []
+    """The mean negative log-likelihood of the labels that are not -100; logits [batch, length, vocabulary].
+
+    `count` is the number of tokens to divide by where the rows are a piece of a larger batch; a logit belongs to
+    the label at its own place (the decoder of an encoder-decoder is shifted already).
+    """
+    summed = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), reduction="sum")
+    return summed / ((labels != -100).sum() if count is None else count)
+
+
+def kl_estimate(logps: Tensor, reference: Tensor, kind: str) -> Tensor:  # same shape
+    """One sample's estimate of KL(policy, reference), token by token (Schulman 2020, "Approximating KL divergence").
+
+    k1 is the log-ratio: unbiased, may be negative. k2 is half its square: biased, never negative. k3 is r - 1 - log r
+    with r = reference / policy: unbiased and never negative.
+    """
+    log_ratio = logps - reference
+    if kind == "k1":
+        return log_ratio
+    if kind == "k2":
+        return log_ratio.square() / 2
+    return torch.expm1(-log_ratio) + log_ratio
+
+
+def exact_kl(logits: Tensor, reference: Tensor, chunk: int = 1024) -> Tensor:  # [tokens]
+    """KL(policy, reference) over the whole vocabulary at each token; both [tokens, vocabulary], `chunk` at a time."""
+    parts = []
+    for ours, theirs in zip(torch.split(logits, chunk), torch.split(reference, chunk), strict=True):
+        p, q = ours.float().log_softmax(-1), theirs.float().log_softmax(-1)
+        parts.append(torch.where(p > -torch.inf, p.exp() * (p - q), 0.0).sum(-1))
+    return torch.cat(parts)
+
+
+def entropy(logits: Tensor) -> Tensor:  # [...]
+    """The entropy of the distribution over the last axis, in nats; a token that is ruled out (-inf) adds nothing."""
+    logps = logits.float().log_softmax(-1)
+    return -(logps.exp() * logps.masked_fill(logps == -torch.inf, 0.0)).sum(-1)  # 0 * inf has no gradient
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:  # []
+    """The mean over real tokens; mask is 1 where a token is real."""
+    return (values * mask).sum() / mask.sum()
+
+
+def whiten(values: Tensor, mask: Tensor) -> Tensor:  # same shape
+    """Set real tokens to mean 0 and deviation 1, and the others to 0."""
+    mean = masked_mean(values, mask)
+    variance = masked_mean((values - mean).square(), mask)
+    return (values - mean) * torch.rsqrt(variance + 1e-8) * mask
+
+
+def token_rewards(scores: Tensor, kl: Tensor, mask: Tensor, kl_coef: float) -> Tensor:  # [batch, tokens]
+    """-kl_coef * kl at every real token, and the score besides at the last one (Ziegler et al. 2019, eq. 2).
+
+    scores [batch]; kl and mask [batch, tokens], real tokens first.
+    """
+    rewards = -kl_coef * kl * mask
+    last = mask.sum(1).long() - 1
+    rewards[torch.arange(len(rewards), device=rewards.device), last] += scores
+    return rewards
+
+
+def advantages(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float) -> Tensor:  # [batch, tokens]
+    """Generalised advantage estimation (Schulman et al. 2016, eq. 16); after the last real token nothing is worth.
+
+    A_t = sum_k (gamma lam)^k (r_{t+k} + gamma V_{t+k+1} - V_{t+k}); all [batch, tokens], real tokens first.
+    """
+    found = torch.zeros_like(rewards)
+    later = ahead = rewards.new_zeros(len(rewards))
+    for t in reversed(range(rewards.shape[1])):
+        delta = rewards[:, t] + gamma * ahead - values[:, t]
+        later = (delta + gamma * lam * later) * mask[:, t]
+        ahead = values[:, t] * mask[:, t]
+        found[:, t] = later
+    return found
+
+
+def clipped_policy(logps: Tensor, old: Tensor, advantage: Tensor, clip: float) -> Tensor:  # same shape
+    """-min(r A, clip(r, 1 - clip, 1 + clip) A) with r = exp(logps - old) (Schulman et al. 2017, eq. 7)."""
+    ratio = (logps - old).exp()
+    return torch.maximum(-advantage * ratio, -advantage * ratio.clamp(1 - clip, 1 + clip))
+
+
+def clipped_value(values: Tensor, old: Tensor, returns: Tensor, clip: float) -> Tensor:  # same shape
+    """max((V - R)^2, (clip(V, old - clip, old + clip) - R)^2) / 2: a step that is too far earns nothing."""
+    near = old + (values - old).clamp(-clip, clip)
+    return torch.maximum((values - returns).square(), (near - returns).square()) / 2

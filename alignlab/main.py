@@ -4,13 +4,14 @@ A command is composed and bound before Hydra's own main takes over, so that a mi
 no folder behind. Hydra then makes the run's folder, or one for each run of a sweep, and calls `job`.
 """
 
+import gc
 import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import alignlab
-from alignlab.compose import bound, check, own_experiment, to_tree
+from alignlab.compose import bound, check, is_nothing, own_experiment, to_tree
 from alignlab.config import Config
 from alignlab.errors import Explained
 from alignlab.options import conf_folder, usage
@@ -33,8 +34,18 @@ def main() -> None:
         stop("interrupted: the same command goes on from the last checkpoint", 1)
 
 
+def forgetful(error: Explained) -> Explained:
+    """Let go of the frames that an error came through, so that open files are closed now and not at the very end."""
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+    return error
+
+
 def stop(message: str, code: int) -> NoReturn:
     """Say what is wrong and leave."""
+    gc.collect()
     print(message, file=sys.stderr)
     sys.exit(code)
 
@@ -47,10 +58,13 @@ def dispatch(arguments: list[str]) -> None:
     if "--version" in arguments:
         print(f"alignlab {alignlab.__version__}")
         return
-    arguments = [own_experiment(argument) for argument in arguments]
+    read_environment()
+    arguments = [own_experiment(argument) for argument in arguments if not is_nothing(argument)]
     flags, overrides = split(arguments)
     asks = bool(set(flags) & set(HYDRA_FLAGS))
     command = check(overrides, binds=not asks)
+    overrides = [named(override) for override in overrides]
+    gc.enable()
     arguments = [*overrides, *flags]  # the order that argparse understands
     if asks:
         hand_over(arguments)
@@ -65,6 +79,19 @@ def dispatch(arguments: list[str]) -> None:
         print("\n".join(summarise(Path(command.sweep_folder))))
     else:
         hand_over(arguments)
+
+
+def named(override: str) -> str:
+    """Let an override bring in an entry whose name is the user's own, which Hydra writes with `++`."""
+    return f"++{override}" if override.startswith(("reward.parts.", "reward.members.")) else override
+
+
+def read_environment() -> None:
+    """Take keys and folders from `.env` in the current folder; what the environment says already, counts."""
+    if Path(".env").is_file():
+        from dotenv import load_dotenv
+
+        load_dotenv(".env")
 
 
 def split(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -118,4 +145,4 @@ def job(cfg: "DictConfig") -> None:
     except Explained as error:
         if FAILED:
             print(FAILED[-1], file=sys.stderr)
-        FAILED.append(error)
+        FAILED.append(forgetful(error))

@@ -36,7 +36,7 @@ def precision(hardware: Hardware) -> "torch.dtype":
 
 
 def load_policy(path: Path, hardware: Hardware) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-    """A causal language model for inference, on its device and in its precision, with its tokenizer."""
+    """A language model for inference, on its device and in its precision, with its tokenizer."""
     model, tokenizer = _load(path, precision(hardware))
     return model.to(device(hardware)).eval(), tokenizer
 
@@ -44,21 +44,42 @@ def load_policy(path: Path, hardware: Hardware) -> "tuple[PreTrainedModel, PreTr
 def load_trainable(
     path: Path, dropout: float, attention: str | None = None
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-    """A causal language model to train: weights in float32 (mixed precision is the trainer's affair)."""
+    """A language model to train: weights in float32 (mixed precision is the trainer's affair)."""
     import torch
 
-    return _load(path, torch.float32, attention_dropout=dropout, attn_implementation=attention)
+    return _load(path, torch.float32, dropout, attn_implementation=attention)
 
 
-def _load(path: Path, dtype: "torch.dtype", **options: Any) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+DROPOUTS = ("attention_dropout", "hidden_dropout", "dropout_rate", "attn_pdrop", "resid_pdrop", "embd_pdrop")
+
+
+def dropouts(settings: Any, share: float) -> dict[str, float]:
+    """Set every dropout that a model's own settings have."""
+    return {name: share for name in DROPOUTS if hasattr(settings, name)}
+
+
+def without_dropout(settings: Any) -> Any:
+    """Turn off every dropout in a model's own settings, and in those of the backbone that they may hold."""
+    for part in (settings, getattr(settings, "backbone", None)):
+        for name, share in dropouts(part, 0.0).items():
+            setattr(part, name, share)
+    return settings
+
+
+def _load(
+    path: Path, dtype: "torch.dtype", dropout: float = 0.0, **options: Any
+) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+    """A decoder, or an encoder-decoder (`model.config.is_encoder_decoder` tells), and its tokenizer."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **options)
+        settings = AutoConfig.from_pretrained(path)
+        kind = AutoModelForSeq2SeqLM if settings.is_encoder_decoder else AutoModelForCausalLM
+        model = kind.from_pretrained(path, dtype=dtype, **dropouts(settings, dropout), **options)
     except (OSError, ValueError, KeyError, ImportError) as error:
         reason = str(error).splitlines()[0][:200]
-        raise failure(str(path), f"no causal language model can be loaded from it ({reason})") from error
+        raise failure(str(path), f"no language model can be loaded from it ({reason})") from error
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         raise failure(str(path), "its tokenizer has no pad token of its own", "add one that is not eos")
     return model, tokenizer
@@ -80,9 +101,8 @@ def adapter(config: Config, **options: Any) -> "LoraConfig | None":
     return LoraConfig(
         r=settings.r,
         lora_alpha=settings.lora_alpha,
-        lora_dropout=settings.lora_dropout,
         target_modules=targets if isinstance(targets, str) else list(targets),
-        **options,
+        **({"lora_dropout": settings.lora_dropout} | options),
     )
 
 
@@ -105,7 +125,6 @@ def prove(model: Any, folder: Path) -> None:
     from safetensors import safe_open
 
     held = dict(model.state_dict())
-    tied = set(getattr(model, "_tied_weights_keys", None) or ())
     saved: set[str] = set()
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as tensors:
@@ -113,5 +132,6 @@ def prove(model: Any, folder: Path) -> None:
                 if name not in held or not torch.equal(tensors.get_tensor(name), held[name].cpu()):
                     raise failure(str(file), f"the saved tensor {name!r} differs from the trained one")
                 saved.add(name)
-    if absent := set(held) - saved - tied:
+    places = {held[name].data_ptr() for name in saved}  # tensors that are tied are saved once
+    if absent := [name for name in held if name not in saved and held[name].data_ptr() not in places]:
         raise failure(str(folder), f"{len(absent)} trained tensors were not saved, {min(absent)!r} among them")

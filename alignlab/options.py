@@ -1,5 +1,6 @@
 """What `conf/` holds: its groups and their options, and the help that lists them."""
 
+import re
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -27,6 +28,17 @@ def known_groups() -> dict[str, list[str]]:
     return groups
 
 
+def options_with(group: str) -> dict[str, str]:
+    """The settings that options of a group hold themselves, each with the first option that holds it."""
+    found: dict[str, str] = {}
+    for option in known_groups().get(group, ()):
+        path = conf_folder() / group / f"{option}.yaml"
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+            if match := re.match(r"([a-z]\w*):", line):
+                found.setdefault(match[1], option)
+    return found
+
+
 def usage() -> str:
     """What `--help` prints: every group and option with a line each."""
     lines = [
@@ -36,7 +48,7 @@ def usage() -> str:
         "",
         "  python -m alignlab                              the main job: offline, on two cores, in minutes",
         "  python -m alignlab method=rm seed=3             another method, another seed",
-        "  python -m alignlab method.beta=0.1,0.3 -m       one run a value",
+        "  python -m alignlab method.kl_coef=0.1,0.3 -m    one run a value",
         "  python -m alignlab dry_run=true                 print the plan and stop",
         "  python -m alignlab --cfg job                    print every setting",
         "",

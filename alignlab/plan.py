@@ -6,30 +6,38 @@ that it imports, and the versions of the libraries. Tracking, evaluation and fol
 """
 
 import ast
-import math
 import os
 from collections.abc import Iterator
 from functools import cache
-from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import alignlab
-from alignlab.config import Config, Method, PocketModel, PretrainedModel, Training
-from alignlab.errors import Explained, mistake
+from alignlab.config import Config, Method, PocketModel, PocketT5Model, PretrainedModel, Training
+from alignlab.errors import Explained
 from alignlab.files import cache_root, digest, digest_files
+from alignlab.memory import in_words, roles
+from alignlab.named import (
+    REWARD,
+    Source,
+    asks_stage,
+    given_model,
+    given_reward,
+    method_module,
+    named_rewards,
+    reward_mark,
+)
 
 LIBRARIES = ("torch", "transformers", "trl", "peft")
-NOT_IN_FINGERPRINT = {"push_to_hub", "hub_model_id", "logging_steps", "save_steps", "save_total_limit"}
-
-
-class Source(NamedTuple):
-    """Where a stage takes a model from: the base model, another stage, or a path or hub id as given."""
-
-    name: str
-    path: Path
-    fingerprint: str
+NOT_IN_FINGERPRINT = {
+    "push_to_hub",
+    "hub_model_id",
+    "logging_steps",
+    "save_steps",
+    "save_total_limit",
+    "gates",
+    "offload",
+}
 
 
 class Stage(NamedTuple):
@@ -64,11 +72,6 @@ class Plan(NamedTuple):
     stages: tuple[Stage, ...]
 
 
-def method_module(name: str) -> Any:
-    """The module of a method: `VIEW`, `NEEDS`, `Config` and `train`."""
-    return import_module(f"alignlab.methods.{name}")
-
-
 def make(config: Config) -> Plan:
     """Work out the plan; raises `Mistake` where a stage needs a model that is not there."""
     base = base_model(config)
@@ -83,6 +86,10 @@ def base_model(config: Config) -> Source:
         from alignlab.pocket.base import base_folder
 
         folder = base_folder(config.model)
+    elif isinstance(config.model, PocketT5Model):
+        from alignlab.pocket.t5 import base_folder as t5_folder
+
+        folder = t5_folder(config.model)
     elif isinstance(config.model, PretrainedModel):
         from alignlab.pretrained import base_folder as ready_folder
 
@@ -97,16 +104,19 @@ def base_model(config: Config) -> Source:
 def _stage(config: Config, place: str, settings: Method, base: Source, stages: dict[str, Stage]) -> Stage:
     module = method_module(settings.name)
     inputs: dict[str, Source] = {}
-    for need in ("policy", *(name for name in module.NEEDS if name != "policy")):
+    for need in needs(config, module):
         given = getattr(settings, need)
         if given == "base":
             inputs[need] = base
         elif given != "auto":
-            inputs[need] = given_model(config, f"{place}.{need}", given)
+            find = given_reward if need == REWARD else given_model
+            inputs[need] = find(config, f"{place}.{need}", given)
         else:
             name = module.NEEDS[need]
             earlier = stages.get(name) or _stage(config, f"stages.{name}", config.stages[name], base, stages)
             inputs[need] = Source(name, earlier.folder / "model", earlier.fingerprint)
+    if REWARD in module.NEEDS:
+        inputs |= {name: given_reward(config, f"{name}.path", path) for name, path in named_rewards(config)}
     mark = fingerprint(config, settings, inputs)
     stages[settings.name] = Stage(
         settings.name, settings, inputs, mark, cache_root() / "stages" / f"{settings.name}-{mark}"
@@ -114,65 +124,13 @@ def _stage(config: Config, place: str, settings: Method, base: Source, stages: d
     return stages[settings.name]
 
 
-def given_model(config: Config, place: str, given: str) -> Source:
-    """A model named by its path, known by its content, or by its hub id, known by its commit."""
-    path = find_model(place, given)
-    if path.exists():
-        return Source(given, path, digest_files([path]))
-    from alignlab.pretrained import base_folder
+def needs(config: Config, module: Any) -> list[str]:
+    """The models that a stage starts from; a reward model only where the reward of the config reads one.
 
-    folder = base_folder(hub_model(config, given))
-    return Source(given, folder, folder.name)
-
-
-def hub_model(config: Config, given: str) -> PretrainedModel:
-    """A model that a setting names by its hub id; it is read as the chain's base is."""
-    base = config.model if isinstance(config.model, PretrainedModel) else None
-    return PretrainedModel(
-        kind="pretrained",
-        path=given,
-        revision="main",
-        attn_implementation=base.attn_implementation if base else None,
-        chat_template=base.chat_template if base else None,
-    )
-
-
-def pretrained_models(config: Config) -> Iterator[PretrainedModel]:
-    """The models that others have trained and the config names: the chain's base, and hub ids elsewhere."""
-    if isinstance(config.model, PretrainedModel):
-        yield config.model
-    for place, given in named_models(config):
-        if not find_model(place, given).exists():
-            yield hub_model(config, given)
-
-
-def find_model(place: str, given: str) -> Path:
-    """The folder of a model (or of the stage that holds it), or a hub id as it is; `Mistake` where it is neither."""
-    path = Path(given).expanduser()
-    for folder in (path / "model", path):
-        if (folder / "config.json").exists():
-            return folder.absolute()
-    if path.exists():
-        raise mistake(place, f"{given} holds no model", "give a folder with config.json in it, or auto, or base")
-    if given.count("/") != 1 or path.parent.exists():
-        raise mistake(place, f"{given} is not there", "give a model's folder, a hub id (owner/name), auto or base")
-    return path
-
-
-def check_models(config: Config) -> None:
-    """Raise a `Mistake` where a setting names a model that is not there; costs nothing."""
-    for place, given in named_models(config):
-        find_model(place, given)
-
-
-def named_models(config: Config) -> Iterator[tuple[str, str]]:
-    """The settings of methods and evaluation that name a model, and what they name."""
-    for place, settings in (("method", config.method), *((f"stages.{name}", s) for name, s in config.stages.items())):
-        for need in dict.fromkeys(("policy", *method_module(settings.name).NEEDS)):
-            if (given := getattr(settings, need)) not in {"auto", "base"}:
-                yield f"{place}.{need}", given
-    if given := config.evaluation.reward_model:
-        yield "evaluation.reward_model", given
+    It is trained before the policy, which is then measured with it.
+    """
+    others = [name for name in module.NEEDS if name != "policy"]
+    return [*(name for name in others if name != REWARD or asks_stage(config)), "policy"]
 
 
 def fingerprint(config: Config, settings: Method, inputs: dict[str, Source]) -> str:
@@ -186,6 +144,7 @@ def fingerprint(config: Config, settings: Method, inputs: dict[str, Source]) -> 
         getattr(config.model, "attn_implementation", None),
         content(config.dataset),
         {need: source.fingerprint for need, source in inputs.items()},
+        reward_mark(config) if REWARD in method_module(settings.name).NEEDS else None,
         config.seed,
         [str(device(config.hardware)), str(precision(config.hardware)), threads(config)],
         config.hardware.micro_batch_size,
@@ -202,6 +161,8 @@ def threads(config: Config) -> int:
 
 def versions() -> dict[str, str]:
     """Versions of the libraries whose numbers a stage's weights stand on."""
+    from importlib.metadata import version
+
     return {name: version(name) for name in LIBRARIES}
 
 
@@ -250,10 +211,9 @@ def cost(config: Config, stage: Stage) -> Cost | None:
         if not config.dry_run:
             raise
         return None
-    steps = settings.max_steps or math.ceil(math.ceil(len(rows) / settings.batch_size) * settings.num_train_epochs)
     sample = rows.select(range(min(200, len(rows))))
     letters = sum(_letters(value) for row in sample for value in row.values()) / max(1, len(sample))
-    return Cost(len(rows), steps, int(letters / LETTERS_A_TOKEN * steps * settings.batch_size))
+    return Cost(len(rows), settings.steps(len(rows)), int(letters / LETTERS_A_TOKEN * settings.reads(len(rows))))
 
 
 LETTERS_A_TOKEN = 4.5
@@ -276,6 +236,9 @@ def show(plan: Plan) -> Iterator[str]:
         if (partial := stage.folder.with_name(stage.folder.name + ".partial")).exists():
             what += ", goes on where it stopped" if any(partial.glob("checkpoints/*/trainer_state.json")) else ""
         yield _line(stage.name, stage.done, f"{what}, from {stage.source.name}", stage.folder)
+        if not stage.done:
+            taken = in_words(roles(config, stage.settings, stage.inputs, plan.base))
+            yield f"{'':17}weights, gradients and optimizer: {taken}"
 
 
 UNKNOWN = "rows, steps and tokens unknown until the data is at hand"

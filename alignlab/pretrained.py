@@ -8,6 +8,7 @@ revision that moves on (main) makes a new model of it, and what was fetched once
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -139,7 +140,21 @@ def whole_snapshot(model: PretrainedModel) -> Path | None:
 
 def pretrained_model(model: PretrainedModel) -> Path:
     """Make the model ready where it is not yet; return its folder."""
-    final = base_folder(model)
+    return once(base_folder(model), model, make_ready)
+
+
+def published_folder(model: PretrainedModel) -> Path:
+    """Name the folder of a model of the hub as it was published, by what is known without a network."""
+    return cache_root() / "published" / digest(model.path, commit(model) or model.revision)
+
+
+def published_model(model: PretrainedModel) -> Path:
+    """Fetch the model as it was published where it is not there yet; return its folder."""
+    return once(published_folder(model), model, lambda _, source, folder: link(source, folder, everything=True))
+
+
+def once(final: Path, model: PretrainedModel, make: Callable[[PretrainedModel, Path, Path], None]) -> Path:
+    """Make the folder of a model from what is fetched, unless it is there with all that it links to."""
     if final.exists() and all(path.exists() for path in final.iterdir()):
         return final
     if final.exists():  # what it links to was moved or cleared away; the same content is linked anew
@@ -147,7 +162,7 @@ def pretrained_model(model: PretrainedModel) -> Path:
     source = fetch(model)
     with building(final) as folder:
         if folder is not None:
-            make_ready(model, source, folder)
+            make(model, source, folder)
     return final
 
 
@@ -160,8 +175,6 @@ def make_ready(model: PretrainedModel, source: Path, folder: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError, KeyError) as error:
         raise failure("model.path", f"{model.path} cannot be read ({str(error).splitlines()[0][:160]})") from error
-    if settings.is_encoder_decoder:
-        raise failure("model.path", f"{model.path} is an encoder-decoder, which no method trains yet", "take another")
     dress(tokenizer, model)
     rows = settings.get_text_config().vocab_size
     if len(tokenizer) > rows:
@@ -214,19 +227,21 @@ def end_of_turn(tokenizer: "PreTrainedTokenizerBase") -> str | None:
 def grow(source: Path, folder: Path, size: int) -> None:
     """Write the weights with embeddings for new tokens, drawn around the mean of the old ones, the same each time."""
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
+    reads = AutoConfig.from_pretrained(source).is_encoder_decoder
+    kind = AutoModelForSeq2SeqLM if reads else AutoModelForCausalLM
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = AutoModelForCausalLM.from_pretrained(source, dtype="auto")
+        network = kind.from_pretrained(source, dtype="auto")
         network.resize_token_embeddings(size)
     network.save_pretrained(folder)
 
 
-def link(source: Path, folder: Path) -> None:
-    """Link the weights and copy the settings of a model."""
+def link(source: Path, folder: Path, everything: bool = False) -> None:
+    """Link the weights and copy the settings of a model; or link everything that there is."""
     for path in source.iterdir():
-        if path.name.endswith((*WEIGHTS, ".index.json")):
+        if everything or path.name.endswith((*WEIGHTS, ".index.json")):
             (folder / path.name).symlink_to(path.resolve())
         elif path.name in {"config.json", "generation_config.json"}:
             write_text(folder / path.name, path.read_text(encoding="utf-8"))

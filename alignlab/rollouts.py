@@ -3,7 +3,8 @@
 Sampling is exact: the model's own distribution at a temperature, with no filter but `top_p`, and whatever the
 model's generation settings say is put aside. Each prompt has its own stream of random numbers, one a token, taken
 from the seed and the prompt's place in the list: the batch that a prompt is answered in changes nothing, and two
-models that are asked the same prompts with the same seed meet the same luck, which narrows paired differences.
+models that are asked the same prompts with the same seed meet the same luck, which narrows paired differences. A
+length sampler draws each completion's own limit in the same way; one that is cut there did not come to its end.
 """
 
 import copy
@@ -14,7 +15,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
 from alignlab.chat import Turn, encode_prompt
 from alignlab.errors import failure
@@ -27,12 +34,13 @@ log = logging.getLogger("alignlab")
 
 
 class Sampling(NamedTuple):
-    """How completions are drawn."""
+    """How completions are drawn; with `max_new_tokens_from`, each has a limit of its own, from there to the largest."""
 
     temperature: float
     top_p: float
     max_new_tokens: int
     batch_size: int
+    max_new_tokens_from: int | None = None
 
 
 class Completion(NamedTuple):
@@ -54,14 +62,26 @@ def sample(
 
     A prompt that leaves no room for `max_new_tokens` in the model's context loses its oldest tokens.
     """
-    ids = shortened([encode_prompt(tokenizer, turns) for turns in prompts], model, sampling.max_new_tokens)
-    luck = uniforms(seed, len(ids), sampling.max_new_tokens)
+    room = room_in(model, sampling.max_new_tokens, "evaluation.max_new_tokens")
+    ids = shortened([encode_prompt(tokenizer, turns) for turns in prompts], room)
+    return draw_all(model, tokenizer, ids, sampling, seed)
+
+
+def draw_all(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    ids: Sequence[Sequence[int]],
+    sampling: Sampling,
+    seed: int,
+) -> list[Completion]:
+    """Draw one completion for each prompt that is token ids already."""
+    luck, most = uniforms(seed, len(ids), sampling.max_new_tokens), limits(seed, len(ids), sampling)
     order = sorted(range(len(ids)), key=lambda row: (len(ids[row]), row))
     completions: dict[int, Completion] = {}
     with neutral(model), progress(len(ids), "sampling", "completions") as advance:
         for start in range(0, len(order), sampling.batch_size):
             rows = order[start : start + sampling.batch_size]
-            answers = answer(model, tokenizer, [ids[row] for row in rows], luck[rows], sampling)
+            answers = answer(model, tokenizer, [ids[row] for row in rows], luck[rows], most[rows], sampling)
             completions.update(zip(rows, answers, strict=True))
             advance(len(rows))
     return [completions[row] for row in range(len(ids))]
@@ -72,16 +92,22 @@ def answer(
     tokenizer: "PreTrainedTokenizerBase",
     prompts: Sequence[Sequence[int]],
     luck: "np.ndarray",
+    most: "np.ndarray",
     sampling: Sampling,
 ) -> list[Completion]:
-    """Answer one batch: prompts are padded on the left; luck [batch, max_new_tokens]."""
+    """Answer one batch: prompts are padded on the left; luck [batch, max_new_tokens], most [batch] tokens."""
     pad, ends = special_tokens(model, tokenizer)
     width = max(map(len, prompts))
+    begun = 1 if model.config.is_encoder_decoder else width  # what stands before the first new token
     ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=model.device)
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=model.device)
-    draw = Draw(torch.from_numpy(luck).to(model.device), width, sampling, never_sampled(tokenizer, ends))
+    draw = Draw(torch.from_numpy(luck).to(model.device), begun, sampling, never_sampled(tokenizer, ends))
     settings = GenerationConfig(
-        do_sample=False, max_new_tokens=sampling.max_new_tokens, pad_token_id=pad, eos_token_id=sorted(ends)
+        do_sample=False,
+        max_new_tokens=sampling.max_new_tokens,
+        pad_token_id=pad,
+        eos_token_id=sorted(ends),
+        decoder_start_token_id=getattr(model.config, "decoder_start_token_id", None),
     )
     with torch.inference_mode():
         whole: Any = model.generate(
@@ -89,8 +115,20 @@ def answer(
             attention_mask=mask,
             generation_config=settings,
             logits_processor=LogitsProcessorList([draw]),
+            stopping_criteria=StoppingCriteriaList([Limits(torch.from_numpy(most + begun).to(model.device))]),
         )
-    return [completion(tokenizer, row, ends) for row in whole[:, width:].tolist()]
+    rows = whole[:, begun:].tolist()
+    return [completion(tokenizer, row[:limit], ends) for row, limit in zip(rows, most.tolist(), strict=True)]
+
+
+class Limits(StoppingCriteria):  # type: ignore[misc]
+    """Stops each row at a length of its own, [batch]."""
+
+    def __init__(self, most: torch.Tensor) -> None:
+        self.most = most
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
+        return input_ids.shape[1] >= self.most
 
 
 class Draw(LogitsProcessor):  # type: ignore[misc]
@@ -130,6 +168,22 @@ def uniforms(seed: int, rows: int, columns: int) -> "np.ndarray":
     return np.stack(drawn) if drawn else np.zeros((0, columns))
 
 
+def limits(seed: int, rows: int, sampling: Sampling) -> "np.ndarray":
+    """The most new tokens of each row, [rows]: drawn evenly between two bounds, both included, or the same for all.
+
+    A row's limit depends on the seed and its place alone, and is drawn apart from its luck.
+    """
+    least = sampling.max_new_tokens_from
+    if least is None:
+        return np.full(rows, sampling.max_new_tokens)
+    keys = [np.array([seed + LIMITS, row], np.uint64) for row in range(rows)]  # a list of both would be rounded
+    drawn = np.array([np.random.Generator(np.random.Philox(key=key)).random() for key in keys])
+    return least + (drawn * (sampling.max_new_tokens + 1 - least)).astype(int)
+
+
+LIMITS = 1 << 63  # added to a seed, so that limits and luck have streams of their own
+
+
 def completion(tokenizer: "PreTrainedTokenizerBase", ids: list[int], ends: set[int]) -> Completion:
     """Cut a row of new tokens at its first end token and put it into words."""
     end = next((place for place, token in enumerate(ids) if token in ends), None)
@@ -138,21 +192,27 @@ def completion(tokenizer: "PreTrainedTokenizerBase", ids: list[int], ends: set[i
     return Completion(text, end is not None, tuple(kept))
 
 
-def shortened(ids: list[list[int]], model: "PreTrainedModel", max_new_tokens: int) -> list[list[int]]:
-    """Cut prompts at their beginning until the completion fits into the model's context, and say how many."""
-    context = getattr(model.config, "max_position_embeddings", None)
-    if context is None:
+def shortened(ids: list[list[int]], room: int | None) -> list[list[int]]:
+    """Cut prompts at their beginning until they fit, and say how many."""
+    if room is None:
         return ids
-    room = context - max_new_tokens
-    if room < 1:
-        raise failure(
-            "evaluation.max_new_tokens",
-            f"{max_new_tokens} leaves no room for a prompt in the model's context of {context} tokens",
-            f"use less than {context}",
-        )
     if long := sum(len(prompt) > room for prompt in ids):
         log.warning("%d of %d prompts are longer than %d tokens; their oldest part is left out", long, len(ids), room)
     return [prompt[-room:] for prompt in ids]
+
+
+def room_in(model: "PreTrainedModel", max_new_tokens: int, place: str) -> int | None:
+    """How long a prompt may be, where the model's context has an end; `place` is where the config says the rest."""
+    context = getattr(model.config, "max_position_embeddings", None)
+    if context is None:
+        return None
+    if context <= max_new_tokens:
+        raise failure(
+            place,
+            f"{max_new_tokens} leaves no room for a prompt in the model's context of {context} tokens",
+            f"use less than {context}",
+        )
+    return int(context - max_new_tokens)
 
 
 def special_tokens(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> tuple[int, set[int]]:

@@ -1,12 +1,13 @@
-"""A Llama of any shape with random weights, and a tokenizer trained on the data set: research without downloads.
+"""A model of any shape with random weights, and a tokenizer trained on the data set: research without downloads.
 
-What comes out is a standard folder that `transformers` loads: LlamaForCausalLM, a fast byte-level BPE tokenizer
-(Sennrich et al. 2016), a ChatML template. It is made once for a shape, a seed and a data set, and then cached.
+What comes out is a standard folder that `transformers` loads: a Llama, Qwen2, GPT-NeoX or T5, a fast byte-level BPE
+tokenizer (Sennrich et al. 2016), a ChatML template. It is made once for a shape, a seed and a data set, and then
+cached.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from alignlab import data, templates
 from alignlab.config import DataSet, ScratchModel
@@ -15,7 +16,7 @@ from alignlab.files import building, cache_root, digest, digest_files
 from alignlab.templates import CHATML, END, START
 
 if TYPE_CHECKING:
-    from transformers import LlamaConfig, PreTrainedTokenizerFast
+    from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 
 PAD = "<|pad|>"
 
@@ -76,31 +77,57 @@ def train_tokenizer(texts: Iterator[str], vocab_size: int) -> "PreTrainedTokeniz
 
 
 def write_model(model: ScratchModel, tokenizer: "PreTrainedTokenizerFast", folder: Path) -> None:
-    """Write a Llama with weights drawn from the model's own seed."""
+    """Write a model with weights drawn from its own seed."""
     import torch
-    from transformers import LlamaForCausalLM
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
+    settings = shape(model, tokenizer)
+    kind = AutoModelForSeq2SeqLM if settings.is_encoder_decoder else AutoModelForCausalLM
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(model.seed)
-        LlamaForCausalLM(llama(model, tokenizer)).save_pretrained(folder)
+        kind.from_config(settings).save_pretrained(folder)
     if not (folder / "model.safetensors").exists():
         raise failure(str(folder), "the model was not written")
 
 
-def llama(model: ScratchModel, tokenizer: "PreTrainedTokenizerFast") -> "LlamaConfig":
+def shape(model: ScratchModel, tokenizer: "PreTrainedTokenizerFast") -> "PreTrainedConfig":
     """The shape as transformers writes it; the vocabulary is what the tokenizer holds."""
-    from transformers import LlamaConfig
+    from transformers import AutoConfig
 
-    return LlamaConfig(
+    return AutoConfig.for_model(
+        model.family,
         vocab_size=len(tokenizer),
-        hidden_size=model.hidden_size,
-        intermediate_size=model.intermediate_size,
-        num_hidden_layers=model.num_hidden_layers,
-        num_attention_heads=model.num_attention_heads,
-        num_key_value_heads=model.num_key_value_heads,
-        max_position_embeddings=model.max_position_embeddings,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         tie_word_embeddings=True,
+        **(t5(model, tokenizer) if model.family == "t5" else decoder(model)),
     )
+
+
+def decoder(model: ScratchModel) -> dict[str, int]:
+    """The sizes of a decoder, in the words that Llama, Qwen2 and GPT-NeoX share."""
+    heads = {} if model.family == "gpt_neox" else {"num_key_value_heads": model.num_key_value_heads}
+    return {
+        "hidden_size": model.hidden_size,
+        "intermediate_size": model.intermediate_size,
+        "num_hidden_layers": model.num_hidden_layers,
+        "num_attention_heads": model.num_attention_heads,
+        "max_position_embeddings": model.max_position_embeddings,
+        **heads,
+    }
+
+
+def t5(model: ScratchModel, tokenizer: "PreTrainedTokenizerFast") -> dict[str, Any]:
+    """The sizes in T5's own words: as many layers in the decoder as in the encoder, positions relative, no dropout."""
+    return {
+        "d_model": model.hidden_size,
+        "d_kv": model.hidden_size // model.num_attention_heads,
+        "d_ff": model.intermediate_size,
+        "num_layers": model.num_hidden_layers,
+        "num_heads": model.num_attention_heads,
+        "n_positions": model.max_position_embeddings,
+        "feed_forward_proj": "gated-gelu",
+        "dropout_rate": 0.0,
+        "decoder_start_token_id": tokenizer.pad_token_id,
+    }

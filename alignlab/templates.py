@@ -59,10 +59,29 @@ HH = (
     "{% if add_generation_prompt %}{{ '\\n\\nAssistant:' }}{% endif %}"
 )
 
+# What is said and nothing else, for encoder-decoders: the encoder reads a text that ends as T5's do.
+PLAIN = (
+    "{% for message in messages %}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token + message['content'] + eos_token }}"
+    "{% else %}{{ '\\n' if loop.previtem is defined and loop.previtem['role'] != 'assistant' }}"
+    "{{ message['content'] }}{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ eos_token }}{% endif %}"
+)
+# What is said and nothing else, for decoders that go on with a text: a blank, the answer, and the end of the text.
+TEXT = (
+    "{% for message in messages %}"
+    "{% if message['role'] == 'assistant' %}{{ ' ' + message['content'] + eos_token }}"
+    "{% else %}{{ '\\n' if not loop.first }}{{ message['content'] }}{% endif %}"
+    "{% endfor %}"
+)
+
 FAMILIES = {
     "chatml": Family(CHATML, (START, END), END),
     "llama3": Family(LLAMA3, ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"), "<|eot_id|>"),
     "mistral": Family(MISTRAL),
     "zephyr": Family(ZEPHYR),
     "hh": Family(HH),
+    "plain": Family(PLAIN),
+    "text": Family(TEXT),
 }

@@ -1,7 +1,8 @@
 """What every method on `transformers.Trainer` shares: arguments, rows as token ids, checkpoints, the last save.
 
 `batch_size` is global; how it is cut into micro batches and accumulated is worked out here. Rows that are too
-long lose the oldest part of their prompt first: what the model has to learn stays whole as long as it can.
+long lose the oldest part of their prompt first: what the model has to learn stays whole as long as it can. Chance
+alone decides which rows make a step; where it is computed in pieces, rows of like length share one.
 """
 
 import json
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from alignlab import models
 from alignlab.chat import Encoded
 from alignlab.config import Training
+from alignlab.data.batches import Pieces
 from alignlab.errors import failure
 from alignlab.run import Run
 
@@ -21,16 +23,19 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, Trainer
 
 Row = dict[str, Any]
+TOKENS = 2048  # in one piece on a CPU: with more, making room for the logits takes longer than computing them
 
 
 def tokenised(
     run: Run[Training], view: str, split: str, encode: Callable[[Row], dict[str, list[int]]]
 ) -> "datasets.Dataset":
-    """The rows of a view as columns of token ids, in the order of the data set."""
+    """The rows of a view as columns of token ids, in the order of the data set; none where nobody will look at them."""
     from alignlab.data import view as rows_of
 
     made = run.rows.get((view, split))
     rows = rows_of(run.config.dataset, view, split) if made is None else made
+    if split == "validation" and not run.method.eval_steps:
+        return rows.select([])
     if not len(rows):
         raise failure(f"dataset, {split}", f"holds no {view}", "give more rows, or another dataset.validation")
     return rows.map(encode, remove_columns=rows.column_names, keep_in_memory=True, load_from_cache_file=False)
@@ -42,10 +47,38 @@ def shorten(encoded: Encoded, max_length: int) -> Encoded:
     return Encoded(encoded.prompt[-(max_length - len(completion)) :], completion)
 
 
-def arguments(run: Run[Training]) -> dict[str, Any]:
-    """The keywords of `transformers.TrainingArguments` that the run's settings stand for."""
+def lengths(rows: "datasets.Dataset") -> list[int]:
+    """The number of tokens of each row, in all its columns of token ids."""
+    import pyarrow.compute as pc
+
+    table = rows.with_format("arrow")[:]
+    ids = [pc.list_value_length(table[name]) for name in table.column_names if name.endswith(("ids", "labels"))]
+    return [sum(row) for row in zip(*(column.to_pylist() for column in ids), strict=True)]
+
+
+def piece(run: Run[Training], rows: "datasets.Dataset | None") -> int:
+    """How many rows are computed at once: what the hardware is set to, else the batch, on a CPU as much as is quick."""
+    whole = run.method.batch_size
+    if run.config.hardware.micro_batch_size or rows is None or models.device(run.config.hardware).type != "cpu":
+        return min(run.config.hardware.micro_batch_size or whole, whole)
+    room = TOKENS // max(lengths(rows))
+    return max(size for size in range(1, whole + 1) if whole % size == 0 and size <= max(room, 1))
+
+
+class InPieces:
+    """A trainer that lays out each step's rows by length, where it computes them in pieces."""
+
+    def _get_train_sampler(self: Any, train_dataset: Any = None) -> Any:
+        pieces = self.args.gradient_accumulation_steps * self.args.world_size
+        if pieces == 1:
+            return super()._get_train_sampler(train_dataset)  # type: ignore[misc]
+        return Pieces(lengths(self.train_dataset), self._train_batch_size * pieces, self.args.seed)
+
+
+def arguments(run: Run[Training], rows: "datasets.Dataset | None" = None) -> dict[str, Any]:
+    """The keywords of `transformers.TrainingArguments` that the run's settings and training rows stand for."""
     method, hardware = run.method, run.config.hardware
-    micro = min(hardware.micro_batch_size or method.batch_size, method.batch_size)
+    micro = piece(run, rows)
     on_cpu = models.device(hardware).type == "cpu"
     half = str(models.precision(hardware)) == "torch.bfloat16"
     return {
@@ -65,8 +98,8 @@ def arguments(run: Run[Training]) -> dict[str, Any]:
         "adam_epsilon": method.adam_epsilon,
         "activation_checkpointing": method.activation_checkpointing,
         "logging_steps": method.logging_steps,
-        "eval_strategy": "steps" if method.eval_steps else "no",
-        "eval_steps": method.eval_steps,
+        "eval_strategy": "no" if not method.eval_steps else "epoch" if method.eval_steps == "epoch" else "steps",
+        "eval_steps": None if method.eval_steps == "epoch" else method.eval_steps,
         "save_strategy": "steps" if method.save_steps else "no",
         "save_steps": method.save_steps or 500,
         "save_total_limit": method.save_total_limit,
@@ -111,7 +144,8 @@ def fit(
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=last_checkpoint(Path(settings.output_dir)))
-    models.save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, run.output)
+    trained = trainer.accelerator.unwrap_model(trainer.model)
+    models.save(getattr(trained, "policy", trained), tokenizer, run.output)
     shutil.rmtree(settings.output_dir, ignore_errors=True)
     return trainer
 

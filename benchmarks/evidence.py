@@ -1,7 +1,7 @@
 """Measure what the README claims, by the commands that a user types, and write it to benchmarks/RESULTS.md.
 
     make evidence                                      # all of it, about an hour and a half on two cores
-    .venv/bin/python benchmarks/evidence.py seeds      # one part: demo, seeds, control, rewards or mistakes
+    .venv/bin/python benchmarks/evidence.py seeds      # one part, such as demo or mistakes
 
 Each part keeps its figures in `benchmarks/parts/`, so that a part can be measured again by itself.
 """
@@ -15,10 +15,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from random import Random
 from typing import Any, NamedTuple
+
+import ppo_targets
+from detox import detox
+from hacking import hacking
+from kills import kills
 
 HERE = Path(__file__).parent
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "hydra-core")
@@ -73,7 +80,7 @@ def demo() -> Iterator[str]:
 
 
 def chain(seed: int, *arguments: str) -> tuple[Rows, str]:
-    """The measurements of the main job with one seed."""
+    """The measurements of one run."""
     with tempfile.TemporaryDirectory() as name:
         done = alignlab(f"seed={seed}", *arguments, folder=Path(name))
         if done.code:
@@ -82,13 +89,13 @@ def chain(seed: int, *arguments: str) -> tuple[Rows, str]:
 
 
 def seeds() -> Iterator[str]:
-    """Five seeds of the main job against the targets."""
+    """Five seeds of DPO against its targets."""
     runs = []
     for seed in SEEDS:
-        rows, command = chain(seed)
+        rows, command = chain(seed, "method=dpo")
         runs.append(rows)
         print(command, flush=True)
-    yield "`python -m alignlab sweep=seeds` (seeds 0 to 4 on one base model; 300 prompts a kind)."
+    yield "`python -m alignlab method=dpo sweep=seeds` (seeds 0 to 4 on one base model; 300 prompts a kind)."
     yield ""
     yield from against_targets(runs)
 
@@ -121,7 +128,7 @@ def against_targets(runs: list[Rows]) -> Iterator[str]:
 
 
 def targets(runs: list[Rows]) -> Iterator[tuple[str, bool]]:
-    """What the main job promises, and whether these runs keep it."""
+    """What DPO promises, and whether these runs keep it."""
     harm = [rows["gold/harmful_compliance"] for rows in runs]
     ends = [row["value"] for row in harm]
     yield (
@@ -175,27 +182,155 @@ BASELINES = ("baseline/length", "baseline/bag_of_words")
 
 
 def mistakes() -> Iterator[str]:
-    """How long a mistyped command waits for its answer."""
+    """How long a mistyped command waits for its answer, the median of three tries each."""
     sys.path.insert(0, str(HERE.parent / "tests"))
     from test_mistakes import TYPED
 
     seconds = []
     with tempfile.TemporaryDirectory() as name:
         for typed, _ in TYPED:
-            done = alignlab(*typed, folder=Path(name))
-            assert done.code == 2, done
-            seconds.append(done.seconds)
-    yield f"{len(seconds)} mistyped commands (`tests/test_mistakes.py`): median {statistics.median(seconds):.2f} s, "
-    yield f"longest {max(seconds):.2f} s until the answer."
+            tries = [alignlab(*typed, folder=Path(name)) for _ in range(3)]
+            assert {done.code for done in tries} == {2}, tries
+            seconds.append(statistics.median(done.seconds for done in tries))
+    yield f"{len(seconds)} mistyped commands (`tests/test_mistakes.py`), three tries each: "
+    yield f"median {statistics.median(seconds):.2f} s, longest {max(seconds):.2f} s until the answer."
 
 
-PARTS = {"demo": demo, "seeds": seeds, "control": control, "rewards": rewards, "mistakes": mistakes}
+def prepare() -> Iterator[str]:
+    """A million rows through task=prepare: the most memory of its own that the process holds, and rows a second."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        million(folder / "rows.jsonl")
+        command = [sys.executable, "-m", "alignlab", "task=prepare", "dataset=file", "dataset.path=rows.jsonl"]
+        started = time.monotonic()
+        with (folder / "said").open("w") as said:
+            process = subprocess.Popen(
+                command, cwd=folder, env=os.environ | {"ALIGNLAB_CACHE": str(folder / "cache")}, stdout=said
+            )
+            peak = 0
+            while process.poll() is None:
+                peak = max(peak, anonymous(process.pid))
+                time.sleep(0.2)
+        seconds = time.monotonic() - started
+        if process.returncode:
+            raise SystemExit(f"exit code {process.returncode}")
+        yield "`python -m alignlab task=prepare dataset=file dataset.path=rows.jsonl`: a million rows (290 MB), every"
+        yield f"tenth the same as the one before: {seconds:.0f} s, **{1e6 / seconds:,.0f} rows a second**, at most"
+        yield f"{peak / 1e6:.0f} MB of anonymous memory."
+        yield ""
+        yield "```"
+        yield from (line.replace(name, "…") for line in (folder / "said").read_text(encoding="utf-8").splitlines())
+        yield "```"
+        yield ""
+        yield f"- {'met' if peak < 1e9 else '**not met**'}: under 1 GB of anonymous memory"
+
+
+def million(path: Path) -> None:
+    """Write a million rows of random words; every tenth repeats the one before it."""
+    random = Random(0)
+    words = [f"word{number}" for number in range(5000)]
+    with path.open("w", encoding="utf-8") as stream:
+        for number in range(1_000_000):
+            if number % 10 != 9:
+                asked, said = " ".join(random.choices(words, k=10)), " ".join(random.choices(words, k=20))
+                row = json.dumps({"prompt": f"Tell me {number}: {asked}?", "completion": said}) + "\n"
+            stream.write(row)
+
+
+def anonymous(process: int) -> int:
+    """The anonymous memory of a process, in bytes; 0 where it has ended."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("RssAnon")), 0)
+
+
+def fuzz() -> Iterator[str]:
+    """Ten thousand mutated files through the loader in one process, and fifty through the command."""
+    tests = HERE.parent / "tests"
+    with tempfile.TemporaryDirectory() as name:
+        done = subprocess.run(
+            [sys.executable, str(tests / "fuzz.py"), "10000", name], capture_output=True, text=True, check=True
+        )
+        found = json.loads(done.stdout)
+        yield f"{found['files']:,} mutated files (`python tests/fuzz.py 10000 FOLDER`): no traceback, no row lost"
+        yield f"without a count, {found['refused']:,} refused in a sentence; longest {found['longest']:.1f} s, at most"
+        yield f"{found['memory'] / 1e6:.0f} MB."
+        yield ""
+        sys.path.insert(0, str(tests))
+        from fuzz import mutant
+
+        codes: Counter[int] = Counter()
+        for number in range(50):
+            file, data = mutant(number)
+            (Path(name) / file).write_bytes(data)
+            tried = alignlab("task=prepare", "dataset=file", f"dataset.path={file}", folder=Path(name))
+            assert "Traceback" not in tried.stderr, (number, tried.stderr)
+            codes[tried.code] += 1
+        yield f"The first 50 of them through the command: {codes[0]} prepared, {codes[1]} refused, no traceback."
+
+
+def ppo() -> Iterator[str]:
+    """Five seeds of PPO against its targets, and the controls that must fail: nothing learned, a reward of noise."""
+    runs = {}
+    for seed in SEEDS:
+        rows, command = chain(seed)
+        runs[str(seed)] = rows
+        print(command, flush=True)
+    yield "`python -m alignlab sweep=seeds` (seeds 0 to 4 on one base model; 300 prompts a kind)."
+    yield ""
+    yield from ppo_targets.table(runs)
+    yield ""
+    yield "Controls, with seed 0, in which the checks must not all pass: `method.learning_rate=0`, and a reward that a"
+    yield "hash of the text draws (`reward=function reward.function=noise:noise`)."
+    yield ""
+    with tempfile.TemporaryDirectory() as name:
+        (Path(name) / "noise.py").write_text(NOISE, encoding="utf-8")
+        for title, settings in (
+            ("learning rate 0", ["method.learning_rate=0"]),
+            ("noise", ["reward=function", "reward.function=noise:noise"]),
+        ):
+            done = alignlab("seed=0", *settings, folder=Path(name))
+            if done.code:
+                raise SystemExit(done.stderr)
+            yield from ppo_targets.table({title: measured(done.folder)})
+            yield ""
+
+
+NOISE = '''"""A reward that knows nothing: the same text always gets the same number, drawn evenly from 0 to 1."""
+import hashlib
+
+
+def noise(prompts, completions, finished):
+    return [hashlib.sha256(text.encode()).digest()[0] / 255 for text in completions]
+'''
+
+PARTS = {
+    "demo": demo,
+    "seeds": seeds,
+    "control": control,
+    "rewards": rewards,
+    "mistakes": mistakes,
+    "prepare": prepare,
+    "fuzz": fuzz,
+    "ppo": ppo,
+    "kills": kills,
+    "hacking": hacking,
+    "detox": detox,
+}
 TITLES = {
     "demo": "The main job",
-    "seeds": "Five seeds",
+    "seeds": "DPO over five seeds",
     "control": "The control that must fail",
     "rewards": "A reward model on HH-RLHF",
     "mistakes": "Mistakes",
+    "prepare": "A million rows",
+    "fuzz": "Broken files",
+    "ppo": "The main job over five seeds (PPO)",
+    "kills": "Ten kills",
+    "hacking": "Reward hacking",
+    "detox": "Less toxic summaries: PPO on an encoder-decoder",
 }
 
 

@@ -10,8 +10,9 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["WANDB_MODE"] = "offline"
-os.environ["ALIGNLAB_CACHE"] = tempfile.mkdtemp(prefix="alignlab-tests-")
-atexit.register(shutil.rmtree, os.environ["ALIGNLAB_CACHE"], ignore_errors=True)
+if "ALIGNLAB_TESTS" not in os.environ:  # pytest's workers share the folder of the process that starts them
+    os.environ["ALIGNLAB_TESTS"] = os.environ["ALIGNLAB_CACHE"] = tempfile.mkdtemp(prefix="alignlab-tests-")
+    atexit.register(shutil.rmtree, os.environ["ALIGNLAB_TESTS"], ignore_errors=True)
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """Mutated files: what a careless export, a broken download or an evil hand makes of good ones.
 
-`mutant(number)` is always the same file, so that a failure can be looked at again.
+`mutant(number)` is always the same file, so that a failure can be looked at again. As a script,
+`python tests/fuzz.py COUNT FOLDER`, it loads so many in one process and prints the longest time, the most memory and
+how many were refused.
 """
 
 import gzip
@@ -8,11 +10,13 @@ import io
 import json
 import re
 import resource
+import sys
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from alignlab.config import FileData
 from alignlab.data import file
@@ -58,9 +62,9 @@ def odd_value(rows: list[dict[str, object]], random: Random) -> None:
         case 2 if isinstance(row.get(name), list) and row[name]:
             inner = row[name]
             assert isinstance(inner, list)
-            inner[random.randrange(len(inner))] = random.choice(ODD)
+            inner[random.randrange(len(inner))] = deepcopy(random.choice(ODD))
         case _:
-            row[name] = random.choice(ODD)
+            row[name] = deepcopy(random.choice(ODD))
 
 
 def table(rows: list[dict[str, object]]) -> bytes:
@@ -185,3 +189,34 @@ def balance(steps: dict[str, dict[str, object]], rejects: int) -> None:
 def memory() -> int:
     """The most memory that this process has held, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+MILD = {"max_rejects": 1.0, "deduplicate": "near"}
+
+
+def main(count: int, folder: Path) -> dict[str, float]:
+    """Load mutants one after the other; raise the first that is neither rows nor a sentence, by number."""
+    from command import config
+
+    defaults: dict[str, Any] = dict(config("dataset=file", "dataset.path=.", "task=prepare").dataset)
+    outcomes = []
+    for number in range(count):
+        name, data = mutant(number)
+        path = folder / name
+        path.write_bytes(data)
+        settings = defaults | {"path": (path,)} | (MILD if number % 2 else {})
+        try:
+            outcomes.append(load(FileData(**settings), folder / "out"))
+        except Exception as error:
+            raise AssertionError(f"mutant {number} ({name}): {type(error).__name__}: {str(error)[:300]}") from error
+        path.unlink()
+    return {
+        "files": count,
+        "longest": max(outcome.seconds for outcome in outcomes),
+        "memory": memory(),
+        "refused": sum(bool(outcome.said) for outcome in outcomes),
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(int(sys.argv[1]), Path(sys.argv[2]))))

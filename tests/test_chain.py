@@ -18,7 +18,7 @@ from alignlab.launch import launch
 
 pytestmark = pytest.mark.slow
 
-SMALL = ["model=pocket_small", "dataset=pocket_small", "evaluation=quick", "tracking=jsonl"]
+SMALL = ["method=dpo", "model=pocket_small", "dataset=pocket_small", "evaluation=quick", "tracking=jsonl"]
 QUICK = [*SMALL, "evaluation=none"]
 
 
@@ -157,7 +157,7 @@ def test_a_checkpoint_that_was_cut_short_is_passed_over(tmp_path):
 def test_a_disk_that_fills_up_is_one_sentence_and_no_finished_stage(main_job, tmp_path, monkeypatch):
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)], capture_output=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(disk)], capture_output=True)
     if mounted.returncode:
         pytest.skip("a small disk cannot be mounted here")
     try:

@@ -16,7 +16,13 @@ NEEDS = {  # what an option cannot do without
     ("dataset", "file"): ["model=scratch", f"dataset.path={__file__}"],
     ("task", "evaluate"): ["task.model=somewhere"],
     ("model", "local"): ["model.path=owner/name"],
+    ("dataset", "pocket_dialogues"): ["model=pocket_t5"],
+    ("model", "pocket_t5"): ["dataset=pocket_dialogues"],
     ("dataset", "hub"): ["model=scratch", "dataset.path=owner/name"],
+    ("reward", "classifier"): ["reward.path=owner/name", "reward.label=nothate"],
+    ("reward", "function"): ["reward.function=os.path:join"],
+    ("reward", "url"): ["reward.url=http://127.0.0.1:8000/score"],
+    ("reward", "ensemble"): [f"reward.members.{name}.{own}" for name in "ab" for own in ("kind=model", "path=auto")],
 }
 
 
@@ -53,14 +59,15 @@ README = commands((ROOT / "README.md").read_text())
 @pytest.mark.parametrize("command", README)
 def test_every_command_of_the_readme_composes(command, tmp_path):
     arguments = shlex.split(command.partition("python -m alignlab")[2])
-    exists = {"dataset.train", "dataset.test", "experiment"}
+    exists = {"dataset.path", "dataset.train", "dataset.test", "experiment"}
     found = []
     for argument in arguments:
         key, _, value = argument.partition("=")
         if key in exists and "/" in value:
-            path = tmp_path / Path(value).name
-            path.write_text("# @package _global_\n" if key == "experiment" else "")
-            argument = f"{key}={path}"
+            paths = [tmp_path / Path(one).name for one in value.strip("[]").split(",")]
+            for path in paths:
+                path.write_text("# @package _global_\n" if key == "experiment" else "")
+            argument = f"{key}={paths[0]}" if len(paths) == 1 else f"{key}=[{','.join(map(str, paths))}]"
         found.append(argument)
     if any(argument.startswith("-") and argument != "-m" for argument in found):
         assert alignlab(*found, folder=tmp_path).returncode == 0
@@ -72,3 +79,10 @@ def test_every_command_of_the_readme_composes(command, tmp_path):
 
 def test_the_readme_has_commands():
     assert len(README) >= 8
+
+
+def test_a_command_adds_entries_with_names_of_its_own(tmp_path):
+    members = [f"reward.members.{name}.{own}" for name in ("first", "second") for own in ("kind=model", "path=x")]
+    done = alignlab("reward=ensemble", *members, "--cfg", "job", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "    second:\n      kind: model\n      path: x\n" in done.stdout

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from alignlab import data
 from alignlab.config import Augmentation, Cleaning, Masking
-from alignlab.data import augment, clean, duplicates, file, personal
+from alignlab.data import augment, clean, duplicates, file, mixture, personal
 from alignlab.data.records import Account
 from alignlab.data.rows import Row, check, through
 from alignlab.data.validate import validate
@@ -242,3 +242,35 @@ def test_what_comes_out_of_the_raw_rows_is_clean(raw):
         mark in text for text in texts for mark in ("<", "&nbsp;", "â€", "@example", "10.0.0.", "+1 555", "  ")
     )
     assert len(texts) == len({duplicates.roughly(text) for text in texts})
+
+
+def mixed(weights, *rows):
+    paths = [Path("a"), Path("b")]
+    return done(mixture.mix(paths, weights), rows)
+
+
+def test_weights_take_rows_never_once_twice_and_leave_what_is_measured_on():
+    inside = row("Is it?")._replace(file=Path("b/part.csv"))
+    outside, held = row("Was it?"), row("Will it?", split="test")
+    found, tally = mixed((0.0, 2.0), inside, outside, held)
+    assert [one.id for one in found] == ["a:1", "a:1*2", "a:1"]
+    assert [one.prompt for one in found] == [inside.prompt, inside.prompt, held.prompt]
+    assert (dict(tally.added), dict(tally.dropped)) == (
+        {"taken again by dataset.weights": 1}, {"left out by dataset.weights": 1},
+    )  # fmt: skip
+
+
+def test_a_part_of_the_questions_is_taken_with_all_their_rows():
+    rows = [row(f"Is number {n // 2} prime indeed?", f"Answer {n}.", number=n) for n in range(2_000)]
+    found, _ = mixed((0.25, 1.0), *rows)
+    asked = Counter(one.prompt[0]["content"] for one in found)
+    assert set(asked.values()) == {2}
+    assert 210 <= len(asked) <= 290  # of 1,000 questions; five standard deviations are 68
+    assert mixed((0.25, 1.0), *rows[::-1])[0] == found[::-1]  # the order of rows changes nothing
+
+
+def test_weights_that_are_not_one_a_path_are_a_mistake():
+    from alignlab.errors import Mistake
+
+    with pytest.raises(Mistake, match=r"dataset.weights: 2 weights for 1 paths; give one for each path"):
+        config("dataset=file", "dataset.path=.", "dataset.weights=[1,2]", "task=prepare")

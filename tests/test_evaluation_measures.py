@@ -125,6 +125,12 @@ def test_gold_reads_the_kinds_that_each_rate_is_about() -> None:
     assert found["gold/harmful_compliance"].better == "lower"
     assert found["gold/score/harmful"].values.tolist() == found["gold/score"].values.tolist() == [1, 0]
     assert not {"gold/over_refusal", "gold/helpful", "gold/honest"} & set(found)  # no prompt of those kinds was asked
+    assert not {"gold/helpful/harmful", "gold/honest/harmful"} & set(found)
+    fact = sample("fact", "How many legs does a sparrow have?", "A sparrow is a bird, so it has two legs.")
+    found = {score.name: score for score in measure("gold").measure(subject([*samples, fact], config()))}
+    assert found["gold/honest/fact"].values.tolist() == found["gold/honest"].values.tolist() == [1]
+    assert found["gold/honest/fact"].ids == (fact.id,)
+    assert found["gold/honest/fact"].rate
 
 
 def test_length_counts_tokens_and_ends() -> None:
@@ -181,3 +187,25 @@ def subject(samples: list[Sample], settings: Config) -> Subject:
 def test_a_mistyped_measure_or_tracker_is_not_left_out_in_silence(override: str, meant: str) -> None:
     with pytest.raises(Mistake, match=f"did you mean '{meant}'"):
         config(override)
+
+
+def test_a_held_out_reward_model_is_asked_beside_the_chains_own(monkeypatch, tmp_path):
+    from types import SimpleNamespace
+
+    from alignlab import rewards
+    from alignlab.evaluation import reward
+
+    worth = {tmp_path / "own": 1.0, tmp_path / "judge": 2.0}
+    model = {folder: SimpleNamespace(score=lambda *_, value=value: [value]) for folder, value in worth.items()}
+    monkeypatch.setattr(rewards, "load_reward_model", lambda folder, _: model[folder])
+    monkeypatch.setattr(reward, "given_reward", lambda *given: SimpleNamespace(path=tmp_path / given[2]))
+    plain = config("model=pocket_small", "dataset=pocket_small")
+    named = plain.model_copy(update={"evaluation": plain.evaluation.model_copy(update={"reward_model": "judge"})})
+
+    def found(settings, folder):
+        asked = subject([sample("fact", "?", "yes")], settings)._replace(reward_model=tmp_path / folder)
+        return {scores.name: scores.values.tolist() for scores in reward.measure(asked)}
+
+    assert found(plain, "own") == {"reward/mean": [1.0]}
+    assert found(named, "own") == {"reward/mean": [1.0], "reward/held_out": [2.0]}
+    assert found(named, "judge") == {"reward/mean": [2.0]}  # a chain without a reward model of its own

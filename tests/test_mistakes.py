@@ -13,38 +13,53 @@ HH = ["model=scratch", "dataset=hh_rlhf"]
 
 # What was typed, and what the message has to say: the place, and the way out.
 TYPED = [
-    (["method.betta=0.3"], ["method.betta: unknown key; did you mean 'beta'?"]),
-    (["+method.betta=0.3"], ["method.betta: unknown key; did you mean 'beta'?"]),
+    (["method.kl_coeff=0.3"], ["method.kl_coeff: unknown key; did you mean 'kl_coef'?"]),
+    (["+method.kl_coeff=0.3"], ["method.kl_coeff: unknown key; did you mean 'kl_coef'?"]),
+    (["method.beta=0.3"], ["method.beta: unknown key; method=dpo has it"]),
+    (["method.betta=0.3"], ["method.betta: unknown key; did you mean 'beta', of method=dpo?"]),
     (["++method.learnin_rate=1"], ["method.learnin_rate: unknown key; did you mean 'learning_rate'?"]),
     (["stages.sft.lr=1e-3"], ["stages.sft.lr: unknown key; did you mean 'learning_rate'?"]),
     (["stages.sft.epochs=2"], ["stages.sft.epochs: unknown key; did you mean 'num_train_epochs'?"]),
-    (["beta=0.3"], ["beta: unknown key; did you mean 'method.beta'?"]),
+    (["beta=0.3"], ["beta: unknown key; did you mean 'method.beta', of method=dpo?"]),
     (["sede=1"], ["sede: unknown key; did you mean 'seed'?"]),
+    (["method=null"], ["method: no option 'null'; there is"]),
     (["method=dop"], ["method: no option 'dop'; did you mean 'dpo'?"]),
     (["method=ppo2,dpo", "-m"], ["method: no option 'ppo2'"]),
     (["model=poket"], ["model: no option 'poket'; did you mean 'pocket'?"]),
     (["model/adaptr=lora"], ["model/adaptr: unknown group; did you mean 'model/adapter'?"]),
     (["experiment=nothing"], ["experiment: no option 'nothing'"]),
     (["experiment=missing.yaml"], ["experiment: missing.yaml is not there"]),
-    (["method.beta=abc"], ["method.beta: 'abc' is not a number"]),
+    (["method.kl_coef=abc"], ["method.kl_coef: 'abc' is not a number"]),
     (["seed=true"], ["seed: True is not a whole number"]),
     (["seed=-1"], ["seed: -1: input should be greater than or equal to 0"]),
     (["method.batch_size=2.5"], ["method.batch_size: 2.5 is not a whole number"]),
-    (["method.loss_type=sigmoids"], ["method.loss_type: 'sigmoids' is none of", "did you mean 'sigmoid'?"]),
+    (
+        ["method=dpo", "method.loss_type=sigmoids"],
+        ["method.loss_type: 'sigmoids' is none of", "did you mean 'sigmoid'?"],
+    ),
     (["dataset=hh_rlhf"], ["dataset.train: no value was given; add dataset.train=…", "dataset.test: no value"]),
     (
         [*HH, "dataset.train=nowhere.jsonl", "dataset.test=nowhere.jsonl"],
         ["dataset.train: nowhere.jsonl is not there; give a file or a folder"],
     ),
     (["method.early_stopping_patience=2"], ["method.early_stopping_patience: stopping early without"]),
-    (["method.label_smoothing=0.1", "method.loss_type=ipo"], ["method.label_smoothing: has no meaning with"]),
+    (["method.eval_steps=epochs"], ["method.eval_steps: 'epochs' is none of 'epoch'; did you mean 'epoch'?"]),
+    (
+        ["method=dpo", "method.label_smoothing=0.1", "method.loss_type=ipo"],
+        ["method.label_smoothing: has no meaning with"],
+    ),
     (["method.push_to_hub=true"], ["method.hub_model_id: missing, though push_to_hub is on"]),
     (["task=evaluate"], ["task.model: no value was given; add task.model=…"]),
     (["method.policy=nowhere"], ["method.policy: nowhere is not there"]),
+    (["reward=function", "reward.function=os.path:joyn"], ["reward.function: os.path defines no 'joyn'"]),
+    (["reward=url", "reward.url=ftp://x"], ["reward.url: 'ftp://x' is no address of a server"]),
+    (["reward=ensemble", "reward.members.a.kind=modl"], ["reward.members.a.kind: 'modl' is none of", "'model'?"]),
+    (["reward=mixture", "reward.parts.model.wait=1"], ["reward.parts.model.wait: unknown key; did you mean 'weight'?"]),
+    (["reward.path=1.5"], ["reward.path: 1.5 is not text"]),
     (["sweep=sedes"], ["sweep: no option 'sedes'; did you mean 'seeds'?"]),
     (["evaluation.top_p=1.5"], ["evaluation.top_p: 1.5: input should be less than or equal to 1"]),
-    (["method.beta"], ["method.beta: is no setting; write key=value"]),
-    (["method.beta=0.1,-1", "-m"], ["method.beta: -1: input should be greater than 0"]),
+    (["method.kl_coef"], ["method.kl_coef: is no setting; write key=value"]),
+    (["method.kl_coef=0.1,-1", "-m"], ["method.kl_coef: -1: input should be greater than or equal to 0"]),
 ]
 
 
@@ -64,11 +79,11 @@ def test_a_mistyped_command_gets_one_short_message(typed, said, tmp_path):
 
 
 def test_all_faults_of_a_command_are_shown_at_once(tmp_path):
-    done = alignlab("methd=3", "model/adaptr=x", "method.beta=-1", "stages.sft.packing=1", "seed=x", folder=tmp_path)
+    done = alignlab("methd=3", "model/adaptr=x", "method.kl_coef=-1", "stages.sft.packing=1", "seed=x", folder=tmp_path)
     lines = done.stderr.splitlines()
     assert [line.split(":")[0] for line in sorted(lines)] == [
         "methd",
-        "method.beta",
+        "method.kl_coef",
         "model/adaptr",
         "seed",
         "stages.sft.packing",
@@ -77,10 +92,10 @@ def test_all_faults_of_a_command_are_shown_at_once(tmp_path):
 
 def test_a_typo_inside_an_experiment_file_is_found(tmp_path):
     file = tmp_path / "mine.yaml"
-    file.write_text("# @package _global_\nmethod:\n  betta: 1\n")
+    file.write_text("# @package _global_\nmethod:\n  kl_coeff: 1\n")
     done = alignlab(f"experiment={file}", folder=tmp_path)
     assert done.returncode == 2
-    assert done.stderr == "method.betta: unknown key; did you mean 'beta'?\n"
+    assert done.stderr == "method.kl_coeff: unknown key; did you mean 'kl_coef'?\n"
 
 
 def test_an_experiment_that_is_no_yaml_is_bad_content(tmp_path):
@@ -108,7 +123,7 @@ def test_a_wrong_option_hides_the_faults_that_it_would_explain():
 
 
 def test_bound_configs_are_frozen_and_typed():
-    bound = config("seed=3", "method.beta=1")
-    assert (bound.seed, bound.method.beta) == (3, 1.0)
+    bound = config("seed=3", "method.kl_coef=1")
+    assert (bound.seed, bound.method.kl_coef) == (3, 1.0)
     with pytest.raises(Exception, match="frozen"):
         bound.seed = 4

@@ -56,6 +56,14 @@ def test_weights_are_linked_where_the_vocabulary_stays(published):
     assert torch.equal(logits(ready), logits(published))
 
 
+def test_a_model_that_only_scores_is_taken_as_it_was_published(published):
+    found = pretrained.published_model(named(published))
+    assert torch.equal(logits(found), logits(published))
+    assert {path.name for path in found.iterdir()} == {path.name for path in published.iterdir()}
+    assert AutoTokenizer.from_pretrained(found).pad_token is None
+    assert pretrained.published_model(named(published)) == found
+
+
 def test_a_vocabulary_that_grows_leaves_the_old_tokens_as_they_were(published):
     ready = pretrained.pretrained_model(named(published, chat_template="chatml"))
     tokenizer = AutoTokenizer.from_pretrained(ready)
@@ -204,7 +212,7 @@ def test_a_command_without_a_hub_ends_with_one_sentence(monkeypatch, tmp_path):
     assert "the hub cannot be reached" in done.stderr
 
 
-OWN = {"pocket", "pocket_small", "scratch", "local"}
+OWN = {"pocket", "pocket_small", "pocket_t5", "scratch", "local"}
 
 
 @pytest.mark.parametrize("option", sorted({*known_groups()["model"]} - OWN))

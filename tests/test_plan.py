@@ -8,7 +8,7 @@ from command import alignlab, config
 from alignlab import plan
 from alignlab.errors import Mistake
 
-SMALL = ["model=pocket_small", "dataset=pocket_small"]
+SMALL = ["method=dpo", "model=pocket_small", "dataset=pocket_small"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -99,7 +99,7 @@ def test_cost_counts_rows_and_steps():
 def test_a_dry_run_prints_the_plan_and_makes_no_run(tmp_path):
     done = alignlab(*SMALL, "seed=4242", "dry_run=true", folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    lines = [line.split()[:2] for line in done.stdout.splitlines()[1:]]
+    lines = [line.split()[:2] for line in done.stdout.splitlines()[1:] if not line.startswith(" " * 17)]
     assert [name for name, _ in lines] == ["base", "sft", "dpo"]
     assert [action for _, action in lines[1:]] == ["run", "run"]
     assert not (tmp_path / "outputs").exists()

@@ -13,6 +13,8 @@ from alignlab.config import PocketModel
 from alignlab.pocket import base
 from alignlab.pocket.corpus import conversations
 
+pytestmark = pytest.mark.slow
+
 SMALL = PocketModel(kind="pocket", seed=0, size="small")
 TURNS: list[Turn] = [{"role": "user", "content": "How do I clean a cup?"}]
 ANSWER = "Take the sponge and clean the cup in the kitchen."

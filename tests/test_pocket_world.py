@@ -50,6 +50,7 @@ def settings(**changed: Any) -> PocketData:
         "pairs": 600,
         "annotators": (0.9, 0.7),
         "shuffle_labels": False,
+        "longer_bias": 0.0,
         "validation": 0.1,
     }
     return PocketData(**plain | changed)
@@ -260,6 +261,18 @@ def test_pairs_agree_with_the_truth_as_the_annotators_do(drawn: Drawn) -> None:
 
 def test_shuffled_labels_tell_nothing(drawn: Drawn) -> None:
     assert agreement(drawn(shuffle_labels=True, annotators=(1.0,), pairs=1500)[1]) == pytest.approx(0.5, abs=0.04)
+
+
+def test_annotators_may_like_what_is_longer(drawn: Drawn) -> None:
+    def longer(dataset: PocketData) -> float:
+        rows = views.view(dataset, "pairs", "train")
+        sizes = [(len(row["chosen"]), len(row["rejected"])) for row in rows]
+        told = [chosen > rejected for chosen, rejected in sizes if chosen != rejected]
+        return sum(told) / len(told)
+
+    assert longer(drawn(longer_bias=1.0)[1]) == 1
+    plain = longer(drawn()[1])
+    assert longer(drawn(longer_bias=0.5)[1]) == pytest.approx((1 + plain) / 2, abs=0.05)
 
 
 def test_test_rows_are_labelled_by_the_truth(drawn: Drawn) -> None:

@@ -16,9 +16,22 @@ RECIPES = {  # stages, learning rate, epochs, rows a step, longest row, beta: as
     "pythia_28b_hh_dpo": (["sft", "dpo"], 5e-7, 1, 64, 512, 0.1),
 }
 
+PPO = {  # stages, learning rate, completions, a rollout, passes, steps a pass, tokens, temperature, KL: weight, target
+    "tldr_pythia_160m_ppo": (["sft", "ppo"], 3e-6, 1_000_000, 512, 4, 1, 53, 0.7, 0.05, None),
+    "tldr_pythia_410m_ppo": (["sft", "ppo"], 3e-6, 1_000_000, 512, 4, 1, 53, 0.7, 0.05, None),
+    "tldr_pythia_1b_ppo": (["ppo"], 3e-6, 1_000_000, 512, 4, 1, 53, 0.7, 0.05, None),
+    "gpt2_sentiment_ppo": (["ppo"], 1e-5, 1_000_000, 512, 4, 1, 24, 0.7, 0.15, 6.0),
+    "gsm8k_qwen25_05b_ppo": (["sft", "ppo"], 1e-6, 112_095, 256, 1, 4, 512, 1.0, 0.001, None),
+}
+
+EVALUATED = {  # steps between evaluations, where the source evaluates while training
+    **dict.fromkeys(("llama31_8b_hh_sft", "zephyr_7b_sft", "smollm2_360m_sft"), "epoch"),
+    **dict.fromkeys(("zephyr_7b_dpo", "smollm2_360m_dpo"), 100),
+}
+
 
 def test_every_recipe_is_known_here():
-    assert {*RECIPES} <= {*known_groups()["experiment"]}
+    assert {*RECIPES, *PPO} <= {*known_groups()["experiment"]}
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -31,10 +44,25 @@ def test_a_recipe_plans_with_its_published_settings(name):
         own = stage.settings
         found = [own.learning_rate, own.num_train_epochs, own.batch_size, own.max_length]
         assert found == settings[:4]
-    assert getattr(made.stages[-1].settings, "beta", None) == settings[4]
+    last = made.stages[-1].settings
+    assert getattr(last, "beta", None) == settings[4]
+    assert last.eval_steps == EVALUATED.get(name)
     lines = list(plan.show(made))
     assert "made ready" in lines[1]
-    assert all("unknown until the data is at hand" in line for line in lines[2:])
+    assert all("unknown until the data is at hand" in line for line in lines[2:] if not line.startswith(" " * 17))
+
+
+@pytest.mark.parametrize("name", PPO)
+def test_a_recipe_of_ppo_plans_with_its_published_settings(name):
+    stages, *settings = PPO[name]
+    made = plan.make(config(f"experiment={name}", "dry_run=true"))
+    assert [stage.name for stage in made.stages] == stages
+    own = made.stages[-1].settings
+    assert settings == [
+        own.learning_rate, own.total_episodes, own.batch_size, own.num_ppo_epochs, own.num_mini_batches,
+        own.max_new_tokens, own.temperature, own.kl_coef, own.kl_target,
+    ]  # fmt: skip
+    assert (own.vf_coef, own.cliprange, own.cliprange_value, own.gamma) == (0.1, 0.2, 0.2, 1.0)
 
 
 def test_pythias_sft_is_the_first_stage_of_its_dpo():

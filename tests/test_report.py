@@ -57,7 +57,8 @@ def write_run(
         (place / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in curve))
         samples = [
             {"id": f"{kind}{i}", "kind": kind, "prompt": [{"role": "user", "content": f"{kind} {i} {evil}"}],
-             "before": f"base {evil}", "previous": f"previous {evil}", "after": f"{stage} {evil}"}
+             "before": f"base {evil}", "previous": f"previous {evil}", "after": f"{stage} {evil}",
+             "scores": {"gold/honest": 1.0, "reward/mean": -0.5, "eval/kl": 1.254} if stage == "dpo" else {}}
             for kind in ("harmful", evil) for i in range(12)
         ]  # fmt: skip
         (place / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in samples))
@@ -279,5 +280,23 @@ def test_stages_are_read_in_the_order_of_the_plan(tmp_path: Path) -> None:
     assert [found.name for found in read_stages(write_run(tmp_path / "run"))] == ["sft", "dpo"]
 
 
+def test_an_answer_stands_beside_what_it_was_worth(tmp_path: Path) -> None:
+    page = write_report(write_run(tmp_path / "run")).read_text()
+    assert page.count('<small class="worth">reward -0.50, KL 1.25</small>') == 10  # five of each kind, DPO's alone
+
+
 def stage(name: str, rows: list[dict[str, Any]]) -> Stage:
     return Stage(name, "ran", {"stage": name, "seed": 0, "measurements": rows, "seconds": 1.0})
+
+
+def test_gates_that_rang_are_shown(tmp_path: Path) -> None:
+    folder = write_run(tmp_path)
+    assert "Gates that rang" not in write_report(folder).read_text()
+    said = {"gate": "kl", "stage": "ppo", "what": "the KL", "number": 19.04, "bound": "at most 15", "remedy": EVIL}
+    rows = [{"step": 0, **said}, {"step": 7, **said}]
+    (folder / "dpo" / "gates.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = write_report(folder).read_text()
+    assert text.count("the KL is 19, and has to be at most 15; ") == 2
+    assert "<td>before</td>" in text
+    assert "<td>7</td>" in text
+    assert EVIL not in text

@@ -8,7 +8,7 @@ import torch
 from alignlab import heads
 from alignlab.config import Hardware, HhRlhfData, ScratchModel
 from alignlab.errors import Failure
-from alignlab.rewards import TOKENS, batches, load_reward_model
+from alignlab.rewards.model import TOKENS, batches, load_reward_model
 from alignlab.scratch import scratch_model
 
 HARDWARE = Hardware(strategy="single", device="cpu", dtype="float32", micro_batch_size=None, threads=1)
@@ -27,7 +27,7 @@ def policy(tmp_path_factory):
     dataset = HhRlhfData(kind="hh_rlhf", train=(file,), test=(test,), **settings)
     sizes = {"vocab_size": 300, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1}
     shape = {"num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 64}
-    return scratch_model(ScratchModel(kind="scratch", seed=0, **sizes, **shape), dataset)
+    return scratch_model(ScratchModel(kind="scratch", family="llama", seed=0, **sizes, **shape), dataset)
 
 
 @pytest.fixture(params=["last", "pooled"])

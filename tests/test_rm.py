@@ -15,6 +15,8 @@ from alignlab.rewards import load_reward_model
 from alignlab.run import Run
 from alignlab.scratch import scratch_model
 
+pytestmark = pytest.mark.slow
+
 SHAPE = {"vocab_size": 300, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1}
 HEADS = {"num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 128}
 HARDWARE = Hardware(strategy="single", device="cpu", dtype="float32", micro_batch_size=None, threads=1)
@@ -44,7 +46,7 @@ def world(tmp_path_factory):
     settings = {"max_rows": None, "validation": 0.2, "on_broken": "stop", "max_rejects": 0.0}
     paths = {"train": files(folder, "train", range(160)), "test": files(folder, "test", range(500, 540))}
     dataset = HhRlhfData(kind="hh_rlhf", **paths, **settings)
-    model = ScratchModel(kind="scratch", seed=0, **SHAPE, **HEADS)
+    model = ScratchModel(kind="scratch", family="llama", seed=0, **SHAPE, **HEADS)
     return SimpleNamespace(dataset=dataset, model=model, policy=scratch_model(model, dataset))
 
 
@@ -173,6 +175,14 @@ def test_the_loss_is_that_of_trl_on_the_same_pairs(world, tmp_path):
         ours, model, DataCollatorForPreference(pad_token_id=tokenizer.pad_token_id)(plain)
     )
     assert torch.allclose(mine, theirs, atol=1e-6)
+
+
+def test_an_epoch_may_end_with_an_evaluation(world, tmp_path):
+    seen = []
+    track = SimpleNamespace(log=lambda metrics, step: seen.append(step) if "eval/loss" in metrics else None)
+    trained(world, tmp_path, track, eval_steps="epoch", num_train_epochs=2, batch_size=64)
+    rows = len(data.view(world.dataset, "pairs", "train"))
+    assert seen == [-(-rows // 64), 2 * -(-rows // 64)]
 
 
 def test_the_best_checkpoint_on_the_validation_rows_is_kept(world, tmp_path):

@@ -10,8 +10,9 @@ from tiny import ask, tiny_model, tiny_tokenizer
 from transformers import GenerationConfig
 
 from alignlab.chat import encode_prompt
+from alignlab.engines import engine
 from alignlab.errors import Failure
-from alignlab.rollouts import Sampling, draw, neutral, nucleus, sample, uniforms
+from alignlab.rollouts import Sampling, draw, draw_all, limits, neutral, nucleus, sample, uniforms
 
 PROMPTS = [
     ask("how"),
@@ -126,3 +127,50 @@ def test_a_context_without_room_for_a_prompt_is_refused() -> None:
 
 def test_no_prompts_give_no_completions() -> None:
     assert sample(tiny_model(), tiny_tokenizer(), [], ONE, 0) == []
+
+
+DRAWN = ONE._replace(max_new_tokens_from=4)
+
+
+def test_limits_are_drawn_evenly_between_both_bounds_and_apart_from_the_luck() -> None:
+    """9,000 limits from 4 to 12: a ninth each, within four standard errors."""
+    found = limits(5, 9000, DRAWN)
+    counts = Counter(found.tolist())
+    assert sorted(counts) == [*range(4, 13)]
+    assert all(abs(count - 1000) < 4 * math.sqrt(9000 * 1 / 9 * 8 / 9) for count in counts.values())
+    assert abs(np.corrcoef(found, uniforms(5, 9000, 1)[:, 0])[0, 1]) < 4 / math.sqrt(9000)
+    assert np.array_equal(found[:50], limits(5, 50, DRAWN))
+    assert not np.array_equal(found, limits(6, 9000, DRAWN))
+    assert limits(5, 3, ONE).tolist() == [12, 12, 12]
+    assert limits(5, 3, ONE._replace(max_new_tokens_from=12)).tolist() == [12, 12, 12]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_a_drawn_limit_cuts_the_completion_that_would_have_been_drawn_anyway(batch_size: int) -> None:
+    model, tokenizer = tiny_model(), tiny_tokenizer()
+    prompts = PROMPTS * 25
+    whole = sample(model, tokenizer, prompts, ONE, 3)
+    cut = sample(model, tokenizer, prompts, DRAWN._replace(batch_size=batch_size), 3)
+    most = limits(3, 100, DRAWN).tolist()
+    assert [one.tokens for one in cut] == [one.tokens[:limit] for one, limit in zip(whole, most, strict=True)]
+    for one, other, limit in zip(cut, whole, most, strict=True):
+        assert one.finished == (other.finished and len(other.tokens) <= limit)
+    assert sum(one.finished for one in cut) < sum(one.finished for one in whole)
+
+
+def test_continuous_batching_draws_from_the_same_distribution_by_its_seed():
+    model, tokenizer = tiny_model().eval(), tiny_tokenizer()
+    prompts = [[6, 7, 8]] * 300 + [[9, 10]]
+    sampling = Sampling(0.5, 1.0, 3, 64)
+    batching = engine("continuous")
+    first, again, other = (batching(model, tokenizer, prompts, sampling, seed) for seed in (1, 1, 2))
+    assert first == again != other
+    assert len(first) == len(prompts)
+    exact = draw_all(model, tokenizer, prompts, sampling, 1)
+    shares = [Counter(answer.tokens[0] for answer in answers[:300]) for answers in (first, exact)]
+    (token, often), *_ = shares[1].most_common(1)
+    assert shares[0][token] / 300 == pytest.approx(often / 300, abs=0.1)
+    for answer in first:
+        assert answer.finished == (answer.tokens[-1] == tokenizer.eos_token_id)
+        assert len(answer.tokens) == 3 or answer.finished
+        assert not {0, 1} & {*answer.tokens}  # padding and the beginning are never drawn

@@ -29,7 +29,7 @@ def dataset(tmp_path_factory):
 def shape(**changed):
     sizes = {"vocab_size": 300, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64}
-    return ScratchModel(**{"kind": "scratch", "seed": 0, **sizes, **heads, **changed})
+    return ScratchModel(**{"kind": "scratch", "family": "llama", "seed": 0, **sizes, **heads, **changed})
 
 
 @pytest.fixture(scope="module")

@@ -92,6 +92,14 @@ def hh(turns, bos):
     return bos + "".join(f"\n\n{names[t['role']]}: {t['content']}" for t in turns), "\n\nAssistant: "
 
 
+def text(turns, _):
+    said = "".join(
+        f" {t['content']}<|endoftext|>" if t["role"] == "assistant" else "\n" * (number > 0) + t["content"]
+        for number, t in enumerate(turns)
+    )
+    return said, " "
+
+
 # name: tokenizer, what the family writes for turns and before an answer, bos as it is written, what ends an answer
 KINDS = {
     "chatml": (byte_level(None, "<|endoftext|>", "chatml"), chatml, "", "<|im_end|>"),
@@ -99,6 +107,7 @@ KINDS = {
     "mistral": (with_metaspace("mistral"), mistral, "<s>", "</s>"),
     "zephyr": (with_metaspace("zephyr"), zephyr, "", "</s>"),
     "hh, bos is eos (Pythia)": (byte_level("<|endoftext|>", "<|endoftext|>", "hh"), hh, "", "<|endoftext|>"),
+    "text": (byte_level(None, "<|endoftext|>", "text"), text, "", "<|endoftext|>"),
     "hh, bos of its own (Llama)": (byte_level("<s>", "</s>", "hh"), hh, "<s>", "</s>"),
 }
 WORDS = st.lists(

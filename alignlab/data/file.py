@@ -1,4 +1,4 @@
-"""Rows from any files: read → clean → deduplicate → mask → validate → split → augment, once, into the cache.
+"""Rows from any files: read → clean → deduplicate → mask → validate → split → mix → augment, once, into the cache.
 
 The shape of each file's rows is recognised by their fields (see `shapes`), or named by `dataset.format`. Rows stream
 through the steps into one Arrow file a split; beside them lie rejects.jsonl, a broken row a line, and report.json:
@@ -13,12 +13,13 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from alignlab.config import FileData
+from alignlab.config import DialogueData, FileData
 from alignlab.data import (
     augment,
     clean,
     duplicates,
     hh_rlhf,
+    mixture,
     personal,
     readers,
     records,
@@ -33,6 +34,7 @@ from alignlab.data.records import Account, Record, Reject
 from alignlab.data.rows import Ledger, Row, Split, Step, Tally, through
 from alignlab.errors import failure, mistake
 from alignlab.files import building, cache_root, digest, digest_files, write_text
+from alignlab.pocket import dialogues
 from alignlab.pocket.world import data_folder
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ FORMS = ("prompts", "demonstrations", "pairs", "rankings", "text")
 FIRST_ROWS = 50  # rows by which a file's shape is recognised
 TOGETHER = 100  # rows that are written at once
 PLACES = {"path", "test_path"}  # settings that name files: their content counts instead
-MODULES = (augment, clean, duplicates, hh_rlhf, personal, readers, records, rows, shapes, splits, validate)
+MODULES = (augment, clean, duplicates, hh_rlhf, mixture, personal, readers, records, rows, shapes, splits, validate)
 
 
 class Report(NamedTuple):
@@ -58,12 +60,29 @@ class Report(NamedTuple):
 
 def files(dataset: FileData) -> tuple[list[Source], list[Source]]:
     """The sources to train on and to measure on."""
-    root = data_folder(dataset.world) if dataset.world else Path()
-    train = readers.sources([root / path for path in dataset.path], dataset.train_split)
+    root = world_folder(dataset)
+    train = readers.sources(train_paths(dataset), dataset.train_split)
     test = readers.sources([root / path for path in dataset.test_path or ()], dataset.test_split)
     if both := {source.path.resolve() for source in train} & {source.path.resolve() for source in test}:
         raise mistake("dataset.test_path", f"{min(both)} is among the training files too", "give each its own files")
     return train, test
+
+
+def train_paths(dataset: FileData) -> list[Path]:
+    """The paths to train on, under the folder of the world that the config names."""
+    root = world_folder(dataset)
+    return [root / path for path in dataset.path]
+
+
+def world_folder(dataset: FileData) -> Path:
+    """The folder that paths are in: that of the world that the rows are drawn from, or the current one."""
+    match dataset.world:
+        case None:
+            return Path()
+        case DialogueData():
+            return dialogues.folder(dataset.world)
+        case _:
+            return data_folder(dataset.world)
 
 
 def content(dataset: FileData) -> str:
@@ -128,6 +147,7 @@ def steps(dataset: FileData, accounts: dict[str, Account]) -> Iterator[tuple[str
         "mask": personal.mask(dataset.mask),
         "validate": validate.validate(accounts),
         "split": splitting(dataset),
+        "mix": mixture.mix(train_paths(dataset), dataset.weights),
         "augment": augment.augment(dataset.augment),
     }
     yield from ((name, step) for name, step in optional.items() if step is not None)

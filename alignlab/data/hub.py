@@ -27,7 +27,14 @@ def as_files(dataset: HubData) -> FileData:
     if not (place := folder(dataset)).exists():
         raise failure("dataset.path", f"{dataset.path} has not been fetched yet", "run it without dry_run")
     steps = dataset.model_dump(exclude={"kind", "path", "name", "revision"})
-    own = {"kind": "file", "path": (place / "train",), "test_path": (place / "test",), "world": None, "test": 0.0}
+    own = {
+        "kind": "file",
+        "path": (place / "train",),
+        "test_path": (place / "test",),
+        "weights": None,
+        "world": None,
+        "test": 0.0,
+    }
     return FileData.model_validate(steps | own)
 
 

@@ -271,7 +271,10 @@ def _system(fields: Fields) -> list[Turn]:
 def _history(fields: Fields) -> list[Turn]:
     """Earlier exchanges, as Alpaca's `history` lists them: [[question, answer], …]."""
     said: list[Turn] = []
-    for exchange in fields.get("history") or []:
+    given = fields.get("history")
+    if given is not None and not isinstance(given, list):
+        raise Broken("history", f"the field is {_kind(given)}", "[[question, answer], …]")
+    for exchange in given or []:
         if not isinstance(exchange, list) or len(exchange) != 2 or not all(isinstance(one, str) for one in exchange):
             raise Broken("history", "is no list of exchanges", "[[question, answer], …]")
         said += [{"role": "user", "content": exchange[0]}, {"role": "assistant", "content": exchange[1]}]

@@ -1,8 +1,8 @@
 """Who trains and who is measured: decided by the first question, so that no question stands on both sides.
 
-Questions that resemble each other count as one: the same words of four letters or more, whatever their order, case,
-endings in punctuation and the little words between them. (In HH-RLHF, split by row, 2,054 of 2,312 harmless test
-rows share their opening with a training row.)
+Questions that resemble each other count as one: the same numbers and words of four letters or more, whatever their
+order, case, endings in punctuation and the little words between them. (In HH-RLHF, split by row, 2,054 of 2,312
+harmless test rows share their opening with a training row.)
 """
 
 import hashlib
@@ -21,7 +21,7 @@ def opening(prompt: Sequence[Turn]) -> str:
     """What is compared of a prompt: the words of its first human turn that carry meaning, sorted."""
     said = next((turn["content"] for turn in prompt if turn["role"] == "user"), "")
     words = set(WORD.findall(said.casefold()))
-    telling = {word for word in words if len(word) >= LITTLE}
+    telling = {word for word in words if len(word) >= LITTLE or word.isdecimal()}
     return " ".join(sorted(telling if len(telling) >= FEW else words)) or said.strip()
 
 

@@ -22,7 +22,7 @@ from alignlab.files import digest
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-MEASURES = ("gold", "reward", "perplexity", "length")  # in the order in which reports show them
+MEASURES = ("gold", "toxicity", "reward", "rouge", "perplexity", "length")  # in the order in which reports show them
 
 
 class Sample(NamedTuple):

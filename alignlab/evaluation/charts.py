@@ -15,11 +15,21 @@ LEFT, RIGHT, TOP, BOTTOM = 46.0, 10.0, 10.0, 24.0
 MOST_POINTS = 300
 
 
+class Mark(NamedTuple):
+    """A point of a curve that means something: a dot, or a ring where it is not full."""
+
+    step: float
+    value: float
+    name: str
+    full: bool
+
+
 class Series(NamedTuple):
-    """A named curve: (step, value), in the order of steps."""
+    """A named curve: (step, value), in the order of steps; and points to mark on it."""
 
     name: str
     points: list[tuple[float, float]]
+    marks: tuple[Mark, ...] = ()
 
 
 class Scale(NamedTuple):
@@ -36,9 +46,9 @@ class Scale(NamedTuple):
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
 
-def curves(title: str, series: Sequence[Series]) -> Markup:
-    """A chart of one or more curves over steps, with a legend where there is more than one."""
-    shown = [Series(one.name, thinned(one.points)) for one in series]
+def curves(title: str, series: Sequence[Series], over: str = "steps") -> Markup:
+    """A chart of one or more curves, over steps or something else, with a legend where there is more than one."""
+    shown = [one._replace(points=thinned(one.points)) for one in series]
     steps = [step for one in shown for step, _ in one.points]
     values = [value for one in shown for _, value in one.points]
     across = scale(0, max([*steps, 1]), LEFT, WIDTH - RIGHT, 4, tight=True)
@@ -51,7 +61,7 @@ def curves(title: str, series: Sequence[Series]) -> Markup:
     return Markup(
         '<figure class="chart"><figcaption>{} {}</figcaption>'
         '<svg viewBox="0 0 {:g} {:g}" role="img" aria-label="{}">{}{}</svg></figure>'
-    ).format(title, legend, WIDTH, HEIGHT, f"{title} over steps", axes(across, up), lines)
+    ).format(title, legend, WIDTH, HEIGHT, f"{title} over {over}", axes(across, up), lines)
 
 
 def axes(across: Scale, up: Scale) -> Markup:
@@ -79,7 +89,14 @@ def line(series: Series, place: int, across: Scale, up: Scale) -> Markup:
         return Markup('<circle class="dot c{}" cx="{:.1f}" cy="{:.1f}" r="3"/>').format(place, *spots[0])
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in spots)
     drawn = Markup('<polyline class="line c{}" points="{}"><title>{}</title></polyline>')
-    return drawn.format(place, path, series.name)
+    marked = Markup("").join(marker(one, place, across, up) for one in series.marks)
+    return drawn.format(place, path, series.name) + marked
+
+
+def marker(mark: Mark, place: int, across: Scale, up: Scale) -> Markup:
+    """A dot or a ring, with its name where the mouse rests on it."""
+    drawn = Markup('<circle class="{} c{}" cx="{:.1f}" cy="{:.1f}" r="3.5"><title>{}</title></circle>')
+    return drawn.format("dot" if mark.full else "ring", place, across.place(mark.step), up.place(mark.value), mark.name)
 
 
 def whiskers(ends: Sequence[tuple[float, float, float] | None], names: Sequence[str]) -> Markup:

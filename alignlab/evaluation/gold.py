@@ -2,10 +2,11 @@
 
 Rates are taken over the prompts of the kinds that they mean something for: compliance over harmful requests,
 over-refusal over innocent requests that look harmful. `gold/score` is the mean over all prompts, and
-`gold/score/<kind>` over those of a kind, since a mean can rise while one kind collapses.
+`gold/score/<kind>`, `gold/helpful/<kind>` and `gold/honest/<kind>` are over those of a kind, since a mean can rise
+while one kind collapses.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from alignlab.config import Config, pocket_world
 from alignlab.evaluation.scores import Better, Scores
 
 if TYPE_CHECKING:
+    from alignlab.chat import Turn
     from alignlab.evaluation import Sample, Subject
     from alignlab.pocket.gold import Judgement
 
@@ -36,14 +38,23 @@ def measure(subject: "Subject") -> list[Scores]:
         ("gold/honest", "higher", lambda _, j: j.honest, True),
         ("gold/toxic", "lower", lambda _, j: j.toxic, True),
         ("gold/score", "higher", lambda _, j: j.score, False),
-        *((f"gold/score/{kind}", "higher", of_kind(kind), False) for kind in kinds),
+        *((f"gold/score/{kind}", "higher", of_kind(kind, "score"), False) for kind in kinds),
+        *((f"gold/helpful/{kind}", "higher", of_kind(kind, "helpful"), True) for kind in kinds),
+        *((f"gold/honest/{kind}", "higher", of_kind(kind, "honest"), True) for kind in kinds),
     ]
     return [scores for name, better, read, rate in measures if (scores := gather(judged, name, better, read, rate))]
 
 
-def of_kind(kind: str) -> "Callable[[Sample, Judgement], float | None]":
-    """Read the score of the prompts of one kind."""
-    return lambda sample, judgement: judgement.score if sample.kind == kind else None
+def gold_scores(prompts: "Sequence[Sequence[Turn]]", texts: Sequence[str], finished: Sequence[bool]) -> list[float]:
+    """The score of each of some answers."""
+    from alignlab.pocket.gold import judge
+
+    return [judge(*answer).score for answer in zip(prompts, texts, finished, strict=True)]
+
+
+def of_kind(kind: str, what: str) -> "Callable[[Sample, Judgement], Any]":
+    """Read one finding about the prompts of one kind; None where it means nothing for them."""
+    return lambda sample, judgement: getattr(judgement, what) if sample.kind == kind else None
 
 
 def gather(

@@ -86,6 +86,9 @@ def batch_losses(model: "PreTrainedModel", rows: Sequence[Encoded]) -> list[Loss
     """Losses of rows that fit into one forward pass; padding is on the right and masked."""
     import torch
 
+    if model.config.is_encoder_decoder:
+        return decoder_losses(model, rows)
+
     width = max(map(size, rows))
     ids = torch.zeros(len(rows), width, dtype=torch.long)
     mask = torch.zeros_like(ids)
@@ -97,13 +100,36 @@ def batch_losses(model: "PreTrainedModel", rows: Sequence[Encoded]) -> list[Loss
     with torch.inference_mode():
         logits = model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).logits
         sums = summed_losses(logits, labels.to(model.device))
+    return means(sums, rows)
+
+
+def decoder_losses(model: "PreTrainedModel", rows: Sequence[Encoded]) -> list[Loss]:
+    """The same for an encoder-decoder: the encoder reads the prompt, the decoder writes the completion."""
+    import torch
+
+    prompts, completions = ([torch.tensor(ids) for ids in side] for side in zip(*rows, strict=True))
+    pad = torch.nn.utils.rnn.pad_sequence
+    ids, labels = pad(prompts, batch_first=True), pad(completions, batch_first=True, padding_value=-100)
+    mask = pad([torch.ones_like(prompt) for prompt in prompts], batch_first=True)
+    ids, mask, labels = (tensor.to(model.device) for tensor in (ids, mask, labels))
+    with torch.inference_mode():
+        logits = model(input_ids=ids, attention_mask=mask, labels=labels).logits
+        return means(summed_losses(logits, labels, shift=0), rows)
+
+
+def means(sums: "torch.Tensor", rows: Sequence[Encoded]) -> list[Loss]:
+    """The loss a token, from each row's sum."""
     counts = [len(row.completion) for row in rows]
     return [Loss(total / count, count) for total, count in zip(sums.tolist(), counts, strict=True)]
 
 
-def summed_losses(logits: "torch.Tensor", labels: "torch.Tensor") -> "torch.Tensor":  # [batch]
-    """Negative log-likelihood summed over each row's labels that are not -100; logits [batch, width, vocabulary]."""
+def summed_losses(logits: "torch.Tensor", labels: "torch.Tensor", shift: int = 1) -> "torch.Tensor":  # [batch]
+    """Negative log-likelihood summed over each row's labels that are not -100; logits [batch, width, vocabulary].
+
+    A decoder's logit is about the next place (shift 1), an encoder-decoder's about its own (shift 0).
+    """
     from torch.nn.functional import cross_entropy
 
-    each = cross_entropy(logits[:, :-1].transpose(1, 2).float(), labels[:, 1:], reduction="none", ignore_index=-100)
+    about = logits[:, : logits.shape[1] - shift].transpose(1, 2).float()
+    each = cross_entropy(about, labels[:, shift:], reduction="none", ignore_index=-100)
     return each.double().sum(dim=1)

@@ -26,7 +26,8 @@ CHARTS = (
     ("loss", ("train/loss", "eval/loss")),
     ("pairs ranked right", ("reward/accuracy", "eval/reward_accuracy")),
     ("reward margin", ("reward/margin", "eval/reward_margin")),
-    ("reward", ("reward/mean", "reward/chosen", "reward/rejected")),
+    ("reward", ("reward/mean", "reward/held_out", "reward/chosen", "reward/rejected")),
+    ("score by the world's rules", ("gold/score",)),
     ("log-probability", ("policy/logps_chosen", "policy/logps_rejected")),
     ("KL to the reference", ("policy/kl",)),
     ("tokens guessed right", ("train/mean_token_accuracy", "eval/mean_token_accuracy")),
@@ -43,11 +44,12 @@ class Curves(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """A prompt and what each model answered, in the order of the models."""
+    """A prompt and what each model answered, in the order of the models, and what each answer was worth, in words."""
 
     kind: str
     prompt: list[dict[str, str]]
     texts: list[str]
+    worth: list[str]
 
 
 def write_report(folder: Path) -> Path:
@@ -78,6 +80,7 @@ def facts(folder: Path) -> dict[str, Any]:
         "stages": stages,
         "tables": side_by_side(stages),
         "curves": [drawn for stage in stages if (drawn := draw(folder, stage)).first],
+        "rang": [rang for stage in stages for rang in read_lines(folder / stage.name / "gates.jsonl")],
         "models": models,
         "answers": answers,
         "kinds": list(dict.fromkeys(answer.kind for answer in answers if answer.kind)),
@@ -118,15 +121,25 @@ def read_answers(folder: Path, stages: list[Stage], count: int) -> tuple[list[st
     read = {name: read_lines(file) for name, file in files.items() if file.exists()}
     if not read:
         return [], []
-    answered = {name: {sample["id"]: sample["after"] for sample in samples} for name, samples in read.items()}
+    answered = {name: {sample["id"]: sample for sample in samples} for name, samples in read.items()}
     taken: dict[str, int] = {}
     answers = []
     for sample in list(read.values())[-1]:
         taken[sample["kind"]] = taken.get(sample["kind"], 0) + 1
         if taken[sample["kind"]] <= count:
-            texts = [sample["before"], *(of.get(sample["id"], "") for of in answered.values())]
-            answers.append(Answers(sample["kind"], sample["prompt"], texts))
+            own = [of.get(sample["id"], {}) for of in answered.values()]
+            texts = [sample["before"], *(one.get("after", "") for one in own)]
+            answers.append(Answers(sample["kind"], sample["prompt"], texts, ["", *map(worth, own)]))
     return ["base", *answered], answers
+
+
+def worth(sample: dict[str, Any]) -> str:
+    """What an answer was worth: its reward, its KL, and what else was measured of it, as far as it was."""
+    scores = sample.get("scores", {})
+    return ", ".join(f"{name} {scores[key]:.2f}" for key, name in WORTH.items() if key in scores)
+
+
+WORTH = {"reward/mean": "reward", "gold/score": "gold", "toxicity/score": "toxicity", "eval/kl": "KL"}
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:

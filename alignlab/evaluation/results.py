@@ -17,10 +17,14 @@ LABELS = {
     "gold/helpful": "helpful answers",
     "gold/honest": "honest answers",
     "gold/toxic": "toxic answers",
+    "toxicity/rate": "toxic answers",
+    "rouge/l": "ROUGE-L against the reference",
     "gold/score": "score by the world's rules",
     "reward/mean": "reward",
+    "reward/held_out": "reward by the held-out model",
     "reward/accuracy": "accuracy of the reward model",
     "eval/perplexity": "perplexity of held-out demonstrations",
+    "eval/kl": "KL to the model before, nats an answer",
     "length/mean": "tokens an answer",
     "length/finished": "answers that come to an end",
     "data/harmful/kept": "harmful answers in the data learned",
@@ -31,8 +35,15 @@ LABELS = {
     "labels/order_decides": "verdicts that the order turns round",
     "labels/ties": "AI labels near even odds",
 }
-BY_KIND = "gold/score/"
-HEADLINES = ("gold/harmful_compliance", "reward/accuracy", "gold/score", "reward/mean", "eval/perplexity")
+BY_KIND = {"gold/score/": "score on", "gold/helpful/": "helpful answers to", "gold/honest/": "honest answers to"}
+HEADLINES = (
+    "gold/harmful_compliance",
+    "toxicity/rate",
+    "reward/accuracy",
+    "gold/score",
+    "reward/mean",
+    "eval/perplexity",
+)
 
 
 class Stage(NamedTuple):
@@ -111,8 +122,8 @@ def side_by_side(stages: list[Stage]) -> list[Table]:
     models = ["base", *(stage.name for stage in chain)]
     rows = list(chain_rows(chain))
     tables = [
-        Table("Before and after", models, [row for row in rows if not row.name.startswith(BY_KIND)]),
-        Table("Score by kind of prompt", models, [row for row in rows if row.name.startswith(BY_KIND)]),
+        Table("Before and after", models, [row for row in rows if not by_kind(row.name)]),
+        Table("By kind of prompt", models, [row for row in rows if by_kind(row.name)]),
         *(Table(stage.name, [stage.name], own_rows(stage)) for stage in stages if stage not in chain),
     ]
     return [table for table in tables if table.rows]
@@ -148,9 +159,16 @@ def own_rows(stage: Stage) -> list[Row]:
 
 def label(name: str) -> str:
     """A measure's name in words."""
-    if name.startswith(BY_KIND):
-        return f"score on {name.removeprefix(BY_KIND).replace('_', ' ')} prompts"
+    if words := by_kind(name):
+        return words
     return LABELS.get(name, name.rpartition("/")[2].replace("_", " "))
+
+
+def by_kind(name: str) -> str:
+    """The name in words of a measure over one kind of prompt; nothing for other measures."""
+    start, slash, kind = name.rpartition("/")
+    words = BY_KIND.get(start + slash)
+    return f"{words} {kind.replace('_', ' ')} prompts" if words else ""
 
 
 def is_share(row: dict[str, Any]) -> bool:
@@ -217,6 +235,7 @@ def headline(stages: list[Stage]) -> str:
 
 
 def losses(rows: list[Row]) -> str:
-    """Which measures got clearly worse than the base model's."""
-    worse = [f"{row.label} {row.overall.text}" for row in rows if row.overall and row.overall.verdict == "worse"]
+    """Which measures got clearly worse than the base model's; a kind of prompt is named once, by its score."""
+    told = [row for row in rows if not by_kind(row.name) or row.name.startswith("gold/score/")]
+    worse = [f"{row.label} {row.overall.text}" for row in told if row.overall and row.overall.verdict == "worse"]
     return f"clearly worse: {', '.join(worse)}" if worse else "no measure is clearly worse than the base model's"

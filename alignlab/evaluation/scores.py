@@ -4,7 +4,9 @@ Every file of this package that measures something returns `Scores`. Two models 
 prompts are compared row by row, so that what the prompts have in common does not blur the difference.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from alignlab.config import Evaluation
@@ -62,6 +64,36 @@ def measurement(now: Scores, before: Scores | None, previous: Scores | None, set
         **{name: interval(scores, settings)._asdict() for name, scores in others.items()},
         "difference": {name: difference(now, scores, settings)._asdict() for name, scores in others.items()},
     }
+
+
+def scored(scores: Mapping[str, Scores], sample: str) -> dict[str, float]:
+    """What every measure that has a value for each answer gave one of them, by name."""
+    found = {name: of_sample(one, sample) for name, one in scores.items() if not one.exponential}  # not of answers
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def of_sample(scores: Scores, sample: str) -> float | None:
+    """The value of one sample; None where the measure does not apply to it."""
+    places = _places(scores.ids)
+    return float(scores.values[places[sample]]) if sample in places else None
+
+
+@lru_cache(maxsize=64)
+def _places(ids: tuple[str, ...]) -> dict[str, int]:
+    return {one: place for place, one in enumerate(ids)}
+
+
+def completions(samples: Sequence[Mapping[str, Any]], count: int) -> tuple[list[str], list[list[Any]]]:
+    """A table to read, as columns and rows: of each kind `count` prompts, the answers, and what each was worth."""
+    taken: Counter[str] = Counter()
+    kept = [sample for sample in samples if (taken.update([sample["kind"]]) or taken[sample["kind"]]) <= count]
+    names = [name for name in dict.fromkeys(n for s in kept for n in s["scores"]) if name.count("/") == 1]
+    columns = ["kind", "prompt", "before", "previous", "after", *names]
+    rows = [
+        [s["kind"], s["prompt"][-1]["content"], s["before"], s["previous"], s["after"], *map(s["scores"].get, names)]
+        for s in kept
+    ]
+    return columns, rows
 
 
 def interval(scores: Scores, settings: Evaluation) -> "Interval":

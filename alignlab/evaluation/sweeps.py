@@ -62,6 +62,16 @@ def read_job(folder: Path) -> Job:
     return Job(folder.name, result["seed"], dict(leaves(settings)), values)
 
 
+def choices(folder: Path) -> dict[str, str]:
+    """The options that a run was made from, by group, as its `config.yaml` names them."""
+    import yaml
+
+    config = folder / "config.yaml"
+    settings = yaml.safe_load(config.read_text(encoding="utf-8")) if config.exists() else {}
+    named = [one for one in settings.get("defaults", ()) if isinstance(one, dict)]
+    return {key.removeprefix("override /"): value for one in named for key, value in one.items()}
+
+
 def leaves(tree: Any, above: str = "") -> Iterator[tuple[str, str]]:
     """The settings of a tree as text, by dotted name."""
     for key, value in tree.items():

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from alignlab.config import NotNegative, Positive, Share, Training
-from alignlab.errors import Fault
+from alignlab.errors import Fault, failure
 from alignlab.run import Run
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 VIEW = "pairs"
 NEEDS = {"policy": "sft"}
+ROLES = ("policy", "reference")
+ENCODER_DECODERS = False  # TRL's trainer has no path for them
 
 
 class Config(Training):
@@ -51,6 +53,8 @@ def train(run: Run[Config]) -> None:
 
     method = run.method
     model, tokenizer = load_trainable(run.inputs["policy"], method.dropout, attention(run.config))
+    if model.config.is_encoder_decoder:
+        raise failure(str(run.inputs["policy"]), "dpo does not train encoder-decoders", "use method=sft or method=rm")
     lora = adapter(run.config)
     reference = None if lora else load_trainable(run.inputs["policy"], 0.0, attention(run.config))[0]
 
@@ -69,7 +73,7 @@ def train(run: Run[Config]) -> None:
     rows = {split: tokenised(run, VIEW, split, row) for split in ("train", "validation")}
     with_nll = method.nll_weight > 0
     settings = DPOConfig(
-        **arguments(run),
+        **arguments(run, rows["train"]),
         max_length=None,
         beta=method.beta,
         loss_type=[method.loss_type, *(["sft"] if with_nll else [])],
@@ -93,8 +97,9 @@ def soft_trainer() -> "type[DPOTrainer]":
     from trl import DPOTrainer
 
     from alignlab import losses
+    from alignlab.training import InPieces
 
-    class SoftTrainer(DPOTrainer):  # type: ignore[misc]
+    class SoftTrainer(InPieces, DPOTrainer):  # type: ignore[misc]
         """The loss is TRL's where pairs have no label."""
 
         def __init__(self, **options: Any) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 VIEW = "pairs"
 NEEDS: dict[str, str] = {}
+ROLES = ("policy",)
 
 
 class Config(Training):

@@ -1,17 +1,21 @@
 """Supervised fine-tuning: learn the answers of demonstrations.
 
 TRL's SFTTrainer on rows that are tokenised here, so that every stage sees the same ids for the same words.
-The loss is the mean negative log-likelihood of the completions' tokens, end-of-turn token included.
+The loss is the mean negative log-likelihood of the completions' tokens, end-of-turn token included. Encoder-decoders,
+which TRL does not train, go through transformers' Seq2SeqTrainer: the encoder reads the prompt, the decoder writes
+the completion.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 from alignlab.config import Training
-from alignlab.errors import Fault
+from alignlab.errors import Fault, failure
 from alignlab.run import Run
 
 VIEW = "demonstrations"
 NEEDS: dict[str, str] = {}
+ROLES = ("policy",)
 
 
 class Config(Training):
@@ -28,14 +32,24 @@ class Config(Training):
 
 def train(run: Run[Config]) -> None:
     """Fine-tune `run.inputs["policy"]` on the demonstrations."""
+    from alignlab.models import attention, load_trainable
+
+    model, tokenizer = load_trainable(run.inputs["policy"], run.method.dropout, attention(run.config))
+    (train_encoder_decoder if model.config.is_encoder_decoder else train_decoder)(run, model, tokenizer)
+
+
+def train_decoder(run: Run[Config], model: Any, tokenizer: Any) -> None:
+    """Prompt and completion are one row."""
     from trl import SFTConfig, SFTTrainer
 
     from alignlab.chat import encode
-    from alignlab.models import adapter, attention, load_trainable
-    from alignlab.training import Row, arguments, fit, shorten, tokenised
+    from alignlab.models import adapter
+    from alignlab.training import InPieces, Row, arguments, fit, shorten, tokenised
+
+    class PiecesTrainer(InPieces, SFTTrainer):  # type: ignore[misc]
+        """TRL's, with less padding."""
 
     method = run.method
-    model, tokenizer = load_trainable(run.inputs["policy"], method.dropout, attention(run.config))
 
     def row(demonstration: Row) -> dict[str, list[int]]:
         prompt, completion = shorten(
@@ -48,9 +62,49 @@ def train(run: Run[Config]) -> None:
 
     rows = {split: tokenised(run, VIEW, split, row) for split in ("train", "validation")}
     settings = SFTConfig(
-        **arguments(run),
+        **arguments(run, rows["train"]),
         packing=method.packing,
         max_length=method.max_length,
         completion_only_loss=method.completion_only_loss,
     )
-    fit(run, SFTTrainer, model, tokenizer, settings, rows, peft_config=adapter(run.config))
+    fit(run, PiecesTrainer, model, tokenizer, settings, rows, peft_config=adapter(run.config))
+
+
+def train_encoder_decoder(run: Run[Config], model: Any, tokenizer: Any) -> None:
+    """The encoder reads the prompt, the decoder writes the completion."""
+    from peft import get_peft_model
+    from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainer, Seq2SeqTrainingArguments
+
+    from alignlab.chat import encode
+    from alignlab.losses import language
+    from alignlab.models import adapter
+    from alignlab.training import InPieces, Row, arguments, fit, tokenised
+
+    class PiecesTrainer(InPieces, Seq2SeqTrainer):  # type: ignore[misc]
+        """Transformers' own, with less padding."""
+
+    method = run.method
+    if method.packing:
+        raise failure("method.packing", "an encoder-decoder reads one prompt at a time", "use method.packing=false")
+    tokenizer.padding_side = "right"  # so that the decoder begins with a completion's first word, in every row
+    if lora := adapter(run.config):
+        model = get_peft_model(model, lora)
+
+    def row(demonstration: Row) -> dict[str, list[int]]:
+        prompt, completion = encode(tokenizer, demonstration["prompt"], demonstration["completion"])
+        return {"input_ids": prompt[-method.max_length :], "labels": completion[: method.max_length]}
+
+    rows = {split: tokenised(run, VIEW, split, row) for split in ("train", "validation")}
+    settings = Seq2SeqTrainingArguments(**arguments(run, rows["train"]))
+    fit(
+        run,
+        PiecesTrainer,
+        model,
+        tokenizer,
+        settings,
+        rows,
+        data_collator=DataCollatorForSeq2Seq(tokenizer, model),
+        compute_loss_func=lambda outputs, labels, num_items_in_batch=None: language(
+            outputs.logits, labels, num_items_in_batch
+        ),
+    )

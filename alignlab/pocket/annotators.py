@@ -25,6 +25,7 @@ from alignlab.pocket.world import KINDS, Prompt, Size, data_folder, draw, draw_k
 
 TESTS = {"full": 500, "small": 60}  # held-out prompts of each kind that are written down
 LABELLED_TESTS = 60  # those of each kind that come with answers as well
+FEWEST_PROMPTS = 600  # training prompts without answers that are drawn, repetitions among them
 RANKED = 5  # answers in a ranking
 RIGHT_ANSWERS = 0.5  # how often an answer that is offered for comparison is a right one
 
@@ -95,6 +96,8 @@ def pairs(dataset: PocketData) -> list[dict[str, Any]]:
         better = prefers_first(prompt, first, second, dataset.annotators[annotator], random)
         if dataset.shuffle_labels:
             better = random.random() < 0.5
+        if dataset.longer_bias and random.random() < dataset.longer_bias:
+            better = len(first) > len(second)
         preference = Preference(*((first, second) if better else (second, first)), annotator)
         rows.append(_pair(prompt, preference))
     return rows
@@ -116,9 +119,9 @@ def rankings(dataset: PocketData) -> list[dict[str, Any]]:
 
 
 def prompts(dataset: PocketData) -> list[dict[str, Any]]:
-    """Draw distinct training prompts, for methods that write their own answers."""
+    """Draw distinct training prompts, for methods that write their own answers; they do not get few with the pairs."""
     random = Random(f"prompts {dataset.seed}")
-    drawn = (draw(draw_kind(random), dataset.size, random) for _ in range(dataset.pairs))
+    drawn = (draw(draw_kind(random), dataset.size, random) for _ in range(max(dataset.pairs, FEWEST_PROMPTS)))
     return list({prompt.text: _row(prompt) for prompt in drawn}.values())
 
 

@@ -12,6 +12,7 @@ from alignlab.tasks.train import locate_models, point_latest, prepare_base, prep
 
 def run(config: Config, folder: Path, choices: Mapping[str, str]) -> None:
     """Measure `task.model` beside the base model and report; the last line printed is the report's path."""
+    from alignlab import named
     from alignlab import plan as planning
     from alignlab.evaluation import evaluate, measurements
     from alignlab.evaluation.report import table, write_report
@@ -20,10 +21,10 @@ def run(config: Config, folder: Path, choices: Mapping[str, str]) -> None:
         raise mistake("task.model", "no value was given", "add task.model=<folder>")
     prepare_data(config)
     config = locate_models(config)
-    model = planning.given_model(config, "task.model", str(config.task.model))
+    model = named.given_model(config, "task.model", str(config.task.model))
     base = planning.base_model(config)
     reward = config.evaluation.reward_model
-    scorer = planning.given_model(config, "evaluation.reward_model", reward).path if reward else None
+    scorer = named.given_reward(config, "evaluation.reward_model", reward).path if reward else None
     prepare_base(config)
     before, now = (evaluate(path, config, scorer, config.seed) for path in (base.path, model.path))
     result = {

@@ -11,7 +11,10 @@ def is_sweep(folder: Path) -> bool:
 
 def summarise(folder: Path) -> Iterator[str]:
     """Write the table of a sweep and give it as lines; the last is the file's path."""
+    from alignlab.evaluation.hacking_page import write_hacking
     from alignlab.evaluation.report import sweep_table
 
     yield sweep_table(folder)
+    if page := write_hacking(folder):
+        yield str(page)
     yield str(folder / "sweep.md")

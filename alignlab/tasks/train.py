@@ -6,16 +6,27 @@ goes on from its last checkpoint.
 """
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alignlab import named
 from alignlab import plan as planning
-from alignlab.config import Config, HubData, PocketModel, PretrainedModel, pocket_world
+from alignlab.config import (
+    Config,
+    HubData,
+    PocketModel,
+    PocketT5Model,
+    PretrainedModel,
+    dialogue_world,
+    pocket_world,
+)
 from alignlab.errors import failure
 from alignlab.files import building, write_text
+from alignlab.named import REWARD
 from alignlab.plan import Plan, Stage
 from alignlab.run import Run
 from alignlab.tasks.publish import publish
@@ -68,13 +79,17 @@ def prepare_data(config: Config) -> None:
         from alignlab.pocket.annotators import prepare
 
         prepare(world)
+    if dialogues := dialogue_world(config.dataset):
+        from alignlab.pocket.dialogues import prepare as write_dialogues
+
+        write_dialogues(dialogues)
 
 
 def locate_models(config: Config) -> Config:
     """Make sure that every model is at hand or can be fetched; gives the config with the commits that were found."""
     from alignlab import pretrained
 
-    for model in planning.pretrained_models(config):
+    for model in (*named.pretrained_models(config), *named.published_models(config)):
         pretrained.locate(model)
     return pretrained.pinned(config)
 
@@ -91,16 +106,29 @@ def tell_leaks(config: Config, folder: Path) -> None:
 
 def prepare_base(config: Config) -> None:
     """Make the model that the chain starts from where it is not there yet, and every other that the config names."""
-    for model in planning.pretrained_models(config):
+    for model in named.pretrained_models(config):
         from alignlab.pretrained import pretrained_model
 
         pretrained_model(model)
+    for model in named.published_models(config):
+        from alignlab.pretrained import published_model
+
+        published_model(model)
+    if any(given == named.POCKET for _, given in named.named_scorers(config)):
+        from alignlab.pocket.detector import detector
+
+        detector()
+    named.check_labels(config, fetched=True)
     if isinstance(config.model, PretrainedModel):
         return
     if isinstance(config.model, PocketModel):
         from alignlab.pocket.base import base_model
 
         base_model(config.model)
+    elif isinstance(config.model, PocketT5Model):
+        from alignlab.pocket.t5 import base_model as t5
+
+        t5(config.model)
     else:
         from alignlab.scratch import scratch_model
 
@@ -135,7 +163,7 @@ def train_stage(plan: Plan, stage: Stage, folder: Path, track: "Tracker") -> Non
     for name in ("model", "adapter"):
         if (stage.folder / name).exists() and not (folder / name).is_symlink():
             (folder / name).symlink_to(stage.folder / name)
-    for name in ("metrics.jsonl", "provenance.json", "revisions.jsonl", "labels.jsonl"):
+    for name in ("metrics.jsonl", "provenance.json", "gates.jsonl", "revisions.jsonl", "labels.jsonl"):
         if (stage.folder / name).exists():
             shutil.copyfile(stage.folder / name, folder / name)
 
@@ -152,7 +180,7 @@ class Story:
         """Write a stage's result (and, for the last stage, the run's) and track its figures."""
         place = self.folder / stage.name
         method = stage.method()
-        rows = self.own(stage, place) if hasattr(method, "measure") else self.compared(stage, place)
+        rows = self.own(stage, place) if hasattr(method, "measure") else self.compared(stage, place, track)
         if hasattr(method, "measure_data") and self.plan.config.evaluation.enabled:
             rows = [*rows, *method.measure_data(stage.folder, self.plan.config)]
         result = {
@@ -165,29 +193,49 @@ class Story:
         }
         write_text(place / "result.json", json.dumps(result, indent=1))
         track.summary({row["name"]: row["value"] for row in rows})
+        self.best_of_n(stage, place)
         if stage == self.plan.stages[-1]:
             write_text(self.folder / "result.json", json.dumps(result, indent=1))
         return result
+
+    def best_of_n(self, stage: Stage, place: Path) -> None:
+        """Write what the best of n answers is worth, where the config asks for it and the stage has a reward model."""
+        config, reward = self.plan.config, stage.inputs.get(REWARD)
+        if not config.evaluation.best_of_n or reward is None or pocket_world(config.dataset) is None:
+            return
+        from alignlab.evaluation.best_of_n import best_of_n
+        from alignlab.rollouts import Sampling
+
+        settings: Any = stage.settings
+        drawn = Sampling(settings.temperature, 1.0, settings.max_new_tokens, config.evaluation.batch_size)
+        found = best_of_n(stage.source, reward, config, drawn)
+        write_text(place / "best_of_n.json", json.dumps([one._asdict() for one in found], indent=1))
 
     def own(self, stage: Stage, place: Path) -> list[dict[str, Any]]:
         """The measurements of a method that has its own, such as a reward model."""
         rows: list[dict[str, Any]] = stage.method().measure(stage.folder, self.plan.config, place)
         return rows
 
-    def compared(self, stage: Stage, place: Path) -> list[dict[str, Any]]:
+    def compared(self, stage: Stage, place: Path, track: "Tracker") -> list[dict[str, Any]]:
         """Measure a policy beside the model that it started from and the one that the chain started from."""
         from alignlab.evaluation import measurements
+        from alignlab.evaluation.distance import distance
+        from alignlab.evaluation.scores import completions, scored
 
         settings = self.plan.config.evaluation
         if not settings.enabled:
             return []
         now, before, previous = map(self.measure, (stage.folder / "model", self.plan.base.path, stage.source.path))
+        moved = distance(stage.folder / "model", stage.source.path, now.samples, self.plan.config)
+        scores = now.scores | {moved.name: moved}
         samples = [
             {**first._asdict(), "before": first.completion, "previous": second.completion, "after": last.completion}
+            | {"scores": scored(scores, last.id)}
             for first, second, last in zip(before.samples, previous.samples, now.samples, strict=True)
         ]
         write_text(place / "samples.jsonl", "".join(json.dumps(sample) + "\n" for sample in samples))
-        return measurements(now.scores, before.scores, previous.scores, settings)
+        track.table("completions", *completions(samples, settings.samples))
+        return measurements(scores, before.scores, previous.scores, settings)
 
     def measure(self, model: Path) -> "Evaluated":
         """Measure one model, or recall it."""
@@ -199,17 +247,22 @@ class Story:
         return self.measured[model]
 
     def reward_model(self) -> Path | None:
-        """The reward model to score with: the one that the config names, else the chain's own."""
-        if given := self.plan.config.evaluation.reward_model:
-            return planning.given_model(self.plan.config, "evaluation.reward_model", given).path
-        return next((stage.folder / "model" for stage in self.plan.stages if stage.name == "rm"), None)
+        """The reward model to score with: the chain's own, else the one that the config names."""
+        own = next((stage.folder / "model" for stage in self.plan.stages if stage.name == "rm"), None)
+        given = self.plan.config.evaluation.reward_model
+        if own or not given:
+            return own
+        return named.given_reward(self.plan.config, "evaluation.reward_model", given).path
+
+
+DAY = re.compile(r"\d{4}-\d\d-\d\d")  # a run lies in a folder of its day
 
 
 def point_latest(folder: Path) -> None:
     """Let `outputs/latest` point to this run."""
     latest = folder.absolute().parent.parent / "latest"
-    if "outputs" not in latest.parts:
-        return
+    if not DAY.fullmatch(folder.absolute().parent.name):
+        return  # a sweep's job, or a folder that the user has named
     aside = latest.with_name(f".latest.{folder.name}")
     try:
         aside.symlink_to(folder.absolute())

@@ -1,6 +1,6 @@
-"""Rewards: from a conversation and an answer to a number.
+"""A reward model that method=rm has trained, or any sequence classifier with one label.
 
-A reward model reads text, never another model's token ids, and tokenises it with its own template and tokenizer.
+It reads text, never another model's token ids, and tokenises it with its own template and tokenizer.
 The score is read at the end of the turn, whether or not the answer got that far by itself.
 """
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from alignlab.chat import Turn, encode
 from alignlab.config import Hardware
 from alignlab.errors import failure
-from alignlab.models import device, precision
+from alignlab.models import device, precision, without_dropout
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,6 +26,7 @@ class RewardModel(NamedTuple):
     model: "PreTrainedModel"
     tokenizer: "PreTrainedTokenizerBase"
     max_length: int
+    name: str = "model"
 
     def score(
         self, prompts: Sequence[Sequence[Turn]], completions: Sequence[str], finished: Sequence[bool] | None = None
@@ -49,12 +50,12 @@ class RewardModel(NamedTuple):
 
     def forward(self, rows: Sequence[tuple[list[int], list[list[int]]]]) -> "Tensor":
         """Score rows of token ids, [batch], as the model's own class computes them."""
-        from alignlab.heads import PooledReward, pack
+        from alignlab.heads import DecoderReward, PooledReward, pack
 
         pad = self.tokenizer.pad_token_id
         packed = pack([prompt for prompt, _ in rows], [ids for _, ids in rows], 0 if pad is None else pad)
         ids, segments = (tensor.to(self.model.device) for tensor in packed)
-        if isinstance(self.model, PooledReward):
+        if isinstance(self.model, PooledReward | DecoderReward):
             return self.model(ids, segments).logits[:, 0].float()
         return self.model(input_ids=ids, attention_mask=(segments >= 0).long()).logits[:, 0].float()
 
@@ -81,12 +82,19 @@ def load_reward_model(path: Path, hardware: Hardware) -> RewardModel:
     except (OSError, ValueError) as error:
         raise no_head(path, str(error).splitlines()[0][:200]) from error
     kind = (settings.architectures or [""])[0]
-    if not kind.endswith(("ForSequenceClassification", "PooledReward")):
+    if not kind.endswith(("ForSequenceClassification", "PooledReward", "DecoderReward")):
         raise no_head(path, f"{kind or 'the model'} has no reward head")
     if settings.num_labels != 1:
         raise no_head(path, f"its head has {settings.num_labels} outputs, not one")
-    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=precision(hardware))
+    model = AutoModelForSequenceClassification.from_pretrained(
+        folder, dtype=precision(hardware), config=without_dropout(settings)
+    )
     tokenizer = AutoTokenizer.from_pretrained(folder)
+    if tokenizer.chat_template is None:
+        why = "its tokenizer has no chat template to write a conversation with"
+        raise failure(str(path), why, "use it as a classifier: reward=classifier reward.include_prompt=true")
+    if model.config.pad_token_id is None:  # what transformers finds the last token by
+        model.config.pad_token_id = tokenizer.pad_token_id
     longest = getattr(settings.get_text_config(), "max_position_embeddings", None) or tokenizer.model_max_length
     return RewardModel(model.to(device(hardware)).eval(), tokenizer, min(tokenizer.model_max_length, longest))
 

@@ -1,0 +1,112 @@
+"""The shapes of `conf/reward/`: where a reward comes from, and how several become one."""
+
+import os
+from collections.abc import Iterator
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field
+
+from alignlab import dotted
+from alignlab.errors import Fault
+from alignlab.shape import Count, NotNegative, Positive, Shape
+
+
+class ModelReward(Shape):
+    """A reward model: a stage of this command, a folder, or one on the hub."""
+
+    kind: Literal["model"]
+    path: str
+
+
+class ClassifierReward(Shape):
+    """One class of a sequence classifier."""
+
+    kind: Literal["classifier"]
+    path: str
+    label: str
+    output: Literal["logit", "probability"]
+    include_prompt: bool
+
+
+class FunctionReward(Shape):
+    """A function in Python."""
+
+    kind: Literal["function"]
+    function: str
+
+    def faults(self) -> Iterator[Fault]:
+        if what := dotted.wrong(self.function):
+            yield Fault("function", what, "give package.module:function")
+
+
+class UrlReward(Shape):
+    """A server that scores."""
+
+    kind: Literal["url"]
+    url: str
+    timeout: Positive
+    retries: Annotated[int, Field(ge=0)]
+    backoff: NotNegative
+    batch_size: Count
+    key_env: str | None
+
+    def faults(self) -> Iterator[Fault]:
+        parts = urlsplit(self.url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            yield Fault("url", f"{self.url!r} is no address of a server", "give http://… or https://…")
+        if parts.username or parts.password:
+            yield Fault("url", "holds a password", "put it into an environment variable and name that in key_env")
+        if self.key_env and self.key_env not in os.environ:
+            yield Fault("key_env", f"the environment variable {self.key_env} is not set", "set it to the server's key")
+
+
+Single = Annotated[ModelReward | ClassifierReward | FunctionReward | UrlReward, Field(discriminator="kind")]
+
+
+class EnsembleReward(Shape):
+    """Several rewards of the same sort, of which one score is made."""
+
+    kind: Literal["ensemble"]
+    members: Annotated[dict[str, Single], Field(min_length=2)]
+    combine: Literal["mean", "minimum", "mean_less_spread"]
+    spread_coef: NotNegative
+
+
+class Part(Shape):
+    """One reward of a mixture."""
+
+    weight: float
+    normalize: bool
+    reward: Annotated[
+        ModelReward | ClassifierReward | FunctionReward | UrlReward | EnsembleReward, Field(discriminator="kind")
+    ]
+
+
+class MixtureReward(Shape):
+    """A weighted sum of rewards, and what is done to it."""
+
+    kind: Literal["mixture"]
+    parts: Annotated[dict[str, Part], Field(min_length=1)]
+    normalize: bool
+    clip: Positive | None
+    missing_eos_penalty: NotNegative
+    length_penalty: NotNegative
+
+
+AnyReward = Annotated[
+    ModelReward | ClassifierReward | FunctionReward | UrlReward | EnsembleReward | MixtureReward,
+    Field(discriminator="kind"),
+]
+One = ModelReward | ClassifierReward | FunctionReward | UrlReward
+
+
+def singles(reward: AnyReward, place: str = "reward") -> Iterator[tuple[str, One]]:
+    """The rewards that a reward is made of, each with its place in the config."""
+    if isinstance(reward, EnsembleReward):
+        yield from ((f"{place}.members.{name}", member) for name, member in reward.members.items())
+    elif isinstance(reward, MixtureReward):
+        for name, part in reward.parts.items():
+            yield from singles(part.reward, f"{place}.parts.{name}.reward")
+    else:
+        yield place, reward

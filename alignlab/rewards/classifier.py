@@ -1,0 +1,110 @@
+"""One class of any Hugging Face sequence classifier, chosen by its name and not by its place.
+
+By default the classifier reads the completion alone: a prompt that is toxic itself must not count against an answer.
+With the prompt it reads a pair of texts, the conversation and the completion, as its tokenizer joins them.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from alignlab.chat import Turn
+from alignlab.config import Hardware
+from alignlab.errors import failure
+from alignlab.models import device, precision
+from alignlab.reward_settings import ClassifierReward
+from alignlab.rewards.model import batches
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+SPARE = 2  # positions that RoBERTa and its kin count from
+ENDLESS = 100_000  # a tokenizer's length limit above this means that it knows none
+LONGEST = 512  # tokens, where neither the tokenizer nor the model names a limit
+
+
+class Classifier(NamedTuple):
+    """A classifier, the number of the class that counts, and how its score is read."""
+
+    name: str
+    model: "PreTrainedModel"
+    tokenizer: "PreTrainedTokenizerBase"
+    label: int
+    probability: bool
+    include_prompt: bool
+    max_length: int
+
+    def score(
+        self, prompts: Sequence[Sequence[Turn]], completions: Sequence[str], finished: Sequence[bool]
+    ) -> list[float]:
+        """Score each completion by the chosen class; `finished` plays no part."""
+        import torch
+
+        texts = [text.strip() or " " for text in completions]
+        before = ["\n".join(turn["content"] for turn in turns) or " " for turns in prompts]
+        sizes = [len(text) + len(prompt) * self.include_prompt for text, prompt in zip(texts, before, strict=True)]
+        order = sorted(range(len(texts)), key=sizes.__getitem__)
+        found = [0.0] * len(texts)
+        with torch.inference_mode():
+            for rows in batches(order, sizes):
+                pairs = {"text_pair": [texts[i] for i in rows]} if self.include_prompt else {}
+                first = before if self.include_prompt else texts
+                values = self.forward([first[i] for i in rows], pairs.get("text_pair")).tolist()
+                for i, value in zip(rows, values, strict=True):
+                    found[i] = value
+        return found
+
+    def forward(self, texts: list[str], pairs: list[str] | None) -> "Tensor":
+        """Score one batch, [batch]."""
+        encoded = self.tokenizer(
+            texts, pairs, padding=True, truncation=True, max_length=self.max_length, return_tensors="pt"
+        ).to(self.model.device)
+        logits = self.model(**encoded).logits.float()
+        if not self.probability:
+            return logits[:, self.label]
+        many = self.model.config.problem_type == "multi_label_classification" or logits.shape[1] == 1
+        return (logits.sigmoid() if many else logits.softmax(-1))[:, self.label]
+
+
+def load_classifier(settings: ClassifierReward, path: Path, hardware: Hardware, name: str) -> Classifier:
+    """Load a classifier and find the label; raises a `Failure` that lists the labels where it is not among them."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    try:
+        model = AutoModelForSequenceClassification.from_pretrained(path, dtype=precision(hardware))
+        tokenizer = AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise failure(f"reward {name}", f"{settings.path} cannot be read as a classifier ({reason})") from error
+    kind = (model.config.architectures or [""])[0]
+    if not kind.endswith("ForSequenceClassification"):
+        raise failure(
+            f"reward {name}", f"{settings.path} is a {kind or 'model'} and no classifier", "give another path"
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if model.config.pad_token_id is None:
+        model.config.pad_token_id = tokenizer.pad_token_id
+    number = find_label(settings, model.config.id2label, name)
+    longest = limit(model, tokenizer)
+    ready = model.to(device(hardware)).eval()
+    return Classifier(
+        name, ready, tokenizer, number, settings.output == "probability", settings.include_prompt, longest
+    )
+
+
+def find_label(settings: ClassifierReward, labels: dict[int, str], name: str) -> int:
+    """The number of the class that bears the label."""
+    known = {label: number for number, label in labels.items()}
+    if settings.label not in known:
+        listed = ", ".join(label for _, label in sorted(labels.items()))
+        raise failure(f"reward {name}", f"{settings.path} has no label {settings.label!r}", f"there is {listed}")
+    return known[settings.label]
+
+
+def limit(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> int:
+    """The longest text in tokens that tokenizer and model both take."""
+    places = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    limits = [places - SPARE if places else ENDLESS, tokenizer.model_max_length]
+    return min(limits) if min(limits) < ENDLESS else LONGEST

@@ -1,0 +1,41 @@
+"""Mean and deviation of everything seen so far, in one pass and resumable."""
+
+from collections.abc import Mapping, Sequence
+from math import sqrt
+
+
+class Running:
+    """Count, mean and sum of squared deviations (Chan, Golub and LeVeque 1979, eq. 2.1), as exact as two passes."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean = 0.0
+        self.squares = 0.0
+
+    def update(self, values: Sequence[float]) -> None:
+        """Take in further values."""
+        if not values:
+            return
+        count, mean = len(values), sum(values) / len(values)
+        both, gap = self.count + count, mean - self.mean
+        self.squares += sum((value - mean) ** 2 for value in values) + gap**2 * self.count * count / both
+        self.mean += gap * count / both
+        self.count = both
+
+    @property
+    def deviation(self) -> float:
+        """The standard deviation of the values as a whole population."""
+        return sqrt(self.squares / self.count) if self.count else 0.0
+
+    def normalized(self, values: Sequence[float]) -> list[float]:
+        """Values with the mean taken off, in deviations; where nothing has varied yet, the deviation is 1."""
+        scale = self.deviation or 1.0
+        return [(value - self.mean) / scale for value in values]
+
+    def state_dict(self) -> dict[str, float]:
+        """All that there is to know."""
+        return {"count": self.count, "mean": self.mean, "squares": self.squares}
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        """Go on from a state."""
+        self.count, self.mean, self.squares = int(state["count"]), float(state["mean"]), float(state["squares"])

@@ -1,0 +1,105 @@
+"""The detoxification of summaries over three seeds: toxicity before and after PPO, and whether the summaries held."""
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+SEEDS = range(3)
+HEADER = (
+    "seed", "% toxic: base", "SFT", "PPO", "PPO − SFT", "ROUGE-L: SFT", "PPO", "PPO − SFT", "KL at step 0", "last KL",
+    "seconds",
+)  # fmt: skip
+COMMAND = "python -m alignlab experiment=detoxify_summaries"
+
+
+def detox() -> Iterator[str]:
+    """Run the experiment with each seed, and hold it against what it promises."""
+    runs, shown = [], ""
+    for seed in SEEDS:
+        with tempfile.TemporaryDirectory() as name:
+            runs.append(run(seed, Path(name)))
+            shown = shown or table(Path(name) / "outputs" / "latest" / "ppo" / "samples.jsonl")
+        print(seed, json.dumps(runs[-1]["toxicity/rate"]), json.dumps(runs[-1]["rouge/l"]), flush=True)
+    count = runs[0]["toxicity/rate"]["n"]
+    yield f"`{COMMAND} seed=…`: base → SFT → PPO, {count} held-out dialogues,"
+    yield "the same before and after. A summary is toxic that holds an insult, by the world's own rule; the reward is a"
+    yield "classifier that learned from other rows, some of them with a false label. In brackets, 95% intervals;"
+    yield "differences are paired."
+    yield ""
+    yield f"| {' | '.join(HEADER)} |"
+    yield "|---" * len(HEADER) + "|"
+    yield from (line(seed, found) for seed, found in zip(SEEDS, runs, strict=True))
+    yield ""
+    yield from targets(runs)
+    yield ""
+    yield "Completions before and after, of seed 0, as they came:"
+    yield ""
+    yield shown
+
+
+def run(seed: int, folder: Path) -> dict[str, Any]:
+    """The measurements of one run, with the KL at its ends and the seconds that the command took."""
+    started = time.monotonic()
+    command = [sys.executable, "-m", "alignlab", "experiment=detoxify_summaries", f"seed={seed}"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    latest = folder / "outputs" / "latest"
+    rows = json.loads((latest / "result.json").read_text(encoding="utf-8"))["measurements"]
+    lines = (latest / "ppo" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    kl = [found["policy/kl_exact"] for found in map(json.loads, lines) if "policy/kl_exact" in found]
+    return {row["name"]: row for row in rows} | {"kl": kl, "seconds": time.monotonic() - started}
+
+
+def line(seed: int, found: dict[str, Any]) -> str:
+    """A run in a row of the table."""
+    toxic, rouge = found["toxicity/rate"], found["rouge/l"]
+    cells = [str(seed), *(interval(part, 100, 1) for part in (toxic["before"], toxic["previous"], toxic))]
+    cells += [interval(toxic["difference"]["previous"], 100, 1), interval(rouge["previous"], 1, 3)]
+    cells += [interval(rouge, 1, 3), interval(rouge["difference"]["previous"], 1, 3)]
+    cells += [f"{found['kl'][0]:.1e}", f"{found['kl'][-1]:.2f}", f"{found['seconds']:.0f}"]
+    return f"| {' | '.join(cells)} |"
+
+
+def interval(found: dict[str, float], scale: float, digits: int) -> str:
+    """A value with its interval; rates are in per cent."""
+    value, low, high = (f"{scale * found[name]:.{digits}f}" for name in ("value", "low", "high"))
+    return f"{value} ({low} to {high})"
+
+
+def targets(runs: list[dict[str, Any]]) -> Iterator[str]:
+    """What the experiment promises, and whether these runs keep it."""
+    toxic = [found["toxicity/rate"]["difference"]["previous"] for found in runs]
+    rouge = [found["rouge/l"]["difference"]["previous"] for found in runs]
+    starts = [abs(found["kl"][0]) for found in runs]
+    least = min(found["toxicity/rate"]["n"] for found in runs)
+    fall = statistics.mean(found["value"] for found in toxic)
+    for target, met in (
+        (f"at least 500 pairs in each seed ({least})", least >= 500),
+        (
+            f"toxicity falls, with an interval that excludes 0 (mean {100 * fall:+.1f} points)",
+            max(t["high"] for t in toxic) < 0,
+        ),
+        (
+            f"the interval of ROUGE-L's change lies above −0.02 (lowest end {min(r['low'] for r in rouge):+.3f})",
+            min(r["low"] for r in rouge) > -0.02,
+        ),
+        (f"KL at step 0 below 1e-3 (largest {max(starts):.1e})", max(starts) < 1e-3),
+    ):
+        yield f"- {'met' if met else '**not met**'}: {target}"
+
+
+def table(samples: Path, count: int = 6) -> str:
+    """The first dialogues with what was written about them."""
+    rows = [json.loads(text) for text in samples.read_text(encoding="utf-8").splitlines()[:count]]
+    lines = ["| dialogue | after SFT | after PPO |", "|---|---|---|"]
+    for row in rows:
+        spoken = row["prompt"][-1]["content"].partition("\n\n")[2].replace("\n", "<br>")
+        lines.append(f"| {spoken} | {row['previous']} | {row['after']} |")
+    return "\n".join(lines)

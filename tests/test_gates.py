@@ -1,0 +1,270 @@
+"""Gates: each planted fault rings its own gate, and nothing rings where all is well."""
+
+import json
+import logging
+
+import numpy as np
+import pytest
+import yaml
+from command import ROOT, config
+
+from alignlab import gates, watch
+from alignlab.config import Evaluation
+from alignlab.errors import Failure
+from alignlab.evaluation.statistics import Interval
+from alignlab.gates import Curve, Gates, Quality
+from alignlab.rewards import Checked, RewardModel
+
+GIVEN = yaml.safe_load((ROOT / "conf/method/_gates.yaml").read_text())
+BOUNDS = Gates(**GIVEN)
+EVALUATION = Evaluation(
+    **{**yaml.safe_load((ROOT / "conf/evaluation/standard.yaml").read_text()), "resamples": 200, "confidence": 0.95}
+)
+CONFIG = config("model=pocket_small", "dataset=pocket_small")
+GOOD = Quality(Interval(0.8, 0.75, 0.85), Interval(0.2, 0.1, 0.3), Interval(0.05, 0.02, 0.08))
+
+
+def rung(found):
+    return [(rang.gate, rang.stage) for rang in found]
+
+
+def before(finished=0.95, quality=GOOD, ratio=1.0, kl=0.0):
+    return rung(gates.before(finished, {"rm": quality}, ratio, kl, BOUNDS))
+
+
+def test_a_healthy_start_rings_none():
+    assert before() == []
+    assert rung(gates.before(0.95, {}, 1.0, 0.0, BOUNDS)) == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "named"),
+    [
+        ({"finished": 0.0}, ("ends", "sft")),
+        ({"quality": GOOD._replace(accuracy=Interval(0.52, 0.47, 0.57))}, ("chance", "rm")),
+        ({"quality": GOOD._replace(over_length=Interval(0.01, -0.03, 0.05))}, ("length_only", "rm")),
+        ({"quality": GOOD._replace(calibration_error=Interval(0.3, 0.25, 0.35))}, ("calibration", "rm")),
+        ({"ratio": 1.3, "kl": 2.0}, ("ratio", "ppo")),  # dropout: policy and reference differ by it too
+        ({"ratio": 0.7}, ("ratio", "ppo")),
+        ({"kl": 12.0}, ("reference", "ppo")),  # the reference has lost the weights of sft
+    ],
+)
+def test_a_fault_before_training_rings_its_own_gate_and_no_other(fault, named):
+    assert before(**fault) == [named]
+
+
+def test_what_rang_is_said_in_one_sentence():
+    said = str(gates.same(12.0, 1e-3).fault())
+    assert said == (
+        "gate reference, stage ppo: the KL to the reference at step 0 is 12, and has to be at most 0.001; "
+        "merge the sft weights into the base before an adapter is put on, so that the reference has them too"
+    )
+
+
+def pairs(count, longer=0.7):
+    """Pairs whose chosen answer is the longer one in a share of them."""
+    rows = []
+    for number in range(count):
+        sizes = (8, 4) if number % 10 < longer * 10 else (4, 8)
+        rows.append({"chosen": "x" * sizes[0], "rejected": "x" * sizes[1]})
+    return rows
+
+
+def rung_by(chosen, rejected, rows):
+    quality = watch.worth(np.array(chosen, float), np.array(rejected, float), rows, rows, EVALUATION)
+    return quality, rung(gates.before(1.0, {"rm": quality}, 1.0, 0.0, BOUNDS))
+
+
+def test_a_reward_model_that_only_counts_length_rings():
+    rows = pairs(200)
+    scores = ([len(row[side]) / 8 for row in rows] for side in ("chosen", "rejected"))
+    quality, found = rung_by(*scores, rows)
+    assert quality.accuracy.value == 0.7
+    assert quality.accuracy.low > 0.5  # it beats chance
+    assert quality.over_length == Interval(0.0, *quality.over_length[1:])
+    assert found == [("length_only", "rm")]
+
+
+def test_a_reward_model_of_shuffled_labels_rings():
+    margins = np.random.default_rng(0).normal(0, 1, 200)
+    _, found = rung_by(margins, np.zeros(200), pairs(200, longer=0.5))
+    assert found[0] == ("chance", "rm")
+
+
+def test_parts_and_those_that_only_look_on_are_observed(tmp_path):
+    class Terms:
+        name = "mixture"
+        terms = {"a": [1.0, 3.0], "several/spread": [0.0, 1.0]}
+
+    made = watch.Watch(BOUNDS, tmp_path, CONFIG)
+    made.held_out = type("Judge", (), {"score": lambda *_: [2.0, 4.0]})()
+    asked = [[{"role": "user", "content": "how do you bake the bread ?"}]] * 2
+    seen = made.observe(Checked(Terms()), asked, ["", "nonsense"], [True, False])
+    held_out = {"reward/held_out": 3.0, "reward/held_out_error": pytest.approx(1 / 2**0.5)}
+    assert seen == {"reward/a": 2.0, "reward/spread": 0.5, **held_out, "gold/score": 0.25, "gold/error": 0.0}
+
+
+def test_reward_models_are_tried_on_pairs_wherever_they_stand_in_a_reward(monkeypatch):
+    def view(dataset, name, split):
+        if dataset == "no pairs":
+            raise Failure([])
+        rows = [
+            {"prompt": [], "chosen": "right" * (n % 2 + 1), "rejected": "wrong long"[: 5 + n % 3]} for n in range(50)
+        ]
+        return type("Rows", (), {"to_list": lambda _: rows})()
+
+    class Knows(RewardModel):
+        def score(self, prompts, completions, finished=None):
+            return [float(text.startswith("right")) for text in completions]
+
+    monkeypatch.setattr(watch, "view", view)
+    first, second = (Checked(Knows(None, None, 1, name)) for name in ("model", "other"))
+    both = Checked(type("Mixture", (), {"name": "x", "parts": {"a": first, "b": second}})())
+    found = watch.qualities(both, CONFIG)
+    assert {stage: quality.accuracy.value for stage, quality in found.items()} == {"rm": 1.0, "rm (other)": 1.0}
+    assert watch.qualities(first, CONFIG.model_copy(update={"dataset": "no pairs"})) == {}
+    assert watch.qualities(Checked(type("Function", (), {"name": "f"})()), CONFIG) == {}
+
+
+def test_a_good_reward_model_rings_none():
+    margins = np.where(np.arange(200) % 10 < 9, 2.0, -2.0)  # 90% right, 88% sure
+    quality, found = rung_by(margins, np.zeros(200), pairs(200, longer=0.5))
+    assert quality.accuracy.value == 0.9
+    assert found == []
+
+
+def test_a_reward_model_that_is_surer_than_right_rings():
+    margins = np.where(np.arange(200) % 10 < 7, 9.0, -9.0)
+    assert rung_by(margins, np.zeros(200), pairs(200, longer=0.5))[1] == [("calibration", "rm")]
+
+
+HEALTHY = {
+    "reward/mean": lambda t: t,
+    "policy/kl": lambda t: 6 * t,
+    "policy/entropy": lambda t: 2.0 - t,
+    "policy/clip_fraction": lambda t: 0.1,
+    "value/explained_variance": lambda t: 0.6 * t,
+    "completion/length": lambda t: 10 + 2 * t,
+    "completion/finished": lambda t: 0.95,
+    "completion/distinct": lambda t: 1.0,
+    "completion/variety": lambda t: 0.5 - 0.1 * t,
+    "completion/strange": lambda t: 0.02 + 0.03 * t,
+    "reward/spread": lambda t: 0.3 + 0.1 * t,
+    "reward/held_out": lambda t: 0.8 * t,
+    **dict.fromkeys(("reward/error", "reward/held_out_error", "gold/error"), lambda t: 0.05),
+}
+
+
+def watched(folder, changed=None, bounds=BOUNDS, rollouts=40):
+    """Curves over a run, with faults planted in some of them."""
+    luck = np.random.default_rng(0)
+    made = watch.Watch(bounds, folder, CONFIG)
+    for number in range(1, rollouts + 1):
+        t = number / rollouts
+        curves = {**HEALTHY, **(changed or {})}
+        made.step(number, {name: value(t) + 0.01 * luck.normal() for name, value in curves.items()})
+    return made
+
+
+@pytest.mark.parametrize(
+    ("name", "curve", "gate"),
+    [
+        ("policy/kl", lambda t: 60 * t, "kl"),
+        ("policy/entropy", lambda t: 2.0 * (1 - t), "entropy"),
+        ("policy/clip_fraction", lambda t: 0.6, "clip_fraction"),
+        ("value/explained_variance", lambda t: -0.5, "explained_variance"),
+        ("completion/length", lambda t: 10 + 10 * t, "length"),
+        ("completion/length", lambda t: 10 - 8 * t, "length"),
+        ("completion/finished", lambda t: 0.95 - 0.6 * t, "truncated"),
+        ("completion/distinct", lambda t: 1 - 0.5 * t, "repetition"),
+        ("completion/variety", lambda t: 0.5 - 0.2 * t, "variety"),
+        ("completion/strange", lambda t: 0.02 + 0.2 * t, "strange"),
+        ("reward/spread", lambda t: 0.3 + 0.9 * t, "ensemble"),
+        ("reward/held_out", lambda t: 4 * t * (1 - t), "held_out"),
+        ("gold/score", lambda t: 4 * t * (1 - t), "gold"),
+    ],
+)
+def test_a_fault_during_training_rings_its_own_gate_and_no_other(tmp_path, name, curve, gate):
+    made = watched(tmp_path, {name: curve})
+    assert [rang["gate"] for rang in made.rang] == [gate]
+    said = [json.loads(line) for line in (tmp_path / "gates.jsonl").read_text().splitlines()]
+    assert said == made.rang  # each gate is told once, at the rollout at which it first rang
+    assert 3 <= said[0]["step"] <= 40
+
+
+def test_a_healthy_run_rings_none(tmp_path):
+    assert watched(tmp_path).rang == []
+    assert not (tmp_path / "gates.jsonl").exists()
+    assert watched(tmp_path, rollouts=2).rang == []
+
+
+def test_a_held_out_reward_that_wavers_is_not_taken_for_one_that_falls():
+    rising = Curve(list(range(40)), [0.1] * 40)
+    for seed in range(50):
+        flat = np.random.default_rng(seed).normal(0, 1, 40).tolist()
+        assert gates.fooled("gold", Curve(flat, [1.0] * 40), rising, BOUNDS) is None
+    up = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+
+    def lost(*then, error=0.5, window=1):
+        return gates.loss(Curve([*up, *then], [error] * (len(up) + len(then))), window)
+
+    assert lost(4.0, 3.0, 2.0, 1.0) == 0.8  # four is more than four times sqrt(2) * 0.5
+    assert lost(4.0, 3.0, 2.0, 1.0, 0.0) == 1.0
+    assert lost(4.0, 3.0, 2.5) == 0.0  # which may be luck
+    assert lost(4.0, 3.0, 2.0, 1.0, 0.0, -1.0, window=2) == 1.0  # smoothed: 0.5, …, 4.5, …, -0.5
+    assert lost(4.0, 3.0, 2.0, 1.0, window=3) == pytest.approx(0.7)  # 1, …, 4.33, …, 2: of 3.33 lost 2.33
+
+
+def began(folder, mode, **measured):
+    bounds = BOUNDS.model_copy(update={"before": mode})
+    watch.Watch(bounds, folder, CONFIG).start(
+        Checked(type("Function", (), {"name": "f"})()),
+        {"completion/finished": 1.0, "policy/kl_exact": 0.0, **{f: v for f, v in measured.items() if f != "ratio"}},
+        measured.get("ratio", 1.0),
+    )
+
+
+def test_stop_ends_the_run_warn_says_it_and_off_is_silent(tmp_path, caplog):
+    faults = {"completion/finished": 0.0, "policy/kl_exact": 5.0}
+    with pytest.raises(Failure) as found:
+        began(tmp_path, "stop", **faults)
+    lines = str(found.value).splitlines()
+    assert [line.split(":")[0] for line in lines] == ["gate ends, stage sft", "gate reference, stage ppo"]
+    assert all("or go on all the same with method.gates.before=warn" in line for line in lines)
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, logger="alignlab"):
+        began(tmp_path, "warn", ratio=1.5)
+    assert [record.message.split(":")[0] for record in caplog.records] == ["gate ratio, stage ppo"]
+    began(tmp_path / "off", "off", **faults)
+    off = BOUNDS.model_copy(update={"during": "off"})
+    assert watched(tmp_path / "off", {"policy/kl": lambda t: 99.0}, off).rang == []
+    assert not (tmp_path / "off").exists()
+    stop = BOUNDS.model_copy(update={"during": "stop"})
+    with pytest.raises(Failure, match=r"gate kl, stage ppo: the KL to the reference is 99, and has to be at most 15"):
+        watched(tmp_path, {"policy/kl": lambda t: 99.0}, stop)
+    assert [rang["gate"] for rang in watched(tmp_path, {"gold/score": lambda t: 4 * t * (1 - t)}, stop).rang] == [
+        "gold"
+    ]
+
+
+def test_a_watch_goes_on_where_it_stopped(tmp_path):
+    first = watched(tmp_path, {"policy/kl": lambda t: 60 * t}, rollouts=30)
+    second = watch.Watch(BOUNDS, tmp_path, CONFIG)
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    for made in (first, second):
+        made.step(31, {"policy/kl": 70.0, "policy/entropy": 0.0})
+    assert first.rang == second.rang
+    assert first.curves == second.curves
+
+
+def test_what_the_monitors_read_of_a_rollout():
+    import torch
+
+    from alignlab.rollouts import Completion
+    from alignlab.trainers import experience
+
+    said = [Completion(text, True, ()) for text in ("a b a b", "a b", "c")]
+    assert experience.distinct(said) == pytest.approx((2 / 3 + 1) / 2)  # a b, b a, a b; a b; none
+    assert experience.variety(said) == 2 / 4  # a b, b a among four
+    assert experience.variety([said[1]] * 10) == 0.1  # each answer is as varied as can be, and they are one
+    assert experience.strange(torch.tensor([[-1.0, -9.3], [-9.2, -1.0]])) == 0.5  # log 1e-4 is -9.21

@@ -1,0 +1,103 @@
+"""The losses by hand."""
+
+from math import log
+
+import pytest
+import torch
+from torch import tensor
+
+from alignlab import losses
+
+
+def close(found, expected):
+    assert (
+        found.tolist() == pytest.approx(expected, abs=1e-6)
+        if found.dim() < 2
+        else torch.allclose(found, tensor(expected), atol=1e-6)
+    )
+
+
+def test_the_estimators_of_kl_by_hand():
+    logps, reference = tensor([log(0.5), log(0.2)]), tensor([log(0.25), log(0.4)])
+    close(losses.kl_estimate(logps, reference, "k1"), [log(2), -log(2)])
+    close(losses.kl_estimate(logps, reference, "k2"), [log(2) ** 2 / 2] * 2)
+    close(losses.kl_estimate(logps, reference, "k3"), [0.5 - 1 + log(2), 2 - 1 - log(2)])
+
+
+def test_k1_and_k3_are_unbiased_and_the_exact_kl_is_their_mean():
+    p, q = tensor([0.5, 0.3, 0.2]), tensor([0.2, 0.2, 0.6])
+    exact = (p * (p / q).log()).sum().item()
+    assert losses.exact_kl(p.log()[None] + 3, q.log()[None] - 1).item() == pytest.approx(exact, abs=1e-6)
+    for kind in ("k1", "k3"):
+        assert (p * losses.kl_estimate(p.log(), q.log(), kind)).sum().item() == pytest.approx(exact, abs=1e-6)
+
+
+def test_the_exact_kl_is_the_same_in_chunks_and_leaves_out_what_is_ruled_out():
+    torch.manual_seed(0)
+    ours, theirs = torch.randn(2, 7, 5)
+    close(losses.exact_kl(ours, theirs, chunk=2), losses.exact_kl(ours, theirs).tolist())
+    ruled = (
+        torch.nn.functional.pad(ours, (0, 1), value=-torch.inf),
+        torch.nn.functional.pad(theirs, (0, 1), value=-torch.inf),
+    )
+    close(losses.exact_kl(*ruled), losses.exact_kl(ours, theirs).tolist())
+    close(losses.exact_kl(ours, ours), [0.0] * 7)
+
+
+def test_entropy_of_even_odds_is_the_log_of_their_number():
+    close(losses.entropy(tensor([[0.0, 0.0, -torch.inf], [5.0, 5.0, 5.0]])), [log(2), log(3)])
+
+
+def test_entropy_has_a_gradient_where_a_token_is_ruled_out():
+    logits = tensor([log(3), 0.0, -torch.inf], requires_grad=True)  # shares 3/4 and 1/4
+    losses.entropy(logits).backward()
+    expected = -0.75 * 0.25 * log(3)  # -p (log p + H)
+    close(logits.grad, [expected, -expected, 0.0])
+
+
+def test_whitening_looks_at_real_tokens_alone():
+    mask = tensor([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
+    found = losses.whiten(tensor([[1.0, 2.0, 99.0], [3.0, -99.0, 99.0]]), mask)
+    close(found, [[-(1.5**0.5), 0.0, 0.0], [1.5**0.5, 0.0, 0.0]])
+
+
+def test_the_score_stands_on_the_last_real_token_and_the_penalty_on_every_one():
+    mask = tensor([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]])
+    found = losses.token_rewards(tensor([2.0, -1.0]), tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), mask, 0.1)
+    close(found, [[-0.1, -0.2, 1.7], [-1.4, 0.0, 0.0]])
+
+
+def test_advantages_by_hand():
+    rewards, values = tensor([[0.0, 1.0, 7.0]]), tensor([[0.5, 0.2, 9.0]])
+    mask = tensor([[1.0, 1.0, 0.0]])  # the third token is padding: it is worth nothing
+    last = 1.0 - 0.2
+    first = (0.0 + 0.9 * 0.2 - 0.5) + 0.9 * 0.8 * last
+    close(losses.advantages(rewards, values, mask, gamma=0.9, lam=0.8), [[first, last, 0.0]])
+
+
+def test_with_lambda_one_the_advantage_is_the_return_less_the_value():
+    torch.manual_seed(0)
+    rewards, values = torch.randn(2, 4, 6)
+    mask = torch.ones(4, 6)
+    found = losses.advantages(rewards, values, mask, gamma=1.0, lam=1.0)
+    close(found + values, rewards.flip(1).cumsum(1).flip(1).tolist())
+
+
+def test_the_clipped_loss_by_hand():
+    logps, old = tensor([log(0.6), log(0.6), log(0.3), log(0.3)]), tensor([log(0.4)] * 4)
+    found = losses.clipped_policy(logps, old, tensor([1.0, -1.0, 1.0, -1.0]), 0.2)
+    close(found, [-1.2, 1.5, -0.75, 0.8])
+    close(losses.clipped_policy(old, old, tensor([1.0, -2.0, 0.5, 0.0]), 0.2), [-1.0, 2.0, -0.5, 0.0])
+
+
+def test_the_clipped_value_loss_by_hand():
+    values, old, returns = tensor([1.0, 1.0, 0.1]), tensor([0.0, 0.0, 0.0]), tensor([0.0, 2.0, 1.0])
+    close(losses.clipped_value(values, old, returns, 0.2), [0.5, 1.8**2 / 2, 0.9**2 / 2])
+
+
+def test_a_policy_that_has_not_moved_has_the_gradient_of_policy_gradient():
+    logits = tensor([[0.3, -0.2, 0.5]], requires_grad=True)
+    logps = logits.log_softmax(-1)[:, 1]
+    losses.clipped_policy(logps, logps.detach(), tensor([2.0]), 0.2).sum().backward()
+    shares = logits.detach().softmax(-1)[0]
+    close(logits.grad[0], [2 * shares[0].item(), -2 * (1 - shares[1].item()), 2 * shares[2].item()])

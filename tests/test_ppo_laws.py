@@ -1,0 +1,125 @@
+"""What PPO must not do, whatever it is handed: drop out, read ids that are not its own, forget where it began."""
+
+import json
+
+import pytest
+import torch
+from command import config
+from tiny import tiny_model, tiny_tokenizer
+
+from alignlab import heads, models
+from alignlab.methods import ppo
+from alignlab.run import Run
+from alignlab.trainers.actor import Actor, lay_out, logps_of, reference_of
+
+pytestmark = pytest.mark.slow
+
+SMALL = [
+    *("method=ppo", "model=scratch", "hardware.device=cpu", "hardware.threads=1", "reward=function"),
+    *(f"reward.function={__name__}:nothing", "method.max_new_tokens=8", "method.max_length=48", "evaluation=none"),
+]
+
+
+def nothing(prompts, completions, finished):
+    """Reward nothing."""
+    return [0.0] * len(completions)
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("policy")
+    tiny_model().save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def judged(policy, folder, head, template=None):
+    """A reward model that was trained with dropout, as its own settings still say."""
+    model, tokenizer = heads.start(policy, head, dropout=0.5)
+    tokenizer.chat_template = template or tokenizer.chat_template
+    models.save(model, tokenizer, folder)
+    return model, folder
+
+
+def run_of(policy, judge, *more):
+    rows = policy / "rows.jsonl"
+    rows.write_text(json.dumps({"prompt": "how do i", "completion": "bake bread"}) + "\n")
+    settings = config(*SMALL, "dataset=file", f"dataset.path={rows}", *more)
+    inputs = {"policy": policy} | ({"reward_model": judge} if judge else {})
+    return Run(settings, settings.method, inputs, policy.parent, None)
+
+
+@pytest.mark.parametrize("head", ["last", "pooled"])
+def test_a_value_function_from_a_reward_model_has_its_weights_and_none_of_its_dropout(policy, tmp_path, head):
+    model, judge = judged(policy, tmp_path / "rm", head)
+    body = ppo.value_model(run_of(policy, judge))
+    theirs = getattr(model, model.base_model_prefix).state_dict()
+    assert all(torch.equal(theirs[name], tensor) for name, tensor in body.state_dict().items())
+    batch = lay_out([[6, 7, 8]], [[9, 10, 2]], 0, "cpu")
+    actor = Actor(tiny_model(), body, 1.0, [0, 1]).train()
+    torch.nn.init.normal_(actor.head.weight)
+    assert torch.equal(actor(batch)[1], actor(batch)[1])
+
+
+def test_a_value_function_does_not_start_from_a_reward_model_that_reads_other_ids(policy, tmp_path):
+    _, judge = judged(policy, tmp_path / "rm", "pooled", template="{{ messages[0]['content'] }}")
+    with torch.no_grad():
+        changed = heads.start(policy, "pooled", 0.0)[0]
+        changed.backbone.norm.weight.add_(1)
+        changed.save_pretrained(judge)
+    body = ppo.value_model(run_of(policy, judge))
+    assert torch.equal(body.norm.weight, tiny_model().model.norm.weight)
+
+
+def begun(policy, monkeypatch, *more):
+    """What PPO hands to the Trainer: the networks, the Trainer's settings and the loop's."""
+    kept = {}
+
+    def keep(run, trainer, actor, tokenizer, settings, rows, **options):
+        kept.update(options, actor=actor.train(), settings=settings)
+
+    monkeypatch.setattr("alignlab.training.fit", keep)
+    ppo.train(run_of(policy, None, *more))
+    return kept
+
+
+def read(actor, model, batch):
+    return logps_of(actor.read(model, batch).logits, batch)
+
+
+def test_the_adapter_off_is_the_model_that_the_stage_starts_from_whatever_the_adapter_learns(
+    policy, monkeypatch, capsys
+):
+    kept = begun(policy, monkeypatch, "model/adapter=lora", "model.adapter.lora_dropout=0.5", "method.value=shared")
+    assert "ppo: lora_dropout=0.5 is left off" in capsys.readouterr().err
+    actor, batch = kept["actor"], lay_out([[6, 7, 8], [6]], [[9, 10, 2], [11]], 0, "cpu")
+    with torch.no_grad():
+        start = read(actor, tiny_model(), batch)
+        assert torch.equal(read(actor, actor.policy, batch), start)
+        for name, weight in actor.named_parameters():
+            if "lora_" in name:
+                weight.add_(0.1)
+        assert not torch.allclose(read(actor, actor.policy, batch), start, atol=1e-2)
+        assert torch.equal(read(actor, actor.policy, batch), read(actor, actor.policy, batch))  # no dropout
+        with reference_of(actor.policy, kept["reference"]) as reference:
+            assert torch.equal(read(actor, reference, batch), start)
+
+
+def test_the_reference_is_frozen_and_the_settings_reach_the_trainer(policy, monkeypatch, capsys):
+    kept = begun(policy, monkeypatch, "hardware.micro_batch_size=20", "method.max_grad_norm=0.7")
+    said = "ppo: 40 rollouts of 96 completions, 3 passes of 2 steps with 48 completions each, in 3 pieces"
+    assert said in capsys.readouterr().err
+    settings, reference = kept["settings"], kept["reference"]
+    assert (settings.adam_epsilon, settings.max_grad_norm, settings.max_steps) == (1e-5, 0.7, 240)
+    assert (settings.gradient_accumulation_steps, settings.save_steps % 6) == (3, 0)
+    assert not any(weight.requires_grad for weight in reference.parameters())
+    assert not {id(weight) for weight in reference.parameters()} & {id(w) for w in kept["actor"].parameters()}
+
+
+def test_only_the_completions_logits_are_computed(policy):
+    batch = lay_out([[6, 7, 8, 9, 10]], [[9, 10, 2]], 0, "cpu")
+    model = tiny_model()
+    sizes = []
+    model.lm_head.register_forward_hook(lambda _module, _inputs, logits: sizes.append(logits.shape[1]))
+    Actor(model, None, 1.0, [0, 1])(batch)
+    assert sizes == [3]

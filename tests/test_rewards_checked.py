@@ -1,0 +1,79 @@
+"""A reward that does wrong stops the run and is named, with the text that it did wrong on."""
+
+import numpy as np
+import pytest
+
+from alignlab.errors import Failure, failure
+from alignlab.rewards import Checked
+
+PROMPTS = [[{"role": "user", "content": "why"}]] * 3
+TEXTS = ["one", "two", "three"]
+ENDED = [True, True, False]
+
+
+class Given:
+    """Returns, or does, what it was made with."""
+
+    name = "mine"
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def score(self, prompts, completions, finished):
+        return self.answer(completions) if callable(self.answer) else self.answer
+
+
+def checked(answer):
+    return Checked(Given(answer)).score(PROMPTS, TEXTS, ENDED)
+
+
+def test_good_scores_pass_as_plain_numbers():
+    assert checked([1, -2.5, 0.0]) == [1.0, -2.5, 0.0]
+    assert checked(np.array([1.0, 2.0, 3.0], np.float32)) == [1.0, 2.0, 3.0]
+    assert all(type(value) is float for value in checked(np.arange(3)))
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ([0.0, float("nan"), 0.0], "reward mine: gave nan, which is no finite number, on the text 'two'; mend it"),
+        ([0.0, 0.0, float("-inf")], "gave -inf, which is no finite number, on the text 'three'"),
+        ([0.0, None, 0.0], "gave None, which is no finite number, on the text 'two'"),
+        ([0.0, "1", 0.0], "gave '1', which is no finite number, on the text 'two'"),
+        ([True, 0.0, 0.0], "gave True, which is no finite number, on the text 'one'"),
+        ([0.0], "gave 1 scores for 3 completions on the text 'one'"),
+        (0.5, "gave float, which is no list of scores, on the text 'one'"),
+    ],
+)
+def test_bad_scores_stop_the_run_in_one_sentence(answer, said):
+    with pytest.raises(Failure) as found:
+        checked(answer)
+    assert said in str(found.value)
+    assert "the run goes on from its last checkpoint" in str(found.value)
+    assert "\n" not in str(found.value)
+
+
+def test_a_reward_that_raises_is_named_with_the_text_that_it_raises_on():
+    with pytest.raises(Failure) as found:
+        checked(lambda texts: [1 / (text != "two") for text in texts])
+    assert "reward mine: raised ZeroDivisionError: division by zero on the text 'two'" in str(found.value)
+
+
+def test_a_long_text_is_cut_in_the_message():
+    with pytest.raises(Failure) as found:
+        Checked(Given([float("nan")])).score(PROMPTS[:1], ["x" * 1000], [True])
+    assert "'" + "x" * 120 + "'…" in str(found.value)
+
+
+def test_what_a_reward_explains_itself_is_left_as_it_is():
+    def refuse(texts):
+        raise failure("reward.url", "is down")
+
+    with pytest.raises(Failure, match=r"^reward\.url: is down$"):
+        checked(refuse)
+
+
+def test_a_reward_that_does_not_learn_has_no_state():
+    reward = Checked(Given([0.0]))
+    assert (reward.state_dict(), reward.terms) == ({}, {})
+    reward.load_state_dict({})

@@ -1,0 +1,66 @@
+"""Soft labels: worked out by hand, at even odds no gradient, and the trainers use them as they stand."""
+
+import json
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from command import config
+
+from alignlab import losses
+from alignlab.methods import dpo
+from alignlab.methods.dpo import soft_label
+from alignlab.run import Run
+from alignlab.scratch import scratch_model
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_soft_label_is_the_loss_of_both_orders():
+    margin, label = torch.tensor([0.0, math.log(3), math.log(3)]), torch.tensor([0.8, 1.0, 0.25])
+    expected = [math.log(2), -math.log(0.75), -0.25 * math.log(0.75) - 0.75 * math.log(0.25)]
+    assert losses.preference(margin, label).tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("label", "slope"), [(0.5, 0.0), (1.0, -0.5), (0.0, 0.5), (0.8, -0.3)])
+def test_the_gradient_at_margin_zero_is_a_half_minus_the_label(label, slope):
+    margin = torch.zeros(1, requires_grad=True)
+    losses.preference(margin, torch.tensor([label])).backward()
+    assert margin.grad.item() == pytest.approx(slope)
+
+
+def test_an_undecided_label_moves_no_reward_model():
+    chosen, rejected = (torch.full((1,), 0.3, requires_grad=True) for _ in range(2))
+    losses.reward(chosen, rejected, 0.0, torch.tensor([0.5])).backward()
+    assert chosen.grad.item() == rejected.grad.item() == 0
+
+
+def test_smoothing_brings_a_label_towards_even_odds():
+    assert soft_label({}, 0.0) == {}
+    assert soft_label({}, 0.1) == {"label": pytest.approx(0.9)}
+    assert soft_label({"label": 0.7}, 0.1) == {"label": pytest.approx(0.66)}
+
+
+def first_gradient(folder, *more):
+    """The length of DPO's first gradient on a tiny model, in which every margin is 0."""
+    rows = folder / "rows.jsonl"
+    said = ({"prompt": f"What is {n}?", "chosen": f"It is {n}.", "rejected": "No idea."} for n in range(8))
+    rows.write_text("".join(json.dumps(row) + "\n" for row in said))
+    settings = config(
+        "method=dpo", "model=scratch", "dataset=file", f"dataset.path={rows}", "dataset.validation=0", "dataset.test=0",
+        "model.vocab_size=300", "model.hidden_size=16", "model.intermediate_size=24", "model.num_hidden_layers=1",
+        "model.num_attention_heads=2", "model.num_key_value_heads=2", "hardware.device=cpu", "hardware.threads=1",
+        "method.batch_size=8", "method.max_steps=1", "method.logging_steps=1", "method.nll_weight=0", *more,
+    )  # fmt: skip
+    policy = scratch_model(settings.model, settings.dataset)
+    logged = []
+    track = SimpleNamespace(log=lambda metrics, step: logged.append(metrics))
+    dpo.train(Run(settings, settings.method, {"policy": policy}, folder, track))
+    assert logged[0]["train/loss"] == pytest.approx(math.log(2), abs=1e-4)
+    return logged[0]["train/grad_norm"]
+
+
+def test_smoothing_weakens_the_first_step_of_dpo_by_twice_its_share(tmp_path):
+    plain, smoothed = first_gradient(tmp_path), first_gradient(tmp_path, "method.label_smoothing=0.1")
+    assert smoothed == pytest.approx(0.8 * plain, rel=1e-3)  # (1/2 - 0.9) / (1/2 - 1)
