@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 from pydantic import Field
 
 from alignlab.chat import Turn, encode
-from alignlab.config import Count, Shape, Share
+from alignlab.config import Count, Positive, Shape, Share
 from alignlab.constitution import Constitution, Principle
 from alignlab.errors import Fault
 
@@ -25,6 +25,7 @@ class Judge(Shape):
 
     kind: Literal["choice", "critique"]
     clamp: Annotated[tuple[Share, Share], Field(strict=False)]
+    spread: Positive | None
     keep: Annotated[float, Field(gt=0, le=1)]
     batch_size: Count
 
@@ -57,13 +58,24 @@ def verdicts(
     constitution: Constitution,
     settings: Judge,
 ) -> list[Verdict]:
-    """Judge every item; labels are clamped, and none is left out."""
+    """Judge every item; labels are spread and clamped, and none is left out."""
     compare = by_choice if settings.kind == "choice" else by_critique
+    both = compare(model, tokenizer, items, constitution, settings.batch_size)
     low, high = settings.clamp
-    found = []
-    for one, other in compare(model, tokenizer, items, constitution, settings.batch_size):
-        found.append(Verdict(min(max(sigmoid((one + other) / 2), low), high), sigmoid(one), sigmoid(other)))
-    return found
+    labels = map(sigmoid, spread([(one + other) / 2 for one, other in both], settings.spread))
+    return [
+        Verdict(min(max(label, low), high), sigmoid(one), sigmoid(other))
+        for label, (one, other) in zip(labels, both, strict=True)
+    ]
+
+
+def spread(odds: Sequence[float], wanted: float | None) -> list[float]:
+    """Scale log-odds so that their root mean square is as wanted: a judge that is right but shy says so loudly.
+
+    Which answer is preferred does not change, nor which verdict is surer than which.
+    """
+    size = math.sqrt(sum(one * one for one in odds) / max(1, len(odds)))
+    return [one * wanted / size for one in odds] if wanted and size else list(odds)
 
 
 def by_choice(
