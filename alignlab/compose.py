@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from alignlab.bind import bind, close_to
 from alignlab.config import Config, Method
 from alignlab.errors import Fault, Mistake, failure, mistake
-from alignlab.options import OWN_EXPERIMENTS, conf_folder, known_groups
+from alignlab.options import OWN, conf_folder, known_groups
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -169,14 +169,19 @@ def is_nothing(argument: str) -> bool:
 OPTIONAL = ("model/adapter", "experiment", "sweep")  # the groups that conf/config.yaml sets to null
 
 
-def own_experiment(argument: str) -> str:
-    """Let `experiment=` take a file anywhere, such as the config that a run has saved."""
+def own_file(argument: str) -> str:
+    """Let `experiment=` and `constitution=` take a file anywhere, such as the config that a run has saved."""
     key, _, value = argument.partition("=")
     path = Path(value).expanduser()
-    if key != "experiment" or path.suffix not in {".yaml", ".yml"}:
+    if key not in OWN or path.suffix not in {".yaml", ".yml"}:
         return argument
     if not path.is_file():
-        raise mistake("experiment", f"{value} is not there", "give a YAML file, or the name of an experiment")
+        article = "an" if key == "experiment" else "a"
+        raise mistake(key, f"{value} is not there", f"give a YAML file, or the name of {article} {key}")
+    if key == "constitution":
+        from alignlab.constitution import read
+
+        read(path)  # says every fault with its line
     from hydra.core.config_store import ConfigStore
     from omegaconf import OmegaConf
     from yaml import YAMLError
@@ -186,9 +191,9 @@ def own_experiment(argument: str) -> str:
     except (YAMLError, UnicodeDecodeError) as error:
         raise failure(value, f"is no YAML ({' '.join(str(error).split())[:120]})") from error
     name = f"file_{path.stem}"
-    OWN_EXPERIMENTS.append(name)
-    ConfigStore.instance().store(name=name, node=node, group="experiment", package="_global_")
-    return f"experiment={name}"
+    OWN[key].append(name)
+    ConfigStore.instance().store(name=name, node=node, group=key, package="_global_" if key == "experiment" else key)
+    return f"{key}={name}"
 
 
 def to_tree(cfg: "DictConfig") -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import alignlab
 
-OWN_EXPERIMENTS: list[str] = []  # experiment files that a command has named by their path
+OWN: dict[str, list[str]] = {"experiment": [], "constitution": []}  # files that a command has named by their path
 
 
 def conf_folder() -> Path:
@@ -24,7 +24,8 @@ def known_groups() -> dict[str, list[str]]:
         groups[str(path.relative_to(folder))] = sorted(
             f.stem for f in path.glob("*.yaml") if not f.name.startswith("_")
         )
-    groups.setdefault("experiment", []).extend(OWN_EXPERIMENTS)
+    for group, names in OWN.items():
+        groups.setdefault(group, []).extend(names)
     return groups
 
 

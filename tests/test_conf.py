@@ -72,9 +72,9 @@ def test_every_command_of_the_readme_composes(command, tmp_path):
     if any(argument.startswith("-") and argument != "-m" for argument in found):
         assert alignlab(*found, folder=tmp_path).returncode == 0
     else:
-        from alignlab.compose import own_experiment
+        from alignlab.compose import own_file
 
-        check([own_experiment(argument) for argument in found if argument != "-m"], binds=True)
+        check([own_file(argument) for argument in found if argument != "-m"], binds=True)
 
 
 def test_the_readme_has_commands():

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 VIEW = "pairs"
 NEEDS = {"policy": "cai_sft", "judge_model": ""}
+ROLES = ("policy", "reference")
 RECORD = "labels.jsonl"
 
 

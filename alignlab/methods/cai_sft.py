@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 VIEW = "demonstrations"
 NEEDS = {"critic": ""}
+ROLES = ("policy",)
 RECORD = "revisions.jsonl"
 
 

@@ -15,7 +15,13 @@ from alignlab.config import Config, PretrainedModel
 from alignlab.data import content
 from alignlab.plan import Plan, Stage
 
-UNREPEATED = {"experiment", "sweep", "task"}  # groups whose choice is no part of what a saved config sets
+UNREPEATED = {
+    "experiment",
+    "sweep",
+    "task",
+    "constitution",
+    "judge",
+}  # groups whose choice is no part of what a saved config sets
 
 
 def repeatable(config: Config, choices: Mapping[str, str]) -> str:
