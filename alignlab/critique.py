@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 PREAMBLE = re.compile(
-    r"\s*(sure|certainly|of course|okay|here)\b[^.!?\n]*\b(revis|rewrit|better)\w*[^.!?\n]*:\s*", re.I
+    r"\A\s*(sure|certainly|of course|okay|here)\b[^.!?\n]*\b(revis|rewrit|better)\w*[^.!?\n]*:\s*", re.I
 )
 APOLOGY = re.compile(r"\W*(i\s+am|i'm|we\s+are)?\s*(very\s+|so\s+)?(sorry|apologi[sz]e|my apologies)\W*", re.I)
 

@@ -72,7 +72,8 @@ def test_a_question_needs_its_slots(tmp_path, question, said):
     with pytest.raises(Mistake) as found:
         read(path)
     assert said in str(found.value)
-    assert f"{path}:" in str(found.value) and "principles.1.preference_question" in str(found.value)
+    assert f"{path}:" in str(found.value)
+    assert "principles.1.preference_question" in str(found.value)
 
 
 def test_a_file_of_ones_own_works_as_the_others_do(tmp_path):

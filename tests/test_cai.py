@@ -1,0 +1,116 @@
+"""Constitutional AI's parts by hand: filters, what a revision is stripped of, labels and which of them are kept."""
+
+import math
+
+import pytest
+from tiny import WORDS, ask, tiny_model, tiny_tokenizer
+
+from alignlab.constitution import Constitution
+from alignlab.critique import Critic, Revised, Step, fault, latest, told
+from alignlab.judges.local import Item, Judge, spread, verdicts
+from alignlab.methods.cai import pair, surest
+from alignlab.rollouts import Completion, Sampling
+
+ASKED = "how {prompt} do {first} or {second}"
+
+
+def principle(name="n", **more):
+    said = {"critique_request": "why", "revision_request": "mix", "preference_question": ASKED, "good": "yes"}
+    return {"name": name, **said, **more}
+
+
+def constitution(*names):
+    return Constitution.model_validate(
+        {"principles": [principle(name) for name in names or ("n",)], "choices": ["yes", "no"]}
+    )
+
+
+def judge(**more):
+    return Judge.model_validate(
+        {"kind": "choice", "clamp": [0.02, 0.98], "spread": None, "keep": 1.0, "batch_size": 4} | more
+    )
+
+
+def item(answer, *revisions, finished=True):
+    steps = [Step("n", "why", text, finished) for text in revisions]
+    return Revised({"id": "1", "prompt": ask("how")}, Completion(answer, True, (1,)), steps)
+
+
+@pytest.mark.parametrize(
+    ("found", "strays", "said"),
+    [
+        (item("no", "mix flour"), False, None),
+        (item("no", "mix flour", finished=False), False, "unfinished"),
+        (item("no"), False, "unfinished"),
+        (item("no", ""), False, "empty"),
+        (item("no", "I'm very sorry."), False, "empty"),
+        (item("no", "mix", "no"), False, "same"),
+        (item("no", "mix flour"), True, "off_topic"),
+    ],
+)
+def test_a_filter_says_why_it_drops(found, strays, said):
+    assert fault(found, strays) == said
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        ("Sure, here is a revised answer: Mix flour.", "Mix flour."),
+        ("Here is a better one:  No.", "No."),
+        ("Here it is: No.", "Here it is: No."),
+        ("Mix flour. Here is a better one: No.", "Mix flour. Here is a better one: No."),
+    ],
+)
+def test_words_about_the_revision_are_no_part_of_it(written, kept):
+    one = constitution().principles[0]
+    assert told(one, Completion("why", True, ()), Completion(written, True, ())).revision == kept
+
+
+def test_every_round_is_kept_and_repeats_itself():
+    critic = Critic(tiny_model().eval(), tiny_tokenizer(), constitution("a", "b"), Sampling(1.0, 1.0, 6, 4), seed=3)
+    rows = [{"id": str(n), "prompt": ask(word)} for n, word in enumerate(WORDS[:6])]
+    answers = [Completion("no", True, (1,))] * 6
+    first, again = (critic.revise(rows, answers, 2) for _ in range(2))
+    assert first == again
+    assert [len(one.steps) for one in first] == [2] * 6
+    assert {step.principle for one in first for step in one.steps} == {"a", "b"}
+    assert latest(first[0]) == first[0].steps[1].revision
+    assert first[0].record()["steps"][0]["principle"] == first[0].steps[0].principle
+
+
+@pytest.mark.parametrize("kind", ["choice", "critique"])
+def test_a_label_turns_round_with_the_answers(kind):
+    model, tokenizer, rules = tiny_model().eval(), tiny_tokenizer(), constitution()
+    one = Item(ask("how"), "mix flour", "stop", rules.principles[0])
+    turned = one._replace(first=one.second, second=one.first)
+    there, back = verdicts(model, tokenizer, [one, turned], rules, judge(kind=kind))
+    assert there.label == pytest.approx(1 - back.label, abs=1e-5)  # no place is liked better than the other
+    assert there.label != pytest.approx(0.5, abs=1e-4)
+    assert there.first == pytest.approx(1 - back.second, abs=1e-5)
+    (alone,) = verdicts(model, tokenizer, [one], rules, judge(kind=kind))
+    assert alone.label == pytest.approx(there.label, abs=1e-5)
+
+
+def test_labels_are_spread_and_clamped():
+    odds = [1.0, -2.0, 2.0, 0.0]  # root mean square 1.5
+    assert spread(odds, 3.0) == pytest.approx([2.0, -4.0, 4.0, 0.0])
+    assert spread(odds, None) == odds
+    assert spread([0.0, 0.0], 2.0) == [0.0, 0.0]
+    model, tokenizer, rules = tiny_model().eval(), tiny_tokenizer(), constitution()
+    items = [Item(ask("how"), first, second, rules.principles[0]) for first, second in (("mix", "stop"), ("no", "why"))]
+    shy, loud = (verdicts(model, tokenizer, items, rules, judge(spread=wanted)) for wanted in (None, 50.0))
+    assert [one.label > 0.5 for one in shy] == [one.label > 0.5 for one in loud]
+    assert {one.label for one in loud} <= {0.02, 0.98}
+    assert [one.first for one in shy] == [one.first for one in loud]  # what was said is kept as it was
+
+
+def test_a_verdict_becomes_a_pair_and_the_surest_are_kept():
+    rows = [
+        {"prompt": ask("how"), "first": "a", "second": "b", "verdict": {"label": label}}
+        for label in (0.9, 0.45, 0.2, 0.6)
+    ]
+    assert [pair(row)["chosen"] for row in rows] == ["a", "b", "b", "a"]
+    assert [pair(row)["label"] for row in rows] == pytest.approx([0.9, 0.55, 0.8, 0.6])
+    assert surest(rows, 0.5) == [rows[0], rows[2]]
+    assert surest(rows, 1.0) == rows
+    assert math.isclose(pair(rows[1])["label"], 0.55)
