@@ -86,3 +86,11 @@ def test_a_command_adds_entries_with_names_of_its_own(tmp_path):
     done = alignlab("reward=ensemble", *members, "--cfg", "job", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "    second:\n      kind: model\n      path: x\n" in done.stdout
+
+
+def test_an_installed_wheel_holds_every_package():
+    import tomllib
+
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    there = {".".join(file.parent.relative_to(ROOT).parts) for file in (ROOT / "alignlab").rglob("__init__.py")}
+    assert {*listed} == there | {"alignlab.conf"}
