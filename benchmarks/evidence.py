@@ -25,6 +25,9 @@ from typing import Any, NamedTuple
 import ppo_targets
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE / "ppo_vs_trl"))
+import speed as ppo_vs_trl_speed  # noqa: E402
+
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "hydra-core")
 SEEDS = range(5)
 Rows = dict[str, dict[str, Any]]
@@ -303,6 +306,12 @@ def noise(prompts, completions, finished):
     return [hashlib.sha256(text.encode()).digest()[0] / 255 for text in completions]
 '''
 
+
+def ppo_speed() -> Iterator[str]:
+    """PPO beside trl's PPOTrainer: episodes a second, memory, and where the time goes."""
+    yield from ppo_vs_trl_speed.measure()
+
+
 PARTS = {
     "demo": demo,
     "seeds": seeds,
@@ -312,6 +321,7 @@ PARTS = {
     "prepare": prepare,
     "fuzz": fuzz,
     "ppo": ppo,
+    "ppo_speed": ppo_speed,
 }
 TITLES = {
     "demo": "The main job",
@@ -322,6 +332,7 @@ TITLES = {
     "prepare": "A million rows",
     "fuzz": "Broken files",
     "ppo": "PPO over five seeds",
+    "ppo_speed": "PPO beside trl's PPOTrainer: speed",
 }
 
 
