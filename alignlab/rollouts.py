@@ -3,7 +3,8 @@
 Sampling is exact: the model's own distribution at a temperature, with no filter but `top_p`, and whatever the
 model's generation settings say is put aside. Each prompt has its own stream of random numbers, one a token, taken
 from the seed and the prompt's place in the list: the batch that a prompt is answered in changes nothing, and two
-models that are asked the same prompts with the same seed meet the same luck, which narrows paired differences.
+models that are asked the same prompts with the same seed meet the same luck, which narrows paired differences. A
+length sampler draws each completion's own limit in the same way; one that is cut there did not come to its end.
 """
 
 import copy
@@ -14,9 +15,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
 from alignlab.chat import Turn, encode_prompt
+from alignlab.decoding import decode, decodes
 from alignlab.errors import failure
 from alignlab.progress import progress
 
@@ -27,12 +35,13 @@ log = logging.getLogger("alignlab")
 
 
 class Sampling(NamedTuple):
-    """How completions are drawn."""
+    """How completions are drawn; with `max_new_tokens_from`, each has a limit of its own, from there to the largest."""
 
     temperature: float
     top_p: float
     max_new_tokens: int
     batch_size: int
+    max_new_tokens_from: int | None = None
 
 
 class Completion(NamedTuple):
@@ -67,13 +76,13 @@ def draw_all(
     seed: int,
 ) -> list[Completion]:
     """Draw one completion for each prompt that is token ids already."""
-    luck = uniforms(seed, len(ids), sampling.max_new_tokens)
+    luck, most = uniforms(seed, len(ids), sampling.max_new_tokens), limits(seed, len(ids), sampling)
     order = sorted(range(len(ids)), key=lambda row: (len(ids[row]), row))
     completions: dict[int, Completion] = {}
     with neutral(model), progress(len(ids), "sampling", "completions") as advance:
         for start in range(0, len(order), sampling.batch_size):
             rows = order[start : start + sampling.batch_size]
-            answers = answer(model, tokenizer, [ids[row] for row in rows], luck[rows], sampling)
+            answers = answer(model, tokenizer, [ids[row] for row in rows], luck[rows], most[rows], sampling)
             completions.update(zip(rows, answers, strict=True))
             advance(len(rows))
     return [completions[row] for row in range(len(ids))]
@@ -84,30 +93,54 @@ def answer(
     tokenizer: "PreTrainedTokenizerBase",
     prompts: Sequence[Sequence[int]],
     luck: "np.ndarray",
+    most: "np.ndarray",
     sampling: Sampling,
 ) -> list[Completion]:
-    """Answer one batch: prompts are padded on the left; luck [batch, max_new_tokens]."""
+    """Answer one batch: prompts are padded on the left; luck [batch, max_new_tokens], most [batch] tokens."""
     pad, ends = special_tokens(model, tokenizer)
     width = max(map(len, prompts))
     begun = 1 if model.config.is_encoder_decoder else width  # what stands before the first new token
     ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=model.device)
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=model.device)
     draw = Draw(torch.from_numpy(luck).to(model.device), begun, sampling, never_sampled(tokenizer, ends))
+    limits = torch.from_numpy(most).to(model.device)
+    with torch.inference_mode():
+        if decodes(model):
+            whole = decode(model, ids, mask, draw.pick, torch.tensor(sorted(ends), device=model.device), limits)
+        else:
+            whole = generated(model, ids, mask, draw, limits, pad, ends)
+    return [completion(tokenizer, row[:limit], ends) for row, limit in zip(whole.tolist(), most.tolist(), strict=True)]
+
+
+def generated(
+    model: Any, ids: torch.Tensor, mask: torch.Tensor, draw: "Draw", limits: torch.Tensor, pad: int, ends: set[int]
+) -> torch.Tensor:
+    """The new tokens by transformers' own `generate`, for models that are no plain decoders."""
     settings = GenerationConfig(
         do_sample=False,
-        max_new_tokens=sampling.max_new_tokens,
+        max_new_tokens=draw.sampling.max_new_tokens,
         pad_token_id=pad,
         eos_token_id=sorted(ends),
         decoder_start_token_id=getattr(model.config, "decoder_start_token_id", None),
     )
-    with torch.inference_mode():
-        whole: Any = model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            generation_config=settings,
-            logits_processor=LogitsProcessorList([draw]),
-        )
-    return [completion(tokenizer, row, ends) for row in whole[:, begun:].tolist()]
+    whole: torch.Tensor = model.generate(
+        input_ids=ids,
+        attention_mask=mask,
+        generation_config=settings,
+        logits_processor=LogitsProcessorList([draw]),
+        stopping_criteria=StoppingCriteriaList([Limits(limits + draw.width)]),
+    )
+    return whole[:, draw.width :]
+
+
+class Limits(StoppingCriteria):  # type: ignore[misc]
+    """Stops each row at a length of its own, [batch]."""
+
+    def __init__(self, most: torch.Tensor) -> None:
+        self.most = most
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
+        return input_ids.shape[1] >= self.most
 
 
 class Draw(LogitsProcessor):  # type: ignore[misc]
@@ -117,19 +150,26 @@ class Draw(LogitsProcessor):  # type: ignore[misc]
         self.luck, self.width, self.sampling, self.never = luck, width, sampling, never
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        rows = torch.arange(len(scores), device=scores.device)
+        drawn = self.pick(scores, input_ids.shape[1] - self.width, rows)
+        return torch.full_like(scores, -torch.inf, dtype=torch.float32).scatter(1, drawn[:, None], 0.0)
+
+    def pick(self, scores: torch.Tensor, step: int, rows: torch.Tensor) -> torch.Tensor:
+        """Pick tokens, [batch], by scores [batch, vocabulary]; rows are their places in the whole batch."""
         scores = scores.float()
         scores[:, self.never] = -torch.inf
         shares = nucleus(torch.softmax(scores.double() / self.sampling.temperature, dim=-1), self.sampling.top_p)
-        drawn = draw(shares, self.luck[:, input_ids.shape[1] - self.width])
-        return torch.full_like(scores, -torch.inf).scatter(1, drawn[:, None], 0.0)
+        return draw(shares, self.luck[rows, step])
 
 
 def draw(shares: torch.Tensor, luck: torch.Tensor) -> torch.Tensor:
     """Pick by inversion: the first token whose cumulated share exceeds the number. shares [batch, vocabulary]."""
     heaped = shares.cumsum(dim=-1)
     picked = torch.searchsorted(heaped, luck[:, None] * heaped[:, -1:], right=True)[:, 0]
-    last = shares.shape[-1] - 1 - shares.flip(-1).gt(0).long().argmax(dim=-1)  # rounding may point past the end
-    return torch.minimum(picked, last)
+    last = shares.shape[-1] - 1
+    if (picked > last).any():  # rounding points past the end: the last token that may be drawn
+        picked = torch.minimum(picked, last - shares.flip(-1).gt(0).long().argmax(dim=-1))
+    return picked
 
 
 def nucleus(shares: torch.Tensor, top_p: float) -> torch.Tensor:
@@ -145,6 +185,22 @@ def uniforms(seed: int, rows: int, columns: int) -> "np.ndarray":
     """Random numbers in [0, 1), [rows, columns]; a row depends on the seed and its place alone."""
     drawn = [np.random.Generator(np.random.Philox(key=[seed, row])).random(columns) for row in range(rows)]
     return np.stack(drawn) if drawn else np.zeros((0, columns))
+
+
+def limits(seed: int, rows: int, sampling: Sampling) -> "np.ndarray":
+    """The most new tokens of each row, [rows]: drawn evenly between two bounds, both included, or the same for all.
+
+    A row's limit depends on the seed and its place alone, and is drawn apart from its luck.
+    """
+    least = sampling.max_new_tokens_from
+    if least is None:
+        return np.full(rows, sampling.max_new_tokens)
+    keys = [np.array([seed + LIMITS, row], np.uint64) for row in range(rows)]  # a list of both would be rounded
+    drawn = np.array([np.random.Generator(np.random.Philox(key=key)).random() for key in keys])
+    return least + (drawn * (sampling.max_new_tokens + 1 - least)).astype(int)
+
+
+LIMITS = 1 << 63  # added to a seed, so that limits and luck have streams of their own
 
 
 def completion(tokenizer: "PreTrainedTokenizerBase", ids: list[int], ends: set[int]) -> Completion:
