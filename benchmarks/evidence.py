@@ -26,6 +26,7 @@ import ppo_targets
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "ppo_vs_trl"))
+import parity as ppo_vs_trl_parity  # noqa: E402
 import speed as ppo_vs_trl_speed  # noqa: E402
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "hydra-core")
@@ -312,6 +313,11 @@ def ppo_speed() -> Iterator[str]:
     yield from ppo_vs_trl_speed.measure()
 
 
+def ppo_parity() -> Iterator[str]:
+    """PPO beside trl's PPOTrainer: the score at equal KL, from the curves that `make bench-ppo-parity` has drawn."""
+    yield from ppo_vs_trl_parity.measure()
+
+
 PARTS = {
     "demo": demo,
     "seeds": seeds,
@@ -322,7 +328,9 @@ PARTS = {
     "fuzz": fuzz,
     "ppo": ppo,
     "ppo_speed": ppo_speed,
+    "ppo_parity": ppo_parity,
 }
+NAMED = ("ppo_speed", "ppo_parity")  # measured where they are named: they need trl 1.12.0 (make bench-ppo)
 TITLES = {
     "demo": "The main job",
     "seeds": "Five seeds",
@@ -333,6 +341,7 @@ TITLES = {
     "fuzz": "Broken files",
     "ppo": "PPO over five seeds",
     "ppo_speed": "PPO beside trl's PPOTrainer: speed",
+    "ppo_parity": "PPO beside trl's PPOTrainer: reward at equal KL",
 }
 
 
@@ -356,7 +365,7 @@ def write() -> None:
 def main() -> None:
     """Measure the parts that are named, or all."""
     (HERE / "parts").mkdir(exist_ok=True)
-    for name in sys.argv[1:] or PARTS:
+    for name in sys.argv[1:] or [part for part in PARTS if part not in NAMED]:
         text = "\n".join(PARTS[name]())
         (HERE / "parts" / f"{name}.md").write_text(f"{text}\n\n{machine()}.\n", encoding="utf-8")
         write()
