@@ -15,7 +15,7 @@ export ALIGNLAB_DATA := $(abspath ../shared/data)
 endif
 endif
 
-.PHONY: help setup dev demo sft rm dpo ppo sweep report lora test quick check format evidence bench-ppo clean clean-cache
+.PHONY: help setup dev demo sft rm dpo ppo sweep report lora test quick check format evidence bench-ppo bench-ppo-parity clean clean-cache
 
 help: ## Explain every target.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -86,6 +86,10 @@ evidence: setup ## Measure what the README claims, and write benchmarks/RESULTS.
 
 bench-ppo: setup .venv-trl/.run ## PPO beside trl's, in turns: speed, memory, where the time goes (ten minutes).
 	OMP_NUM_THREADS=2 $(BIN)/python benchmarks/evidence.py ppo_speed
+
+bench-ppo-parity: setup .venv-trl/.run ## PPO beside trl's: the reward at equal KL, five seeds a side (twenty minutes).
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/ppo_vs_trl/parity.py
+	$(BIN)/python benchmarks/evidence.py ppo_parity
 
 clean: ## Remove the runs' folders; the cache of finished stages stays.
 	rm -rf outputs multirun

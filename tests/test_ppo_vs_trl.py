@@ -6,6 +6,7 @@ import pytest
 from command import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks" / "ppo_vs_trl"))
+from parity import Curve, at, common, curve, difference
 from sides import Told
 from speed import ratios, speed, table
 
@@ -38,3 +39,22 @@ def test_ratios_are_taken_within_a_round_and_a_target_that_is_missed_is_said():
     assert any(line.startswith("- met: alignlab, `value=separate`") for line in lines)
     assert any(line.startswith("- **not met**: alignlab, `value=shared`") for line in lines)
     assert "- **not met**: peak memory lower than trl's in both" in lines
+
+
+def test_a_curve_is_smoothed_and_keeps_what_goes_further_than_before():
+    rows = [{"kl": kl, "score": score} for kl, score in ((0.0, 1.0), (2.0, 3.0), (0.0, 5.0), (6.0, 1.0))]
+    assert curve(rows, smooth=2) == Curve([1.0, 3.0], [2.0, 3.0])  # the window in between goes no further
+
+
+def test_curves_are_read_between_their_points_and_at_a_kl_that_all_have_passed():
+    one, other = Curve([0.0, 2.0, 4.0], [1.0, 2.0, 0.0]), Curve([1.0, 3.0], [5.0, 6.0])
+    assert [at(one, kl) for kl in (-1.0, 0.5, 3.0, 9.0)] == [1.0, 1.25, 1.0, 0.0]
+    found = common({"trl": [one], "separate": [other]})
+    assert (found[0], found[-1], len(found)) == (1.0, 3.0, 10)
+
+
+def test_the_interval_of_a_difference_by_hand():
+    ours, theirs = [1.0, 2.0, 3.0, 4.0, 5.0], [0.0, 1.0, 2.0, 3.0, 4.0]
+    # both variances are 2.5, so that Welch's freedom is 8 and the interval 2.306 * sqrt(2.5 / 5 + 2.5 / 5) wide
+    assert difference(ours, theirs) == pytest.approx((1.0, 1.0 - 2.306, 1.0 + 2.306))
+    assert difference([2.0] * 5, [1.0] * 5) == (1.0, 1.0, 1.0)

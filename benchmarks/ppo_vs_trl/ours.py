@@ -45,8 +45,13 @@ def main() -> None:
         config = bound(check(overrides(asked), binds=False).trees[0])
         inputs = {"policy": Path(asked.policy), "reward_model": Path(asked.judge)}
         ppo.train(Run(config, config.method, inputs, Path(name), curves))
-    rows = [{"score": row["reward/mean"], "kl": row["policy/kl"]} for row in curves.rows]
+    rows = [{"score": penalised(row, asked.missing_eos_penalty), "kl": row["policy/kl"]} for row in curves.rows]
     print(json.dumps(Told(asked.batch_size, marks, peak(), rows)._asdict()))
+
+
+def penalised(row: dict[str, float], penalty: float) -> float:
+    """The mean score as trl counts it: less the penalty for completions that have no end."""
+    return row["reward/mean"] - penalty * (1 - row["completion/finished"])
 
 
 def overrides(asked: Asked) -> list[str]:
