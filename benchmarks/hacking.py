@@ -101,7 +101,8 @@ def draw(page: Path, picture: Path) -> bool:
     if chromium is None:
         return False
     with tempfile.TemporaryDirectory() as profile:
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1250,2650"]
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+        flags += ["--window-size=1250,3850", "--force-device-scale-factor=0.8"]
         place = [f"--user-data-dir={profile}", f"--screenshot={picture}", page.absolute().as_uri()]
         subprocess.run([chromium, *flags, *place], check=True, capture_output=True, timeout=120)
     return True
