@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from random import Random
@@ -28,6 +29,9 @@ from hacking import hacking
 from kills import kills
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE / "ppo_vs_trl"))
+import speed as ppo_vs_trl_speed  # noqa: E402
+
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "hydra-core")
 SEEDS = range(5)
 Rows = dict[str, dict[str, Any]]
@@ -274,10 +278,10 @@ def fuzz() -> Iterator[str]:
 def ppo() -> Iterator[str]:
     """Five seeds of PPO against its targets, and the controls that must fail: nothing learned, a reward of noise."""
     runs = {}
-    for seed in SEEDS:
-        rows, command = chain(seed)
-        runs[str(seed)] = rows
-        print(command, flush=True)
+    with ThreadPoolExecutor(at_once()) as pool:
+        for seed, (rows, command) in zip(SEEDS, pool.map(chain, SEEDS), strict=True):
+            runs[str(seed)] = rows
+            print(command, flush=True)
     yield "`python -m alignlab sweep=seeds` (seeds 0 to 4 on one base model; 300 prompts a kind)."
     yield ""
     yield from ppo_targets.table(runs)
@@ -298,6 +302,11 @@ def ppo() -> Iterator[str]:
             yield ""
 
 
+def at_once() -> int:
+    """How many runs go beside each other: as many as the cores hold where OMP_NUM_THREADS says what each takes."""
+    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("OMP_NUM_THREADS") or 1_000_000))
+
+
 NOISE = '''"""A reward that knows nothing: the same text always gets the same number, drawn evenly from 0 to 1."""
 import hashlib
 
@@ -305,6 +314,12 @@ import hashlib
 def noise(prompts, completions, finished):
     return [hashlib.sha256(text.encode()).digest()[0] / 255 for text in completions]
 '''
+
+
+def ppo_speed() -> Iterator[str]:
+    """PPO beside trl's PPOTrainer: episodes a second, memory, and where the time goes."""
+    yield from ppo_vs_trl_speed.measure()
+
 
 PARTS = {
     "demo": demo,
@@ -318,6 +333,7 @@ PARTS = {
     "kills": kills,
     "hacking": hacking,
     "detox": detox,
+    "ppo_speed": ppo_speed,
 }
 TITLES = {
     "demo": "The main job",
@@ -331,6 +347,7 @@ TITLES = {
     "kills": "Ten kills",
     "hacking": "Reward hacking",
     "detox": "Less toxic summaries: PPO on an encoder-decoder",
+    "ppo_speed": "PPO beside trl's PPOTrainer: speed",
 }
 
 
