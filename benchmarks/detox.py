@@ -17,6 +17,7 @@ HEADER = (
     "seed", "% toxic: base", "SFT", "PPO", "PPO − SFT", "ROUGE-L: SFT", "PPO", "PPO − SFT", "KL at step 0", "last KL",
     "seconds", "of CPU",
 )  # fmt: skip
+TURNED = "reward.label=hate"
 COMMAND = "python -m alignlab experiment=detoxify_summaries"
 
 
@@ -28,6 +29,7 @@ def detox() -> Iterator[str]:
             runs.append(run(seed, Path(name)))
             print(seed, json.dumps(runs[-1]["toxicity/rate"]), json.dumps(runs[-1]["rouge/l"]), flush=True)
             shown = table(Path(name) / "outputs" / "latest" / "ppo" / "samples.jsonl")
+        turned = run(0, Path(name), TURNED)
     count = runs[0]["toxicity/rate"]["n"]
     yield f"`{COMMAND} seed=…`: base → SFT → PPO, {count} held-out dialogues,"
     yield "the same before and after. A summary is toxic that holds an insult, by the world's own rule; the reward is a"
@@ -35,22 +37,27 @@ def detox() -> Iterator[str]:
     yield "differences are paired. The first seed begins with an empty cache; the others find its base model and its"
     yield "classifier."
     yield ""
-    yield f"| {' | '.join(HEADER)} |"
-    yield "|---" * len(HEADER) + "|"
-    yield from (line(seed, found) for seed, found in zip(SEEDS, runs, strict=True))
+    yield from header()
+    yield from (line(str(seed), found) for seed, found in zip(SEEDS, runs, strict=True))
     yield ""
     yield from targets(runs)
+    yield ""
+    yield f"The control, in which toxicity must not fall: seed 0 with `{TURNED}`, the label that a lab which reads the"
+    yield "reward by its place may take by mistake."
+    yield ""
+    yield from header()
+    yield line("0, turned round", turned)
     yield ""
     yield "Completions before and after, of the last seed, as they came:"
     yield ""
     yield shown
 
 
-def run(seed: int, folder: Path) -> dict[str, Any]:
+def run(seed: int, folder: Path, *settings: str) -> dict[str, Any]:
     """The measurements of one run, with the KL at its ends and the seconds that the command took."""
     started, used = time.monotonic(), cpu()
     environment = os.environ | {"ALIGNLAB_CACHE": str(folder / "cache")}
-    command = [sys.executable, "-m", "alignlab", "experiment=detoxify_summaries", f"seed={seed}"]
+    command = [sys.executable, "-m", "alignlab", "experiment=detoxify_summaries", f"seed={seed}", *settings]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(done.stderr)
@@ -68,10 +75,16 @@ def cpu() -> float:
     return found.ru_utime + found.ru_stime
 
 
-def line(seed: int, found: dict[str, Any]) -> str:
+def header() -> Iterator[str]:
+    """The first two lines of the table."""
+    yield f"| {' | '.join(HEADER)} |"
+    yield "|---" * len(HEADER) + "|"
+
+
+def line(name: str, found: dict[str, Any]) -> str:
     """A run in a row of the table."""
     toxic, rouge = found["toxicity/rate"], found["rouge/l"]
-    cells = [str(seed), *(interval(part, 100, 1) for part in (toxic["before"], toxic["previous"], toxic))]
+    cells = [name, *(interval(part, 100, 1) for part in (toxic["before"], toxic["previous"], toxic))]
     cells += [interval(toxic["difference"]["previous"], 100, 1), interval(rouge["previous"], 1, 3)]
     cells += [interval(rouge, 1, 3), interval(rouge["difference"]["previous"], 1, 3)]
     cells += [f"{found['kl'][0]:.1e}", f"{found['kl'][-1]:.2f}", f"{found['seconds']:.0f}", f"{found['cpu']:.0f}"]
