@@ -103,17 +103,17 @@ def answer(
     ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=model.device)
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=model.device)
     draw = Draw(torch.from_numpy(luck).to(model.device), begun, sampling, never_sampled(tokenizer, ends))
-    limits = torch.from_numpy(most).to(model.device)
+    stops = torch.from_numpy(most).to(model.device)
     with torch.inference_mode():
         if decodes(model):
-            whole = decode(model, ids, mask, draw.pick, torch.tensor(sorted(ends), device=model.device), limits)
+            whole = decode(model, ids, mask, draw.pick, torch.tensor(sorted(ends), device=model.device), stops)
         else:
-            whole = generated(model, ids, mask, draw, limits, pad, ends)
+            whole = generated(model, ids, mask, draw, stops, pad, ends)
     return [completion(tokenizer, row[:limit], ends) for row, limit in zip(whole.tolist(), most.tolist(), strict=True)]
 
 
 def generated(
-    model: Any, ids: torch.Tensor, mask: torch.Tensor, draw: "Draw", limits: torch.Tensor, pad: int, ends: set[int]
+    model: Any, ids: torch.Tensor, mask: torch.Tensor, draw: "Draw", stops: torch.Tensor, pad: int, ends: set[int]
 ) -> torch.Tensor:
     """The new tokens by transformers' own `generate`, for models that are no plain decoders."""
     settings = GenerationConfig(
@@ -128,7 +128,7 @@ def generated(
         attention_mask=mask,
         generation_config=settings,
         logits_processor=LogitsProcessorList([draw]),
-        stopping_criteria=StoppingCriteriaList([Limits(limits + draw.width)]),
+        stopping_criteria=StoppingCriteriaList([Limits(stops + draw.width)]),
     )
     return whole[:, draw.width :]
 

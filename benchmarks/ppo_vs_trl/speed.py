@@ -49,11 +49,13 @@ def speed(told: Told) -> Speed:
 def run(side: str, asked: Asked) -> Told:
     """Run one side as a process of its own."""
     python, script = (THEIRS, "theirs.py") if side == "trl" else (Path(sys.executable), "ours.py")
+    # A thread that waits sleeps: on a machine that does other work, too, one that spins starves the one it waits for.
+    settings = {"OMP_NUM_THREADS": str(asked.threads), "OMP_WAIT_POLICY": "passive"}
     with tempfile.TemporaryDirectory() as name:
         (Path(name) / "asked.json").write_text(json.dumps(asked._asdict()), encoding="utf-8")
         done = subprocess.run(
             [python, HERE / script, Path(name) / "asked.json"],
-            cwd=name, env=os.environ | {"OMP_NUM_THREADS": str(asked.threads)}, capture_output=True, text=True,
+            cwd=name, env=os.environ | settings, capture_output=True, text=True,
         )  # fmt: skip
     if done.returncode:
         raise SystemExit(f"{side}: {done.stderr[-2000:]}")
