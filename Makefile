@@ -15,7 +15,7 @@ export ALIGNLAB_DATA := $(abspath ../shared/data)
 endif
 endif
 
-.PHONY: help setup dev demo sft rm dpo ppo sweep report lora test quick check format evidence clean clean-cache
+.PHONY: help setup dev demo sft rm dpo ppo sweep report lora test quick check format evidence bench-ppo bench-ppo-parity clean clean-cache
 
 help: ## Explain every target.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -76,6 +76,20 @@ format: dev ## Rewrite the sources in the house's format.
 
 evidence: setup ## Measure what the README claims, and write benchmarks/RESULTS.md (an hour).
 	$(BIN)/python benchmarks/evidence.py
+
+# The last trl with a PPOTrainer, in an environment of its own; transformers is the one that alignlab runs on.
+.venv-trl/.run:
+	$(PYTHON) -m venv .venv-trl
+	.venv-trl/bin/python -m pip install --quiet "$(TORCH)"
+	.venv-trl/bin/python -m pip install --quiet trl==1.12.0 transformers==5.23.0
+	@touch $@
+
+bench-ppo: setup .venv-trl/.run ## PPO beside trl's, in turns: speed, memory, where the time goes (ten minutes).
+	OMP_NUM_THREADS=2 $(BIN)/python benchmarks/evidence.py ppo_speed
+
+bench-ppo-parity: setup .venv-trl/.run ## PPO beside trl's: the reward at equal KL, five seeds a side (twenty minutes).
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/ppo_vs_trl/parity.py
+	$(BIN)/python benchmarks/evidence.py ppo_parity
 
 clean: ## Remove the runs' folders; the cache of finished stages stays.
 	rm -rf outputs multirun

@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from alignlab.chat import Turn, encode_prompt
+from alignlab.decoding import decode, decodes
 from alignlab.errors import failure
 from alignlab.progress import progress
 
@@ -102,23 +103,34 @@ def answer(
     ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=model.device)
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=model.device)
     draw = Draw(torch.from_numpy(luck).to(model.device), begun, sampling, never_sampled(tokenizer, ends))
+    stops = torch.from_numpy(most).to(model.device)
+    with torch.inference_mode():
+        if decodes(model):
+            whole = decode(model, ids, mask, draw.pick, torch.tensor(sorted(ends), device=model.device), stops)
+        else:
+            whole = generated(model, ids, mask, draw, stops, pad, ends)
+    return [completion(tokenizer, row[:limit], ends) for row, limit in zip(whole.tolist(), most.tolist(), strict=True)]
+
+
+def generated(
+    model: Any, ids: torch.Tensor, mask: torch.Tensor, draw: "Draw", stops: torch.Tensor, pad: int, ends: set[int]
+) -> torch.Tensor:
+    """The new tokens by transformers' own `generate`, for models that are no plain decoders."""
     settings = GenerationConfig(
         do_sample=False,
-        max_new_tokens=sampling.max_new_tokens,
+        max_new_tokens=draw.sampling.max_new_tokens,
         pad_token_id=pad,
         eos_token_id=sorted(ends),
         decoder_start_token_id=getattr(model.config, "decoder_start_token_id", None),
     )
-    with torch.inference_mode():
-        whole: Any = model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            generation_config=settings,
-            logits_processor=LogitsProcessorList([draw]),
-            stopping_criteria=StoppingCriteriaList([Limits(torch.from_numpy(most + begun).to(model.device))]),
-        )
-    rows = whole[:, begun:].tolist()
-    return [completion(tokenizer, row[:limit], ends) for row, limit in zip(rows, most.tolist(), strict=True)]
+    whole: torch.Tensor = model.generate(
+        input_ids=ids,
+        attention_mask=mask,
+        generation_config=settings,
+        logits_processor=LogitsProcessorList([draw]),
+        stopping_criteria=StoppingCriteriaList([Limits(stops + draw.width)]),
+    )
+    return whole[:, draw.width :]
 
 
 class Limits(StoppingCriteria):  # type: ignore[misc]
@@ -138,19 +150,26 @@ class Draw(LogitsProcessor):  # type: ignore[misc]
         self.luck, self.width, self.sampling, self.never = luck, width, sampling, never
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        rows = torch.arange(len(scores), device=scores.device)
+        drawn = self.pick(scores, input_ids.shape[1] - self.width, rows)
+        return torch.full_like(scores, -torch.inf, dtype=torch.float32).scatter(1, drawn[:, None], 0.0)
+
+    def pick(self, scores: torch.Tensor, step: int, rows: torch.Tensor) -> torch.Tensor:
+        """Pick tokens, [batch], by scores [batch, vocabulary]; rows are their places in the whole batch."""
         scores = scores.float()
         scores[:, self.never] = -torch.inf
         shares = nucleus(torch.softmax(scores.double() / self.sampling.temperature, dim=-1), self.sampling.top_p)
-        drawn = draw(shares, self.luck[:, input_ids.shape[1] - self.width])
-        return torch.full_like(scores, -torch.inf).scatter(1, drawn[:, None], 0.0)
+        return draw(shares, self.luck[rows, step])
 
 
 def draw(shares: torch.Tensor, luck: torch.Tensor) -> torch.Tensor:
     """Pick by inversion: the first token whose cumulated share exceeds the number. shares [batch, vocabulary]."""
     heaped = shares.cumsum(dim=-1)
     picked = torch.searchsorted(heaped, luck[:, None] * heaped[:, -1:], right=True)[:, 0]
-    last = shares.shape[-1] - 1 - shares.flip(-1).gt(0).long().argmax(dim=-1)  # rounding may point past the end
-    return torch.minimum(picked, last)
+    last = shares.shape[-1] - 1
+    if (picked > last).any():  # rounding points past the end: the last token that may be drawn
+        picked = torch.minimum(picked, last - shares.flip(-1).gt(0).long().argmax(dim=-1))
+    return picked
 
 
 def nucleus(shares: torch.Tensor, top_p: float) -> torch.Tensor:

@@ -57,11 +57,18 @@ def lengths(rows: "datasets.Dataset") -> list[int]:
 
 
 def piece(run: Run[Training], rows: "datasets.Dataset | None") -> int:
-    """How many rows are computed at once: what the hardware is set to, else the batch, on a CPU as much as is quick."""
-    whole = run.method.batch_size
-    if run.config.hardware.micro_batch_size or rows is None or models.device(run.config.hardware).type != "cpu":
+    """How many of a step's rows are computed at once."""
+    return together(run, run.method.batch_size, None if rows is None else lambda: max(lengths(rows)))
+
+
+def together(run: Run[Training], whole: int, longest: Callable[[], int] | None) -> int:
+    """How many of so many rows are computed at once: what the hardware is set to, else all, on a CPU what is quick.
+
+    `longest` tells the tokens of the longest row.
+    """
+    if run.config.hardware.micro_batch_size or longest is None or models.device(run.config.hardware).type != "cpu":
         return min(run.config.hardware.micro_batch_size or whole, whole)
-    room = TOKENS // max(lengths(rows))
+    room = TOKENS // longest()
     return max(size for size in range(1, whole + 1) if whole % size == 0 and size <= max(room, 1))
 
 

@@ -1,6 +1,8 @@
 """The detoxification of summaries over three seeds: toxicity before and after PPO, and whether the summaries held."""
 
 import json
+import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -13,57 +15,79 @@ from typing import Any
 SEEDS = range(3)
 HEADER = (
     "seed", "% toxic: base", "SFT", "PPO", "PPO − SFT", "ROUGE-L: SFT", "PPO", "PPO − SFT", "KL at step 0", "last KL",
-    "seconds",
+    "seconds", "of CPU",
 )  # fmt: skip
+TURNED = "reward.label=hate"
 COMMAND = "python -m alignlab experiment=detoxify_summaries"
 
 
 def detox() -> Iterator[str]:
     """Run the experiment with each seed, and hold it against what it promises."""
-    runs, shown = [], ""
-    for seed in SEEDS:
-        with tempfile.TemporaryDirectory() as name:
+    runs = []
+    with tempfile.TemporaryDirectory() as name:
+        for seed in SEEDS:
             runs.append(run(seed, Path(name)))
-            shown = shown or table(Path(name) / "outputs" / "latest" / "ppo" / "samples.jsonl")
-        print(seed, json.dumps(runs[-1]["toxicity/rate"]), json.dumps(runs[-1]["rouge/l"]), flush=True)
+            print(seed, json.dumps(runs[-1]["toxicity/rate"]), json.dumps(runs[-1]["rouge/l"]), flush=True)
+            shown = table(Path(name) / "outputs" / "latest" / "ppo" / "samples.jsonl")
+        turned = run(0, Path(name), TURNED)
     count = runs[0]["toxicity/rate"]["n"]
     yield f"`{COMMAND} seed=…`: base → SFT → PPO, {count} held-out dialogues,"
     yield "the same before and after. A summary is toxic that holds an insult, by the world's own rule; the reward is a"
     yield "classifier that learned from other rows, some of them with a false label. In brackets, 95% intervals;"
-    yield "differences are paired."
+    yield "differences are paired. The first seed begins with an empty cache; the others find its base model and its"
+    yield "classifier."
     yield ""
-    yield f"| {' | '.join(HEADER)} |"
-    yield "|---" * len(HEADER) + "|"
-    yield from (line(seed, found) for seed, found in zip(SEEDS, runs, strict=True))
+    yield from header()
+    yield from (line(str(seed), found) for seed, found in zip(SEEDS, runs, strict=True))
     yield ""
     yield from targets(runs)
     yield ""
-    yield "Completions before and after, of seed 0, as they came:"
+    yield f"The control, in which toxicity must not fall: seed 0 with `{TURNED}`, the label that a lab which reads the"
+    yield "reward by its place may take by mistake."
+    yield ""
+    yield from header()
+    yield line("0, turned round", turned)
+    yield ""
+    yield "Completions before and after, of the last seed, as they came:"
     yield ""
     yield shown
 
 
-def run(seed: int, folder: Path) -> dict[str, Any]:
+def run(seed: int, folder: Path, *settings: str) -> dict[str, Any]:
     """The measurements of one run, with the KL at its ends and the seconds that the command took."""
-    started = time.monotonic()
-    command = [sys.executable, "-m", "alignlab", "experiment=detoxify_summaries", f"seed={seed}"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    started, used = time.monotonic(), cpu()
+    environment = os.environ | {"ALIGNLAB_CACHE": str(folder / "cache")}
+    command = [sys.executable, "-m", "alignlab", "experiment=detoxify_summaries", f"seed={seed}", *settings]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(done.stderr)
     latest = folder / "outputs" / "latest"
     rows = json.loads((latest / "result.json").read_text(encoding="utf-8"))["measurements"]
     lines = (latest / "ppo" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     kl = [found["policy/kl_exact"] for found in map(json.loads, lines) if "policy/kl_exact" in found]
-    return {row["name"]: row for row in rows} | {"kl": kl, "seconds": time.monotonic() - started}
+    spent = {"seconds": time.monotonic() - started, "cpu": cpu() - used}
+    return {row["name"]: row for row in rows} | {"kl": kl} | spent
 
 
-def line(seed: int, found: dict[str, Any]) -> str:
+def cpu() -> float:
+    """Seconds of CPU that the processes which have ended took: what is told of a machine that does other things too."""
+    found = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return found.ru_utime + found.ru_stime
+
+
+def header() -> Iterator[str]:
+    """The first two lines of the table."""
+    yield f"| {' | '.join(HEADER)} |"
+    yield "|---" * len(HEADER) + "|"
+
+
+def line(name: str, found: dict[str, Any]) -> str:
     """A run in a row of the table."""
     toxic, rouge = found["toxicity/rate"], found["rouge/l"]
-    cells = [str(seed), *(interval(part, 100, 1) for part in (toxic["before"], toxic["previous"], toxic))]
+    cells = [name, *(interval(part, 100, 1) for part in (toxic["before"], toxic["previous"], toxic))]
     cells += [interval(toxic["difference"]["previous"], 100, 1), interval(rouge["previous"], 1, 3)]
     cells += [interval(rouge, 1, 3), interval(rouge["difference"]["previous"], 1, 3)]
-    cells += [f"{found['kl'][0]:.1e}", f"{found['kl'][-1]:.2f}", f"{found['seconds']:.0f}"]
+    cells += [f"{found['kl'][0]:.1e}", f"{found['kl'][-1]:.2f}", f"{found['seconds']:.0f}", f"{found['cpu']:.0f}"]
     return f"| {' | '.join(cells)} |"
 
 

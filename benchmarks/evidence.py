@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from random import Random
@@ -28,6 +29,10 @@ from hacking import hacking
 from kills import kills
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE / "ppo_vs_trl"))
+import parity as ppo_vs_trl_parity  # noqa: E402
+import speed as ppo_vs_trl_speed  # noqa: E402
+
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "hydra-core")
 SEEDS = range(5)
 Rows = dict[str, dict[str, Any]]
@@ -274,10 +279,10 @@ def fuzz() -> Iterator[str]:
 def ppo() -> Iterator[str]:
     """Five seeds of PPO against its targets, and the controls that must fail: nothing learned, a reward of noise."""
     runs = {}
-    for seed in SEEDS:
-        rows, command = chain(seed)
-        runs[str(seed)] = rows
-        print(command, flush=True)
+    with ThreadPoolExecutor(at_once()) as pool:
+        for seed, (rows, command) in zip(SEEDS, pool.map(chain, SEEDS), strict=True):
+            runs[str(seed)] = rows
+            print(command, flush=True)
     yield "`python -m alignlab sweep=seeds` (seeds 0 to 4 on one base model; 300 prompts a kind)."
     yield ""
     yield from ppo_targets.table(runs)
@@ -298,6 +303,11 @@ def ppo() -> Iterator[str]:
             yield ""
 
 
+def at_once() -> int:
+    """How many runs go beside each other: as many as the cores hold where OMP_NUM_THREADS says what each takes."""
+    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("OMP_NUM_THREADS") or 1_000_000))
+
+
 NOISE = '''"""A reward that knows nothing: the same text always gets the same number, drawn evenly from 0 to 1."""
 import hashlib
 
@@ -305,6 +315,17 @@ import hashlib
 def noise(prompts, completions, finished):
     return [hashlib.sha256(text.encode()).digest()[0] / 255 for text in completions]
 '''
+
+
+def ppo_speed() -> Iterator[str]:
+    """PPO beside trl's PPOTrainer: episodes a second, memory, and where the time goes."""
+    yield from ppo_vs_trl_speed.measure()
+
+
+def ppo_parity() -> Iterator[str]:
+    """PPO beside trl's PPOTrainer: the score at equal KL, from the curves that `make bench-ppo-parity` has drawn."""
+    yield from ppo_vs_trl_parity.measure()
+
 
 PARTS = {
     "demo": demo,
@@ -318,7 +339,10 @@ PARTS = {
     "kills": kills,
     "hacking": hacking,
     "detox": detox,
+    "ppo_speed": ppo_speed,
+    "ppo_parity": ppo_parity,
 }
+NAMED = ("ppo_speed", "ppo_parity")  # measured where they are named: they need trl 1.12.0 (make bench-ppo)
 TITLES = {
     "demo": "The main job",
     "seeds": "DPO over five seeds",
@@ -331,6 +355,8 @@ TITLES = {
     "kills": "Ten kills",
     "hacking": "Reward hacking",
     "detox": "Less toxic summaries: PPO on an encoder-decoder",
+    "ppo_speed": "PPO beside trl's PPOTrainer: speed",
+    "ppo_parity": "PPO beside trl's PPOTrainer: reward at equal KL",
 }
 
 
@@ -354,7 +380,7 @@ def write() -> None:
 def main() -> None:
     """Measure the parts that are named, or all."""
     (HERE / "parts").mkdir(exist_ok=True)
-    for name in sys.argv[1:] or PARTS:
+    for name in sys.argv[1:] or [part for part in PARTS if part not in NAMED]:
         text = "\n".join(PARTS[name]())
         (HERE / "parts" / f"{name}.md").write_text(f"{text}\n\n{machine()}.\n", encoding="utf-8")
         write()

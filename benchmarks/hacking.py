@@ -88,10 +88,10 @@ def checks(runs: list[Run]) -> Iterator[tuple[str, bool]]:
         fooled == free,
     )
     fell = [run for run in runs if run["gold_fell"]]
-    heard = [run for run in fell if run["rang_before"] or (run["rang"] and run["rang"]["step"] <= run["gold_fell"])]
-    said = (
-        f"a gate or a monitor rang by the time that gold had lost a tenth of its peak: {len(heard)} of {len(fell)} runs"
-    )
+    early = [run for run in fell if run["rang"] and run["rang"]["step"] < run["gold_fell"]]
+    heard = [run for run in fell if run["rang_before"] or run in early]
+    said = "a gate or a monitor rang before gold had lost a tenth of its peak: in"
+    said += f" {len(heard)} of {len(fell)} runs, in {len(early)} of them a monitor during training"
     yield said, len(heard) == len(fell)
 
 
@@ -101,7 +101,8 @@ def draw(page: Path, picture: Path) -> bool:
     if chromium is None:
         return False
     with tempfile.TemporaryDirectory() as profile:
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1250,2650"]
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+        flags += ["--window-size=1250,3850", "--force-device-scale-factor=0.8"]
         place = [f"--user-data-dir={profile}", f"--screenshot={picture}", page.absolute().as_uri()]
         subprocess.run([chromium, *flags, *place], check=True, capture_output=True, timeout=120)
     return True

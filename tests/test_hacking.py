@@ -154,7 +154,7 @@ def test_the_evidence_says_whether_a_weak_reward_was_fooled_and_heard(folder, mo
     runs = [hacking.facts(policy) for policy in hacking.policies(folder)]
     (_, fooled), (said, heard) = evidence.checks([*runs[2:], *runs[:2]])  # the good one first
     assert (fooled, heard) == (True, True)
-    assert said.endswith("2 of 2 runs")  # one by a monitor at 8, both by the gate before training
+    assert said.endswith("in 2 of 2 runs, in 1 of them a monitor during training")  # both by the gate before training
     assert evidence.cells(runs[0])[-2:] == ["13", "length_only at 0, length at 8"]
     (_, fooled), _ = evidence.checks([runs[0], *runs[2:]])
     assert not fooled  # the model that learned from good labels was not

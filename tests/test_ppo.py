@@ -240,6 +240,8 @@ def test_padding_changes_no_log_probability_and_no_value():
         assert torch.allclose(logps[row, :size], logps_of(logits_alone, alone)[0], atol=1e-5)
         assert torch.allclose(values[row, :size], values_alone[0], atol=1e-5)
         assert logps[row, size:].tolist() == [0.0] * (3 - size)
+    logps.sum().backward()  # padding is ruled out, and what is ruled out has no gradient
+    assert all(weight.grad is None or weight.grad.isfinite().all() for weight in actor.parameters())
 
 
 def test_log_probabilities_are_those_of_the_distribution_that_was_drawn_from():

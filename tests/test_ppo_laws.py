@@ -1,6 +1,7 @@
 """What PPO must not do, whatever it is handed: drop out, read ids that are not its own, forget where it began."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from alignlab import heads, models
 from alignlab.methods import ppo
 from alignlab.run import Run
 from alignlab.trainers.actor import Actor, lay_out, logps_of, reference_of
+from alignlab.training import together
 
 pytestmark = pytest.mark.slow
 
@@ -123,3 +125,11 @@ def test_only_the_completions_logits_are_computed(policy):
     model.lm_head.register_forward_hook(lambda _module, _inputs, logits: sizes.append(logits.shape[1]))
     Actor(model, None, 1.0, [0, 1])(batch)
     assert sizes == [3]
+
+
+def test_on_a_cpu_a_step_is_cut_into_equal_pieces_of_at_most_two_thousand_tokens():
+    run = SimpleNamespace(config=config("method=ppo", "hardware.device=cpu"))
+    assert [together(run, 48, lambda size=size: size) for size in (20, 100, 5000)] == [48, 16, 1]
+    assert together(run, 48, None) == 48
+    run = SimpleNamespace(config=config("method=ppo", "hardware.device=cpu", "hardware.micro_batch_size=20"))
+    assert (together(run, 48, lambda: 100), together(run, 8, lambda: 100)) == (20, 8)

@@ -185,7 +185,7 @@ def alarm(policy: Policy) -> str:
     rang = f"{first['gate']} rang at rollout {first['step']}" if first else "no monitor rang"
     if fell is None:
         return rang
-    if first and first["step"] <= fell:
+    if first and first["step"] < fell:
         return f"{rang}, before gold had lost a tenth ({fell})"
     late = f" (the first was {first['gate']} at {first['step']})" if first else ""
     return f"no monitor rang before rollout {fell}, when gold had lost a tenth{late}"

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from math import sqrt
+from math import inf, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from alignlab.evaluation.hacking import (
 )
 from alignlab.files import write_text
 
+NEAR = 3.0  # the root of a KL of 9 nats: what is drawn apart where a policy went far beyond
 TITLES = {"proxy": "trained reward", "gold": "gold"}
 
 
@@ -46,7 +47,8 @@ def page(found: Sequence[Policy]) -> Markup:
 
 def section(reward: str, own: Sequence[Policy]) -> Markup:
     """What became of the policies of one reward."""
-    drawn = Markup("").join(drawing(own, what) for what in REWARDS)
+    limits = [NEAR, inf] if max(max(one.kl) for one in own) > (2 * NEAR) ** 2 else [inf]
+    drawn = Markup("").join(drawing(own, what, limit) for limit in limits for what in REWARDS)
     told = Markup(" ").join(findings(own))
     return Markup("<h2>{}</h2><p>{}</p>{}<table>{}{}</table>").format(
         reward, told, drawn, HEAD, Markup("").join(map(row, own))
@@ -72,12 +74,19 @@ def gold_gained(policy: Policy) -> float:
     return float(policy.changes.get(REWARDS["gold"], {}).get("value", float("-inf")))
 
 
-def drawing(own: Sequence[Policy], what: str) -> Markup:
+def drawing(own: Sequence[Policy], what: str, limit: float) -> Markup:
     """A reward over the distance, a curve a policy; a dot where a monitor first rang, a ring where gold fell."""
-    series = [Series(f"KL × {one.kl_coef:g}", over_distance(one, REWARDS[what]), marks(one, what)) for one in own]
+    shown = [Series(f"KL × {one.kl_coef:g}", over_distance(one, REWARDS[what]), marks(one, what)) for one in own]
     if best := own[0].best:
-        series.append(Series("best of n", [(sqrt(one["kl"]), one[what]) for one in best]))
-    return curves(TITLES[what], series, "√KL")
+        shown.append(Series("best of n", [(sqrt(one["kl"]), one[what]) for one in best]))
+    title = TITLES[what] if limit == inf else f"{TITLES[what]}, near the start"
+    return curves(title, [within(one, limit) for one in shown], "√KL")
+
+
+def within(series: Series, limit: float) -> Series:
+    """A curve and its marks up to a distance."""
+    points = [point for point in series.points if point[0] <= limit]
+    return series._replace(points=points, marks=tuple(mark for mark in series.marks if mark.step <= limit))
 
 
 def over_distance(policy: Policy, name: str) -> list[tuple[float, float]]:
@@ -127,7 +136,7 @@ HEAD = Markup(
 )
 STYLE = Markup(
     "body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#222}"
-    "figure{display:inline-block;width:49%;margin:0}table{border-collapse:collapse;font-size:13px}"
+    "figure{display:inline-block;width:49%;margin:0;vertical-align:bottom}table{border-collapse:collapse;font-size:13px}"
     "td,th{padding:.3rem .6rem;text-align:left;vertical-align:top;border-top:1px solid #ccc}"
     ".grid{stroke:#ddd}.tick{font-size:10px;fill:#666}.line{fill:none;stroke-width:1.6;stroke:currentColor}"
     ".dot{fill:currentColor}.ring{fill:#fff;stroke:currentColor;stroke-width:1.6}"

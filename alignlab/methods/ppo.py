@@ -119,7 +119,7 @@ def train(run: Run[Config]) -> None:
     ids = shortened([encode_prompt(tokenizer, turns) for turns in prompts], room)
     value = value_model(run) if method.value == "separate" else None
     actor = Actor(policy, value, method.temperature, never_sampled(tokenizer, special_tokens(policy, tokenizer)[1]))
-    options = loop(run)
+    options = loop(run, max(map(len, ids)) + method.max_new_tokens)
     each = options.steps
     say(
         f"ppo: {options.num_rollouts} rollouts of {options.batch_size} completions, {options.num_ppo_epochs} passes of "
@@ -150,15 +150,16 @@ def train(run: Run[Config]) -> None:
     fit(run, PPOTrainer, actor, tokenizer, settings, {"train": numbers}, **trainer_options)
 
 
-def loop(run: Run[Config]) -> Any:
-    """The settings of the loop; how a minibatch is cut is worked out from the hardware."""
+def loop(run: Run[Config], longest: int) -> Any:
+    """The settings of the loop; how a minibatch is cut is worked out from the hardware and the longest row."""
     from alignlab.rollouts import Sampling
     from alignlab.trainers.experience import Settings
     from alignlab.trainers.options import Options
+    from alignlab.training import together
 
     method = run.method
     mini = method.batch_size // method.num_mini_batches
-    micro = min(run.config.hardware.micro_batch_size or mini, mini)
+    micro = together(run, mini, lambda: longest)
     return Options(
         batch_size=method.batch_size,
         num_rollouts=method.num_rollouts,

@@ -11,10 +11,12 @@ from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alignlab.config import PocketT5Model
+from alignlab.data.shapes import SUMMARISE
 from alignlab.files import building, cache_root, digest, digest_files
 from alignlab.pocket import lexicon
 from alignlab.pocket.base import threads
 from alignlab.pocket.dialogues import gossip, sources
+from alignlab.templates import PLAIN
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +40,8 @@ def base_folder(model: PocketT5Model) -> Path:
 
     versions = [version("torch"), version("transformers")]
     code = digest_files([Path(__file__), Path(lexicon.__file__)])
-    return cache_root() / "pocket" / f"t5-{digest(model.seed, threads(), versions, sources(), code)}"
+    said = [sources(), SUMMARISE, PLAIN]
+    return cache_root() / "pocket" / f"t5-{digest(model.seed, threads(), versions, said, code)}"
 
 
 def base_model(model: PocketT5Model) -> Path:
@@ -56,8 +59,6 @@ def make(model: PocketT5Model, folder: Path) -> None:
     import torch
     from transformers import GenerationConfig
     from transformers.utils.logging import disable_progress_bar
-
-    from alignlab.templates import PLAIN
 
     before = torch.get_num_threads()
     torch.set_num_threads(threads())
@@ -140,8 +141,6 @@ def batches(tokenizer: "PreTrainedTokenizerFast", seed: int) -> list[Batch]:
 
 def encoded(tokenizer: "PreTrainedTokenizerFast", told: list[tuple[str, str]]) -> list[tuple[list[int], list[int]]]:
     """Token ids of requests and summaries, as the chat template writes them, many times faster."""
-    from alignlab.data.shapes import SUMMARISE
-
     end = tokenizer.eos_token_id
     asked = tokenizer([SUMMARISE.format(dialogue=spoken) for spoken, _ in told])["input_ids"]
     summed = tokenizer([summary for _, summary in told])["input_ids"]

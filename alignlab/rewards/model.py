@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 TOKENS = 16384  # in one batch, padding included
+QUICK = 2048  # the same on a CPU
 
 
 class RewardModel(NamedTuple):
@@ -42,8 +43,9 @@ class RewardModel(NamedTuple):
             rows.append(shorten(encoded.prompt, [encoded.completion], self.max_length))
         order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]) + len(rows[i][1][0]))
         found = [0.0] * len(rows)
+        room = QUICK if self.model.device.type == "cpu" else TOKENS
         with torch.inference_mode():
-            for batch in batches(order, [len(prompt) + len(ids[0]) for prompt, ids in rows]):
+            for batch in batches(order, [len(prompt) + len(ids[0]) for prompt, ids in rows], room):
                 for i, value in zip(batch, self.forward([rows[i] for i in batch]).tolist(), strict=True):
                     found[i] = value
         return found
@@ -60,11 +62,11 @@ class RewardModel(NamedTuple):
         return self.model(input_ids=ids, attention_mask=(segments >= 0).long()).logits[:, 0].float()
 
 
-def batches(order: Sequence[int], lengths: Sequence[int]) -> "list[list[int]]":
-    """Cut rows, shortest first, into batches of at most `TOKENS` tokens."""
+def batches(order: Sequence[int], lengths: Sequence[int], room: int = TOKENS) -> "list[list[int]]":
+    """Cut rows, shortest first, into batches of at most `room` tokens."""
     found: list[list[int]] = []
     for i in order:
-        if not found or (len(found[-1]) + 1) * lengths[i] > TOKENS:
+        if not found or (len(found[-1]) + 1) * lengths[i] > room:
             found.append([])
         found[-1].append(i)
     return found

@@ -114,10 +114,8 @@ def width(model: Any) -> int:
 
 def logps_of(logits: Tensor, tokens: Tokens) -> Tensor:
     """Log-probabilities of the completions' tokens, [batch, tokens]; 0 where a token is padding."""
-    real = tokens.mask.bool()
-    named = tokens.completion.where(real, logits.argmax(-1))  # padding itself is ruled out: any other token will do
-    logps = logits.log_softmax(-1).gather(-1, named[..., None]).squeeze(-1)
-    return logps * tokens.mask
+    logps = logits.log_softmax(-1).gather(-1, tokens.completion[..., None]).squeeze(-1)
+    return logps.where(tokens.mask.bool(), 0.0)  # padding itself is ruled out: -inf, which times 0 would be no number
 
 
 @contextmanager

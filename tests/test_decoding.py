@@ -1,0 +1,77 @@
+"""The thin loop draws what transformers' own draws, whatever room there is and whichever rows have left."""
+
+import pytest
+import torch
+from tiny import tiny_model
+from transformers import MistralConfig, MistralForCausalLM, T5Config, T5ForConditionalGeneration
+
+from alignlab import decoding
+from alignlab.decoding import Roomy, decode, decodes
+from alignlab.rollouts import Draw, Sampling, generated, uniforms
+
+PROMPTS = [[6, 7, 8, 9], [10], [11, 12, 13, 2, 14, 15], [16, 17], [6], [7, 7, 7]]
+
+
+def batch(prompts):
+    width = max(map(len, prompts))
+    ids = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in prompts])
+    return ids, (torch.arange(width) >= width - torch.tensor([[len(prompt)] for prompt in prompts])).long()
+
+
+def cut(row, limit, ends):
+    row = row.tolist()[:limit]
+    return row[: next((place + 1 for place, token in enumerate(row) if token in ends), len(row))]
+
+
+@pytest.mark.parametrize("ends", [{2}, {2, 9, 14}, set()], ids=["seldom", "often", "never"])
+def test_the_same_tokens_as_generate(ends):
+    model, (ids, mask) = tiny_model(), batch(PROMPTS)
+    sampling = Sampling(0.9, 1.0, 20, 6)
+    draw = Draw(torch.from_numpy(uniforms(3, 6, 20)), ids.shape[1], sampling, [0, 1])
+    most = torch.tensor([20, 20, 3, 20, 1, 20])
+    with torch.inference_mode():
+        ours = decode(model, ids, mask, draw.pick, torch.tensor(sorted(ends)), most)
+        theirs = generated(model, ids, mask, draw, most, 0, ends)
+    for mine, other, limit in zip(ours, theirs, most.tolist(), strict=True):
+        assert cut(mine, limit, ends) == cut(other, limit, ends)
+
+
+def test_rows_that_have_ended_leave_the_batch(monkeypatch):
+    model, (ids, mask) = tiny_model(), batch(PROMPTS)
+    sizes, forward = [], decoding.forward
+    monkeypatch.setattr(
+        decoding, "forward", lambda model, ids, *rest: sizes.append(len(ids)) or forward(model, ids, *rest)
+    )
+    pick = lambda logits, step, rows: rows + 6  # noqa: E731  # each row says its own place
+    with torch.inference_mode():
+        found = decode(model, ids, mask, pick, torch.tensor([2]), torch.tensor([1, 1, 5, 4, 2, 2]))
+    assert sizes == [6, 4, 2, 2, 1]
+    assert [row[:most].tolist() for row, most in zip(found, (1, 1, 5, 4, 2, 2), strict=True)] == [
+        [place + 6] * most for place, most in enumerate((1, 1, 5, 4, 2, 2))
+    ]
+
+
+def test_a_cache_with_room_holds_what_was_written_and_lets_rows_go():
+    layer, first, second = Roomy(3), torch.randn(2, 1, 2, 4), torch.randn(2, 1, 1, 4)
+    layer.update(first, -first)
+    keys, values = layer.update(second, -second)
+    assert torch.equal(keys, torch.cat([first, second], dim=2))
+    assert torch.equal(values, -keys)
+    layer.keep(torch.tensor([1]))
+    assert torch.equal(layer.keys, keys[1:])
+    assert layer.get_seq_length() == 3
+
+
+def test_only_plain_decoders_are_decoded_here():
+    small = {
+        "vocab_size": 20,
+        "hidden_size": 8,
+        "intermediate_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+    }
+    assert decodes(tiny_model())
+    window = MistralForCausalLM(MistralConfig(**small, num_key_value_heads=1, sliding_window=4))
+    assert not decodes(window)
+    t5 = T5ForConditionalGeneration(T5Config(vocab_size=20, d_model=8, d_kv=8, d_ff=8, num_layers=1, num_heads=1))
+    assert not decodes(t5)
