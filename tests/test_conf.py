@@ -59,14 +59,16 @@ README = commands((ROOT / "README.md").read_text())
 @pytest.mark.parametrize("command", README)
 def test_every_command_of_the_readme_composes(command, tmp_path):
     arguments = shlex.split(command.partition("python -m alignlab")[2])
-    exists = {"dataset.path", "dataset.train", "dataset.test", "experiment"}
+    short = (ROOT / "conf" / "constitution" / "short.yaml").read_text()
+    content = {"experiment": "# @package _global_\n", "constitution": short}
+    exists = {"dataset.path", "dataset.train", "dataset.test", *content}
     found = []
     for argument in arguments:
         key, _, value = argument.partition("=")
         if key in exists and "/" in value:
             paths = [tmp_path / Path(one).name for one in value.strip("[]").split(",")]
             for path in paths:
-                path.write_text("# @package _global_\n" if key == "experiment" else "")
+                path.write_text(content.get(key, ""))
             argument = f"{key}={paths[0]}" if len(paths) == 1 else f"{key}=[{','.join(map(str, paths))}]"
         found.append(argument)
     if any(argument.startswith("-") and argument != "-m" for argument in found):
