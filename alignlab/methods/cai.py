@@ -6,7 +6,7 @@ helpful pairs stand beside them, as in the paper, so that the model stays useful
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -61,7 +61,7 @@ def train(run: Run[Config]) -> None:
     record = run.folder / RECORD
     if not record.exists():
         write_text(record, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in labelled(run)))
-    kept = surest(read(record), run.method.judge.keep)
+    kept = [row for row in read(record) if row["kept"]]
     if not kept:
         raise failure(str(record), "no two answers differ, so there is nothing to judge", "raise method.temperature")
     rows = [pair(row) for row in kept] + helpful_pairs(run.config, run.method, "train")
@@ -71,17 +71,28 @@ def train(run: Run[Config]) -> None:
 
 
 def labelled(run: Run[Config]) -> list[dict[str, Any]]:
-    """Every two different answers to a prompt, with the judge's verdict."""
-    from alignlab.judges.local import verdicts
+    """Every two different answers to a prompt, with the judge's verdict.
+
+    `likelier` says how much sooner the judge's own model would give the first answer, in nats; `kept` whether the
+    label is among the surest, from which the model learns.
+    """
+    from alignlab.judges.local import likelihoods, verdicts
     from alignlab.models import load_policy
 
     method = run.method
     rows, items = compared(run)
     model, tokenizer = load_policy(run.inputs["judge_model"], run.config.hardware)
     found = verdicts(model, tokenizer, items, method.constitution, method.judge)
+    kept = surest([said.label for said in found], method.judge.keep)
+    asked = [item.prompt for item in items]
+    own, other = (
+        likelihoods(model, tokenizer, asked, texts, method.judge.batch_size)
+        for texts in ([item.first for item in items], [item.second for item in items])
+    )
     return [
-        {**row, "first": item.first, "second": item.second, "principle": item.principle.name, "verdict": said._asdict()}
-        for row, item, said in zip(rows, items, found, strict=True)
+        {**row, "first": item.first, "second": item.second, "principle": item.principle.name}
+        | {"verdict": said._asdict(), "likelier": mine - theirs, "kept": place in kept}
+        for place, (row, item, said, mine, theirs) in enumerate(zip(rows, items, found, own, other, strict=True))
     ]
 
 
@@ -107,10 +118,10 @@ def compared(run: Run[Config]) -> "tuple[list[dict[str, Any]], list[Item]]":
     return [{name: row[name] for name in ("id", "kind", "prompt") if name in row} for row, *_ in both], items
 
 
-def surest(rows: list[dict[str, Any]], share: float) -> list[dict[str, Any]]:
-    """The share of the verdicts that is farthest from even odds, in the order in which they stand."""
-    ranked = sorted(range(len(rows)), key=lambda place: -abs(rows[place]["verdict"]["label"] - 0.5))
-    return [rows[place] for place in sorted(ranked[: round(share * len(rows))])]
+def surest(labels: Sequence[float], share: float) -> set[int]:
+    """The places of the share of the labels that is farthest from even odds."""
+    ranked = sorted(range(len(labels)), key=lambda place: -abs(labels[place] - 0.5))
+    return set(ranked[: round(share * len(labels))])
 
 
 def pair(row: dict[str, Any]) -> dict[str, Any]:

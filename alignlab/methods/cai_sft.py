@@ -1,16 +1,17 @@
 """Constitutional AI, the supervised phase: learn one's own answers, revised under a constitution (arXiv 2212.08073).
 
 The base model answers red-team prompts, criticises each answer under a principle drawn at random and writes it again,
-for some rounds. What passes the filters is learned together with helpful demonstrations, without which a model would
-refuse everything. `revisions.jsonl` keeps every step: prompt, principle, critique, revision, and which filter dropped
-what. With `rounds=0` nothing is revised, and the helpful demonstrations alone are learned.
+for some rounds; where a judge likes a revision less than what it revises, the latter stays. What passes the filters is
+learned together with helpful demonstrations, without which a model would refuse everything. `revisions.jsonl` keeps
+every step: prompt, principle, critique, revision, and which filter dropped what. With `rounds=0` nothing is revised,
+and the helpful demonstrations alone are learned.
 """
 
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -19,6 +20,7 @@ from alignlab.config import Count, Names, NotNegative, Positive
 from alignlab.constitution import Constitution
 from alignlab.errors import Fault, failure
 from alignlab.files import write_text
+from alignlab.judges.local import Judge
 from alignlab.methods import sft
 from alignlab.run import Run
 
@@ -39,6 +41,8 @@ class Config(sft.Config):
     red_team: Annotated[Names | None, Field(strict=False)]
     prompts: Count
     rounds: Annotated[int, Field(ge=0)]
+    accept: Literal["all", "liked"]
+    judge: Judge
     temperature: Positive
     critique_temperature: Positive
     top_p: Annotated[float, Field(gt=0, le=1)]
@@ -59,6 +63,7 @@ def train(run: Run[Config]) -> None:
     """Revise answers, then fine-tune `run.inputs["policy"]` on them and on helpful demonstrations."""
     from datasets import Dataset
 
+    from alignlab.critique import version
     from alignlab.data import view
 
     record = run.folder / RECORD
@@ -67,7 +72,7 @@ def train(run: Run[Config]) -> None:
     kept = [row for row in read(record) if not row["dropped"]]
     if run.method.rounds and not kept:
         raise failure(str(record), "the filters have dropped every revision", "see there why; or ask otherwise")
-    rows = [{"prompt": row["prompt"], "completion": row["steps"][-1]["revision"]} for row in kept]
+    rows = [{"prompt": row["prompt"], "completion": version(row)} for row in kept]
     rows += [{"prompt": row["prompt"], "completion": row["completion"]} for row in helpful(run.config, run.method)]
     validation = view(run.config.dataset, VIEW, "validation").select_columns(["prompt", "completion"])
     made = {(VIEW, "train"): Dataset.from_list(rows), (VIEW, "validation"): validation}
@@ -91,6 +96,7 @@ def revised(run: Run[Config]) -> "list[Revised]":
         method.constitution,
         drawing._replace(temperature=method.critique_temperature),
         seed,
+        method.judge if method.accept == "liked" else None,
     )
     return critic.filtered(critic.revise(rows, answers, method.rounds), method.off_topic) if rows else []
 
