@@ -3,10 +3,15 @@
 import math
 
 import pytest
+from command import config
 from tiny import WORDS, ask, tiny_model, tiny_tokenizer
 
+from alignlab import plan
+from alignlab.compose import continued
 from alignlab.constitution import Constitution
 from alignlab.critique import Critic, Revised, Step, fault, latest, sound, told, version
+from alignlab.errors import Mistake
+from alignlab.feedback import pair, surest
 from alignlab.judges.local import (
     Item,
     Judge,
@@ -19,7 +24,6 @@ from alignlab.judges.local import (
     spread,
     verdicts,
 )
-from alignlab.methods.cai import pair, surest
 from alignlab.rollouts import Completion, Sampling
 
 ASKED = "how {prompt} do {first} or {second}"
@@ -199,3 +203,24 @@ def test_a_verdict_becomes_a_pair_and_the_surest_are_kept():
     assert surest([0.9, 0.45, 0.2, 0.6], 0.5) == {0, 2}
     assert surest([0.9, 0.45, 0.2, 0.6], 1.0) == {0, 1, 2, 3}
     assert math.isclose(pair(rows[1])["label"], 0.55)
+
+
+def test_what_comes_after_the_supervised_phase_is_a_method():
+    assert continued(["method=cai", "seed=1", "method.then=ppo"]) == ["method=cai_ppo", "seed=1"]
+    assert continued(["method=cai", "method.then=dpo"]) == ["method=cai"]
+    assert continued(["method=dpo", "method.then=ppo"]) == [
+        "method=dpo",
+        "method.then=ppo",
+    ]  # bind says that it is unknown
+    with pytest.raises(Mistake, match=r"'pp' is none of dpo, ppo"):
+        continued(["method=cai", "method.then=pp"])
+
+
+def test_a_reward_model_of_ai_labels_comes_before_its_ppo():
+    settings = ["model=pocket_small", "dataset=pocket_small"]
+    assert [stage.name for stage in plan.make(config("method=cai", *settings)).stages] == ["cai_sft", "cai"]
+    made = plan.make(config("method=cai_ppo", *settings)).stages
+    assert [stage.name for stage in made] == ["cai_sft", "cai_rm", "cai_ppo"]
+    first, labelled, last = made
+    assert labelled.inputs["sampler"].fingerprint == last.source.fingerprint == first.fingerprint
+    assert last.inputs["reward_model"].fingerprint == labelled.fingerprint

@@ -8,7 +8,7 @@ and the helpful demonstrations alone are learned.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -19,6 +19,7 @@ from alignlab import config
 from alignlab.config import Count, Names, NotNegative, Positive
 from alignlab.constitution import Constitution
 from alignlab.errors import Fault, failure
+from alignlab.feedback import by_lot, read, red_team
 from alignlab.files import write_text
 from alignlab.judges.local import Judge
 from alignlab.methods import sft
@@ -101,18 +102,6 @@ def revised(run: Run[Config]) -> "list[Revised]":
     return critic.filtered(critic.revise(rows, answers, method.rounds), method.off_topic) if rows else []
 
 
-def red_team(settings: config.Config, kinds: Sequence[str] | None, count: int) -> list[dict[str, Any]]:
-    """At most `count` training prompts of these kinds, by lot; of all kinds where rows have none or none is named."""
-    from alignlab.data import view
-
-    rows = view(settings.dataset, "prompts", "train")
-    known = "kind" in rows.column_names
-    found = [row for row in rows if not (kinds and known) or row["kind"] in kinds]
-    if kinds and not found:
-        raise failure("method.red_team", f"no prompt is of the kinds {', '.join(kinds)}", "null takes all prompts")
-    return by_lot(found, count, settings.seed)
-
-
 def helpful(settings: config.Config, method: Config) -> list[dict[str, Any]]:
     """At most `helpful` demonstrations of the other kinds, by lot."""
     from alignlab.data import view
@@ -120,19 +109,6 @@ def helpful(settings: config.Config, method: Config) -> list[dict[str, Any]]:
     rows = view(settings.dataset, VIEW, "train")
     kinds = method.red_team if "kind" in rows.column_names else None
     return by_lot([row for row in rows if not kinds or row["kind"] not in kinds], method.helpful, settings.seed)
-
-
-def by_lot(rows: list[dict[str, Any]], count: int, seed: int) -> list[dict[str, Any]]:
-    """At most `count` rows, drawn by the seed, in the order in which they stand."""
-    from random import Random
-
-    places = Random(seed).sample(range(len(rows)), min(count, len(rows)))
-    return [rows[place] for place in sorted(places)]
-
-
-def read(record: Path) -> list[dict[str, Any]]:
-    """The lines of a record."""
-    return [json.loads(line) for line in record.read_text(encoding="utf-8").splitlines()]
 
 
 def measure_data(stage: Path, settings: config.Config) -> list[dict[str, Any]]:
