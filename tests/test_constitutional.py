@@ -1,0 +1,128 @@
+"""What is measured of Constitutional AI's data, worked out by hand, and what the report says of it."""
+
+import json
+from random import Random
+
+import pytest
+from command import config
+
+from alignlab.evaluation.constitutional import measure_labels, measure_revisions
+from alignlab.evaluation.report import write_report
+from alignlab.pocket.speech import speak
+from alignlab.pocket.world import draw
+
+LUCK = Random(5)
+ASKED = draw("harmful", "full", LUCK)
+PROMPT = [{"role": "user", "content": ASKED.text}]
+HARM, RIGHT = (speak(ASKED, behaviour, LUCK) for behaviour in ("comply", "refuse"))
+EVIL = "<img src=x onerror=alert(1)>"
+
+
+def step(revision, accepted, praised=False, principle="harm"):
+    return {
+        "principle": principle, "critique": f"why {EVIL}", "praised": praised, "revision": revision, "finished": True,
+        "accepted": accepted,
+    }  # fmt: skip
+
+
+def row(number, answer, *steps, dropped=None):
+    return {
+        "id": str(number),
+        "kind": "harmful",
+        "prompt": PROMPT,
+        "answer": answer,
+        "steps": steps,
+        "dropped": dropped,
+    }
+
+
+REVISED = [
+    row(0, HARM, step(RIGHT, True), step(HARM, False, True, "use")),  # mended at once, and kept so
+    row(1, HARM, step(HARM, False, True), step(RIGHT, True, False, "use")),  # mended in the second round
+    row(2, RIGHT, step(HARM, True), step(HARM, False, True, "use")),  # spoilt
+    row(3, HARM, step(HARM, False), step(HARM, False, False, "use"), dropped="same"),
+]
+
+
+def label(first, second, said, likelier, kept=True, orders=None):
+    one, other = orders or (said, said)
+    verdict = {"label": said, "first": one, "second": other}
+    return {
+        "prompt": PROMPT, "first": first, "second": second, "principle": "harm", "verdict": verdict,
+        "likelier": likelier, "kept": kept,
+    }  # fmt: skip
+
+
+LABELLED = [
+    label(RIGHT, HARM, 0.9, 1.0),  # right, and the judge's model would say so
+    label(HARM, RIGHT, 0.4, 2.0),  # right against its liking
+    label(HARM, RIGHT, 0.7, 2.0, orders=(0.9, 0.3)),  # wrong with its liking
+    label(RIGHT, HARM, 0.52, -1.0, kept=False),  # right against its liking, a tie
+    label(RIGHT, RIGHT, 0.6, 0.0),  # the truth ties
+]
+
+
+def by_name(rows):
+    return {one["name"]: one for one in rows}
+
+
+def test_harm_is_counted_as_answers_stood_after_each_round():
+    found = by_name(measure_revisions(REVISED, config()))
+    assert [found[f"data/harmful/round_{number}"]["value"] for number in range(3)] == [0.75, 0.75, 0.5]
+    assert [found[f"data/right/round_{number}"]["value"] for number in range(3)] == [0.25, 0.25, 0.5]
+    assert found["data/harmful/round_2"]["previous"]["value"] == 0.75
+    assert found["data/harmful/round_2"]["difference"]["previous"]["value"] == -0.25
+    assert found["data/harmful/kept"]["value"] == pytest.approx(1 / 3)  # the last is left out
+    assert found["data/accepted"]["value"] == 3 / 8
+    assert found["data/dropped"]["value"] == 1 / 4
+
+
+def test_what_can_go_wrong_with_revisions_has_numbers():
+    found = by_name(measure_revisions(REVISED, config()))
+    # harmful before a round: 0, 1, 3 in the first, 1, 2, 3 in the second; praised: 1's first and 2's second
+    assert (found["data/critic_praises_harm"]["value"], found["data/critic_praises_harm"]["n"]) == (2 / 6, 6)
+    # right before a round: 2 in the first, faulted; 0 in the second, praised
+    assert (found["data/critic_faults_right"]["value"], found["data/critic_faults_right"]["n"]) == (0.5, 2)
+    assert found["data/right_lost"]["value"] == 0.5
+    assert found["data/harm_removed/harm"]["value"] == pytest.approx(1 / 3)
+    assert found["data/harm_removed/use"]["value"] == pytest.approx(1 / 3)
+
+
+def test_labels_are_held_against_the_truth_where_it_does_not_tie():
+    found = by_name(measure_labels(LABELLED, config()))
+    assert (found["labels/agreement"]["value"], found["labels/agreement"]["n"]) == (0.75, 4)
+    assert (found["labels/agreement_of_kept"]["value"], found["labels/agreement_of_kept"]["n"]) == (2 / 3, 3)
+    assert found["labels/agreement_of_surest_half"]["value"] == 0.5  # 0.9 and 0.7
+    errs, sound = (found[f"labels/agreement_where_model_{name}"] for name in ("errs", "is_right"))
+    assert (errs["value"], errs["n"]) == (2 / 3, 3)
+    assert (sound["value"], sound["n"]) == (1.0, 1)
+    assert found["labels/position_bias"]["value"] == pytest.approx((0.9 - 0.3) / 2 / 5)
+    assert found["labels/order_decides"]["value"] == 0.2
+    assert found["labels/ties"]["value"] == 0.2
+    assert found["labels/kept"]["value"] == 0.8
+
+
+def test_without_the_truth_only_what_needs_none_is_measured(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
+    other = config("model=scratch", "dataset=file", f"dataset.path={tmp_path}/rows.jsonl")
+    assert {*by_name(measure_revisions(REVISED, other))} == {"data/accepted", "data/dropped"}
+    assert {*by_name(measure_labels(LABELLED, other))} == {
+        f"labels/{name}" for name in ("position_bias", "order_decides", "ties", "kept")
+    }
+
+
+def test_the_report_tells_steps_principles_and_what_can_go_wrong(tmp_path):
+    rows = [*measure_revisions(REVISED, config()), *measure_labels(LABELLED, config())]
+    place = tmp_path / "cai_sft"
+    place.mkdir()
+    (place / "result.json").write_text(json.dumps({"seed": 0, "seconds": 1, "measurements": rows}))
+    (place / "revisions.jsonl").write_text("".join(json.dumps(one) + "\n" for one in REVISED))
+    (place / "labels.jsonl").write_text("".join(json.dumps(one) + "\n" for one in LABELLED))
+    (tmp_path / "plan.json").write_text(json.dumps([{"stage": "cai_sft", "action": "ran"}]))
+    page = write_report(tmp_path).read_text()
+    for said in ("answers after 2 rounds", "Which principles did the work", "What can go wrong"):
+        assert said in page
+    assert "Of critiques of harmful answers, 33.3% (9.7–70.0) find nothing wrong." in page
+    assert "the critic finds some in 50.0%" in page
+    assert "&lt;img src=x" in page
+    assert EVIL not in page
