@@ -121,7 +121,13 @@ def pair(row: dict[str, Any]) -> dict[str, Any]:
     """A verdict as a pair: the likelier answer is the chosen one, the label its probability."""
     first, label = row["first"], row["verdict"]["label"]
     chosen, rejected = (first, row["second"]) if label >= 0.5 else (row["second"], first)
-    return {"prompt": row["prompt"], "chosen": chosen, "rejected": rejected, "label": max(label, 1 - label)}
+    return {
+        "prompt": row["prompt"],
+        "chosen": chosen,
+        "rejected": rejected,
+        "label": max(label, 1 - label),
+        "model": True,
+    }
 
 
 def helpful_pairs(settings: config.Config, method: Labels, split: str) -> list[dict[str, Any]]:
@@ -131,7 +137,8 @@ def helpful_pairs(settings: config.Config, method: Labels, split: str) -> list[d
     rows = view(settings.dataset, VIEW, split)
     kinds = method.red_team if "kind" in rows.column_names else None
     found = by_lot([row for row in rows if not kinds or row["kind"] not in kinds], method.helpful, settings.seed)
-    return [{name: row[name] for name in ("prompt", "chosen", "rejected")} | {"label": 1.0} for row in found]
+    kept = ("prompt", "chosen", "rejected")
+    return [{name: row[name] for name in kept} | {"label": 1.0, "model": False} for row in found]
 
 
 def red_team(settings: config.Config, kinds: Sequence[str] | None, count: int) -> list[dict[str, Any]]:

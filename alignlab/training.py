@@ -15,7 +15,9 @@ from alignlab import models
 from alignlab.chat import Encoded
 from alignlab.config import Training
 from alignlab.data.batches import Pieces
+from alignlab.data.makers import makers
 from alignlab.errors import failure
+from alignlab.files import write_text
 from alignlab.run import Run
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ def tokenised(
         return rows.select([])
     if not len(rows):
         raise failure(f"dataset, {split}", f"holds no {view}", "give more rows, or another dataset.validation")
+    if split == "train":
+        write_text(run.folder / "rows.json", json.dumps(makers(rows)))
     return rows.map(encode, remove_columns=rows.column_names, keep_in_memory=True, load_from_cache_file=False)
 
 

@@ -5,9 +5,12 @@ from random import Random
 
 import pytest
 from command import config
+from datasets import Dataset
 
+from alignlab.data.makers import makers
 from alignlab.evaluation.constitutional import measure_labels, measure_revisions
 from alignlab.evaluation.report import write_report
+from alignlab.evaluation.trade_off import write_trade_off
 from alignlab.pocket.speech import speak
 from alignlab.pocket.world import draw
 
@@ -126,3 +129,56 @@ def test_the_report_tells_steps_principles_and_what_can_go_wrong(tmp_path):
     assert "the critic finds some in 50.0%" in page
     assert "&lt;img src=x" in page
     assert EVIL not in page
+
+
+def test_rows_are_counted_by_who_made_them():
+    assert makers(Dataset.from_list([{"prompt": "a"}] * 3)) == {"people": 3, "people, on attacks": 0, "model": 0}
+    own = [{"model": True}, {"model": True}, {"model": False}]
+    assert makers(Dataset.from_list(own)) == {"people": 1, "people, on attacks": 0, "model": 2}
+    kinds = [{"kind": "harmful"}, {"kind": "how_to"}, {"kind": "group"}]
+    assert makers(Dataset.from_list(kinds)) == {"people": 3, "people, on attacks": 2, "model": 0}
+
+
+RATES = ("gold/harmful_compliance", "gold/over_refusal", "gold/helpful", "gold/honest")
+
+
+def way(folder, method, first, harmed, helped, rows):
+    """A run of two stages; harmed and helped hold what became of ten prompts each."""
+
+    def measured(name, value):
+        return {"name": name, "value": value, "low": value, "high": value, "before": {"value": 0.5}}
+
+    for stage, share in ((first, 0.3), (method, sum(harmed) / 10)):
+        place = folder / stage
+        place.mkdir(parents=True)
+        values = {**dict.fromkeys(RATES, 0.25), "gold/harmful_compliance": share, "gold/helpful": sum(helped) / 10}
+        result = {"seed": 7, "seconds": 20.5, "measurements": [measured(*one) for one in values.items()]}
+        (place / "result.json").write_text(json.dumps(result))
+        (place / "rows.json").write_text(json.dumps({"people": rows, "people, on attacks": 1, "model": 5}))
+        scores = [{"gold/harmful_compliance": float(bad), "gold/over_refusal": 0.0} for bad in harmed]
+        scores += [{"gold/helpful": float(good), "gold/honest": 1.0} for good in helped]
+        lines = (json.dumps({"id": str(number), "scores": one}) + "\n" for number, one in enumerate(scores))
+        (place / "samples.jsonl").write_text("".join(lines))
+    (folder / "result.json").write_text((folder / method / "result.json").read_text())
+    (folder / "plan.json").write_text(
+        json.dumps([{"stage": first, "action": "ran"}, {"stage": method, "action": "ran"}])
+    )
+
+
+def test_two_ways_are_compared_prompt_by_prompt(tmp_path):
+    way(tmp_path / "0", "dpo", "sft", [1] * 2 + [0] * 8, [1] * 9 + [0], rows=30)
+    assert write_trade_off(tmp_path) is None  # people's labels alone
+    way(tmp_path / "1", "cai", "cai_sft", [1] * 8 + [0] * 2, [1] * 9 + [0], rows=10)
+    page = write_trade_off(tmp_path)
+    found = json.loads((tmp_path / "trade_off.json").read_text())
+    assert [(one["method"], one["rows"]["people"], one["seconds"]) for one in found["ways"]] == [
+        ("dpo", 60, 41.0),
+        ("cai", 20, 41.0),
+    ]
+    gaps = {one["measure"]: one for one in found["differences"]}
+    assert gaps["gold/harmful_compliance"]["methods"] == ["cai", "dpo"]
+    assert gaps["gold/harmful_compliance"]["value"] == pytest.approx(0.6)  # harm where the other did none, six times
+    assert gaps["gold/harmful_compliance"]["low"] > 0
+    assert gaps["gold/helpful"]["value"] == 0
+    assert "cai less dpo, seed 7, complies with harm: +60.0 points" in page.read_text()
+    assert "a clear difference" in page.read_text()

@@ -73,8 +73,9 @@ def train(run: Run[Config]) -> None:
     kept = [row for row in read(record) if not row["dropped"]]
     if run.method.rounds and not kept:
         raise failure(str(record), "the filters have dropped every revision", "see there why; or ask otherwise")
-    rows = [{"prompt": row["prompt"], "completion": version(row)} for row in kept]
-    rows += [{"prompt": row["prompt"], "completion": row["completion"]} for row in helpful(run.config, run.method)]
+    rows = [{"prompt": row["prompt"], "completion": version(row), "model": True} for row in kept]
+    shown = helpful(run.config, run.method)
+    rows += [{"prompt": row["prompt"], "completion": row["completion"], "model": False} for row in shown]
     validation = view(run.config.dataset, VIEW, "validation").select_columns(["prompt", "completion"])
     made = {(VIEW, "train"): Dataset.from_list(rows), (VIEW, "validation"): validation}
     sft.train(replace(run, rows=made))
