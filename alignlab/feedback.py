@@ -9,6 +9,7 @@ that what learns from them stays useful. `labels.jsonl` keeps every verdict. `ca
 import json
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from math import comb
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -61,6 +62,12 @@ def labelled_rows(run: "Run[Any]", policy: Path) -> "Mapping[tuple[str, str], Da
     rows = [pair(row) for row in kept] + helpful_pairs(run.config, run.method, "train")
     validation = helpful_pairs(run.config, run.method, "validation")
     return {(VIEW, "train"): Dataset.from_list(rows), (VIEW, "validation"): Dataset.from_list(validation)}
+
+
+def most_rows(settings: config.Config, method: Labels) -> int:
+    """How many pairs there are to learn from where all answers differ."""
+    asked = len(red_team(settings, method.red_team, method.prompts)) * comb(method.samples, 2)
+    return round(method.judge.keep * asked) + len(helpful_pairs(settings, method, "train"))
 
 
 def labelled(run: "Run[Any]", policy: Path) -> list[dict[str, Any]]:

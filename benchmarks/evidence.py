@@ -24,6 +24,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 import ppo_targets
+from cai import cai
 from detox import detox
 from hacking import hacking
 from kills import kills
@@ -339,6 +340,7 @@ PARTS = {
     "kills": kills,
     "hacking": hacking,
     "detox": detox,
+    "cai": cai,
     "ppo_speed": ppo_speed,
     "ppo_parity": ppo_parity,
 }
@@ -355,6 +357,7 @@ TITLES = {
     "kills": "Ten kills",
     "hacking": "Reward hacking",
     "detox": "Less toxic summaries: PPO on an encoder-decoder",
+    "cai": "Constitutional AI",
     "ppo_speed": "PPO beside trl's PPOTrainer: speed",
     "ppo_parity": "PPO beside trl's PPOTrainer: reward at equal KL",
 }

@@ -11,6 +11,7 @@ from alignlab.errors import Fault
 from alignlab.feedback import VIEW as VIEW
 from alignlab.feedback import Labels, labelled_rows
 from alignlab.feedback import measure_data as measure_data
+from alignlab.feedback import most_rows as most_rows
 from alignlab.methods import dpo
 from alignlab.run import Run
 

@@ -81,6 +81,12 @@ def train(run: Run[Config]) -> None:
     sft.train(replace(run, rows=made))
 
 
+def most_rows(settings: config.Config, method: Config) -> int:
+    """How many rows there are to learn from where no filter drops any."""
+    asked = red_team(settings, method.red_team, method.prompts) if method.rounds else []
+    return len(asked) + len(helpful(settings, method))
+
+
 def revised(run: Run[Config]) -> "list[Revised]":
     """Answer the red-team prompts with the policy; criticise, revise and filter with the critic."""
     from alignlab.critique import Critic
