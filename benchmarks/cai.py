@@ -5,6 +5,7 @@
 
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -43,10 +44,17 @@ def run_all(folder: Path, seeds: Sequence[int] = SEEDS) -> None:
         if (place / "result.json").exists():
             continue
         command = [*(RUNS | ONCE)[name], f"seed={seed}", f"hydra.run.dir={place}"]
-        started = time.monotonic()
+        started, worked = time.monotonic(), cpu_seconds()
         subprocess.run([sys.executable, "-m", "alignlab", *command], cwd=folder, env=environment, check=True)
-        (place / "seconds").write_text(f"{time.monotonic() - started:.0f}", encoding="utf-8")
+        took = f"{time.monotonic() - started:.0f} ({cpu_seconds() - worked:.0f})"
+        (place / "seconds").write_text(took, encoding="utf-8")
         print(place.name, flush=True)
+
+
+def cpu_seconds() -> float:
+    """What the commands so far have kept cores busy: unlike the clock, it does not grow where others work beside."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def stage(place: Path, name: str) -> Rows:
@@ -67,7 +75,7 @@ def told(folder: Path) -> Iterator[str]:
     yield from neutral(folder, seeds)
     yield from labels(folder, seeds)
     yield from by_ppo(folder)
-    yield "Seconds of a run, on two cores that do other work besides (the first makes the base model, too):"
+    yield "Seconds of a run beside other work, and seconds of CPU in brackets (the first makes the base model, too):"
     yield ", ".join(f"seed {seed} {(folder / f'cai-{seed}' / 'seconds').read_text()}" for seed in seeds) + "."
 
 
