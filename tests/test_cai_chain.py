@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-from command import alignlab
+from command import alignlab, config
+
+from alignlab.methods.cai_sft import most_rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.scale]
 
@@ -52,6 +54,8 @@ def test_what_is_learned_is_what_was_kept(by_dpo):
     assert rows["model"] == sum(not one["dropped"] for one in revised)
     assert rows["people"] > 0
     assert rows["people, on attacks"] == 0
+    bound = config(*DPO[:-1])
+    assert most_rows(bound, bound.stages["cai_sft"]) == len(revised) + rows["people"]  # what the plan has announced
     rows = json.loads((by_dpo / "cai" / "rows.json").read_text())
     assert rows == {"people": 60, "people, on attacks": 0, "model": sum(one["kept"] for one in labelled)}
     assert all(0.02 <= one["verdict"]["label"] <= 0.98 for one in labelled)
