@@ -9,7 +9,7 @@ from typing import Any
 from alignlab.config import Config
 from alignlab.factory.journal import Journal
 from alignlab.factory.settings import Config as Settings
-from alignlab.judge_settings import AnnotatorsJudge, RewardJudge
+from alignlab.judge_settings import AnnotatorsJudge, OpenaiJudge, RewardJudge
 from alignlab.judges.local import Judge as LocalJudge
 from alignlab.judges.protocol import Item, Judge, Labelled, Unlabelled, labelled
 
@@ -30,6 +30,10 @@ def load_judge(config: Config, settings: Settings, inputs: Mapping[str, Path]) -
             from alignlab.judges.annotators import Annotators
 
             return Annotators(settings.judge)
+        case OpenaiJudge():
+            from alignlab.judges.openai import Openai
+
+            return Openai(settings.judge, config.seed)
         case LocalJudge():
             from alignlab.judges.compared import Compared
             from alignlab.models import load_policy

@@ -1,6 +1,7 @@
 """The shape of `preferences` in a config: what is sampled, who judges, and what is made of it."""
 
 from collections.abc import Iterator
+from string import ascii_uppercase
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -8,11 +9,11 @@ from pydantic import Field
 from alignlab.config import Count, NotNegative, Positive, Shape
 from alignlab.constitution import Constitution
 from alignlab.errors import Fault
-from alignlab.judge_settings import AnnotatorsJudge, Paths, RewardJudge
+from alignlab.judge_settings import AnnotatorsJudge, OpenaiJudge, Paths, RewardJudge
 from alignlab.judges.local import Judge as LocalJudge
 
 SeveralAnswers = Annotated[int, Field(ge=2)]
-AnyJudge = Annotated[LocalJudge | RewardJudge | AnnotatorsJudge, Field(discriminator="kind")]
+AnyJudge = Annotated[LocalJudge | RewardJudge | AnnotatorsJudge | OpenaiJudge, Field(discriminator="kind")]
 
 
 class People(Shape):
@@ -48,5 +49,11 @@ class Config(Shape):
     machine_hour: NotNegative
 
     def faults(self) -> Iterator[Fault]:
+        if (
+            isinstance(self.judge, OpenaiJudge)
+            and self.judge.compare == "lists"
+            and self.samples > len(ascii_uppercase)
+        ):
+            yield Fault("samples", f"{self.samples} answers are more than there are letters", "use judge.compare=pairs")
         if self.weights and not any(self.weights.values()):
             yield Fault("weights", "every criterion weighs nothing", "give one of them more than 0")

@@ -39,12 +39,12 @@ class Reading(NamedTuple):
 
 
 class Spent(NamedTuple):
-    """What labelling an item took: tokens read and written, seconds, and requests that had to be made again."""
+    """What labelling an item took: tokens read and written, seconds, and further tries by their reasons."""
 
     read: int = 0
     written: int = 0
     seconds: float = 0.0
-    again: int = 0
+    again: dict[str, int] | None = None
 
 
 class Labelled(NamedTuple):
@@ -61,10 +61,11 @@ class Labelled(NamedTuple):
 
 
 class Unlabelled(NamedTuple):
-    """An item that could not be judged, and why."""
+    """An item that could not be judged, why, and what was spent on it."""
 
     id: str
     why: str
+    spent: Spent = Spent()
 
 
 class Judge(Protocol):
