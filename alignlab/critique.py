@@ -6,12 +6,12 @@ the end, and the record says which filter dropped it.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alignlab.chat import Turn
 from alignlab.constitution import Constitution, Principle
-from alignlab.judges.local import Item, Judge, criticised, likelihoods, verdicts
+from alignlab.judges.local import Item, criticised, likelihoods
 from alignlab.rollouts import Completion, Sampling, sample
 
 if TYPE_CHECKING:
@@ -53,14 +53,19 @@ class Revised(NamedTuple):
 
 
 class Critic(NamedTuple):
-    """A model that criticises and revises, and how it draws; a judge decides which revisions are accepted."""
+    """A model that criticises and revises, and how it draws.
+
+    `liked` says of pairs whether the first answer is liked no less; without it every revision is accepted. `write`
+    answers requests in the model's stead, such as a stronger one behind a server.
+    """
 
     model: "PreTrainedModel"
     tokenizer: "PreTrainedTokenizerBase"
     constitution: Constitution
     sampling: Sampling
     seed: int
-    judge: Judge | None = None
+    liked: Callable[[Sequence[Item], str], Sequence[bool]] | None = None
+    write: Callable[[Sequence[Sequence[Turn]]], list[Completion]] | None = None
 
     def revise(self, rows: Sequence[dict[str, Any]], answers: Sequence[Completion], rounds: int) -> list[Revised]:
         """Criticise and revise each answer so many times."""
@@ -74,26 +79,30 @@ class Critic(NamedTuple):
             critiques = self.say(requests, 2 * number)
             better = self.say(list(map(revision_asked, requests, critiques, principles)), 2 * number + 1)
             steps = [told(*said) for said in zip(principles, critiques, better, strict=True)]
-            taken = self.accepted(found, steps, principles)
+            taken = self.accepted(found, steps, principles, number)
             for item, step, accepted in zip(found, steps, taken, strict=True):
                 item.steps.append(step._replace(accepted=accepted))
         return found
 
-    def accepted(self, items: Sequence[Revised], steps: Sequence[Step], principles: Sequence[Principle]) -> list[bool]:
+    def accepted(
+        self, items: Sequence[Revised], steps: Sequence[Step], principles: Sequence[Principle], number: int
+    ) -> list[bool]:
         """Which steps take the place of what they revise: all, or those that are sound and liked no less."""
-        if self.judge is None:
+        if self.liked is None:
             return [True] * len(items)
         pairs = [
             Item(item.row["prompt"], step.revision, latest(item), principle)
             for item, step, principle in zip(items, steps, principles, strict=True)
         ]
         differ = [place for place, pair in enumerate(pairs) if sound(steps[place]) and pair.first != pair.second]
-        said = verdicts(self.model, self.tokenizer, [pairs[place] for place in differ], self.constitution, self.judge)
-        liked = {place for place, verdict in zip(differ, said, strict=True) if verdict.label >= 0.5}
-        return [place in liked for place in range(len(items))]
+        said = self.liked([pairs[place] for place in differ], f"round {number}")
+        taken = {place for place, liked in zip(differ, said, strict=True) if liked}
+        return [place in taken for place in range(len(items))]
 
     def say(self, requests: Sequence[Sequence[Turn]], turn: int) -> list[Completion]:
         """Answer requests, with luck of its own for every turn."""
+        if self.write is not None:
+            return self.write(requests)
         return sample(self.model, self.tokenizer, requests, self.sampling, 1000 * (self.seed + 1) + turn)
 
     def filtered(self, items: Sequence[Revised], off_topic: float) -> list[Revised]:

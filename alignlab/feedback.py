@@ -20,24 +20,31 @@ from alignlab.config import Count, Names, Positive
 from alignlab.constitution import Constitution
 from alignlab.errors import failure
 from alignlab.files import write_text
+from alignlab.judge_settings import OpenaiJudge
 from alignlab.judges.local import Judge
 from alignlab.run import Run
-from alignlab.shape import Shape
+from alignlab.shape import Shape, Share
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from alignlab.judges.local import Item
+    from alignlab.judges.local import Item, Verdict
 
 VIEW = "pairs"
 RECORD = "labels.jsonl"
+
+
+AnyJudge = Annotated[Judge | OpenaiJudge, Field(discriminator="kind")]
+Bounds = Annotated[tuple[Share, Share], Field(strict=False)]
 
 
 class Labels(Shape):
     """Settings of `conf/method/_labels.yaml`."""
 
     constitution: Constitution
-    judge: Judge
+    judge: AnyJudge
+    reasoned: Bounds
+    keep: Annotated[float, Field(gt=0, le=1)]
     judge_model: str
     red_team: Annotated[Names | None, Field(strict=False)]
     prompts: Count
@@ -67,7 +74,7 @@ def labelled_rows(run: "Run[Any]", policy: Path) -> "Mapping[tuple[str, str], Da
 def most_rows(settings: config.Config, method: Labels) -> int:
     """How many pairs there are to learn from where all answers differ."""
     asked = len(red_team(settings, method.red_team, method.prompts)) * comb(method.samples, 2)
-    return round(method.judge.keep * asked) + len(helpful_pairs(settings, method, "train"))
+    return round(method.keep * asked) + len(helpful_pairs(settings, method, "train"))
 
 
 def labelled(run: "Run[Any]", policy: Path) -> list[dict[str, Any]]:
@@ -76,24 +83,39 @@ def labelled(run: "Run[Any]", policy: Path) -> list[dict[str, Any]]:
     `likelier` says how much sooner the judge's own model would give the first answer, in nats; `kept` whether the
     label is among the surest, from which the model learns.
     """
-    from alignlab.judges.local import likelihoods, verdicts
+    from alignlab.judges.local import likelihoods
     from alignlab.models import load_policy
 
     method = run.method
     rows, items = compared(run, policy)
     model, tokenizer = load_policy(run.inputs["judge_model"], run.config.hardware)
-    found = verdicts(model, tokenizer, items, method.constitution, method.judge)
-    kept = surest([said.label for said in found], method.judge.keep)
+    found = judged(run, model, tokenizer, items)
     asked = [item.prompt for item in items]
     own, other = (
-        likelihoods(model, tokenizer, asked, texts, method.judge.batch_size)
+        likelihoods(model, tokenizer, asked, texts, method.sampling_batch_size)
         for texts in ([item.first for item in items], [item.second for item in items])
     )
-    return [
+    named = [
         {**row, "first": item.first, "second": item.second, "principle": item.principle.name}
-        | {"verdict": said._asdict(), "likelier": mine - theirs, "kept": place in kept}
-        for place, (row, item, said, mine, theirs) in enumerate(zip(rows, items, found, own, other, strict=True))
+        | {"verdict": said._asdict(), "likelier": mine - theirs}
+        for row, item, said, mine, theirs in zip(rows, items, found, own, other, strict=True)
+        if said is not None
     ]
+    kept = surest([row["verdict"]["label"] for row in named], method.keep)
+    return [{**row, "kept": place in kept} for place, row in enumerate(named)]
+
+
+def judged(run: "Run[Any]", model: Any, tokenizer: Any, items: "list[Item]") -> "Sequence[Verdict | None]":
+    """The judge's verdicts: this model's, or those of one behind a server; None where that gave no sense."""
+    from alignlab.judges.local import verdicts
+
+    method = run.method
+    if isinstance(method.judge, OpenaiJudge):
+        from alignlab import served
+
+        judge = served.Principled(method.judge, method.constitution, run.config.seed)
+        return served.verdicts(judge, items, method.reasoned, run.folder / "judged.jsonl", "label")
+    return verdicts(model, tokenizer, items, method.constitution, method.judge)
 
 
 def compared(run: "Run[Any]", policy: Path) -> "tuple[list[dict[str, Any]], list[Item]]":

@@ -47,7 +47,6 @@ def judge(**more):
             "principles": "drawn",
             "clamp": [0.02, 0.98],
             "spread": None,
-            "keep": 1.0,
             "batch_size": 4,
         }
         | more
@@ -103,7 +102,11 @@ def test_every_round_is_kept_and_repeats_itself():
 
 def test_what_the_judge_likes_less_does_not_take_the_place_of_an_answer():
     model, tokenizer, rules = tiny_model().eval(), tiny_tokenizer(), constitution("a", "b")
-    critic = Critic(model, tokenizer, rules, Sampling(1.0, 1.0, 6, 4), 3, judge(kind="critique"))
+
+    def liked(pairs, _):
+        return [said.label >= 0.5 for said in verdicts(model, tokenizer, pairs, rules, judge(kind="critique"))]
+
+    critic = Critic(model, tokenizer, rules, Sampling(1.0, 1.0, 6, 4), 3, liked)
     rows = [{"id": str(n), "prompt": ask(word)} for n, word in enumerate(WORDS)]
     answers = [Completion("no", True, (1,))] * len(rows)
     found = critic.revise(rows, answers, 2)

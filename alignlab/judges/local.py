@@ -28,7 +28,6 @@ class Judge(Shape):
     principles: Literal["drawn", "all"]
     clamp: Annotated[tuple[Share, Share], Field(strict=False)]
     spread: Positive | None
-    keep: Annotated[float, Field(gt=0, le=1)]
     batch_size: Count
 
     def faults(self) -> Iterator[Fault]:

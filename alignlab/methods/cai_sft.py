@@ -19,14 +19,17 @@ from alignlab import config
 from alignlab.config import Count, Names, NotNegative, Positive
 from alignlab.constitution import Constitution
 from alignlab.errors import Fault, failure
-from alignlab.feedback import by_lot, read, red_team
+from alignlab.feedback import AnyJudge, by_lot, read, red_team
 from alignlab.files import write_text
-from alignlab.judges.local import Judge
+from alignlab.judge_settings import OpenaiJudge
 from alignlab.methods import sft
 from alignlab.run import Run
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from alignlab.critique import Revised
+    from alignlab.judges.local import Item
 
 VIEW = "demonstrations"
 NEEDS = {"critic": ""}
@@ -43,7 +46,8 @@ class Config(sft.Config):
     prompts: Count
     rounds: Annotated[int, Field(ge=0)]
     accept: Literal["all", "liked"]
-    judge: Judge
+    judge: AnyJudge
+    critic_server: bool
     temperature: Positive
     critique_temperature: Positive
     top_p: Annotated[float, Field(gt=0, le=1)]
@@ -56,6 +60,8 @@ class Config(sft.Config):
         yield from super().faults()
         if self.critic == "auto":
             yield Fault("critic", "no stage makes a critic", "use base or a path")
+        if self.critic_server and not isinstance(self.judge, OpenaiJudge):
+            yield Fault("critic_server", f"judge={self.judge.kind} has no server", "use judge=openai")
         if not self.rounds and not self.helpful:
             yield Fault("rounds", "no revisions and no helpful demonstrations leave nothing to learn", "set rounds=2")
 
@@ -92,6 +98,7 @@ def revised(run: Run[Config]) -> "list[Revised]":
     from alignlab.critique import Critic
     from alignlab.models import load_policy
     from alignlab.rollouts import Sampling, sample
+    from alignlab.served import writer
 
     method, seed = run.method, run.config.seed
     rows = red_team(run.config, method.red_team, method.prompts) if method.rounds else []
@@ -99,14 +106,30 @@ def revised(run: Run[Config]) -> "list[Revised]":
     answers = sample(
         *load_policy(run.inputs["policy"], run.config.hardware), [row["prompt"] for row in rows], drawing, seed
     )
+    model, tokenizer = load_policy(run.inputs["critic"], run.config.hardware)
     critic = Critic(
-        *load_policy(run.inputs["critic"], run.config.hardware),
+        model,
+        tokenizer,
         method.constitution,
         drawing._replace(temperature=method.critique_temperature),
         seed,
-        method.judge if method.accept == "liked" else None,
+        liking(run, model, tokenizer) if method.accept == "liked" else None,
+        writer(method.judge) if method.critic_server and isinstance(method.judge, OpenaiJudge) else None,
     )
     return critic.filtered(critic.revise(rows, answers, method.rounds), method.off_topic) if rows else []
+
+
+def liking(run: Run[Config], model: Any, tokenizer: Any) -> "Callable[[Sequence[Item], str], list[bool]]":
+    """What says of pairs whether the first answer is liked no less, by this model or by a server."""
+    from alignlab.judges.local import verdicts
+    from alignlab.served import Principled, liked
+
+    method, judge = run.method, run.method.judge
+    if isinstance(judge, OpenaiJudge):
+        return liked(Principled(judge, method.constitution, run.config.seed), run.folder / "liked.jsonl")
+    return lambda pairs, _: [
+        said.label >= 0.5 for said in verdicts(model, tokenizer, pairs, method.constitution, judge)
+    ]
 
 
 def helpful(settings: config.Config, method: Config) -> list[dict[str, Any]]:
