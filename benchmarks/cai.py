@@ -38,7 +38,7 @@ def cai() -> Iterator[str]:
 def run_all(folder: Path, seeds: Sequence[int] = SEEDS) -> None:
     """Run what is not there yet; how long each run took is kept beside it."""
     environment = os.environ | {"ALIGNLAB_CACHE": str(folder / "cache")}
-    wanted = [(seed, name) for seed in seeds for name in RUNS] + [(seeds[0], name) for name in ONCE]
+    wanted = [(seed, name) for name in RUNS for seed in seeds] + [(seeds[0], name) for name in ONCE]
     for seed, name in wanted:
         place = folder / f"{name}-{seed}"
         if (place / "result.json").exists():
@@ -130,6 +130,8 @@ def helpfulness(folder: Path, seeds: Sequence[int]) -> Iterator[str]:
     yield f"|{'---|' * (len(KINDS) + 1)}"
     least = 1.0
     for seed in seeds:
+        if not (folder / f"helpful-{seed}" / "result.json").exists():
+            continue
         gaps = [between(folder / f"cai-{seed}" / "cai", folder / f"helpful-{seed}" / "cai_sft", name) for name in KINDS]
         least = min(least, *(gap["value"] for gap in gaps))
         yield f"| {seed} | {' | '.join(map(percent, gaps))} |"
@@ -164,15 +166,22 @@ def labels(folder: Path, seeds: Sequence[int]) -> Iterator[str]:
     yield "| judge | seed | agrees | surest half | ties | order decides | position bias |"
     yield "|---|---|---|---|---|---|---|"
     agreed: dict[tuple[str, str], list[float]] = {}
+    kept = [stage(folder / f"cai-{seed}", "cai")["labels/agreement_of_kept"] for seed in seeds]
+    shares = [stage(folder / f"cai-{seed}", "cai")["labels/kept"]["value"] for seed in seeds]
     for seed in seeds:
         for way, rows in judged(folder / f"cai-{seed}", seed, folder / "cache").items():
             agreed.setdefault(way, []).append(rows["labels/agreement"]["value"])
             names = ("agreement", "agreement_of_surest_half", "ties", "order_decides", "position_bias")
             yield f"| {', '.join(way)} | {seed} | {' | '.join(percent(rows[f'labels/{name}']) for name in names)} |"
     yield ""
-    plain, best = min(agreed["choice", "drawn"]), min(agreed["both", "all"])
-    yield check(f"at least 75% by the plain question in both orders (least {100 * plain:.1f})", plain >= 0.75)
-    yield check(f"at least 85% by the best way, every label kept (least {100 * best:.1f})", best >= 0.85)
+    yield "Of the labels that are learned from (`judge=both`, the surest of all):"
+    yield ", ".join(f"seed {seed} {percent(one)}" for seed, one in zip(seeds, kept, strict=True)) + "."
+    yield ""
+    plain, best = agreed["choice", "drawn"], [one["value"] for one in kept]
+    said = f"(least {100 * min(plain):.1f}, median {100 * statistics.median(plain):.1f})"
+    yield check(f"at least 75% by the plain question in both orders, each seed {said}", min(plain) >= 0.75)
+    said = f"the surest {100 * shares[0]:.0f}% kept, each seed (least {100 * min(best):.1f})"
+    yield check(f"at least 85% by the best way, {said}", min(best) >= 0.85)
     yield ""
 
 
