@@ -32,6 +32,7 @@ def prepare(config: Config) -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from alignlab.plan import threads
 
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads stall where cores are shared
     os.environ["OMP_NUM_THREADS"] = str(threads(config))
     import torch
     from transformers.utils import logging
