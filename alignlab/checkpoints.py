@@ -8,12 +8,16 @@ was cut short, and the one before it counts. Only then are older ones removed, a
 import json
 import os
 import shutil
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from transformers import TrainerCallback
 
 from alignlab import processes, stopping
+from alignlab.errors import failure
 from alignlab.files import is_full, no_room, sync, write_text
 
 WHOLE = "whole.json"
@@ -47,7 +51,8 @@ def complete(checkpoint: Path) -> None:
     try:
         sync(checkpoint)
         sizes = {str(path.relative_to(checkpoint)): path.stat().st_size for path in files(checkpoint)}
-        write_text(checkpoint / WHOLE, json.dumps({"processes": processes.world(), "files": sizes}, indent=1))
+        about = {"processes": processes.world(), "kind": processes.kind(), "files": sizes}
+        write_text(checkpoint / WHOLE, json.dumps(about, indent=1))
         for folder in (checkpoint, checkpoint.parent):
             flush(folder)
     except OSError as error:
@@ -87,6 +92,27 @@ def mark(checkpoint: Path) -> dict[str, Any]:
     return found
 
 
+def is_moved(checkpoint: str | None) -> bool:
+    """Whether a checkpoint was written by another number of processes, each a share."""
+    about = mark(Path(checkpoint)) if checkpoint else {}
+    return about.get("kind", "").startswith("zero") and about["processes"] != processes.world()
+
+
+def reshard(checkpoint: Path) -> None:
+    """Let DeepSpeed write its checkpoint in the form that any number of processes can read; the first one does."""
+    if processes.is_first():
+        from deepspeed.checkpoint import ds_to_universal
+
+        step = (checkpoint / "latest").read_text(encoding="utf-8").strip()
+        folder = checkpoint / f"{step}_universal"
+        shutil.rmtree(folder, ignore_errors=True)
+        own = {"num_extract_workers": 1, "num_merge_workers": 1, "keep_temp_folder": False, "strict": True}
+        paths = {"input_folder": str(checkpoint / step), "output_folder": str(folder)}
+        with redirect_stdout(StringIO()):
+            ds_to_universal.main(SimpleNamespace(**own, **paths, inject_missing_state=True))
+    processes.wait()
+
+
 def by_age(folder: Path) -> list[Path]:
     """The checkpoints in a folder, newest first."""
     return sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.rpartition("-")[2]))
@@ -103,6 +129,9 @@ def last_checkpoint(folder: Path) -> str | None:
     """The newest checkpoint that was written to its end; those that were cut short are removed."""
     for checkpoint in by_age(folder):
         if is_whole(checkpoint):
+            if (kind := mark(checkpoint).get("kind")) != processes.kind():
+                now = f"go on with hardware={kind}, or remove {folder.parent} to begin anew"
+                raise failure(str(checkpoint), f"was written under hardware={kind}", now)
             return str(checkpoint)
         if processes.is_first():
             shutil.rmtree(checkpoint)

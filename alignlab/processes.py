@@ -33,6 +33,12 @@ def world() -> int:
     return int(os.environ["WORLD_SIZE"]) if _standing else 1
 
 
+def kind() -> str:
+    """What a checkpoint of these processes is like: one process and ddp write the same, whatever shards its own."""
+    strategy = _standing[-1].strategy if _standing else "single"
+    return "single" if strategy == "ddp" else strategy
+
+
 def is_first() -> bool:
     """Whether this is the process that writes."""
     return rank() == 0

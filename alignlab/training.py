@@ -122,7 +122,7 @@ def arguments(run: Run[Training], rows: "datasets.Dataset | None" = None) -> dic
         "use_cpu": on_cpu,
         "ddp_backend": "gloo" if on_cpu and processes.world() > 1 else None,
         "ddp_find_unused_parameters": False if processes.world() > 1 else None,
-        "deepspeed": hardware.deepspeed.block() if hardware.deepspeed else None,
+        "deepspeed": deepspeed(run),
         "fsdp": True if hardware.fsdp else None,
         "fsdp_config": hardware.fsdp.block() if hardware.fsdp else None,
         "logging_nan_inf_filter": False,  # see Finite
@@ -131,6 +131,17 @@ def arguments(run: Run[Training], rows: "datasets.Dataset | None" = None) -> dic
         "disable_tqdm": True,
         "report_to": "none",
     }
+
+
+def deepspeed(run: Run[Training]) -> dict[str, Any] | None:
+    """DeepSpeed's block, where it is used; it is told where the last checkpoint is another number of processes'."""
+    own = run.config.hardware.deepspeed
+    if own is None:
+        return None
+    from alignlab.checkpoints import is_moved, last_checkpoint
+
+    moved = is_moved(last_checkpoint(run.folder / "checkpoints"))
+    return own.block() | ({"checkpoint": {"load_universal": True}} if moved else {})
 
 
 def fit(
@@ -146,7 +157,7 @@ def fit(
     """Train, from the last whole checkpoint where there is one, then save the model and prove that it reads back."""
     from transformers import EarlyStoppingCallback, PrinterCallback
 
-    from alignlab.checkpoints import Checkpoints, last_checkpoint
+    from alignlab.checkpoints import Checkpoints, is_moved, last_checkpoint, reshard
     from alignlab.progress import TrackerCallback
 
     folder = Path(settings.output_dir)
@@ -164,7 +175,10 @@ def fit(
         **options,
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=last_checkpoint(folder))
+    last = last_checkpoint(folder)
+    if last and is_moved(last):
+        reshard(Path(last))
+    trainer.train(resume_from_checkpoint=last)
     if checkpoints.stopped:
         raise stopping.stopped()
     trained = trainer.accelerator.unwrap_model(trainer.model)

@@ -12,7 +12,6 @@ import gc
 import os
 import shutil
 import signal
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import Pipe
@@ -119,7 +118,9 @@ def launch(job: Job, track: Track) -> None:
 
     hardware = job.config.hardware
     met = rendezvous.meeting(hardware)
-    folder = Path(tempfile.mkdtemp(prefix="alignlab-workers-"))
+    folder = job.folder / f"workers-{met.rank}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     settings = LaunchConfig(
         min_nodes=met.nodes,
         max_nodes=met.nodes,

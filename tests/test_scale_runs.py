@@ -108,7 +108,8 @@ def test_ppo_under_zero3_as_a_user_types_it(tmp_path):
     short = [f"stages.{name}.max_steps=4" for name in ("sft", "rm")]
     done = alignlab(
         "method=ppo", "hardware=zero3", "model=pocket_small", "dataset=pocket_small", "evaluation=quick",
-        "tracking=jsonl", "seed=77", "method.total_episodes=64", "method.batch_size=32", "method.gates.before=warn", *short,
+        "tracking=jsonl", "seed=77", "method.total_episodes=64", "method.batch_size=32",
+        "method.gates.before=warn", *short,
         folder=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
