@@ -212,7 +212,7 @@ def whole(*models: "nn.Module | None") -> Iterator[None]:
     if not weights:
         yield
         return
-    from deepspeed.zero import GatheredParameters
+    from deepspeed.runtime.zero import GatheredParameters
 
     with GatheredParameters(weights):
         yield
@@ -243,7 +243,7 @@ def writing(*weights: Any) -> Iterator[bool]:
     sharded = [weight for weight in weights if hasattr(weight, "ds_id")]
     with ExitStack() as stack:
         if sharded:
-            from deepspeed.zero import GatheredParameters
+            from deepspeed.runtime.zero import GatheredParameters
 
             stack.enter_context(GatheredParameters(sharded, modifier_rank=0))
         yield is_first() or not sharded
