@@ -14,6 +14,7 @@ import alignlab
 from alignlab.compose import bound, check, is_nothing, own_file, to_tree
 from alignlab.config import Config
 from alignlab.errors import Explained
+from alignlab.launch import join, joins
 from alignlab.options import conf_folder, usage
 
 if TYPE_CHECKING:
@@ -69,9 +70,14 @@ def dispatch(arguments: list[str]) -> None:
     if asks:
         hand_over(arguments)
         return
+    configs = [bound(tree) for tree in command.trees]
+    if all(map(joins, configs)):
+        for config in configs:
+            join(config)
+        return
     several = command.several or bool({"-m", "--multirun"} & set(flags))
     if command.trees[0]["dry_run"] and not several:
-        show(bound(command.trees[0]))
+        show(configs[0])
     elif several:
         hand_over([*overrides, f"hydra.sweep.dir={command.sweep_folder}", *flags])
         from alignlab.tasks.sweep import summarise
