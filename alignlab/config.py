@@ -19,6 +19,7 @@ from alignlab.shape import NotNegative as NotNegative
 from alignlab.shape import Positive as Positive
 from alignlab.shape import Shape as Shape
 from alignlab.shape import Share as Share
+from alignlab.sweep_settings import Sweep
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
@@ -259,6 +260,7 @@ class Evaluation(Shape):
     """What is measured after each stage, on prompts that no stage has trained on."""
 
     enabled: bool
+    split: Literal["validation", "test"]
     measures: Annotated[tuple[Measure, ...], Field(strict=False)] | None
     prompts: Count
     temperature: Positive
@@ -375,5 +377,6 @@ class Config(Shape):
     hardware: Hardware
     evaluation: Evaluation
     tracking: Tracking
+    sweep: Sweep
     seed: Seed
     dry_run: bool

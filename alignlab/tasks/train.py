@@ -48,13 +48,16 @@ def run(config: Config, folder: Path, choices: Mapping[str, str]) -> None:
     print("\n".join(planning.show(plan)), flush=True)
     if config.dry_run:
         return
+    from alignlab.tasks.held_out import with_held_out
+
     write_text(folder / "config.yaml", repeatable(config, choices))
     tell_leaks(config, folder)
     prepare_base(config)
+    plan = plan._replace(config=with_held_out(config, folder))
     done = [{"stage": stage.name, "action": "reused" if stage.done else "ran"} for stage in plan.stages]
     story = Story(plan, folder)
     for stage in plan.stages:
-        track = tracker(stage, config, folder)
+        track = watched(tracker(stage, config, folder), stage == plan.stages[-1], folder)
         try:
             train_stage(plan, stage, folder / stage.name, track)
             result = story.tell(stage, track)
@@ -143,6 +146,15 @@ def tracker(stage: Stage, config: Config, folder: Path) -> "Tracker":
     if stage.done:
         return JsonlTracker(folder / stage.name / "metrics.jsonl")
     return open_tracker(config, stage.name, folder)
+
+
+def watched(track: "Tracker", last: bool, folder: Path) -> "Tracker":
+    """Let a search see the curves of a run's last stage, where the run is one of a search's."""
+    from alignlab.search import reporter
+    from alignlab.tracking import Trackers
+
+    found = reporter(folder) if last else None
+    return Trackers([track, found]) if found else track
 
 
 def train_stage(plan: Plan, stage: Stage, folder: Path, track: "Tracker") -> None:
