@@ -187,17 +187,21 @@ def suggestion(key: str, known: list[str], tree: Mapping[str, Any], where: str) 
     group = where.rpartition(".")[0]
     others = options_with(group) if group else {}
     if key in others:
-        return f"{group}={others[key]} has it"
+        return f"{_named(group, others[key], 'and')} {'has' if len(others[key]) == 1 else 'have'} it"
     if near := close_to(key, known):
         return near
     if near := nearest(key, list(others)):
-        return f"did you mean {near!r}, of {group}={others[near]}?"
+        return f"did you mean {near!r}, of {_named(group, others[near], 'or')}?"
     elsewhere = [place for place in _places(tree, ()) if place.split(".")[-1] == key and place != where]
     if elsewhere:
         return f"did you mean '{elsewhere[0]}'?"
     if not group and key in (others := options_with("method")):
-        return f"did you mean 'method.{key}', of method={others[key]}?"
+        return f"did you mean 'method.{key}', of {_named('method', others[key], 'or')}?"
     return f"there is {', '.join(known)}" if known else ""
+
+
+def _named(group: str, options: list[str], word: str) -> str:
+    return f" {word} ".join(f"{group}={option}" for option in options)
 
 
 def _places(tree: Mapping[str, Any], above: tuple[str, ...]) -> Iterator[str]:
