@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from alignlab.errors import Fault
+from alignlab.hardware_settings import Hardware as Hardware
 from alignlab.reward_settings import AnyReward
 from alignlab.shape import Count as Count
 from alignlab.shape import NotNegative as NotNegative
@@ -243,16 +244,6 @@ def dialogue_world(dataset: DataSet) -> DialogueData | None:
     return world if isinstance(world, DialogueData) else None
 
 
-class Hardware(Shape):
-    """Where it runs, and how one optimizer step is cut into pieces."""
-
-    strategy: Literal["single", "zero3"]
-    device: Literal["auto", "cpu", "cuda"]
-    dtype: Literal["auto", "float32", "bfloat16"]
-    micro_batch_size: Count | None
-    threads: Count | None
-
-
 Measure = Literal["gold", "toxicity", "reward", "rouge", "perplexity", "length"]
 
 
@@ -335,6 +326,11 @@ class Training(Method):
     early_stopping_patience: Count | None
     push_to_hub: bool
     hub_model_id: str | None
+
+    @property
+    def step_size(self) -> int:
+        """Rows an optimizer step."""
+        return self.batch_size
 
     def steps(self, rows: int) -> int:
         """Optimizer steps in all, over so many training rows."""

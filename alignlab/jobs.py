@@ -9,7 +9,6 @@ import json
 import multiprocessing
 import os
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from alignlab.errors import Explained
 from alignlab.files import write_text
 from alignlab.options import conf_folder
 from alignlab.search import OUTCOME, TRIAL, Drawn
+from alignlab.stopping import Stopped, die_with
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -92,35 +92,19 @@ def trial(cfg: "DictConfig") -> None:
     (folder / OUTCOME).unlink(missing_ok=True)
     values = json.loads((folder / TRIAL).read_text(encoding="utf-8"))["values"]
     say(f"run {folder.name}: {' '.join(f'{name}={value}' for name, value in values.items())}")
-    with following_parent():
-        try:
-            launch(bound(to_tree(cfg)), folder, choices)
-            ended = {"state": "finished", "said": ""}
-        except Explained as error:
-            if (folder / OUTCOME).exists():
-                return  # it was stopped early, and that is written down
-            ended = {"state": "failed", "said": str(error)}
-            say(f"run {folder.name}: {error}")
-    write_text(folder / OUTCOME, json.dumps(ended))
-
-
-@contextmanager
-def following_parent() -> Iterator[None]:
-    """End this process when the one that has started it dies, where it is a worker of joblib's, which would go on."""
-    over = threading.Event()
-    parent = os.getppid()
-
-    def watch() -> None:
-        while not over.wait(1.0):
-            if os.getppid() != parent:
-                os._exit(1)
-
     if "loky" in type(multiprocessing.current_process()).__module__:
-        threading.Thread(target=watch, daemon=True).start()
+        die_with(os.getppid())  # a worker of joblib's would go on with its run
     try:
-        yield
-    finally:
-        over.set()
+        launch(bound(to_tree(cfg)), folder, choices)
+        ended = {"state": "finished", "said": ""}
+    except Stopped:
+        raise
+    except Explained as error:
+        if (folder / OUTCOME).exists():
+            return  # it was stopped early, and that is written down
+        ended = {"state": "failed", "said": str(error)}
+        say(f"run {folder.name}: {error}")
+    write_text(folder / OUTCOME, json.dumps(ended))
 
 
 def say(line: str) -> None:

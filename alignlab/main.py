@@ -14,6 +14,7 @@ import alignlab
 from alignlab.compose import Command, bound, check, is_nothing, own_file, to_tree
 from alignlab.config import Config
 from alignlab.errors import Explained
+from alignlab.launch import join, joins
 from alignlab.options import conf_folder, usage
 
 if TYPE_CHECKING:
@@ -69,11 +70,16 @@ def dispatch(arguments: list[str]) -> None:
     if asks:
         hand_over(arguments)
         return
+    configs = [bound(tree) for tree in command.trees]
+    if all(map(joins, configs)):
+        for config in configs:
+            join(config)
+        return
     several = command.several or bool({"-m", "--multirun"} & set(flags))
     if several:
         run_sweep(command, overrides)
     elif command.trees[0]["dry_run"]:
-        show(bound(command.trees[0]))
+        show(configs[0])
     else:
         hand_over(arguments)
 

@@ -27,6 +27,7 @@ import ppo_targets
 from detox import detox
 from hacking import hacking
 from kills import kills
+from kills_scale import kills_scale
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "ppo_vs_trl"))
@@ -337,6 +338,7 @@ PARTS = {
     "fuzz": fuzz,
     "ppo": ppo,
     "kills": kills,
+    "kills_scale": kills_scale,
     "hacking": hacking,
     "detox": detox,
     "ppo_speed": ppo_speed,
@@ -353,6 +355,7 @@ TITLES = {
     "fuzz": "Broken files",
     "ppo": "The main job over five seeds (PPO)",
     "kills": "Ten kills",
+    "kills_scale": "Twenty kills, in one process and in two",
     "hacking": "Reward hacking",
     "detox": "Less toxic summaries: PPO on an encoder-decoder",
     "ppo_speed": "PPO beside trl's PPOTrainer: speed",

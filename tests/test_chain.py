@@ -145,19 +145,6 @@ def test_a_killed_stage_goes_on_from_its_checkpoint_and_ends_the_same(main_job, 
     assert weights(whole) == undisturbed
 
 
-def test_a_checkpoint_that_was_cut_short_is_passed_over(tmp_path):
-    from alignlab.training import last_checkpoint
-
-    for step, state in ((2, "{}"), (10, "{}"), (12, None), (14, '{"global_st')):
-        folder = tmp_path / f"checkpoint-{step}"
-        folder.mkdir()
-        if state:
-            (folder / "trainer_state.json").write_text(state)
-    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-2"]
-
-
-@pytest.mark.scale
 def test_a_disk_that_fills_up_is_one_sentence_and_no_finished_stage(main_job, tmp_path, monkeypatch):
     disk = tmp_path / "disk"
     disk.mkdir()

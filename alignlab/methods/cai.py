@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from alignlab import config
+from alignlab import config, processes
 from alignlab.config import Count, Names, Positive
 from alignlab.constitution import Constitution
 from alignlab.errors import Fault, failure
@@ -59,8 +59,9 @@ def train(run: Run[Config]) -> None:
     from datasets import Dataset
 
     record = run.folder / RECORD
-    if not record.exists():
+    if processes.is_first() and not record.exists():
         write_text(record, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in labelled(run)))
+    processes.wait()
     kept = surest(read(record), run.method.judge.keep)
     if not kept:
         raise failure(str(record), "no two answers differ, so there is nothing to judge", "raise method.temperature")

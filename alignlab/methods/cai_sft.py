@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from alignlab import config
+from alignlab import config, processes
 from alignlab.config import Count, Names, NotNegative, Positive
 from alignlab.constitution import Constitution
 from alignlab.errors import Fault, failure
@@ -62,8 +62,9 @@ def train(run: Run[Config]) -> None:
     from alignlab.data import view
 
     record = run.folder / RECORD
-    if not record.exists():
+    if processes.is_first() and not record.exists():
         write_text(record, "".join(json.dumps(item.record(), ensure_ascii=False) + "\n" for item in revised(run)))
+    processes.wait()
     kept = [row for row in read(record) if not row["dropped"]]
     if run.method.rounds and not kept:
         raise failure(str(record), "the filters have dropped every revision", "see there why; or ask otherwise")

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from alignlab import processes
 from alignlab.config import Count, NotNegative, Positive, Share, Training
 from alignlab.errors import Fault, failure
 from alignlab.gates import Gates
@@ -52,6 +53,11 @@ class Config(Training):
         """Rollouts in all."""
         return -(-self.total_episodes // self.batch_size)
 
+    @property
+    def step_size(self) -> int:
+        """Completions an optimizer step."""
+        return self.batch_size // self.num_mini_batches
+
     def steps(self, rows: int) -> int:
         """Optimizer steps in all."""
         return self.num_rollouts * self.num_ppo_epochs * self.num_mini_batches
@@ -90,7 +96,7 @@ def train(run: Run[Config]) -> None:
 
     from alignlab.chat import encode_prompt
     from alignlab.data import view
-    from alignlab.models import adapter, attention, load_trainable
+    from alignlab.models import adapter, attention, load_frozen, load_trainable
     from alignlab.progress import say
     from alignlab.rewards import load_reward
     from alignlab.rollouts import never_sampled, room_in, shortened, special_tokens
@@ -110,7 +116,7 @@ def train(run: Run[Config]) -> None:
             say(f"ppo: lora_dropout={asked.lora_dropout:g} is left off, or every ratio would be a matter of luck")
         policy = get_peft_model(policy, lora)
     else:
-        reference = load_trainable(run.inputs["policy"], 0.0, attention(run.config))[0].eval().requires_grad_(False)
+        reference = load_frozen(run.inputs["policy"], attention(run.config))
     prompts = [row["prompt"] for row in view(run.config.dataset, VIEW, "train")]
     if not prompts:
         raise failure("dataset, train", "holds no prompts", "give more rows")
@@ -126,6 +132,8 @@ def train(run: Run[Config]) -> None:
         f"{options.num_mini_batches} steps with {options.batch_size // options.num_mini_batches} completions each, "
         f"in {options.pieces} piece{'s' * (options.pieces > 1)}"
     )
+    reward = load_reward(run.config.reward, run.inputs, run.config.hardware, dataset=run.config.dataset)
+    watch = Watch(method.gates, run.folder, run.config)
     settings = TrainingArguments(
         **arguments(run)
         | {
@@ -141,13 +149,13 @@ def train(run: Run[Config]) -> None:
     trainer_options: dict[str, Any] = {
         "prompts": prompts,
         "ids": ids,
-        "reward": load_reward(run.config.reward, run.inputs, run.config.hardware, dataset=run.config.dataset),
+        "reward": reward,
         "reference": reference,
         "controller": Controller(method.kl_coef, method.kl_target, method.kl_horizon),
         "options": options,
-        "watch": Watch(method.gates, run.folder, run.config),
+        "watch": watch,
     }
-    fit(run, PPOTrainer, actor, tokenizer, settings, {"train": numbers}, **trainer_options)
+    fit(run, PPOTrainer, actor, tokenizer, settings, {"train": numbers}, every=each, **trainer_options)
 
 
 def loop(run: Run[Config], longest: int) -> Any:
@@ -159,13 +167,13 @@ def loop(run: Run[Config], longest: int) -> Any:
 
     method = run.method
     mini = method.batch_size // method.num_mini_batches
-    micro = together(run, mini, lambda: longest)
+    micro = together(run, mini // processes.world(), lambda: longest)
     return Options(
         batch_size=method.batch_size,
         num_rollouts=method.num_rollouts,
         num_ppo_epochs=method.num_ppo_epochs,
         num_mini_batches=method.num_mini_batches,
-        pieces=-(-mini // micro),
+        pieces=-(-mini // (micro * processes.world())),
         cliprange=method.cliprange,
         cliprange_value=method.cliprange_value,
         vf_coef=method.vf_coef,
@@ -196,7 +204,8 @@ def value_model(run: Run[Config]) -> Any:
         body = getattr(model, model.base_model_prefix)
     else:
         settings = AutoConfig.from_pretrained(policy)
-        body = AutoModel.from_pretrained(policy, dtype="float32", **dropouts(settings, run.method.dropout))
+        with processes.loading():
+            body = AutoModel.from_pretrained(policy, dtype="float32", **dropouts(settings, run.method.dropout))
     return body.train()
 
 
