@@ -48,6 +48,7 @@ def run(config: Config, folder: Path, choices: Mapping[str, str]) -> None:
     print("\n".join(planning.show(plan)), flush=True)
     if config.dry_run:
         return
+    planning.check_room(plan)
     from alignlab.tasks.held_out import with_held_out
 
     write_text(folder / "config.yaml", repeatable(config, choices))
@@ -165,9 +166,11 @@ def train_stage(plan: Plan, stage: Stage, folder: Path, track: "Tracker") -> Non
     with building(stage.folder, keep_partial=True) as partial:
         if partial is not None:
             started = time.monotonic()
+            read = None if any(partial.iterdir()) else planning.cost(plan.config, stage)  # a part was learned before
             both = Trackers([track, JsonlTracker(partial / "metrics.jsonl")])
             workers.train(job(plan, stage, partial), both)
             facts = provenance(plan, stage) | {"seconds": round(time.monotonic() - started, 1)}
+            facts |= {"tokens": read and read.tokens}
             write_text(partial / "provenance.json", json.dumps(facts, indent=1, default=str))
     for name in ("model", "adapter"):
         if (stage.folder / name).exists() and not (folder / name).is_symlink():
