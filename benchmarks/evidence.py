@@ -24,6 +24,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 import ppo_targets
+from cai import cai
 from detox import detox
 from hacking import hacking
 from kills import kills
@@ -341,6 +342,7 @@ PARTS = {
     "kills_scale": kills_scale,
     "hacking": hacking,
     "detox": detox,
+    "cai": cai,
     "ppo_speed": ppo_speed,
     "ppo_parity": ppo_parity,
 }
@@ -358,6 +360,7 @@ TITLES = {
     "kills_scale": "Twenty kills, in one process and in two",
     "hacking": "Reward hacking",
     "detox": "Less toxic summaries: PPO on an encoder-decoder",
+    "cai": "Constitutional AI",
     "ppo_speed": "PPO beside trl's PPOTrainer: speed",
     "ppo_parity": "PPO beside trl's PPOTrainer: reward at equal KL",
 }
