@@ -5,9 +5,9 @@ long lose the oldest part of their prompt first: what the model has to learn sta
 alone decides which rows make a step; where it is computed in pieces, rows of like length share one.
 """
 
+import json
 import math
 import shutil
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
