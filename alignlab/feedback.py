@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from alignlab import config
+from alignlab import config, processes
 from alignlab.config import Count, Names, Positive
 from alignlab.constitution import Constitution
 from alignlab.errors import failure
@@ -61,8 +61,9 @@ def labelled_rows(run: "Run[Any]", policy: Path) -> "Mapping[tuple[str, str], Da
     from datasets import Dataset
 
     record = run.folder / RECORD
-    if not record.exists():
-        write_text(record, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in labelled(run, policy)))
+    if processes.any_of(not record.exists()):  # what is drawn is shared out, and all processes have it
+        said = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in labelled(run, policy))
+        processes.by_first(lambda: write_text(record, said))
     kept = [row for row in read(record) if row["kept"]]
     if not kept:
         raise failure(str(record), "no two answers differ, so there is nothing to judge", "raise method.temperature")
@@ -113,8 +114,10 @@ def judged(run: "Run[Any]", model: Any, tokenizer: Any, items: "list[Item]") -> 
     if isinstance(method.judge, OpenaiJudge):
         from alignlab import served
 
-        judge = served.Principled(method.judge, method.constitution, run.config.seed)
-        return served.verdicts(judge, items, method.reasoned, run.folder / "judged.jsonl", "label")
+        judge, asks = served.Principled(method.judge, method.constitution, run.config.seed), processes.is_first()
+        record = run.folder / "judged.jsonl"
+        found = served.verdicts(judge, items, method.reasoned, record, "label") if asks else []
+        return processes.gathered(found)[0]
     return verdicts(model, tokenizer, items, method.constitution, method.judge)
 
 

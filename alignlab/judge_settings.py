@@ -39,6 +39,7 @@ class HumanJudge(Shape):
 
     kind: Literal["human"]
     path: Paths
+    criteria: Annotated[dict[str, str], Field(min_length=1)]
 
     def faults(self) -> Iterator[Fault]:
         for path in self.path:

@@ -28,6 +28,7 @@ from cai import cai
 from detox import detox
 from hacking import hacking
 from kills import kills
+from kills_scale import kills_scale
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "ppo_vs_trl"))
@@ -338,6 +339,7 @@ PARTS = {
     "fuzz": fuzz,
     "ppo": ppo,
     "kills": kills,
+    "kills_scale": kills_scale,
     "hacking": hacking,
     "detox": detox,
     "cai": cai,
@@ -355,6 +357,7 @@ TITLES = {
     "fuzz": "Broken files",
     "ppo": "The main job over five seeds (PPO)",
     "kills": "Ten kills",
+    "kills_scale": "Twenty kills, in one process and in two",
     "hacking": "Reward hacking",
     "detox": "Less toxic summaries: PPO on an encoder-decoder",
     "cai": "Constitutional AI",

@@ -9,7 +9,7 @@ from typing import Any
 from alignlab.config import Config
 from alignlab.factory.journal import Journal
 from alignlab.factory.settings import Config as Settings
-from alignlab.judge_settings import AnnotatorsJudge, OpenaiJudge, RewardJudge
+from alignlab.judge_settings import AnnotatorsJudge, HumanJudge, OpenaiJudge, RewardJudge
 from alignlab.judges.local import Judge as LocalJudge
 from alignlab.judges.protocol import Item, Judge, Labelled, Unlabelled, labelled
 
@@ -30,6 +30,10 @@ def load_judge(config: Config, settings: Settings, inputs: Mapping[str, Path]) -
             from alignlab.judges.annotators import Annotators
 
             return Annotators(settings.judge)
+        case HumanJudge():
+            from alignlab.judges.human import Human
+
+            return Human(settings.judge.path, settings.judge.criteria)
         case OpenaiJudge():
             from alignlab.judges.openai import Openai
 

@@ -9,11 +9,11 @@ from pydantic import Field
 from alignlab.config import Count, NotNegative, Positive, Shape
 from alignlab.constitution import Constitution
 from alignlab.errors import Fault
-from alignlab.judge_settings import AnnotatorsJudge, OpenaiJudge, Paths, RewardJudge
+from alignlab.judge_settings import AnnotatorsJudge, HumanJudge, OpenaiJudge, Paths, RewardJudge
 from alignlab.judges.local import Judge as LocalJudge
 
 SeveralAnswers = Annotated[int, Field(ge=2)]
-AnyJudge = Annotated[LocalJudge | RewardJudge | AnnotatorsJudge | OpenaiJudge, Field(discriminator="kind")]
+AnyJudge = Annotated[LocalJudge | RewardJudge | AnnotatorsJudge | HumanJudge | OpenaiJudge, Field(discriminator="kind")]
 
 
 class People(Shape):

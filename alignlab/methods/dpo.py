@@ -96,7 +96,7 @@ def soft_trainer() -> "type[DPOTrainer]":
     import torch
     from trl import DPOTrainer
 
-    from alignlab import losses
+    from alignlab import losses, processes
     from alignlab.training import InPieces
 
     class SoftTrainer(InPieces, DPOTrainer):  # type: ignore[misc]
@@ -106,13 +106,30 @@ def soft_trainer() -> "type[DPOTrainer]":
             super().__init__(**options)
             self.plain_collator: Any = self.data_collator
             self.data_collator: Any = self.collate
+            self.own_nll_weight: float = self.loss_weights[-1] if "sft" in self.loss_types else 0.0
 
         def collate(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
             batch: dict[str, Any] = self.plain_collator(rows)
             labels = {"label": torch.tensor([row["label"] for row in rows])} if "label" in rows[0] else {}
             return batch | labels
 
+        def get_batch_samples(self, *given: Any) -> Any:
+            """Count the chosen answers' tokens in a whole step, over all pieces and processes."""
+            batches, items = super().get_batch_samples(*given)
+            self.step_tokens = sum(processes.gathered(sum(chosen_tokens(one["completion_mask"]) for one in batches)))
+            return batches, items
+
+        def nll_weight(self, mask: Any) -> float:
+            """What this piece's mean counts, so that the step has the mean over all of its tokens."""
+            weight = self.own_nll_weight
+            if not (self.model.training and weight):
+                return weight
+            pieces = self.current_gradient_accumulation_steps * processes.world()
+            return weight * pieces * chosen_tokens(mask) / self.step_tokens
+
         def _compute_loss(self, model: Any, inputs: Any, return_outputs: bool) -> Any:
+            if self.own_nll_weight:
+                self.loss_weights[-1] = self.nll_weight(inputs["completion_mask"])
             if "label" not in inputs:
                 return super()._compute_loss(model, inputs, return_outputs)
             label = inputs.pop("label")
@@ -161,6 +178,11 @@ def soft_trainer() -> "type[DPOTrainer]":
             self._signature_columns = ["prompt_ids", "chosen_ids", "rejected_ids", "label"]
 
     return SoftTrainer
+
+
+def chosen_tokens(mask: Any) -> int:
+    """Count the chosen answers' tokens; they stand in the first half of a mask [2 * batch, length]."""
+    return int(mask.chunk(2)[0].sum())
 
 
 def answer_logps(model: Any, inputs: Any, mask: Any) -> tuple[Any, Any]:

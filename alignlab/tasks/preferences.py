@@ -13,16 +13,18 @@ from typing import Any, NamedTuple
 from alignlab import named
 from alignlab import plan as planning
 from alignlab.config import Config, PretrainedModel
+from alignlab.errors import failure
 from alignlab.factory import agreement, output
 from alignlab.factory.answers import Prompt, items, prompts
 from alignlab.factory.journal import Journal, line
 from alignlab.factory.labels import found, label_all, load_judge, told
 from alignlab.factory.settings import Config as Settings
-from alignlab.files import cache_root, digest, locked, write_text
-from alignlab.judge_settings import RewardJudge
+from alignlab.files import cache_root, digest, digest_files, locked, write_text
+from alignlab.judge_settings import HumanJudge, RewardJudge
 from alignlab.judges.local import Judge as LocalJudge
 from alignlab.judges.protocol import Labelled, Unlabelled
 from alignlab.named import Source
+from alignlab.tasks.preferences_page import Outcome, examples, facts, labeling, page
 from alignlab.tasks.train import locate_models, point_latest, prepare_base, prepare_data
 
 HOW_ASKED = {"name", "timeout", "retries", "backoff", "longest_wait", "concurrency", "give_up_after", "key_env"}
@@ -56,8 +58,10 @@ def run(config: Config, folder: Path, choices: Mapping[str, str]) -> None:
     prepare_base(config)
     write_text(folder / "config.yaml", repeatable(config, choices))
     answers = sample(work)
-    labels, missing = judged(work, answers)
-    write(work, folder, answers, labels, missing)
+    if isinstance(work.settings.judge, HumanJudge) and not work.settings.judge.path:
+        hand_out(work, folder, answers, work.settings.judge)
+    else:
+        write(work, folder, outcome(work, answers))
     point_latest(folder)
 
 
@@ -131,6 +135,7 @@ def labels_mark(config: Config, settings: Settings, inputs: Mapping[str, Source]
         {place: source.fingerprint for place, source in inputs.items()},
         settings.constitution.model_dump(mode="json") if local else None,
         named.reward_mark(config) if kind == "reward" else None,
+        digest_files(settings.judge.path) if isinstance(settings.judge, HumanJudge) else None,
         planning.sources(f"alignlab.judges.{SOURCES.get(kind, kind)}"),
     )
 
@@ -160,20 +165,65 @@ def judged(work: Work, answers: list[dict[str, Any]]) -> tuple[list[Labelled], l
     return found(journal, compared), missing
 
 
-def write(
-    work: Work, folder: Path, answers: list[dict[str, Any]], labels: list[Labelled], missing: list[Unlabelled]
-) -> None:
-    """Write what was asked, said and made of it."""
+def outcome(work: Work, answers: list[dict[str, Any]]) -> Outcome:
+    """Have the answers judged, and agree on them; people's own labels stand beside the judge's where there are any."""
     settings = work.settings
+    labels, missing = judged(work, answers)
     sizes = {row["id"]: len(row["answers"]) for row in answers}
-    made = output.make(answers, agreement.agreed(labels, sizes, settings.consensus, settings.weights))
+    agreed = agreement.agreed(labels, sizes, settings.consensus, settings.weights)
+    return Outcome(answers, labels, missing, agreed, output.make(answers, agreed), people(work, answers))
+
+
+def people(work: Work, answers: list[dict[str, Any]]) -> list[Labelled]:
+    """What people have said of the same answers."""
+    from alignlab.judges.human import Human, criteria_of
+
+    paths = work.settings.people.path
+    if not paths:
+        return []
+    told_by = Human(paths, criteria_of(paths[0]))
+    return [one for one in told_by.label(items(answers), ()) if isinstance(one, Labelled)]
+
+
+def hand_out(work: Work, folder: Path, answers: list[dict[str, Any]], judge: HumanJudge) -> None:
+    """Write the table that people fill in, and their instructions."""
+    from alignlab.judges.human import sheet
+
+    compared = items(answers)
+    if not compared:
+        raise failure("task=preferences", "no prompt has two different answers", "raise preferences.temperature")
+    table = folder / "to_fill_in.csv"
     write_text(folder / "answers.jsonl", "".join(map(line, answers)))
-    write_text(folder / "labels.jsonl", "".join(map(told, labels)))
-    output.write(made, folder / "data", output.card(work.config, settings, work.policy.name, made))
-    facts = {"rows": {name: len(rows) for name, rows in made.rows.items()}, "left_out": dict(made.left_out)}
-    write_text(folder / "preferences.json", json.dumps(facts, indent=1))
-    print("\n".join(f"{name}: {count:,} rows" for name, count in facts["rows"].items()))
+    write_text(table, sheet(compared, judge.criteria, work.config.seed))
+    write_text(folder / "labeling.html", labeling(compared, judge.criteria))
+    print(f"{len(compared):,} prompts to rank: give the same command with judge.path=… once this is filled in:")
+    print(table)
+    print(folder / "labeling.html")
+
+
+def write(work: Work, folder: Path, found: Outcome) -> None:
+    """Write what was asked, said and made of it; the last line printed is the report's path."""
+    known = facts(work.config, work.settings, work.policy.name, found)
+    write_text(folder / "answers.jsonl", "".join(map(line, found.answers)))
+    write_text(folder / "labels.jsonl", "".join(map(told, found.labels)))
+    output.write(found.made, folder / "data", output.card(work.config, work.settings, work.policy.name, found.made))
+    write_text(folder / "preferences.json", json.dumps(known, indent=1, ensure_ascii=False))
+    write_text(folder / "preferences.html", page(known, examples(found)))
+    print("\n".join(summary(known)))
     print(folder / "data")
+    print(folder / "preferences.html")
+
+
+def summary(known: Mapping[str, Any]) -> Iterator[str]:
+    """The facts in a few lines for the terminal."""
+    yield f"{known['labelled']:,} of {known['compared']:,} prompts labelled by judge={known['judge']}"
+    yield from (f"no label for {count:,}: {why}" for why, count in known["unlabelled"].items())
+    yield from (f"tried again {count:,} times: {why}" for why, count in known["cost"]["again"].items())
+    for one in known["right"]:
+        unit = " points" if "−" in one["name"] else "%"
+        yield f"{one['name']}: {100 * one['value']:.1f}{unit} ({100 * one['low']:.1f} to {100 * one['high']:.1f})"
+    yield from (f"left out: {count:,} {why}" for why, count in known["left_out"].items())
+    yield ", ".join(f"{name} {count:,}" for name, count in known["rows"].items())
 
 
 def plan(config: Config) -> Iterator[str]:
