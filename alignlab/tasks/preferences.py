@@ -33,6 +33,7 @@ SOURCES = {
     "reward": "scored",
     "choice": "compared",
     "critique": "compared",
+    "both": "compared",
 }  # a judge's module, where it is not its kind
 
 
