@@ -157,7 +157,10 @@ def neutral(folder: Path, seeds: Sequence[int]) -> Iterator[str]:
         values = (stage(place, "cai_sft")[HARM], stage(place, "cai")[HARM], gaps[-1])
         yield f"| {seed} | {' | '.join(map(percent, values))} |"
     yield ""
-    yield check("with neutral principles harm falls less, each interval above 0", all(gap["low"] > 0 for gap in gaps))
+    yield check(
+        "with neutral principles harm falls less, each interval above 0",
+        bool(gaps) and all(gap["low"] > 0 for gap in gaps),
+    )
     yield ""
 
 
