@@ -231,6 +231,20 @@ def whole(*models: "nn.Module | None") -> Iterator[None]:
         yield
 
 
+def unshard(model: "nn.Module") -> None:
+    """Put whole weights, in main memory, into the place of FSDP2's shares; the model can be saved, and no more."""
+    from torch import nn
+
+    weight: Any
+    known: dict[int, nn.Parameter] = {}  # tied weights stay tied
+    for module in model.modules():
+        for name, weight in module._parameters.items():
+            if weight is not None and hasattr(weight, "full_tensor"):
+                if id(weight) not in known:
+                    known[id(weight)] = nn.Parameter(weight.detach().full_tensor().cpu(), requires_grad=False)
+                module._parameters[name] = known[id(weight)]
+
+
 @contextmanager
 def unhooked(engine: Any) -> Iterator[None]:
     """Have a DeepSpeed engine's weights whole on every process, to be used by each in its own time.

@@ -5,9 +5,12 @@ over pieces and processes, which is the mean over rows only where all have as ma
 last step, a piece's mean counts by its rows. The mean over tokens is the Trainer's own (`num_items_in_batch`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from alignlab import processes
@@ -51,7 +54,9 @@ class Steps:
 
     def training_step(self: Any, *given: Any, **named: Any) -> Any:
         self.rows_now = self.waiting.pop(0)
-        return super().training_step(*given, **named)  # type: ignore[misc]
+        is_even = self.rows_in_step % (self.pieces * processes.world()) == 0
+        with nullcontext() if is_even else uneven(self.accelerator):
+            return super().training_step(*given, **named)  # type: ignore[misc]
 
     def weight(self: Any) -> float:
         """What the mean over a piece's rows counts."""
@@ -60,6 +65,20 @@ class Steps:
     def part(self: Any, own: float, whole: float) -> float:
         """What a piece's mean over so many of all things in the step counts; measuring takes it as it is."""
         return own / whole * self.pieces * processes.world() if self.model.training else 1.0
+
+
+@contextmanager
+def uneven(accelerator: Any) -> Iterator[None]:
+    """Let a trainer gather, for its curves, what is not as long on every process."""
+
+    def gather(mine: Tensor) -> Tensor:
+        return torch.cat([other.reshape(-1, *other.shape[1:]) for other in processes.gathered(mine.cpu())]).to(mine)
+
+    accelerator.gather = accelerator.gather_for_metrics = gather
+    try:
+        yield
+    finally:
+        del accelerator.gather, accelerator.gather_for_metrics
 
 
 class Loader(DataLoader[Any]):

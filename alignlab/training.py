@@ -173,6 +173,8 @@ def fit(
 
 def finish(trained: Any, tokenizer: "PreTrainedTokenizerBase", run: Run[Training]) -> None:
     """Save the trained model, which may lie in shares on several processes; checkpoints are needed no more."""
+    if run.config.hardware.fsdp:
+        processes.unshard(trained)
     with processes.whole(trained):
         processes.by_first(lambda: models.save(trained, tokenizer, run.output))
     processes.by_first(lambda: shutil.rmtree(run.folder / "checkpoints", ignore_errors=True))
