@@ -329,3 +329,26 @@ def test_the_means_of_uneven_pieces_are_weighted_to_the_mean_over_rows(monkeypat
     assert (one.weight() * 1 + other.weight() * 2) / 2 == pytest.approx(1.6)
     one.model.training = False
     assert one.weight() == 1
+
+
+def test_fsdp2s_shares_are_made_whole_before_they_are_saved():
+    """Tied weights stay one, and every tensor is a plain one again."""
+    import torch
+    from tiny import tiny_model
+    from torch import distributed
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        model, plain = tiny_model(), tiny_model()
+        model.lm_head.weight = model.model.embed_tokens.weight
+        fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
+        assert all(hasattr(weight, "full_tensor") for weight in model.parameters())
+        processes.unshard(model)
+    finally:
+        distributed.destroy_process_group()
+    whole = model.state_dict()
+    expected = plain.state_dict() | {"lm_head.weight": plain.model.embed_tokens.weight}
+    assert all(torch.equal(whole[name], expected[name]) for name in expected)
+    assert model.lm_head.weight is model.model.embed_tokens.weight
