@@ -4,6 +4,8 @@ Everywhere else there is one process, and all of this is free: `world` is 1, `ga
 Processes stand together only while a stage is trained (`alignlab.workers`); the one that measures and reports is alone.
 """
 
+import gc
+import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -111,20 +113,11 @@ def connect(hardware: Hardware) -> None:
     if hardware.deepspeed:
         if not on_gpus:
             os.environ["DS_ACCELERATOR"] = "cpu"
-        quiet_deepspeed()
         import deepspeed
 
         if not on_gpus:  # reductions through shared memory would compile an extension for a minute
             deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         deepspeed.init_distributed("nccl" if on_gpus else "gloo", auto_mpi_discovery=False, verbose=False)
-
-
-def quiet_deepspeed() -> None:
-    """Keep DeepSpeed's log to what is wrong."""
-    import logging
-
-    os.environ.setdefault("DEEPSPEED_LOG_LEVEL", "error")
-    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
 
 
 def forget_deepspeed() -> None:
@@ -134,12 +127,28 @@ def forget_deepspeed() -> None:
     unset_hf_deepspeed_config()
 
 
+def make_room() -> None:
+    """Give back the GPU memory that measuring has left behind."""
+    import torch
+
+    if torch.cuda.is_available():
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
 def wait() -> None:
     """Wait until every process is here."""
     if world() > 1:
         from torch import distributed
 
         distributed.barrier()
+
+
+def by_first(work: Callable[[], None]) -> None:
+    """Let the first process do something, which is done when this returns in any."""
+    if is_first():
+        work()
+    wait()
 
 
 def gathered(mine: T) -> list[T]:
@@ -203,10 +212,29 @@ def whole(*models: "nn.Module | None") -> Iterator[None]:
     if not weights:
         yield
         return
-    from deepspeed.zero import GatheredParameters
+    from deepspeed.runtime.zero import GatheredParameters
 
     with GatheredParameters(weights):
         yield
+
+
+@contextmanager
+def unhooked(engine: Any) -> Iterator[None]:
+    """Have a DeepSpeed engine's weights whole on every process, to be used by each in its own time.
+
+    DeepSpeed's hooks, by which processes gather a layer together as they come to it, are off meanwhile.
+    """
+    if not any(hasattr(weight, "ds_id") for weight in engine.parameters()):
+        yield
+        return
+    from trl.models.utils import add_hooks, remove_hooks
+
+    with whole(engine):
+        remove_hooks(engine)
+        try:
+            yield
+        finally:
+            add_hooks(engine)
 
 
 @contextmanager
@@ -215,7 +243,7 @@ def writing(*weights: Any) -> Iterator[bool]:
     sharded = [weight for weight in weights if hasattr(weight, "ds_id")]
     with ExitStack() as stack:
         if sharded:
-            from deepspeed.zero import GatheredParameters
+            from deepspeed.runtime.zero import GatheredParameters
 
             stack.enter_context(GatheredParameters(sharded, modifier_rank=0))
         yield is_first() or not sharded
@@ -230,9 +258,12 @@ def settle(threads: int) -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ["OMP_NUM_THREADS"] = str(threads)
     import torch
-    from transformers.utils import logging
+    from transformers.utils.logging import disable_progress_bar
 
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # which libraries may import, and which would look for others
+    logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno >= logging.ERROR)
     torch.set_num_threads(threads)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-    logging.disable_progress_bar()  # what takes long has a bar of ours
+    disable_progress_bar()  # what takes long has a bar of ours
     torch.set_flush_denormal(True)  # denormals make a backward pass many times slower at large margins

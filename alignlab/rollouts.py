@@ -23,6 +23,7 @@ from transformers import (
     StoppingCriteriaList,
 )
 
+from alignlab import processes
 from alignlab.chat import Turn, encode_prompt
 from alignlab.decoding import decode, decodes
 from alignlab.errors import failure
@@ -59,13 +60,13 @@ def sample(
     sampling: Sampling,
     seed: int,
 ) -> list[Completion]:
-    """Draw one completion for each prompt, in the order of the prompts.
+    """Draw one completion for each prompt, in the order of the prompts; several processes share the work.
 
     A prompt that leaves no room for `max_new_tokens` in the model's context loses its oldest tokens.
     """
     room = room_in(model, sampling.max_new_tokens, "evaluation.max_new_tokens")
     ids = shortened([encode_prompt(tokenizer, turns) for turns in prompts], room)
-    return draw_all(model, tokenizer, ids, sampling, seed)
+    return processes.divided(len(ids), lambda own: draw_all(model, tokenizer, ids, sampling, seed, own))
 
 
 def draw_all(

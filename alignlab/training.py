@@ -86,10 +86,13 @@ class InPieces:
         return Pieces(lengths(self.train_dataset), self._train_batch_size * pieces, self.args.seed)
 
 
-def arguments(run: Run[Training], rows: "datasets.Dataset | None" = None) -> dict[str, Any]:
-    """The keywords of `transformers.TrainingArguments` that the run's settings and training rows stand for."""
+def arguments(run: Run[Training], rows: "datasets.Dataset | None" = None, micro: int | None = None) -> dict[str, Any]:
+    """The keywords of `transformers.TrainingArguments` that the run's settings and training rows stand for.
+
+    `micro` rows are computed at once, where the caller knows better.
+    """
     method, hardware = run.method, run.config.hardware
-    micro = piece(run, rows)
+    micro = micro or piece(run, rows)
     on_cpu = models.device(hardware).type == "cpu"
     half = str(models.precision(hardware)) == "torch.bfloat16"
     return {
@@ -181,18 +184,15 @@ def fit(
     trainer.train(resume_from_checkpoint=last)
     if checkpoints.stopped:
         raise stopping.stopped()
-    trained = trainer.accelerator.unwrap_model(trainer.model)
-    finish(getattr(trained, "policy", trained), tokenizer, run)
+    finish(getattr(trainer.model, "policy", trainer.model), tokenizer, run)
     return trainer
 
 
 def finish(trained: Any, tokenizer: "PreTrainedTokenizerBase", run: Run[Training]) -> None:
     """Save the trained model, which may lie in shares on several processes; checkpoints are needed no more."""
     with processes.whole(trained):
-        if processes.is_first():
-            models.save(trained, tokenizer, run.output)
-            shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
-    processes.wait()
+        processes.by_first(lambda: models.save(trained, tokenizer, run.output))
+    processes.by_first(lambda: shutil.rmtree(run.folder / "checkpoints", ignore_errors=True))
 
 
 class Finite:

@@ -117,6 +117,7 @@ def launch(job: Job, track: Track) -> None:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     hardware = job.config.hardware
+    processes.make_room()
     met = rendezvous.meeting(hardware)
     folder = job.folder / f"workers-{met.rank}"
     shutil.rmtree(folder, ignore_errors=True)

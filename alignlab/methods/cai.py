@@ -59,9 +59,9 @@ def train(run: Run[Config]) -> None:
     from datasets import Dataset
 
     record = run.folder / RECORD
-    if processes.is_first() and not record.exists():
-        write_text(record, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in labelled(run)))
-    processes.wait()
+    if processes.any_of(not record.exists()):  # what is drawn is shared out, and all processes have it
+        said = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in labelled(run))
+        processes.by_first(lambda: write_text(record, said))
     kept = surest(read(record), run.method.judge.keep)
     if not kept:
         raise failure(str(record), "no two answers differ, so there is nothing to judge", "raise method.temperature")

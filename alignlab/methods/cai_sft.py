@@ -62,9 +62,9 @@ def train(run: Run[Config]) -> None:
     from alignlab.data import view
 
     record = run.folder / RECORD
-    if processes.is_first() and not record.exists():
-        write_text(record, "".join(json.dumps(item.record(), ensure_ascii=False) + "\n" for item in revised(run)))
-    processes.wait()
+    if processes.any_of(not record.exists()):  # what is drawn is shared out, and all processes have it
+        said = "".join(json.dumps(item.record(), ensure_ascii=False) + "\n" for item in revised(run))
+        processes.by_first(lambda: write_text(record, said))
     kept = [row for row in read(record) if not row["dropped"]]
     if run.method.rounds and not kept:
         raise failure(str(record), "the filters have dropped every revision", "see there why; or ask otherwise")

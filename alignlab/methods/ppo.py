@@ -135,7 +135,7 @@ def train(run: Run[Config]) -> None:
     reward = load_reward(run.config.reward, run.inputs, run.config.hardware, dataset=run.config.dataset)
     watch = Watch(method.gates, run.folder, run.config)
     settings = TrainingArguments(
-        **arguments(run)
+        **arguments(run, micro=1)
         | {
             "max_steps": options.num_rollouts * each,
             "per_device_train_batch_size": 1,

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -27,7 +27,7 @@ from alignlab.chat import Turn
 from alignlab.engines import engine
 from alignlab.progress import say
 from alignlab.rollouts import Completion
-from alignlab.trainers.actor import Actor, Tokens, lay_out, logps_of, reference_of
+from alignlab.trainers.actor import Actor, Tokens, lay_out, logps_of
 from alignlab.trainers.controller import Controller
 from alignlab.trainers.experience import (
     Experience,
@@ -40,6 +40,7 @@ from alignlab.trainers.experience import (
     shape,
     worth,
 )
+from alignlab.trainers.measuring import measure_rows
 from alignlab.trainers.offload import models_in, resident
 from alignlab.trainers.options import Options
 
@@ -85,8 +86,7 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
     @property
     def actor(self) -> Actor:
         """The module itself, whatever it is wrapped in."""
-        actor: Actor = self.accelerator.unwrap_model(self.model)
-        return actor
+        return cast(Actor, self.model)
 
     @property
     def frozen(self) -> dict[str, list[Any]]:
@@ -129,7 +129,7 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
     def begin(self, number: int) -> None:
         """Draw a rollout, log it, and cut it into the pieces of its steps."""
         self.finish()
-        with torch.no_grad(), self.whole():
+        with torch.no_grad(), processes.unhooked(self.model_wrapped):
             self.experience = self.collect(number)
         self.actor.train()  # the first piece is computed as the others are, so that its ratio tells of dropout
         found = self.gathered
@@ -153,19 +153,6 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
             self.log({**self.measured, **means})
             self.watch.step(self.experience.number + 1, {**self.measured, **means})
             self.experience = None
-
-    @contextmanager
-    def whole(self) -> Iterator[None]:
-        """Have the actor's weights whole on every process, where they are sharded, without DeepSpeed's hooks."""
-        if not (self.is_deepspeed_enabled and self.accelerator.state.deepspeed_plugin.zero_stage == 3):
-            yield
-            return
-        from trl.models.utils import add_hooks, remove_hooks
-
-        with processes.whole(self.actor):
-            remove_hooks(self.model_wrapped)
-            yield
-            add_hooks(self.model_wrapped)
 
     def collect(self, number: int) -> Experience:
         """Draw completions, score them, and note what the networks say of each token."""
@@ -191,39 +178,15 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
 
     def measure(self, ids: Sequence[list[int]], completions: Sequence[Completion]) -> Measured:
         """What policy, reference and value function say of completions: each process is told of its share by all."""
-        longest = max(len(completion.tokens) for completion in completions)
-        rows = processes.divided(len(ids), lambda own: self.measure_rows(ids, completions, own, longest))
+        options = self.options
+
+        def some(own: list[int]) -> list[tuple[Tensor, ...]]:
+            size = -(-len(own) // (options.num_mini_batches * options.pieces))
+            with self.compute_loss_context_manager():
+                return measure_rows(self.actor, self.reference, ids, completions, own, size, self.batch)
+
+        rows = processes.divided(len(ids), some)
         return Measured(*(torch.stack(column) for column in zip(*rows, strict=True)))
-
-    def measure_rows(
-        self, ids: Sequence[list[int]], completions: Sequence[Completion], own: Sequence[int], longest: int
-    ) -> list[tuple[Tensor, ...]]:
-        """The same of some rows, in batches of like length; a row is its five tensors, [longest] each."""
-        tokens = [list(completion.tokens) for completion in completions]
-        order = sorted(own, key=lambda row: (len(ids[row]) + len(tokens[row]), row))
-        found = Measured(*(torch.zeros(len(ids), longest) for _ in Measured._fields))
-        size = -(-len(order) // (self.options.num_mini_batches * self.options.pieces))
-        for start in range(0, len(order), size):
-            rows = order[start : start + size]
-            batch = self.batch([ids[row] for row in rows], [tokens[row] for row in rows])
-            for whole, part in zip(found, self.read(batch), strict=True):
-                whole[rows, : part.shape[1]] = part.float().cpu()
-        return [tuple(tensor[row].clone() for tensor in found) for row in own]
-
-    def read(self, batch: Tokens) -> Measured:
-        """What the networks say of one batch."""
-        actor = self.actor
-        with self.compute_loss_context_manager():
-            ours = actor.read(actor.policy, batch)
-            values = actor.values(batch, ours)
-            with reference_of(actor.policy, self.reference) as reference:
-                theirs = actor.read(reference, batch)
-        kl = losses.exact_kl(ours.logits.flatten(0, 1), theirs.logits.flatten(0, 1)).view(values.shape)
-        mask = batch.mask
-        return Measured(
-            logps_of(ours.logits, batch), logps_of(theirs.logits, batch), values * mask,
-            losses.entropy(ours.logits) * mask, kl * mask,
-        )  # fmt: skip
 
     def surrogate(self, model: Any, rows: Sequence[int], tokens: int, first: bool) -> Tensor:
         """PPO's loss over some rows, as their share of a minibatch of so many tokens."""
