@@ -17,10 +17,11 @@ from alignlab.options import options_with
 from alignlab.reward_settings import singles
 
 
-def bind(tree: Mapping[str, Any], methods: Mapping[str, type[Method]]) -> Config:
+def bind(tree: Mapping[str, Any], methods: Mapping[str, type[Shape]]) -> Config:
     """Turn a composed, resolved tree into a `Config`, or raise one `Mistake` that holds every fault.
 
-    `methods` gives the shape of each method in the tree by its place: `{"method": …, "stages.sft": …}`.
+    `methods` gives the shape of each method in the tree by its place: `{"method": …, "stages.sft": …}`; and of other
+    groups whose shape is not in `alignlab.config`.
     """
     filled = dict(tree)
     faults = list(_missing(tree, ()))
@@ -133,9 +134,7 @@ def _walk(root: type[Shape], location: tuple[int | str, ...]) -> tuple[list[str]
     choices: tuple[type[Shape], ...] = ()
     annotation: Any = None
     for part in location:
-        tagged = (
-            [c for c in choices if get_args(c.model_fields["kind"].annotation) == (part,)] if len(choices) > 1 else []
-        )
+        tagged = [c for c in choices if part in get_args(c.model_fields["kind"].annotation)] if len(choices) > 1 else []
         if tagged:
             shape, choices = tagged[0], ()
             continue

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alignlab.bind import bind, close_to
-from alignlab.config import Config, Method
+from alignlab.config import Config, Method, Shape
 from alignlab.errors import Fault, Mistake, failure, mistake
 from alignlab.options import OWN, conf_folder, known_groups
 
@@ -229,7 +229,12 @@ def to_tree(cfg: "DictConfig") -> dict[str, Any]:
 
 def bound(tree: Mapping[str, Any]) -> Config:
     """Bind a tree with the shapes of the methods that it names."""
-    return bind(tree, {place: shape(node) for place, node in method_nodes(tree)})
+    shapes: dict[str, type[Shape]] = {place: shape(node) for place, node in method_nodes(tree)}
+    if isinstance(tree.get("preferences"), Mapping):
+        from alignlab.factory.settings import Config as Preferences
+
+        shapes["preferences"] = Preferences
+    return bind(tree, shapes)
 
 
 def method_nodes(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

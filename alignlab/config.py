@@ -301,7 +301,7 @@ class Tracking(Shape):
 class Task(Shape):
     """What to do: train a chain of stages, evaluate a model, or write a finished run's report again."""
 
-    name: Literal["train", "prepare", "evaluate", "report"]
+    name: Literal["train", "prepare", "evaluate", "report", "preferences"]
     model: str | None = None
     run: File | None = None
 
@@ -389,5 +389,6 @@ class Config(Shape):
     evaluation: Evaluation
     tracking: Tracking
     sweep: Sweep
+    preferences: SerializeAsAny[Shape] | None = None  # its shape is in alignlab.factory.settings
     seed: Seed
     dry_run: bool

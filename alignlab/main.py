@@ -136,6 +136,11 @@ def show(config: Config) -> None:
     from alignlab.tasks.train import prepare_data
 
     prepare(config)
+    if config.task.name == "preferences":
+        from alignlab.tasks.preferences import plan
+
+        print("\n".join(plan(config)))
+        return
     prepare_data(config)
     print("\n".join(lines(make(config))))
 

@@ -18,7 +18,15 @@ from alignlab.reward_settings import ClassifierReward, FunctionReward, ModelRewa
 
 POCKET = "pocket"  # the path of pocket's own classifier, which is made on first use
 REWARD = "reward_model"  # the need of a method that takes the config's reward
-NOT_IN_MARK = {"timeout", "retries", "backoff", "batch_size", "key_env"}  # how a server is asked changes no score
+NOT_IN_MARK = {
+    "timeout",
+    "retries",
+    "backoff",
+    "batch_size",
+    "key_env",
+    "longest_wait",
+    "concurrency",
+}  # how a server is asked changes no score
 
 
 class Source(NamedTuple):

@@ -21,6 +21,8 @@ NEEDS = {  # what an option cannot do without
     ("dataset", "hub"): ["model=scratch", "dataset.path=owner/name"],
     ("reward", "classifier"): ["reward.path=owner/name", "reward.label=nothate"],
     ("reward", "function"): ["reward.function=os.path:join"],
+    ("judge", "openai"): ["judge.url=http://127.0.0.1:8000/v1", "judge.model=any"],
+    ("reward", "judge"): ["reward.url=http://127.0.0.1:8000/v1", "reward.model=any"],
     ("reward", "url"): ["reward.url=http://127.0.0.1:8000/score"],
     ("reward", "ensemble"): [f"reward.members.{name}.{own}" for name in "ab" for own in ("kind=model", "path=auto")],
 }

@@ -1,0 +1,179 @@
+"""The preference factory's parts by hand: the journal, readings and votes, what is agreed, what is written."""
+
+import json
+from math import log
+
+import pytest
+from tiny import WORDS, ask, tiny_model, tiny_tokenizer
+
+from alignlab.errors import Failure
+from alignlab.factory.agreement import Bias, agreed, biases, same, steadiness, votes
+from alignlab.factory.answers import Prompt, answered, sample_answers
+from alignlab.factory.diversity import distinct, diversity, self_bleu
+from alignlab.factory.journal import Journal
+from alignlab.factory.output import make
+from alignlab.judges.protocol import Item, Labelled, Reading, ranks
+from alignlab.judges.scored import Scored
+from alignlab.rollouts import Completion
+
+
+def settings(**more):
+    from command import config
+
+    given = [f"preferences.{name}={value}" for name, value in more.items()]
+    return config("task=preferences", "judge=reward", *given).preferences
+
+
+def reading(shown, ranks, labeler="x", sure=1.0):
+    return Reading(labeler, shown, {"better": ranks}, [], sure)
+
+
+def label(*readings, item="a"):
+    return Labelled(item, list(readings))
+
+
+def row(*texts, item="a", finished=True):
+    answers = [{"text": text, "finished": finished, "drawn": 1} for text in texts]
+    return {"id": item, "row": "", "kind": "", "prompt": ask("why"), "answers": answers, "empty": 0}
+
+
+def test_a_journal_keeps_what_was_written_whole(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    journal = Journal(path)
+    journal.add([{"id": "1", "text": "a\u2028b"}, {"id": "2", "text": "c"}])
+    journal.add([{"id": "1", "text": "another"}, {"id": "3", "text": "d"}])
+    whole = path.read_bytes()
+    for end in range(len(whole) + 1):  # killed at any byte
+        path.write_bytes(whole[:end])
+        found = Journal(path)
+        assert list(found.rows) == ["1", "2", "3"][: whole[:end].count(b"\n")]
+        found.add([{"id": "1", "text": "a\u2028b"}, {"id": "2", "text": "c"}, {"id": "3", "text": "d"}])
+        assert path.read_bytes() == whole
+
+
+def test_a_journal_that_is_damaged_is_not_guessed_at(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"id": "1"}\n\0\0\n')
+    with pytest.raises(Failure, match=r"is damaged .*; remove it"):
+        Journal(path)
+
+
+def test_answers_are_the_same_wherever_a_run_was_stopped(tmp_path):
+    model, tokenizer = tiny_model().eval(), tiny_tokenizer()
+    asked = [Prompt(f"{n}", ask(*WORDS[n : n + 1 + n % 3]), "", "") for n in range(7)]
+    how = settings(samples=3, max_new_tokens=6, batch_size=2)
+    whole = Journal(tmp_path / "whole.jsonl")
+    sample_answers(model, tokenizer, asked, how, 5, whole)
+    lines = whole.path.read_bytes()
+    for kept in (1, 4, 5):
+        cut = Journal(tmp_path / f"{kept}.jsonl")
+        cut.add(list(whole.rows.values())[:kept])
+        sample_answers(model, tokenizer, asked, how, 5, cut)
+        assert cut.path.read_bytes() == lines
+    assert sum(one["drawn"] for one in whole.rows["3"]["answers"]) + whole.rows["3"]["empty"] == 3
+    together = Journal(tmp_path / "together.jsonl")
+    sample_answers(model, tokenizer, asked, settings(samples=3, max_new_tokens=6, batch_size=7), 5, together)
+    assert together.rows == whole.rows
+
+
+def test_answers_that_say_the_same_count_once():
+    drawn = [
+        Completion(text, end, ()) for text, end in (("Mix it.", True), (" mix", True), ("Mix  it.", False), ("", True))
+    ]
+    found = answered(Prompt("7", ask("why"), "r", "k"), drawn)
+    assert [(one["text"], one["drawn"], one["finished"]) for one in found["answers"]] == [
+        ("Mix it.", 2, True),
+        (" mix", 1, True),
+    ]
+    assert found["empty"] == 1
+
+
+def test_ranks_by_hand():
+    assert ranks([0.1, 3.0, 0.1, 2.0]) == [3, 1, 3, 2]
+
+
+def test_who_says_both_things_in_turn_has_no_vote():
+    both = label(reading([0, 1], [1, 2]), reading([1, 0], [1, 2]))
+    assert votes([both], {}) == []
+    surer = label(reading([0, 1], [1, 2], sure=2.0), reading([1, 0], [1, 2]))
+    assert [vote.first for vote in votes([surer], {})] == [True]
+    assert biases([both], {}) == {"x": Bias(2, 0, 0)}
+    assert steadiness([both, label(reading([0, 1], [1, 2]), reading([1, 0], [2, 1]), item="b")], {}) == {"x": (2, 1)}
+
+
+def test_criteria_count_what_they_weigh():
+    one = Labelled("a", [Reading("x", [1, 0], {"safety": [1, 2], "helpfulness": [2, 1]}, [])])
+    assert votes([one], {}) == []
+    assert [vote.first for vote in votes([one], {"safety": 2.0, "helpfulness": 1.0})] == [False]
+    assert [vote.first for vote in votes([one], {"safety": 0.0, "helpfulness": 1.0})] == [True]
+
+
+def test_what_is_agreed_by_hand():
+    """Three labelers order three answers: 0 1 2, 0 2 1, 2 0 1."""
+    said = label(
+        reading([0, 1, 2], [1, 2, 3], "x"), reading([0, 1, 2], [1, 3, 2], "y"), reading([0, 1, 2], [2, 3, 1], "z")
+    )
+    counted = agreed([said], {"a": 3}, "majority", {})["a"]
+    assert counted.pairs == {(0, 1): 1.0, (0, 2): pytest.approx(2 / 3), (1, 2): pytest.approx(1 / 3)}
+    assert counted.order == [0, 2, 1]
+    placed = agreed([said], {"a": 3}, "borda", {})["a"]  # points 5, 1, 3
+    assert (placed.order, placed.pairs) == ([0, 2, 1], {(0, 1): 1.0, (0, 2): 1.0, (1, 2): 0.0})
+    assert agreed([said], {"a": 3}, "bradley_terry", {})["a"].order == [0, 2, 1]
+    two = label(reading([0, 1], [1, 2], "x"), reading([0, 1], [1, 2], "y"), reading([0, 1], [2, 1], "z"))
+    share = agreed([two], {"a": 2}, "bradley_terry", {})["a"].pairs[0, 1]
+    assert log(share / (1 - share)) == pytest.approx(log(2.5 / 1.5), rel=1e-3)  # 2 and 1 votes, half a win more each
+
+
+def test_labels_agree_where_both_decide():
+    ours = [label(reading([0, 1], [1, 2])), label(reading([0, 1], [2, 1]), item="b")]
+    theirs = [label(reading([0, 1], [1, 2], "p")), label(reading([0, 1], [1, 2], "p"), item="b")]
+    assert same(ours, [*theirs, label(reading([0, 1], [1, 1], "p"), item="c")], {}) == (2, 1)
+
+
+def test_what_is_written_by_hand():
+    said = label(reading([0, 1, 2], [2, 1, 3]))
+    ranked = agreed([said], {"a": 3}, "majority", {})
+    made = make([row("i", "do", "no"), row("yes", item="b"), row("now", "stop", item="c")], ranked)
+    pairs = [(one["id"], one["chosen"][0]["content"], one["rejected"][0]["content"]) for one in made.rows["pairs"]]
+    assert pairs == [("a/1-0", "do", "i"), ("a/0-2", "i", "no"), ("a/1-2", "do", "no")]
+    assert {one["weight"] for one in made.rows["pairs"]} == {1 / 3}
+    assert [one["completions"] for one in made.rows["rankings"]] == [["do", "i", "no"]]
+    assert made.rows["best"] == [{"id": "a", "messages": [*ask("why"), {"role": "assistant", "content": "do"}]}]
+    assert made.left_out["prompts with fewer than two different answers"] == 1
+    assert made.left_out["prompts without a label"] == 1
+
+
+def test_equals_make_no_pair_and_a_cut_answer_is_no_example():
+    tie = agreed([label(reading([0, 1, 2], [1, 1, 3]))], {"a": 3}, "majority", {})
+    made = make([row("i", "do", "no", finished=False)], tie)
+    assert [one["id"] for one in made.rows["pairs"]] == ["a/0-2", "a/1-2"]
+    assert made.rows["rankings"] == made.rows["best"] == []
+    assert made.left_out["pairs of equals"] == made.left_out["rankings with equals"] == 1
+    assert made.left_out["best answers that were cut off"] == 1
+
+
+class Lengths:
+    """A reward: the answer's length."""
+
+    def score(self, prompts, completions, finished):
+        return [float(len(text)) for text in completions]
+
+
+def test_a_reward_ranks_by_its_score():
+    items = [Item(str(n), ask("why"), ["i", "do", "no", "bread"], [True] * 4) for n in range(3)]
+    found = list(Scored("reward", Lengths(), 2).label(items, {"2"}))
+    assert [one.id for one in found] == ["0", "1"]
+    assert found[0].readings == [Reading("reward", [0, 1, 2, 3], {"better": [4, 2, 2, 1]}, [])]
+    assert json.loads(json.dumps(found[0].row()))["readings"][0]["shown"] == [0, 1, 2, 3]
+
+
+def test_diversity_by_hand():
+    assert distinct([["a", "b"], ["a", "c"]], 1) == 3 / 4
+    assert distinct([["a", "b"], ["a", "b"]], 2) == 1 / 2
+    assert distinct([["a"]], 2) == 1.0
+    alike = ["mix", "flour", "and", "water", "now"]
+    assert self_bleu([alike, alike]) == pytest.approx(1)
+    assert self_bleu([alike, ["why", "do", "i", "bake", "bread"]]) < 0.2
+    found = diversity([["a b", "a b", "c d"], []])
+    assert (found.prompts, found.different) == (1, pytest.approx(2 / 3))
+    assert found.distinct_1 == pytest.approx(4 / 6)
