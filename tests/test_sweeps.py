@@ -86,6 +86,7 @@ def test_a_sweep_is_known_by_what_its_runs_are() -> None:
         (["sweep.sampler=tpe", "sweep.objective=eval/kl", "sweep.prune_by=gold/score"], "is for reports alone"),
         (["method=dpo", "evaluation.reward_model=auto"], "auto trains a reward model"),
         (["sweep.trails=3"], "did you mean 'trials'"),
+        (["hydra/launcher=ray"], "hydra/launcher: no option 'ray'; there is basic, joblib, "),
     ],
 )
 def test_mistakes_in_a_sweep_are_one_sentence(overrides, said) -> None:
