@@ -28,6 +28,7 @@ from detox import detox
 from hacking import hacking
 from kills import kills
 from kills_scale import kills_scale
+from sweeps import sweeps
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "ppo_vs_trl"))
@@ -339,6 +340,7 @@ PARTS = {
     "ppo": ppo,
     "kills": kills,
     "kills_scale": kills_scale,
+    "sweeps": sweeps,
     "hacking": hacking,
     "detox": detox,
     "ppo_speed": ppo_speed,
@@ -356,6 +358,7 @@ TITLES = {
     "ppo": "The main job over five seeds (PPO)",
     "kills": "Ten kills",
     "kills_scale": "Twenty kills, in one process and in two",
+    "sweeps": "A search that is killed, and two workers",
     "hacking": "Reward hacking",
     "detox": "Less toxic summaries: PPO on an encoder-decoder",
     "ppo_speed": "PPO beside trl's PPOTrainer: speed",
