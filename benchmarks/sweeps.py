@@ -69,8 +69,8 @@ def searched(folder: Path) -> Iterator[str]:
 
 def side_by_side(folder: Path) -> Iterator[str]:
     """The same eight runs one after the other and with two workers, in turns; the stages are made anew each time."""
-    yield f"`python -m alignlab {' '.join(RUNS)}`, one thread a run, without and with `{' '.join(WORKERS)}`, in turns on"
-    yield "a machine that did other work as well:"
+    yield f"`python -m alignlab {' '.join(RUNS)}`, one thread a run, without and with"
+    yield f"`{' '.join(WORKERS)}`, in turns on a machine that did other work as well:"
     yield ""
     yield "| round | one after the other | two workers | share |"
     yield "|---|--:|--:|--:|"
