@@ -17,19 +17,28 @@ SEARCH = (
     "sweep=ppo_hparams", *SMALL, "dataset.validation=0.2", "method.total_episodes=768", "sweep.prune_steps=2",
 )  # fmt: skip
 KILLED_AFTER = 5  # runs that have ended
-RUNS = ("method=dpo", *SMALL, "seed=100,101,102,103,104,105,106,107", "-m")
+RUNS = ("method=dpo", *SMALL, "evaluation=quick", "seed=100,101,102,103,104,105", "-m")
 WORKERS = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
 BOUND = 0.65
 
 
 def sweeps() -> Iterator[str]:
-    """Both, in one folder with one cache for the base model."""
+    """A search that is killed in the middle, and goes on."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        command(folder, *SMALL, "method=sft", "evaluation=none", "method.max_steps=1")  # makes the base model
-        yield from searched(folder)
-        yield ""
-        yield from side_by_side(folder)
+        prepare(Path(name))
+        yield from searched(Path(name))
+
+
+def sweeps_joblib() -> Iterator[str]:
+    """The same runs one after the other, and with two workers."""
+    with tempfile.TemporaryDirectory() as name:
+        prepare(Path(name))
+        yield from side_by_side(Path(name))
+
+
+def prepare(folder: Path) -> None:
+    """Make the base model, and the pages of the libraries' files that are read for the first time."""
+    command(folder, *SMALL, "method=sft", "evaluation=none", "method.max_steps=1")
 
 
 def searched(folder: Path) -> Iterator[str]:
@@ -68,7 +77,7 @@ def searched(folder: Path) -> Iterator[str]:
 
 
 def side_by_side(folder: Path) -> Iterator[str]:
-    """The same eight runs one after the other and with two workers, in turns; the stages are made anew each time."""
+    """The same six runs one after the other and with two workers, in turns; the stages are made anew each time."""
     yield f"`python -m alignlab {' '.join(RUNS)}`, one thread a run, without and with"
     yield f"`{' '.join(WORKERS)}`, in turns on a machine that did other work as well:"
     yield ""
