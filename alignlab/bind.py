@@ -242,6 +242,12 @@ def _contradictions(config: Config) -> Iterator[Fault]:
     if config.evaluation.reward_model == "auto" and ("rm" not in config.stages or config.task.name != "train"):
         said = "auto trains a reward model, which needs the settings of its stage"
         yield Fault("evaluation.reward_model", said, "use method=ppo or sweep=dpo_beta, or give a folder or a hub id")
+    if getattr(config.method, "value", None) == "adapter":
+        if model.adapter is None:
+            yield Fault("method.value", "adapter needs a policy with low-rank adapters", "add model/adapter=lora")
+        if config.hardware.strategy not in {"single", "ddp"}:
+            said = f"adapter does not go with hardware={config.hardware.strategy}, which hides what it does not see"
+            yield Fault("method.value", said, "use value=shared or separate")
     if world is None:
         if "gold" in (config.evaluation.measures or ()):
             yield Fault("evaluation.measures", "gold knows only the pocket world", "leave it out")

@@ -202,6 +202,20 @@ def is_nothing(argument: str) -> bool:
 OPTIONAL = ("model/adapter", "experiment", "sweep")  # the groups that conf/config.yaml sets to null
 
 
+def continued(arguments: list[str]) -> list[str]:
+    """Let `method=cai method.then=ppo` name the method that goes on so: what comes after a phase is one of its own."""
+    given = dict(argument.partition("=")[::2] for argument in arguments)
+    if given.get("method") != "cai" or THEN not in given:
+        return arguments
+    if (then := given[THEN]) not in ("dpo", "ppo"):
+        raise mistake(THEN, f"{then!r} is none of dpo, ppo", close_to(then, ["dpo", "ppo"]))
+    rest = [argument for argument in arguments if not argument.startswith(f"{THEN}=")]
+    return ["method=cai_ppo" if argument == "method=cai" and then == "ppo" else argument for argument in rest]
+
+
+THEN = "method.then"
+
+
 def own_file(argument: str) -> str:
     """Let `experiment=` and `constitution=` take a file anywhere, such as the config that a run has saved."""
     key, _, value = argument.partition("=")

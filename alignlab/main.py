@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import alignlab
-from alignlab.compose import Command, bound, check, is_nothing, own_file, to_tree
+from alignlab.compose import Command, bound, check, continued, is_nothing, own_file, to_tree
 from alignlab.config import Config
 from alignlab.errors import Explained
 from alignlab.launch import join, joins
@@ -60,7 +60,7 @@ def dispatch(arguments: list[str]) -> None:
         print(f"alignlab {alignlab.__version__}")
         return
     read_environment()
-    arguments = [own_file(argument) for argument in arguments if not is_nothing(argument)]
+    arguments = continued([own_file(argument) for argument in arguments if not is_nothing(argument)])
     flags, overrides = split(arguments)
     asks = bool(set(flags) & set(HYDRA_FLAGS))
     command = check(overrides, binds=not asks)

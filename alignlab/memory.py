@@ -170,9 +170,12 @@ def reference(of: Subject) -> Iterator[Role]:
 
 
 def value(of: Subject) -> Iterator[Role]:
-    """The value function: a network of its own, or a head on the policy's."""
+    """The value function: a network or an adapter of its own, or a head on the policy's."""
     if of.settings.value == "shared":
         yield Role("value", 0, "a head on the policy")
+    elif of.settings.value == "adapter" and (adapter := of.config.model.adapter):
+        own = low_rank(of.found, adapter.r, adapter.target_modules)
+        yield Role("value", trained(own, of.config.hardware, of.devices), "an adapter on the policy")
     else:
         size = count(body(of.found)) if of.found else of.parameters
         yield Role("value", None if size is None else trained(size, of.config.hardware, of.devices))

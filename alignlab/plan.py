@@ -200,7 +200,10 @@ class Cost(NamedTuple):
 
 
 def cost(config: Config, stage: Stage) -> Cost | None:
-    """Count what a stage will do, from its rows and settings; None where the rows are not at hand."""
+    """Count what a stage will do, from its rows and settings; None where the rows are not at hand.
+
+    A method that makes its rows with a model says itself how many they may become.
+    """
     from alignlab.data import view
 
     settings = stage.settings
@@ -213,7 +216,9 @@ def cost(config: Config, stage: Stage) -> Cost | None:
         return stated_cost(config, settings)
     sample = rows.select(range(min(200, len(rows))))
     letters = sum(_letters(value) for row in sample for value in row.values()) / max(1, len(sample))
-    return Cost(len(rows), settings.steps(len(rows)), int(letters / LETTERS_A_TOKEN * settings.reads(len(rows))))
+    made = getattr(stage.method(), "most_rows", None)
+    number = made(config, settings) if made else len(rows)
+    return Cost(number, settings.steps(number), int(letters / LETTERS_A_TOKEN * settings.reads(number)))
 
 
 def stated_cost(config: Config, settings: Training) -> Cost | None:

@@ -24,6 +24,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 import ppo_targets
+from cai import cai
 from detox import detox
 from hacking import hacking
 from kills import kills
@@ -344,6 +345,7 @@ PARTS = {
     "sweeps_joblib": sweeps_joblib,
     "hacking": hacking,
     "detox": detox,
+    "cai": cai,
     "ppo_speed": ppo_speed,
     "ppo_parity": ppo_parity,
 }
@@ -363,6 +365,7 @@ TITLES = {
     "sweeps_joblib": "Two workers beside one",
     "hacking": "Reward hacking",
     "detox": "Less toxic summaries: PPO on an encoder-decoder",
+    "cai": "Constitutional AI",
     "ppo_speed": "PPO beside trl's PPOTrainer: speed",
     "ppo_parity": "PPO beside trl's PPOTrainer: reward at equal KL",
 }

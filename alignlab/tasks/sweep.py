@@ -18,6 +18,7 @@ def summarise(folder: Path) -> Iterator[str]:
     from alignlab.evaluation.ranking import as_json, ranking, read_facts, told
     from alignlab.evaluation.report import sweep_table
     from alignlab.evaluation.sweep_page import write_page
+    from alignlab.evaluation.trade_off import write_trade_off
     from alignlab.files import write_text
 
     table = sweep_table(folder)
@@ -30,5 +31,7 @@ def summarise(folder: Path) -> Iterator[str]:
         write_text(folder / "ranking.json", as_json(found))
         yield str(write_page(folder, found, read_facts(folder)["command"]))
     if page := write_hacking(folder):
+        yield str(page)
+    if page := write_trade_off(folder):
         yield str(page)
     yield str(folder / "sweep.md")

@@ -175,9 +175,12 @@ def train_stage(plan: Plan, stage: Stage, folder: Path, track: "Tracker") -> Non
     for name in ("model", "adapter"):
         if (stage.folder / name).exists() and not (folder / name).is_symlink():
             (folder / name).symlink_to(stage.folder / name)
-    for name in ("metrics.jsonl", "provenance.json", "gates.jsonl", "revisions.jsonl", "labels.jsonl"):
+    for name in ("metrics.jsonl", "provenance.json", "rows.json", "gates.jsonl", *RECORDS):
         if (stage.folder / name).exists():
             shutil.copyfile(stage.folder / name, folder / name)
+
+
+RECORDS = ("revisions.jsonl", "labels.jsonl")
 
 
 def job(plan: Plan, stage: Stage, partial: Path) -> "Job":
