@@ -53,10 +53,11 @@ def load_trainable(
 
 
 def load_frozen(path: Path, attention: str | None = None) -> "PreTrainedModel":
-    """The reference that a policy is held against: whole, in float32."""
+    """The reference that a policy is held against, in float32; in shares where the policy lies in shares."""
     import torch
 
-    return _load(path, torch.float32, attn_implementation=attention)[0].eval().requires_grad_(False)
+    with processes.loading():
+        return _load(path, torch.float32, attn_implementation=attention)[0].eval().requires_grad_(False)
 
 
 DROPOUTS = ("attention_dropout", "hidden_dropout", "dropout_rate", "attn_pdrop", "resid_pdrop", "embd_pdrop")

@@ -13,7 +13,9 @@ from command import config
 
 from alignlab import checkpoints, processes, rendezvous, stopping, troubles, workers
 from alignlab.compose import check
+from alignlab.data.batches import Marked, Pieces, Shares
 from alignlab.errors import Failure, Fault, Mistake
+from alignlab.steps import Steps
 from alignlab.troubles import Trouble
 from alignlab.workers import Job
 
@@ -277,3 +279,76 @@ def test_sigterm_outside_of_training_ends_at_once_with_75():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
     assert done.returncode == 75
     assert done.stdout == "stopped: by SIGTERM; the same command goes on from the last checkpoint\n"
+
+
+def orders(world: int, micro: int, rows: int = 21, batch_size: int = 8):
+    """The pieces of every process, of an order of rows in steps of eight."""
+    order = Pieces([n % 5 for n in range(rows)], batch_size, seed=3)
+    return [list(Shares(order, micro, rank, world)) for rank in range(world)]
+
+
+@pytest.mark.parametrize(("world", "micro"), [(1, 8), (1, 3), (2, 4), (2, 2), (4, 1), (4, 2)])
+def test_the_rows_of_a_step_are_the_same_however_it_is_cut(world, micro):
+    """Steps of 8, 8 and 5 of the 21 rows; every process computes as many pieces of each."""
+    (alone,) = orders(1, 8)
+    shares = orders(world, micro)
+    assert all(len(part) <= micro for share in shares for part in share)
+    assert {len(share) for share in shares} == {len(Shares(Pieces([1] * 21, 8, 0), micro, 0, world))}
+    steps = [-(-size // (micro * world)) for size in (8, 8, 5)]
+    for rows in alone:
+        pieces = steps.pop(0)
+        found = [row for share in shares for part in share[:pieces] for row in part if row >= 0]
+        assert sorted(found) == sorted(rows)
+        shares = [share[pieces:] for share in shares]
+    assert not any(shares)
+
+
+def test_a_process_without_a_row_gets_a_stand_in_that_counts_nothing():
+    """17 rows in steps of eight leave one, which is the first process's."""
+    shares = orders(4, 2, rows=17)
+    last = [share[-1] for share in shares]
+    rows = [row for part in last for row in part]
+    (real,) = (row for row in rows if row >= 0)
+    assert sorted(rows) == [-1 - real] * 3 + [real]
+    given = Marked([{"n": n} for n in range(17)])
+    assert given[-1 - real] == ({"n": real}, False)
+    assert given[real] == ({"n": real}, True)
+
+
+def test_the_means_of_uneven_pieces_are_weighted_to_the_mean_over_rows(monkeypatch):
+    """Five rows in two processes: 2 and 3, whose means 1 and 2 are to be (2·1 + 3·2) / 5 = 1.6 on average."""
+    monkeypatch.setattr(processes, "world", lambda: 2)
+    one, other = Steps(), Steps()
+    for trainer, rows in ((one, 2), (other, 3)):
+        trainer.model, trainer.rows_now, trainer.rows_in_step, trainer.pieces = (
+            SimpleNamespace(training=True),
+            rows,
+            5,
+            1,
+        )
+    assert (one.weight() * 1 + other.weight() * 2) / 2 == pytest.approx(1.6)
+    one.model.training = False
+    assert one.weight() == 1
+
+
+def test_fsdp2s_shares_are_made_whole_before_they_are_saved():
+    """Tied weights stay one, and every tensor is a plain one again."""
+    import torch
+    from tiny import tiny_model
+    from torch import distributed
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        model, plain = tiny_model(), tiny_model()
+        model.lm_head.weight = model.model.embed_tokens.weight
+        fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
+        assert all(hasattr(weight, "full_tensor") for weight in model.parameters())
+        processes.unshard(model)
+    finally:
+        distributed.destroy_process_group()
+    whole = model.state_dict()
+    expected = plain.state_dict() | {"lm_head.weight": plain.model.embed_tokens.weight}
+    assert all(torch.equal(whole[name], expected[name]) for name in expected)
+    assert model.lm_head.weight is model.model.embed_tokens.weight

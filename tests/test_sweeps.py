@@ -245,3 +245,42 @@ def test_the_page_holds_its_drawing_and_harmless_text(tmp_path: Path) -> None:
     root = ElementTree.fromstring((tmp_path / "sweep.svg").read_text())
     assert root.tag.endswith("svg")
     assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_workers_are_stopped_where_their_run_is(monkeypatch) -> None:
+    """The launcher turns SIGTERM into an exception, as here; what is told is why the run was stopped."""
+    import signal
+    import time
+
+    from alignlab.errors import Fault
+    from alignlab.workers import listening
+
+    class Full:
+        def log(self, metrics: dict[str, float], step: int) -> None:
+            raise search.Pruned([Fault("run 1", "worse than the others")])
+
+    def asked(number: int, _: Any) -> None:
+        raise InterruptedError
+
+    before = signal.signal(signal.SIGTERM, asked)
+    try:
+        with pytest.raises(search.Pruned, match="worse than the others"), listening(Full()) as wire:
+            wire.send(({"reward/held_out": 0.0}, 1))
+            time.sleep(30)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_nothing_is_kept_of_a_stage_that_was_stopped_early(tmp_path: Path, monkeypatch) -> None:
+    from alignlab.errors import Failure
+    from alignlab.plan import make
+    from alignlab.tasks.train import clearing
+
+    monkeypatch.setenv("ALIGNLAB_CACHE", str(tmp_path))
+    stage = make(config("model=llama31_8b", "dataset=hub", "dataset.path=owner/rows", "method=sft")).stages[0]
+    for error, kept in ((Failure([]), True), (search.Pruned([]), False)):
+        partial = stage.folder.with_name(stage.folder.name + ".partial")
+        partial.mkdir(parents=True, exist_ok=True)
+        with pytest.raises(type(error)), clearing(stage):
+            raise error
+        assert partial.exists() == kept
