@@ -90,8 +90,8 @@ def run_sweep(command: Command, overrides: list[str]) -> None:
     from alignlab.tasks.sweep import summarise
 
     if command.trees[0]["dry_run"]:
-        show(bound(command.trees[0]))
         print("\n".join(sweeper.planned(command, overrides)))
+        show(bound(command.trees[0]))
         return
     folder, failed = sweeper.sweep(command, overrides)
     if any(folder.glob("*/result.json")):

@@ -63,6 +63,7 @@ def planned(command: Command, overrides: list[str]) -> Iterator[str]:
     there = sum(state(folder, number) in {"finished", "pruned"} for number in range(count))
     yield f"sweep: {some(count)} ({config.sweep.sampler}), {there} there already, in {folder}"
     yield from (f"  {name}={str(one.input_line).partition('=')[2]}" for name, one in space.varied.items())
+    yield "each of them like this one, but for those settings:"
 
 
 def some(count: int) -> str:

@@ -69,6 +69,7 @@ def place(*overrides: str) -> Path:
     return sweeper.place(command, bound(command.trees[0]), sweeper.spaced(command.params, [*HERE, *overrides]))
 
 
+@pytest.mark.scale
 def test_a_sweep_is_known_by_what_its_runs_are() -> None:
     assert place("sweep=seeds").name.startswith("seeds-")
     same = place("sweep=seeds", "tracking=jsonl", "dry_run=true", "sweep.objective=reward/mean", "sweep.trials=9")
@@ -86,6 +87,7 @@ def test_a_sweep_is_known_by_what_its_runs_are() -> None:
         (["sweep.sampler=tpe", "sweep.objective=eval/kl", "sweep.prune_by=gold/score"], "is for reports alone"),
         (["method=dpo", "evaluation.reward_model=auto"], "auto trains a reward model"),
         (["sweep.trails=3"], "did you mean 'trials'"),
+        (["hydra/launcher=ray"], "hydra/launcher: no option 'ray'; there is basic, joblib, "),
     ],
 )
 def test_mistakes_in_a_sweep_are_one_sentence(overrides, said) -> None:
@@ -101,6 +103,7 @@ def searching(folder: Path, *overrides: str) -> Search:
     return Search(folder, config(*DRAW, *overrides).sweep, space(*RANGES).varied)
 
 
+@pytest.mark.scale
 def test_what_is_drawn_lies_in_its_range(tmp_path: Path) -> None:
     found = [searching(tmp_path).ask() for _ in range(6)]
     assert [run.number for run in found] == list(range(6))
@@ -112,6 +115,7 @@ def test_what_is_drawn_lies_in_its_range(tmp_path: Path) -> None:
         assert run.values["seed"] in {"100", "101", "102", "103"}
 
 
+@pytest.mark.scale
 def test_a_search_that_was_killed_draws_what_it_would_have_drawn(tmp_path: Path) -> None:
     """The first four are drawn at random; the fifth and the sixth are TPE's."""
     how = ("sweep.sampler=tpe", "sweep.objective=eval/kl")
@@ -244,3 +248,42 @@ def test_the_page_holds_its_drawing_and_harmless_text(tmp_path: Path) -> None:
     root = ElementTree.fromstring((tmp_path / "sweep.svg").read_text())
     assert root.tag.endswith("svg")
     assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_workers_are_stopped_where_their_run_is(monkeypatch) -> None:
+    """The launcher turns SIGTERM into an exception, as here; what is told is why the run was stopped."""
+    import signal
+    import time
+
+    from alignlab.errors import Fault
+    from alignlab.workers import listening
+
+    class Full:
+        def log(self, metrics: dict[str, float], step: int) -> None:
+            raise search.Pruned([Fault("run 1", "worse than the others")])
+
+    def asked(number: int, _: Any) -> None:
+        raise InterruptedError
+
+    before = signal.signal(signal.SIGTERM, asked)
+    try:
+        with pytest.raises(search.Pruned, match="worse than the others"), listening(Full()) as wire:
+            wire.send(({"reward/held_out": 0.0}, 1))
+            time.sleep(30)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_nothing_is_kept_of_a_stage_that_was_stopped_early(tmp_path: Path, monkeypatch) -> None:
+    from alignlab.errors import Failure
+    from alignlab.plan import make
+    from alignlab.tasks.train import clearing
+
+    monkeypatch.setenv("ALIGNLAB_CACHE", str(tmp_path))
+    stage = make(config("model=llama31_8b", "dataset=hub", "dataset.path=owner/rows", "method=sft")).stages[0]
+    for error, kept in ((Failure([]), True), (search.Pruned([]), False)):
+        partial = stage.folder.with_name(stage.folder.name + ".partial")
+        partial.mkdir(parents=True, exist_ok=True)
+        with pytest.raises(type(error)), clearing(stage):
+            raise error
+        assert partial.exists() == kept
