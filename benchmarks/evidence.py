@@ -27,6 +27,7 @@ import ppo_targets
 from detox import detox
 from hacking import hacking
 from kills import kills
+from preferences import preferences
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "ppo_vs_trl"))
@@ -337,6 +338,7 @@ PARTS = {
     "fuzz": fuzz,
     "ppo": ppo,
     "kills": kills,
+    "preferences": preferences,
     "hacking": hacking,
     "detox": detox,
     "ppo_speed": ppo_speed,
@@ -353,6 +355,7 @@ TITLES = {
     "fuzz": "Broken files",
     "ppo": "The main job over five seeds (PPO)",
     "kills": "Ten kills",
+    "preferences": "The preference factory",
     "hacking": "Reward hacking",
     "detox": "Less toxic summaries: PPO on an encoder-decoder",
     "ppo_speed": "PPO beside trl's PPOTrainer: speed",

@@ -7,7 +7,7 @@ import pytest
 from tiny import WORDS, ask, tiny_model, tiny_tokenizer
 
 from alignlab.errors import Failure
-from alignlab.factory.agreement import Bias, agreed, biases, same, steadiness, votes
+from alignlab.factory.agreement import Bias, agreed, biases, same, steadiness, tau_b, votes
 from alignlab.factory.answers import Prompt, answered, sample_answers
 from alignlab.factory.diversity import distinct, diversity, self_bleu
 from alignlab.factory.journal import Journal
@@ -122,6 +122,14 @@ def test_what_is_agreed_by_hand():
     two = label(reading([0, 1], [1, 2], "x"), reading([0, 1], [1, 2], "y"), reading([0, 1], [2, 1], "z"))
     share = agreed([two], {"a": 2}, "bradley_terry", {})["a"].pairs[0, 1]
     assert log(share / (1 - share)) == pytest.approx(log(2.5 / 1.5), rel=1e-3)  # 2 and 1 votes, half a win more each
+
+
+def test_tau_b_by_hand():
+    """Four pairs: one the same, one turned round, one that only the first decides, one that neither does."""
+    assert tau_b([(1, 0.5), (1, -0.5), (2, 0), (0, 0)]) == 0
+    assert tau_b([(1, 0.5), (1, 0.5), (2, 0), (0, 0)]) == pytest.approx(2 / (3 * 2) ** 0.5)
+    assert tau_b([(1, 1), (-2, -1)]) == 1
+    assert tau_b([(0, 1)]) is None
 
 
 def test_labels_agree_where_both_decide():

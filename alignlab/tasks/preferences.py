@@ -17,7 +17,7 @@ from alignlab.errors import failure
 from alignlab.factory import agreement, output
 from alignlab.factory.answers import Prompt, items, prompts
 from alignlab.factory.journal import Journal, line
-from alignlab.factory.labels import found, label_all, load_judge, told
+from alignlab.factory.labels import found, joined, label_all, load_judge, told
 from alignlab.factory.settings import Config as Settings
 from alignlab.files import cache_root, digest, digest_files, locked, write_text
 from alignlab.judge_settings import HumanJudge, RewardJudge
@@ -37,11 +37,15 @@ SOURCES = {
 
 
 class Work(NamedTuple):
-    """What is to be done: prompts, the model that answers them, the models that judge, and where both are recorded."""
+    """What is to be done: prompts, the model that answers them, the models that judge, and where both are recorded.
+
+    `mark` is what the answers are known by.
+    """
 
     config: Config
     settings: Settings
     asked: list[Prompt]
+    mark: str
     policy: Source
     inputs: dict[str, Source]
     answers: Path
@@ -75,9 +79,8 @@ def begin(config: Config) -> Work:
     inputs = judges(config, settings)
     labels = labels_mark(config, settings, inputs, answers)
     place = cache_root() / "preferences"
-    return Work(
-        config, settings, asked, policy, inputs, place / f"answers-{answers}.jsonl", place / f"labels-{labels}.jsonl"
-    )
+    both = (place / f"answers-{answers}.jsonl", place / f"labels-{labels}.jsonl")
+    return Work(config, settings, asked, answers, policy, inputs, *both)
 
 
 def model(config: Config, place: str, given: str) -> Source:
@@ -169,6 +172,7 @@ def outcome(work: Work, answers: list[dict[str, Any]]) -> Outcome:
     """Have the answers judged, and agree on them; people's own labels stand beside the judge's where there are any."""
     settings = work.settings
     labels, missing = judged(work, answers)
+    labels = joined(labels, settings.panel, work.mark)
     sizes = {row["id"]: len(row["answers"]) for row in answers}
     agreed = agreement.agreed(labels, sizes, settings.consensus, settings.weights)
     return Outcome(answers, labels, missing, agreed, output.make(answers, agreed), people(work, answers))
@@ -203,7 +207,7 @@ def hand_out(work: Work, folder: Path, answers: list[dict[str, Any]], judge: Hum
 
 def write(work: Work, folder: Path, found: Outcome) -> None:
     """Write what was asked, said and made of it; the last line printed is the report's path."""
-    known = facts(work.config, work.settings, work.policy.name, found)
+    known = {"answers_mark": work.mark, **facts(work.config, work.settings, work.policy.name, found)}
     write_text(folder / "answers.jsonl", "".join(map(line, found.answers)))
     write_text(folder / "labels.jsonl", "".join(map(told, found.labels)))
     output.write(found.made, folder / "data", output.card(work.config, work.settings, work.policy.name, found.made))

@@ -90,19 +90,14 @@ def labelers(found: Outcome, weights: Mapping[str, float]) -> list[dict[str, Any
 
 
 def tau(labeler: str, found: Outcome, weights: Mapping[str, float]) -> float | None:
-    """The mean over items of Kendall's tau between a labeler's preferences and the consensus; ties count 0."""
+    """The mean over items of Kendall's tau-b between a labeler's preferences and the consensus (Kendall 1945)."""
     taus = []
     for labels in found.labels:
-        own = agreement.preferences(labels, weights).get(labeler)
-        if own:
-            agreed = found.agreed[labels.id].pairs
-            taus.append(fmean(sign(lead) * sign(agreed[pair] - 0.5) for pair, lead in own.items()))
-    return fmean(taus) if taus else None
-
-
-def sign(number: float) -> int:
-    """1, 0 or -1."""
-    return (number > 0) - (number < 0)
+        own = agreement.preferences(labels, weights).get(labeler, {})
+        agreed = found.agreed[labels.id].pairs
+        taus.append(agreement.tau_b([(lead, agreed[pair] - 0.5) for pair, lead in own.items()]))
+    known = [one for one in taus if one is not None]
+    return fmean(known) if known else None
 
 
 def right(config: Config, found: Outcome, weights: Mapping[str, float]) -> list[dict[str, Any]]:
