@@ -81,19 +81,21 @@ def killed_twice(folder: Path) -> Iterator[str]:
     alignlab(folder, *command)
     seconds = time.monotonic() - began
     alone = files(folder)
-    same = sum(alone[name] == gone_on[name] for name in FILES)
-    shown, names = " ".join(command).replace(data, "…"), ", ".join(f"`{name}`" for name in FILES)
+    same = sum(alone.get(name) == gone_on.get(name) for name in FILES)
+    left = len(alone)
+    shown, names = " ".join(command).replace(data, "…"), ", ".join(f"`{name}`" for name in alone)
     yield f"`python -m alignlab {shown}` (SFT and reward model of 60 steps each, made before):"
     yield f"killed (SIGKILL) with {moments[0]} of 200 prompts answered, and again with {moments[1]} labelled, then"
     yield f"finished by the same command. {names} against a run from the start, which takes {seconds:.0f} s:"
-    yield f"{same} of {len(FILES)} the same, byte for byte ({sum(map(len, alone.values())):,} bytes)."
+    yield f"{same - len(FILES) + left} of {left} the same, byte for byte ({sum(map(len, alone.values())):,} bytes)."
     yield ""
     yield f"- {'met' if same == len(FILES) and max(moments) < 200 else '**not met**'}: the same files after two kills"
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """What a run has left."""
-    return {name: (folder / "outputs" / "latest" / name).read_bytes() for name in FILES}
+    """What a run has left, without what came to nothing."""
+    latest = folder / "outputs" / "latest"
+    return {name: (latest / name).read_bytes() for name in FILES if (latest / name).exists()}
 
 
 def kill(folder: Path, command: tuple[str, ...], journal: str, lines: int) -> int:

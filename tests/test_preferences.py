@@ -16,7 +16,7 @@ from alignlab.launch import launch
 
 pytestmark = pytest.mark.scale
 SMALL = ("model=pocket_small", "dataset=pocket_small", "hardware.device=cpu", "hardware.threads=1")
-FILES = ("answers.jsonl", "labels.jsonl", "data/pairs.jsonl", "data/rankings.jsonl", "data/best.jsonl")
+FILES = ("answers.jsonl", "labels.jsonl", "data/pairs.jsonl", "data/rankings.jsonl")
 SLOW = """
 import time
 
