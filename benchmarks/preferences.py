@@ -81,15 +81,14 @@ def killed_twice(folder: Path) -> Iterator[str]:
     alignlab(folder, *command)
     seconds = time.monotonic() - began
     alone = files(folder)
-    same = sum(alone.get(name) == gone_on.get(name) for name in FILES)
-    left = len(alone)
+    same = sum(gone_on.get(name) == text for name, text in alone.items())
     shown, names = " ".join(command).replace(data, "…"), ", ".join(f"`{name}`" for name in alone)
     yield f"`python -m alignlab {shown}` (SFT and reward model of 60 steps each, made before):"
     yield f"killed (SIGKILL) with {moments[0]} of 200 prompts answered, and again with {moments[1]} labelled, then"
     yield f"finished by the same command. {names} against a run from the start, which takes {seconds:.0f} s:"
-    yield f"{same - len(FILES) + left} of {left} the same, byte for byte ({sum(map(len, alone.values())):,} bytes)."
+    yield f"{same} of {len(alone)} the same, byte for byte ({sum(map(len, alone.values())):,} bytes)."
     yield ""
-    yield f"- {'met' if same == len(FILES) and max(moments) < 200 else '**not met**'}: the same files after two kills"
+    yield f"- {'met' if gone_on == alone and max(moments) < 200 else '**not met**'}: the same files after two kills"
 
 
 def files(folder: Path) -> dict[str, bytes]:
