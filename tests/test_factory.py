@@ -8,8 +8,9 @@ import pytest
 from command import config
 from tiny import WORDS, ask, tiny_model, tiny_tokenizer
 
+from alignlab.compose import own_file
 from alignlab.consensus import majority
-from alignlab.errors import Failure
+from alignlab.errors import Failure, Mistake
 from alignlab.evaluation.labels import rightness, truth
 from alignlab.factory.agreement import Bias, agreed, biases, labelers, same, steadiness, tau_b, votes
 from alignlab.factory.answers import Prompt, answered, sample_answers
@@ -26,6 +27,8 @@ from alignlab.judges.scored import Scored
 from alignlab.pocket.annotators import answers as speak_of
 from alignlab.pocket.world import draw, draw_kind
 from alignlab.rollouts import Completion
+from alignlab.tasks.preferences import begin
+from alignlab.tasks.record import repeatable
 
 
 def settings(**more):
@@ -271,3 +274,34 @@ def test_a_local_model_is_heard_in_both_orders_as_far_as_it_is_sure():
     assert first.sure == pytest.approx(abs(log(said.first / (1 - said.first))), abs=1e-4)
     (vote,) = (vote for vote in votes(found[:1], {}) if vote.item == "0/0-1")
     assert vote.first == (said.label > 0.5)  # the mean of the log-odds decides
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["judge=reward"], "reward.path: auto is the rm stage of a training run, and task=preferences trains none"),
+        (
+            ["judge=annotators", "model=scratch", "dataset=file", f"dataset.path={__file__}"],
+            "judge: annotators know only the pocket world, and dataset is file",
+        ),
+        (["judge=human", "judge.path=[nobody.csv]"], "preferences.judge.path: nobody.csv is not there"),
+        (["judge=openai", "judge.url=ftp://x"], "preferences.judge.url: 'ftp://x' is no address of a server"),
+        (["judge=reward", "preferences.panel=[nowhere]"], "preferences.panel: nowhere holds no labels"),
+        (["judge=reward", "preferences.weights={safety: 0}"], "preferences.weights: every criterion weighs nothing"),
+        (
+            ["judge=annotators", "judge.reliability=[1.0]"],
+            "preferences.judge.reliability: unknown key; did you mean 'rel",
+        ),
+    ],
+)
+def test_mistakes_are_said_before_anything_is_sampled(arguments, said):
+    with pytest.raises(Mistake) as raised:
+        begin(config("task=preferences", *arguments))
+    assert any(str(fault).startswith(said) for fault in raised.value.faults)
+
+
+def test_what_a_run_saves_as_its_config_repeats_it(tmp_path):
+    now = config("task=preferences", "judge=annotators", "preferences.prompts=7", "judge.seed=3")
+    choices = {"task": "preferences", "judge": "annotators", "model": "pocket", "dataset": "pocket", "method": "ppo"}
+    (tmp_path / "config.yaml").write_text(repeatable(now, choices))
+    assert config(own_file(f"experiment={tmp_path / 'config.yaml'}")) == now

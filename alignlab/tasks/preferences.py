@@ -12,15 +12,15 @@ from typing import Any, NamedTuple
 
 from alignlab import named
 from alignlab import plan as planning
-from alignlab.config import Config, PretrainedModel
-from alignlab.errors import failure
+from alignlab.config import Config, PretrainedModel, pocket_world
+from alignlab.errors import failure, mistake
 from alignlab.factory import agreement, output
 from alignlab.factory.answers import Prompt, items, prompts
 from alignlab.factory.journal import Journal, line
 from alignlab.factory.labels import found, joined, label_all, load_judge, told
 from alignlab.factory.settings import Config as Settings
 from alignlab.files import cache_root, digest, digest_files, locked, write_text
-from alignlab.judge_settings import HumanJudge, RewardJudge
+from alignlab.judge_settings import AnnotatorsJudge, HumanJudge, RewardJudge
 from alignlab.judges.local import Judge as LocalJudge
 from alignlab.judges.protocol import Labelled, Unlabelled
 from alignlab.named import Source
@@ -73,6 +73,7 @@ def begin(config: Config) -> Work:
     """Work out what is to be done, and what it is known by."""
     settings = config.preferences
     assert isinstance(settings, Settings)
+    check(config, settings)
     asked = prompts(config, settings)
     policy = model(config, "task.model", str(config.task.model))
     answers = answers_mark(config, settings, policy)
@@ -81,6 +82,16 @@ def begin(config: Config) -> Work:
     place = cache_root() / "preferences"
     both = (place / f"answers-{answers}.jsonl", place / f"labels-{labels}.jsonl")
     return Work(config, settings, asked, answers, policy, inputs, *both)
+
+
+def check(config: Config, settings: Settings) -> None:
+    """Raise a `Mistake` where a judge does not go with the rest of the command."""
+    judge = settings.judge
+    if isinstance(judge, AnnotatorsJudge) and pocket_world(config.dataset) is None:
+        raise mistake("judge", f"annotators know only the pocket world, and dataset is {config.dataset.kind}")
+    if isinstance(judge, RewardJudge) and named.asks_stage(config):
+        what = "auto is the rm stage of a training run, and task=preferences trains none"
+        raise mistake("reward.path", what, "give a reward model's folder or hub id, or choose another reward")
 
 
 def model(config: Config, place: str, given: str) -> Source:

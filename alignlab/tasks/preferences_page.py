@@ -41,7 +41,8 @@ def facts(config: Config, settings: Settings, policy: str, found: Outcome) -> di
     weights = settings.weights
     spent = cost(found.labels, found.missing, settings)
     pairs, agree = agreement.same(found.labels, found.people, weights)
-    several = [labels for labels in found.labels if len({one.labeler for one in labels.readings}) > 1]
+    said = agreement.votes(found.labels, weights)
+    several = len({vote.labeler for vote in said}) > 1
     drawn = [[one["text"] for one in row["answers"] for _ in range(one["drawn"])] for row in found.answers]
     return {
         "dataset": config.dataset.kind,
@@ -56,7 +57,7 @@ def facts(config: Config, settings: Settings, policy: str, found: Outcome) -> di
         "rows": {name: len(rows) for name, rows in found.made.rows.items()},
         "left_out": {why: count for why, count in found.made.left_out.items() if count},
         "diversity": diversity(drawn)._asdict(),
-        "alpha": alpha(agreement.votes(several, weights)) if several else None,
+        "alpha": alpha(said) if several else None,
         "labelers": labelers(found, weights),
         "right": right(config, found, weights),
         "cost": {**spent._asdict(), "price": spent.price, "minutes": spent.minutes},
