@@ -27,13 +27,12 @@ from alignlab.named import Source
 from alignlab.tasks.preferences_page import Outcome, examples, facts, labeling, page
 from alignlab.tasks.train import locate_models, point_latest, prepare_base, prepare_data
 
-HOW_ASKED = {"name", "timeout", "retries", "backoff", "longest_wait", "concurrency", "give_up_after", "key_env"}
-PRICES = {"price_read", "price_written"}
-SOURCES = {
-    "reward": "scored",
-    "choice": "compared",
-    "critique": "compared",
-}  # a judge's module, where it is not its kind
+# Settings that change no label: where and how a judge is asked, and what that costs.
+NOT_IN_LABELS = {
+    "url", "key_env", "timeout", "retries", "backoff", "longest_wait", "concurrency", "give_up_after",
+    "price_read", "price_written",
+}  # fmt: skip
+MODULES = {"reward": "scored", "choice": "compared", "critique": "compared"}  # of judges, where it is not their kind
 
 
 class Work(NamedTuple):
@@ -145,12 +144,12 @@ def labels_mark(config: Config, settings: Settings, inputs: Mapping[str, Source]
     local = isinstance(settings.judge, LocalJudge)
     return digest(
         answers,
-        settings.judge.model_dump(mode="json", exclude=HOW_ASKED | PRICES),
+        settings.judge.model_dump(mode="json", exclude=NOT_IN_LABELS),
         {place: source.fingerprint for place, source in inputs.items()},
         settings.constitution.model_dump(mode="json") if local else None,
         named.reward_mark(config) if kind == "reward" else None,
         digest_files(settings.judge.path) if isinstance(settings.judge, HumanJudge) else None,
-        planning.sources(f"alignlab.judges.{SOURCES.get(kind, kind)}"),
+        planning.sources(f"alignlab.judges.{MODULES.get(kind, kind)}"),
     )
 
 
