@@ -68,7 +68,8 @@ def killed_twice(folder: Path) -> Iterator[str]:
         return
     real = [one.format(data=f"{data}/hh-rlhf") for one in HH]
     for method in ("sft", "rm"):
-        alignlab(folder, f"method={method}", *MODEL, *real, "method.max_steps=60", "method.max_length=256")
+        short = ("method.max_steps=30", "method.batch_size=16", "method.max_length=192")
+        alignlab(folder, f"method={method}", *MODEL, *real, *short)
         shutil.copytree((folder / "outputs" / "latest" / method / "model").resolve(), folder / method)
     own = ("task.model=sft", "judge=reward", "reward.path=rm", "preferences.prompts=200")
     command = ("task=preferences", *MODEL, *real, *own)
@@ -83,7 +84,7 @@ def killed_twice(folder: Path) -> Iterator[str]:
     alone = files(folder)
     same = sum(gone_on.get(name) == text for name, text in alone.items())
     shown, names = " ".join(command).replace(data, "…"), ", ".join(f"`{name}`" for name in alone)
-    yield f"`python -m alignlab {shown}` (SFT and reward model of 60 steps each, made before):"
+    yield f"`python -m alignlab {shown}` (SFT and reward model of 30 steps each, made before):"
     yield f"killed (SIGKILL) with {moments[0]} of 200 prompts answered, and again with {moments[1]} labelled, then"
     yield f"finished by the same command. {names} against a run from the start, which takes {seconds:.0f} s:"
     yield f"{same} of {len(alone)} the same, byte for byte ({sum(map(len, alone.values())):,} bytes)."
