@@ -104,6 +104,11 @@ def test_a_server_that_errs_and_what_is_learned_from_its_labels(tmp_path, monkey
     told, compared = facts(labelled), sum(len(row["answers"]) > 1 for row in rows(labelled / "answers.jsonl"))
     tried = told["cost"]["again"]
     assert told["labelled"] == told["compared"] == compared
+    card = (labelled / "data" / "README.md").read_text()
+    assert (
+        f"{compared} of {compared} prompts with different answers were labelled, by m, which ranked by safety and"
+        in card
+    )
     assert set(tried) == {"429", "500", "broken answer", "nonsense"}
     assert asked == 2 * compared + sum(tried.values())  # two orders a prompt, and every further try is counted
     assert told["cost"]["money"] == pytest.approx(100 * (2 * compared + tried["nonsense"]) / 1e6)

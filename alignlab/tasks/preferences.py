@@ -220,7 +220,7 @@ def write(work: Work, folder: Path, found: Outcome) -> None:
     known = {"answers_mark": work.mark, **facts(work.config, work.settings, work.policy.name, found)}
     write_text(folder / "answers.jsonl", "".join(map(line, found.answers)))
     write_text(folder / "labels.jsonl", "".join(map(told, found.labels)))
-    output.write(found.made, folder / "data", output.card(work.config, work.settings, work.policy.name, found.made))
+    output.write(found.made, folder / "data", output.card(work.config, work.settings, known))
     write_text(folder / "preferences.json", json.dumps(known, indent=1, ensure_ascii=False))
     write_text(folder / "preferences.html", page(known, examples(found)))
     print("\n".join(summary(known)))
