@@ -157,6 +157,7 @@ def sample(work: Work) -> list[dict[str, Any]]:
     """The answers to every prompt, in the order of the prompts."""
     with locked(work.answers):
         journal = Journal(work.answers)
+        tell("answers", journal, len(work.asked))
         if any(prompt.id not in journal.rows for prompt in work.asked):
             from alignlab.factory.answers import sample_answers
             from alignlab.models import load_policy
@@ -171,11 +172,18 @@ def judged(work: Work, answers: list[dict[str, Any]]) -> tuple[list[Labelled], l
     compared = items(answers)
     with locked(work.labels):
         journal = Journal(work.labels)
+        tell("labels", journal, len(compared))
         missing: list[Unlabelled] = []
         if any(item.id not in journal.rows for item in compared):
             inputs = {place: source.path for place, source in work.inputs.items()}
             missing = label_all(load_judge(work.config, work.settings, inputs), compared, journal)
     return found(journal, compared), missing
+
+
+def tell(what: str, journal: Journal, wanted: int) -> None:
+    """Say how much an earlier run has left."""
+    if journal.rows:
+        print(f"{what} to {len(journal.rows):,} of {wanted:,} prompts are there already", flush=True)
 
 
 def outcome(work: Work, answers: list[dict[str, Any]]) -> Outcome:
