@@ -88,10 +88,9 @@ def test_a_wrong_name_is_not_tried_again(tmp_path):
 
 def test_the_command_samples_from_a_server_and_has_its_answers_judged(tmp_path, monkeypatch):
     with chat_server(answers(3)) as server:
-        done = alignlab(
-            "task=preferences", "judge=annotators", "dataset=pocket_small", "model=pocket_small",
-            "preferences.prompts=4", f"preferences.server.url={server.url}", "preferences.server.model=m", "preferences.samples=3", folder=tmp_path,
-        )  # fmt: skip
+        served = [f"preferences.server.url={server.url}", "preferences.server.model=m"]
+        small = ["dataset=pocket_small", "model=pocket_small", "preferences.prompts=4", "preferences.samples=3"]
+        done = alignlab("task=preferences", "judge=annotators", *small, *served, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     facts = json.loads((tmp_path / "outputs" / "latest" / "preferences.json").read_text())
     assert (facts["policy"], facts["labelled"]) == ("m", 4)
