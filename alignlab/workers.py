@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from threading import Thread
+from threading import RLock, Thread
 from typing import Any, NamedTuple
 
 from alignlab import processes, rendezvous, stopping, troubles
@@ -227,6 +227,9 @@ def work(job: Job, start: Start) -> None:
 
 def settle(job: Job) -> None:
     """Settle what the numbers of a worker depend on; the machine's threads are parted among its processes."""
+    from tqdm import tqdm
+
+    tqdm.set_lock(RLock())  # its own is shared by processes, and is missed when one of them is killed
     given = job.config.hardware.threads
     processes.settle(given or max(1, job.threads // processes.on_this_machine(job.config.hardware)))
 
