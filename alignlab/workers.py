@@ -145,12 +145,16 @@ def launch(job: Job, track: Track) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+LAUNCHERS = ("torch.distributed.elastic", "torch.distributed.launcher", "torch.multiprocessing")
+
+
 @contextmanager
 def quiet_launcher() -> Iterator[None]:
     """Keep the launcher's own log to itself: what it says of a failure, we say shorter."""
     import logging
 
-    logs = [logging.getLogger(name) for name in ("torch.distributed.elastic", "torch.multiprocessing.spawn")]
+    names = [name for name in logging.root.manager.loggerDict if name.startswith(LAUNCHERS)]  # each has its own level
+    logs = [logging.getLogger(name) for name in names]
     levels = [log.level for log in logs]
     for log in logs:
         log.setLevel(logging.CRITICAL)
