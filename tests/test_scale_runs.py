@@ -204,7 +204,7 @@ def farthest(*folders: Path) -> float:
     """How far the weights of two finished stages are apart."""
     from safetensors.torch import load_file
 
-    first, second = (load_file(folder / "outputs/latest/model/model.safetensors") for folder in folders)
+    first, second = (load_file(folder / "outputs/latest/sft/model/model.safetensors") for folder in folders)
     return max((first[name] - second[name]).abs().max().item() for name in first)
 
 
