@@ -78,6 +78,19 @@ def test_a_sweep_is_known_by_what_its_runs_are() -> None:
     assert place("sweep=seeds", "hydra.sweep.dir=mine").name == "mine"
 
 
+def test_a_folder_that_holds_another_sweep_is_refused(tmp_path: Path) -> None:
+    def written(*overrides: str) -> str:
+        command = check([*HERE, *overrides], binds=False)
+        given = bound(command.trees[0]), sweeper.spaced(command.params, overrides)
+        sweeper.write_facts(tmp_path, command, *given, overrides)
+        return (tmp_path / "sweep.yaml").read_text()
+
+    assert "command: python -m alignlab seed=0,1 -m\n" in written("seed=0,1")
+    assert written("seed=0,1", "sweep.objective=reward/mean")
+    with pytest.raises(Mistake, match="holds another sweep; give another folder"):
+        written("seed=0,2")
+
+
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
@@ -287,3 +300,17 @@ def test_nothing_is_kept_of_a_stage_that_was_stopped_early(tmp_path: Path, monke
         with pytest.raises(type(error)), clearing(stage):
             raise error
         assert partial.exists() == kept
+
+
+def test_the_held_out_reward_model_is_another_and_the_same_for_all_runs() -> None:
+    from alignlab.plan import make
+    from alignlab.tasks import held_out
+
+    runs = [config("sweep=ppo_hparams", *HERE, f"seed={seed}") for seed in (100, 101)]
+    (one,), (two,) = (held_out.plan(run).stages for run in runs)  # type: ignore[union-attr]
+    assert one.fingerprint == two.fingerprint
+    assert one.fingerprint not in {stage.fingerprint for run in runs for stage in make(run).stages}
+    other = held_out.plan(runs[0])
+    assert other is not None
+    assert (other.config.seed, other.config.dataset.seed) == (1000, 1000)  # type: ignore[union-attr]
+    assert held_out.plan(config(*HERE)) is None
