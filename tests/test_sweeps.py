@@ -236,7 +236,7 @@ def test_a_ranking_by_hand(tmp_path: Path) -> None:
     text = "\n".join(told(found))
     assert "| 1 | 3, 4, 5 | 0.5 | 4.00 | 1.52 to 6.48 | −4.00 |" in text
     assert "run 6 (method.beta=<9>, seed=0): failed. no room" in text
-    assert "Not clearly worse, since intervals overlap: runs 0–2." in text
+    assert "Not clearly worse, since intervals overlap: runs 0, 1, 2." in text
     assert "gold/… is the world's truth" in text
 
 

@@ -46,7 +46,7 @@ class Place(NamedTuple):
     @property
     def name(self) -> str:
         """What it is called in a drawing."""
-        return f"run {self.runs[0]}" if len(self.runs) == 1 else f"runs {self.runs[0]}–{self.runs[-1]}"
+        return f"run{'s' * (len(self.runs) > 1)} {', '.join(map(str, self.runs))}"
 
 
 class Ranking(NamedTuple):
