@@ -80,7 +80,7 @@ class Asker:
         import httpx
 
         self.settings, self.place = settings, place
-        self.client = httpx.Client(timeout=settings.timeout)
+        self.client = httpx.Client(timeout=settings.timeout, limits=httpx.Limits(max_connections=settings.concurrency))
         self.format = FORMATS.index(settings.format)
         self.stop = Event()
 

@@ -169,7 +169,8 @@ def fit(
     last = last_checkpoint(folder)
     if last and is_moved(last):
         reshard(Path(last))
-    trainer.train(resume_from_checkpoint=last)
+    with stopping.saving():
+        trainer.train(resume_from_checkpoint=last)
     if checkpoints.stopped:
         raise stopping.stopped()
     finish(getattr(trainer.model, "policy", trainer.model), tokenizer, run)

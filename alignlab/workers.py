@@ -81,7 +81,7 @@ def learn(job: Job, track: Track) -> None:
     from transformers import set_seed
 
     set_seed(job.config.seed)
-    with stopping.saving(), troubles.explained():
+    with troubles.explained():
         method_module(job.settings.name).train(Run(job.config, job.settings, job.inputs, job.folder, track))
 
 

@@ -1,5 +1,6 @@
 """Several processes, as far as one process can see them: settings, meeting places, checkpoints, what is told."""
 
+import json
 import pickle
 import signal
 import subprocess
@@ -173,6 +174,16 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-15", "checkpoint-20", "checkpoint-5"]
     checkpoints.clear(tmp_path, 1, None)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-20"]
+
+
+def test_a_checkpoint_of_another_strategy_is_not_taken(tmp_path):
+    place = checkpoint(tmp_path / "checkpoints", 5)
+    about = json.loads((place / checkpoints.WHOLE).read_text())
+    assert about["kind"] == "single"
+    (place / checkpoints.WHOLE).write_text(json.dumps(about | {"kind": "zero3", "processes": 4}))
+    with pytest.raises(Failure, match=r"was written under hardware=zero3; go on with hardware=zero3, or remove"):
+        checkpoints.last_checkpoint(tmp_path / "checkpoints")
+    assert checkpoints.is_moved(str(place))
 
 
 def told(folder: Path, rank: int, when: int, error=None, text="") -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from safetensors.torch import load_file
-from several import in_two, job, learn, lines, write_rows
+from several import STOP, in_two, job, learn, lines, write_rows
 
 pytestmark = pytest.mark.scale
 
@@ -28,6 +28,7 @@ METHODS = {
 ADAPTERS = {"full": [], "lora": ["model/adapter=lora"]}
 STAGES = [(method, adapter) for adapter in ADAPTERS for method in METHODS]
 HARDWARE = ("single", "ddp", "zero3")
+INTERRUPTED = [("sft", "single"), ("sft", "zero3"), ("ppo", "single"), ("ppo", "ddp"), ("ppo", "zero3")]
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +43,10 @@ def stages(tmp_path_factory):
         for method, adapter in STAGES
         for hardware in HARDWARE
     }
+    for method, hardware in INTERRUPTED:
+        names = method, "interrupted", hardware
+        jobs[names] = job(rows, folder / hardware / "interrupted" / method, hardware, *METHODS[method])
+        (jobs[names].folder / "interrupt").touch()
     for names, one in jobs.items():
         if names[2] == "single":
             learn(one)
@@ -68,6 +73,19 @@ def test_two_processes_compute_what_one_does(stages, method, adapter, hardware):
     started = load_file(alone.inputs["policy"] / "model.safetensors")
     moved = [name for name in started if name in first and not torch.equal(first[name], started[name])]
     assert moved
+
+
+@pytest.mark.parametrize(("method", "hardware"), INTERRUPTED)
+def test_a_stage_that_was_asked_to_stop_goes_on_to_the_same_end(stages, method, hardware):
+    """It saves between two steps (PPO: rollouts), and begins again from there; one process ends with the same bits."""
+    stopped, whole = stages[method, "interrupted", hardware], stages[method, "full", hardware]
+    assert (stopped.folder / "interrupted").exists()
+    assert not (stopped.folder / "checkpoints").exists()
+    first, second = weights(stopped), weights(whole)
+    assert max((first[name] - second[name]).abs().max().item() for name in first) <= (hardware != "single") * 1e-6
+    steps = [line["step"] for line in lines(stopped)]
+    assert STOP in steps
+    assert max(steps) == STEPS
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -44,11 +44,15 @@ class Config(Shape):
     max_new_tokens: Count
     batch_size: Count
     consensus: Literal["dawid_skene", "majority", "borda", "bradley_terry"]
+    panel: Paths
     weights: dict[str, NotNegative]
     people: People
     machine_hour: NotNegative
 
     def faults(self) -> Iterator[Fault]:
+        for folder in self.panel:
+            if not (folder / "labels.jsonl").is_file():
+                yield Fault("panel", f"{folder} holds no labels", "give the folder of a finished task=preferences run")
         if (
             isinstance(self.judge, OpenaiJudge)
             and self.judge.compare == "lists"

@@ -12,36 +12,39 @@ from typing import Any, NamedTuple
 
 from alignlab import named
 from alignlab import plan as planning
-from alignlab.config import Config, PretrainedModel
-from alignlab.errors import failure
+from alignlab.config import Config, PretrainedModel, pocket_world
+from alignlab.errors import failure, mistake
 from alignlab.factory import agreement, output
 from alignlab.factory.answers import Prompt, items, prompts
 from alignlab.factory.journal import Journal, line
-from alignlab.factory.labels import found, label_all, load_judge, told
+from alignlab.factory.labels import found, joined, label_all, load_judge, told
 from alignlab.factory.settings import Config as Settings
 from alignlab.files import cache_root, digest, digest_files, locked, write_text
-from alignlab.judge_settings import HumanJudge, RewardJudge
+from alignlab.judge_settings import AnnotatorsJudge, HumanJudge, RewardJudge
 from alignlab.judges.local import Judge as LocalJudge
 from alignlab.judges.protocol import Labelled, Unlabelled
 from alignlab.named import Source
 from alignlab.tasks.preferences_page import Outcome, examples, facts, labeling, page
 from alignlab.tasks.train import locate_models, point_latest, prepare_base, prepare_data
 
-HOW_ASKED = {"name", "timeout", "retries", "backoff", "longest_wait", "concurrency", "give_up_after", "key_env"}
-PRICES = {"price_read", "price_written"}
-SOURCES = {
-    "reward": "scored",
-    "choice": "compared",
-    "critique": "compared",
-}  # a judge's module, where it is not its kind
+# Settings that change no label: where and how a judge is asked, and what that costs.
+NOT_IN_LABELS = {
+    "url", "key_env", "timeout", "retries", "backoff", "longest_wait", "concurrency", "give_up_after",
+    "price_read", "price_written",
+}  # fmt: skip
+MODULES = {"reward": "scored", "choice": "compared", "critique": "compared"}  # of judges, where it is not their kind
 
 
 class Work(NamedTuple):
-    """What is to be done: prompts, the model that answers them, the models that judge, and where both are recorded."""
+    """What is to be done: prompts, the model that answers them, the models that judge, and where both are recorded.
+
+    `mark` is what the answers are known by.
+    """
 
     config: Config
     settings: Settings
     asked: list[Prompt]
+    mark: str
     policy: Source
     inputs: dict[str, Source]
     answers: Path
@@ -69,15 +72,25 @@ def begin(config: Config) -> Work:
     """Work out what is to be done, and what it is known by."""
     settings = config.preferences
     assert isinstance(settings, Settings)
+    check(config, settings)
     asked = prompts(config, settings)
     policy = model(config, "task.model", str(config.task.model))
     answers = answers_mark(config, settings, policy)
     inputs = judges(config, settings)
     labels = labels_mark(config, settings, inputs, answers)
     place = cache_root() / "preferences"
-    return Work(
-        config, settings, asked, policy, inputs, place / f"answers-{answers}.jsonl", place / f"labels-{labels}.jsonl"
-    )
+    both = (place / f"answers-{answers}.jsonl", place / f"labels-{labels}.jsonl")
+    return Work(config, settings, asked, answers, policy, inputs, *both)
+
+
+def check(config: Config, settings: Settings) -> None:
+    """Raise a `Mistake` where a judge does not go with the rest of the command."""
+    judge = settings.judge
+    if isinstance(judge, AnnotatorsJudge) and pocket_world(config.dataset) is None:
+        raise mistake("judge", f"annotators know only the pocket world, and dataset is {config.dataset.kind}")
+    if isinstance(judge, RewardJudge) and named.asks_stage(config):
+        what = "auto is the rm stage of a training run, and task=preferences trains none"
+        raise mistake("reward.path", what, "give a reward model's folder or hub id, or choose another reward")
 
 
 def model(config: Config, place: str, given: str) -> Source:
@@ -131,12 +144,12 @@ def labels_mark(config: Config, settings: Settings, inputs: Mapping[str, Source]
     local = isinstance(settings.judge, LocalJudge)
     return digest(
         answers,
-        settings.judge.model_dump(mode="json", exclude=HOW_ASKED | PRICES),
+        settings.judge.model_dump(mode="json", exclude=NOT_IN_LABELS),
         {place: source.fingerprint for place, source in inputs.items()},
         settings.constitution.model_dump(mode="json") if local else None,
         named.reward_mark(config) if kind == "reward" else None,
         digest_files(settings.judge.path) if isinstance(settings.judge, HumanJudge) else None,
-        planning.sources(f"alignlab.judges.{SOURCES.get(kind, kind)}"),
+        planning.sources(f"alignlab.judges.{MODULES.get(kind, kind)}"),
     )
 
 
@@ -144,6 +157,7 @@ def sample(work: Work) -> list[dict[str, Any]]:
     """The answers to every prompt, in the order of the prompts."""
     with locked(work.answers):
         journal = Journal(work.answers)
+        tell("answers", journal, len(work.asked))
         if any(prompt.id not in journal.rows for prompt in work.asked):
             from alignlab.factory.answers import sample_answers
             from alignlab.models import load_policy
@@ -158,6 +172,7 @@ def judged(work: Work, answers: list[dict[str, Any]]) -> tuple[list[Labelled], l
     compared = items(answers)
     with locked(work.labels):
         journal = Journal(work.labels)
+        tell("labels", journal, len(compared))
         missing: list[Unlabelled] = []
         if any(item.id not in journal.rows for item in compared):
             inputs = {place: source.path for place, source in work.inputs.items()}
@@ -165,10 +180,17 @@ def judged(work: Work, answers: list[dict[str, Any]]) -> tuple[list[Labelled], l
     return found(journal, compared), missing
 
 
+def tell(what: str, journal: Journal, wanted: int) -> None:
+    """Say how much an earlier run has left."""
+    if journal.rows:
+        print(f"{what} to {len(journal.rows):,} of {wanted:,} prompts are there already", flush=True)
+
+
 def outcome(work: Work, answers: list[dict[str, Any]]) -> Outcome:
     """Have the answers judged, and agree on them; people's own labels stand beside the judge's where there are any."""
     settings = work.settings
     labels, missing = judged(work, answers)
+    labels = joined(labels, settings.panel, work.mark)
     sizes = {row["id"]: len(row["answers"]) for row in answers}
     agreed = agreement.agreed(labels, sizes, settings.consensus, settings.weights)
     return Outcome(answers, labels, missing, agreed, output.make(answers, agreed), people(work, answers))
@@ -203,10 +225,10 @@ def hand_out(work: Work, folder: Path, answers: list[dict[str, Any]], judge: Hum
 
 def write(work: Work, folder: Path, found: Outcome) -> None:
     """Write what was asked, said and made of it; the last line printed is the report's path."""
-    known = facts(work.config, work.settings, work.policy.name, found)
+    known = {"answers_mark": work.mark, **facts(work.config, work.settings, work.policy.name, found)}
     write_text(folder / "answers.jsonl", "".join(map(line, found.answers)))
     write_text(folder / "labels.jsonl", "".join(map(told, found.labels)))
-    output.write(found.made, folder / "data", output.card(work.config, work.settings, work.policy.name, found.made))
+    output.write(found.made, folder / "data", output.card(work.config, work.settings, known))
     write_text(folder / "preferences.json", json.dumps(known, indent=1, ensure_ascii=False))
     write_text(folder / "preferences.html", page(known, examples(found)))
     print("\n".join(summary(known)))
