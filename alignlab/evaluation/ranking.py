@@ -145,7 +145,7 @@ def told(found: Ranking) -> Iterator[str]:
     yield f"|--:|{'--:|' * len(head)}"
     yield from (f"| {rank} | {' | '.join(row)} |" for rank, row in enumerate(rows, 1))
     yield ""
-    yield from map(without_value, found.others)
+    yield from (f"- {without_value(run)}" for run in found.others)
     if found.others:
         yield ""
     yield from sentences(found)
