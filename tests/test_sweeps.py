@@ -250,6 +250,12 @@ def test_less_is_better_where_the_sweep_says_so_and_nothing_is_ranked_without_a_
     assert [place.runs for place in shown.places] == [(0, 1, 2), (3, 4, 5)]
 
 
+def test_a_measure_that_no_run_has_is_told(tmp_path: Path) -> None:
+    said = "sweep.objective: no run has measured reward/men; they have reward/mean, gold/score"
+    with pytest.raises(Mistake, match=said):
+        ranking(write_sweep(tmp_path, "reward/men"))
+
+
 def test_the_page_holds_its_drawing_and_harmless_text(tmp_path: Path) -> None:
     found = ranking(write_sweep(tmp_path, "reward/mean"))
     assert found is not None

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from alignlab.errors import mistake
 from alignlab.evaluation.results import HEADLINES, number, read_json
 from alignlab.evaluation.statistics import student
 
@@ -68,6 +69,8 @@ def ranking(folder: Path) -> Ranking | None:
     known = [name for name in (*HEADLINES, *(ended[-1].rows if ended else ())) if ended and name in ended[-1].rows]
     measure = wanted or next(iter(known), None)
     shown = [run for run in ended if measure in run.rows]
+    if wanted and ended and not shown:
+        raise mistake("sweep.objective", f"no run has measured {wanted}", f"they have {', '.join(ended[-1].rows)}")
     if measure is None or not shown:
         return None
     alone = not wanted and len({run.settings for run in shown}) == 1
