@@ -104,8 +104,19 @@ def side_by_side(folder: Path) -> Iterator[str]:
     yield f"| one after the other | {one:.0f} s | |"
     yield f"| two workers | {two:.0f} s | {two / one:.2f} |"
     yield ""
+    done = progress(places["one after the other"], two - one)
+    yield f"While both were at work, until the two workers had done their six runs, one after the other did {done:.1f}."
+    yield ""
     right = not any(process.returncode for process in running.values())
     yield verdict(right and two <= BOUND * one, f"two workers take {two / one:.2f} of one after the other ({BOUND})")
+
+
+def progress(folder: Path, before: float) -> float:
+    """How many runs were done so many seconds (below 0) before the last was; of the one at work then, its share."""
+    ends = sorted(file.stat().st_mtime for file in folder.glob("multirun/*/*/outcome.json"))
+    begins = [next(folder.glob("multirun/*/0/trial.json")).stat().st_mtime, *ends]
+    now = ends[-1] + before
+    return sum(min(1.0, max(0.0, (now - begin) / (end - begin))) for begin, end in zip(begins, ends, strict=False))
 
 
 def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
