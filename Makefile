@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/python -m alignlab
 TORCH := torch==2.13.0
+# A file's tests share what they have trained; the files with most to train come first by name, not last by number.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 # More settings for a run: make dpo ARGS="method.beta=0.1 seed=1"
 ARGS ?=
 # Real public data for development; tests that need it are skipped without it.
@@ -15,7 +17,7 @@ export ALIGNLAB_DATA := $(abspath ../shared/data)
 endif
 endif
 
-.PHONY: help setup dev demo sft rm dpo ppo sweep report lora test quick check format evidence bench-ppo bench-ppo-parity clean clean-cache
+.PHONY: help setup dev demo sft rm dpo ppo sweep search gpu gpus slurm image kubernetes report lora test test-scale quick check format evidence bench-ppo bench-ppo-parity clean clean-cache
 
 help: ## Explain every target.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -55,14 +57,39 @@ ppo: setup ## PPO against a reward model (both stages first, where they are not 
 sweep: setup ## The main job with five seeds, and one table.
 	$(RUN) sweep=seeds $(ARGS)
 
+search: setup ## Search PPO's settings with Optuna; killed, it goes on.
+	$(RUN) sweep=ppo_hparams $(ARGS)
+
+gpu: setup ## The main job on one GPU.
+	$(RUN) hardware.device=cuda $(ARGS)
+
+$(VENV)/.gpus: $(VENV)/.run
+	$(BIN)/python -m pip install --quiet --editable '.[deepspeed]'
+	@touch $@
+
+gpus: $(VENV)/.gpus ## The main job on all GPUs of this machine, sharded (ZeRO-3).
+	$(RUN) hardware=zero3 $(ARGS)
+
+slurm: $(VENV)/.gpus ## Submit a run to Slurm, queued again until it is done; see docs/where-it-runs.md.
+	sbatch deploy/slurm.sh $(ARGS)
+
+image: ## Build the container image.
+	docker build --tag alignlab:latest --file deploy/Dockerfile .
+
+kubernetes: ## Start the run of deploy/jobset.yaml.
+	kubectl apply --filename deploy/jobset.yaml
+
 report: setup ## Write the last run's report again.
 	$(RUN) task=report $(ARGS)
 
-test: dev ## All tests, in under five minutes on two cores.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile tests
+test: dev ## The tests, in under five minutes on two cores.
+	$(PYTEST) -m "not scale" tests
+
+test-scale: dev ## The tests of whole runs and of several processes, in under fifteen minutes.
+	$(PYTEST) -m scale tests
 
 quick: dev ## The tests that need no training, in about a minute.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow" tests
+	$(PYTEST) -m "not slow and not scale" tests
 
 check: dev ## Format, lint, types and import floors.
 	$(BIN)/ruff format --check .

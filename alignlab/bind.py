@@ -186,17 +186,21 @@ def suggestion(key: str, known: list[str], tree: Mapping[str, Any], where: str) 
     group = where.rpartition(".")[0]
     others = options_with(group) if group else {}
     if key in others:
-        return f"{group}={others[key]} has it"
+        return f"{_named(group, others[key], 'and')} {'has' if len(others[key]) == 1 else 'have'} it"
     if near := close_to(key, known):
         return near
     if near := nearest(key, list(others)):
-        return f"did you mean {near!r}, of {group}={others[near]}?"
+        return f"did you mean {near!r}, of {_named(group, others[near], 'or')}?"
     elsewhere = [place for place in _places(tree, ()) if place.split(".")[-1] == key and place != where]
     if elsewhere:
         return f"did you mean '{elsewhere[0]}'?"
     if not group and key in (others := options_with("method")):
-        return f"did you mean 'method.{key}', of method={others[key]}?"
+        return f"did you mean 'method.{key}', of {_named('method', others[key], 'or')}?"
     return f"there is {', '.join(known)}" if known else ""
+
+
+def _named(group: str, options: list[str], word: str) -> str:
+    return f" {word} ".join(f"{group}={option}" for option in options)
 
 
 def _places(tree: Mapping[str, Any], above: tuple[str, ...]) -> Iterator[str]:
@@ -235,6 +239,15 @@ def _contradictions(config: Config) -> Iterator[Fault]:
     judge = config.evaluation.toxicity_model
     if judge and judge in {getattr(one, "path", None) for _, one in singles(config.reward)}:
         yield Fault("evaluation.toxicity_model", f"{judge} is the reward as well", "measure with another classifier")
+    if config.evaluation.reward_model == "auto" and ("rm" not in config.stages or config.task.name != "train"):
+        said = "auto trains a reward model, which needs the settings of its stage"
+        yield Fault("evaluation.reward_model", said, "use method=ppo or sweep=dpo_beta, or give a folder or a hub id")
+    if getattr(config.method, "value", None) == "adapter":
+        if model.adapter is None:
+            yield Fault("method.value", "adapter needs a policy with low-rank adapters", "add model/adapter=lora")
+        if config.hardware.strategy not in {"single", "ddp"}:
+            said = f"adapter does not go with hardware={config.hardware.strategy}, which hides what it does not see"
+            yield Fault("method.value", said, "use value=shared or separate")
     if world is None:
         if "gold" in (config.evaluation.measures or ()):
             yield Fault("evaluation.measures", "gold knows only the pocket world", "leave it out")

@@ -13,12 +13,14 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from alignlab.errors import Fault
+from alignlab.hardware_settings import Hardware as Hardware
 from alignlab.reward_settings import AnyReward
 from alignlab.shape import Count as Count
 from alignlab.shape import NotNegative as NotNegative
 from alignlab.shape import Positive as Positive
 from alignlab.shape import Shape as Shape
 from alignlab.shape import Share as Share
+from alignlab.sweep_settings import Sweep
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
@@ -94,6 +96,18 @@ class ScratchModel(Shape):
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")  # owner/name, or the bare name of an old model
 
 
+class Widths(Shape):
+    """The shape of a transformer, under the names of its own settings, for a plan of a model that is not at hand."""
+
+    model_type: str
+    hidden_size: Count
+    intermediate_size: Count
+    num_hidden_layers: Count
+    num_attention_heads: Count
+    num_key_value_heads: Count
+    vocab_size: Count
+
+
 class PretrainedModel(Shape):
     """A model that others have trained, on the Hugging Face hub or in a folder."""
 
@@ -103,6 +117,7 @@ class PretrainedModel(Shape):
     attn_implementation: Literal["eager", "sdpa", "flash_attention_2"] | None
     chat_template: Literal["chatml", "llama3", "mistral", "zephyr", "hh", "plain", "text"] | None
     parameters: Count | None = None
+    shape: Widths | None = None
     adapter: Adapter | None = None
 
     def faults(self) -> Iterator[Fault]:
@@ -225,6 +240,8 @@ class HubData(Steps):
     path: str
     name: str | None
     revision: str
+    rows: Count | None
+    tokens: Count | None
 
 
 DataSet = PocketData | HhRlhfData | FileData | HubData
@@ -242,16 +259,6 @@ def dialogue_world(dataset: DataSet) -> DialogueData | None:
     return world if isinstance(world, DialogueData) else None
 
 
-class Hardware(Shape):
-    """Where it runs, and how one optimizer step is cut into pieces."""
-
-    strategy: Literal["single", "zero3"]
-    device: Literal["auto", "cpu", "cuda"]
-    dtype: Literal["auto", "float32", "bfloat16"]
-    micro_batch_size: Count | None
-    threads: Count | None
-
-
 Measure = Literal["gold", "toxicity", "reward", "rouge", "perplexity", "length"]
 
 
@@ -259,6 +266,7 @@ class Evaluation(Shape):
     """What is measured after each stage, on prompts that no stage has trained on."""
 
     enabled: bool
+    split: Literal["validation", "test"]
     measures: Annotated[tuple[Measure, ...], Field(strict=False)] | None
     prompts: Count
     temperature: Positive
@@ -334,6 +342,11 @@ class Training(Method):
     push_to_hub: bool
     hub_model_id: str | None
 
+    @property
+    def step_size(self) -> int:
+        """Rows an optimizer step."""
+        return self.batch_size
+
     def steps(self, rows: int) -> int:
         """Optimizer steps in all, over so many training rows."""
         return self.max_steps or ceil(ceil(rows / self.batch_size) * self.num_train_epochs)
@@ -375,6 +388,7 @@ class Config(Shape):
     hardware: Hardware
     evaluation: Evaluation
     tracking: Tracking
+    sweep: Sweep
     preferences: SerializeAsAny[Shape] | None = None  # its shape is in alignlab.factory.settings
     seed: Seed
     dry_run: bool

@@ -21,10 +21,8 @@ LEFT = 0.75  # of the batch still at work: below that, those that have ended are
 
 
 def decodes(model: "PreTrainedModel") -> bool:
-    """Whether a model is a plain decoder: each layer keeps all keys and values, and nothing is spread over devices."""
-    from transformers.integrations import is_deepspeed_zero3_enabled
-
-    if model.config.is_encoder_decoder or is_deepspeed_zero3_enabled() or not model._supports_default_dynamic_cache():
+    """Whether a model is a plain decoder: each layer keeps all keys and values."""
+    if model.config.is_encoder_decoder or not model._supports_default_dynamic_cache():
         return False
     known = signature(model.forward).parameters
     layers = DynamicCache(config=model.config).layers

@@ -29,6 +29,7 @@ class Engine(Protocol):
         ids: Sequence[Sequence[int]],
         sampling: Sampling,
         seed: int,
+        own: Sequence[int] | None = None,
     ) -> list[Completion]: ...
 
 
@@ -43,8 +44,9 @@ def continuous(
     ids: Sequence[Sequence[int]],
     sampling: Sampling,
     seed: int,
+    own: Sequence[int] | None = None,
 ) -> list[Completion]:
-    """Draw one completion for each prompt by continuous batching."""
+    """Draw one completion for each prompt by continuous batching, or for those at the places `own` among them."""
     from transformers import ContinuousBatchingConfig, GenerationConfig
 
     if model.config.is_encoder_decoder:
@@ -60,12 +62,12 @@ def continuous(
         eos_token_id=sorted(ends),
         suppress_tokens=never_sampled(tokenizer, ends) or None,
     )
+    chosen = range(len(ids)) if own is None else own
+    ids, seed = [list(ids[row]) for row in chosen], seed + min(chosen, default=0)
     batching = ContinuousBatchingConfig(seed=seed % 2**31, **room(model, ids, sampling))
     logging.getLogger("ContinuousBatchingLogger").setLevel(logging.ERROR)  # it doubts processors that it keeps
     with neutral(model):
-        found: dict[str, Any] = model.generate_batch(
-            [list(prompt) for prompt in ids], settings, batching, warmup=model.device.type == "cuda"
-        )
+        found: dict[str, Any] = model.generate_batch(ids, settings, batching, warmup=model.device.type == "cuda")
     drawn = [one.generated_tokens for one in sorted(found.values(), key=lambda one: number(one.request_id))]
     if len(drawn) != len(ids):
         raise failure("method.engine", f"{len(drawn)} of {len(ids)} prompts were answered", "use engine=generate")

@@ -53,7 +53,7 @@ def building(final: Path, *, keep_partial: bool = False) -> Iterator[Path | None
         if final.exists():
             yield None
             return
-        partial = final.with_name(final.name + ".partial")
+        partial = partial_of(final)
         if partial.exists() and not keep_partial:
             shutil.rmtree(partial)
         try:
@@ -67,6 +67,11 @@ def building(final: Path, *, keep_partial: bool = False) -> Iterator[Path | None
             if is_full(error):
                 raise no_room(final) from error
             raise
+
+
+def partial_of(final: Path) -> Path:
+    """Where a folder is built."""
+    return final.with_name(final.name + ".partial")
 
 
 @contextmanager

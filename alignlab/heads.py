@@ -28,6 +28,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from alignlab import processes
 from alignlab.models import dropouts
 
 if TYPE_CHECKING:
@@ -110,6 +111,11 @@ class PooledConfig(PretrainedConfig):  # type: ignore[misc]
         self.backbone = backbone
         self.dropout = dropout
         super().__init__(**{"num_labels": 1, **options})
+
+    @property
+    def hidden_size(self) -> int:
+        """The width of the backbone's states."""
+        return int(self.backbone.hidden_size)
 
     @property
     def max_position_embeddings(self) -> int | None:
@@ -248,7 +254,8 @@ def start(path: Path, head: str, dropout: float) -> "tuple[PreTrainedModel, PreT
     settings = AutoConfig.from_pretrained(path)
     options = {"dtype": torch.float32, **dropouts(settings, dropout)}
     if settings.is_encoder_decoder or head == "pooled":
-        backbone = AutoModel.from_pretrained(path, **options)
+        with processes.loading():
+            backbone = AutoModel.from_pretrained(path, **options)
         own = {"dropout": dropout, "pad_token_id": tokenizer.pad_token_id}
         model = (
             DecoderReward(DecoderConfig(backbone.config, pooled=head == "pooled", **own))
@@ -257,8 +264,10 @@ def start(path: Path, head: str, dropout: float) -> "tuple[PreTrainedModel, PreT
         )
         model.backbone = backbone
     else:
-        model = AutoModelForSequenceClassification.from_pretrained(path, num_labels=1, **options)
+        with processes.loading():
+            model = AutoModelForSequenceClassification.from_pretrained(path, num_labels=1, **options)
         model.config.pad_token_id = tokenizer.pad_token_id
     weight: Any = head_of(model).weight
-    nn.init.normal_(weight, std=1 / sqrt(weight.shape[1] + 1))
+    with processes.writing(weight):
+        nn.init.normal_(weight, std=1 / sqrt(weight.shape[1] + 1))
     return model, tokenizer

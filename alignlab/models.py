@@ -8,6 +8,7 @@ what this stage made.
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alignlab import processes
 from alignlab.config import Config, Hardware, PretrainedModel
 from alignlab.errors import failure
 
@@ -44,10 +45,19 @@ def load_policy(path: Path, hardware: Hardware) -> "tuple[PreTrainedModel, PreTr
 def load_trainable(
     path: Path, dropout: float, attention: str | None = None
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-    """A language model to train: weights in float32 (mixed precision is the trainer's affair)."""
+    """A language model to train: weights in float32 (mixed precision is the trainer's affair), or shares of them."""
     import torch
 
-    return _load(path, torch.float32, dropout, attn_implementation=attention)
+    with processes.loading():
+        return _load(path, torch.float32, dropout, attn_implementation=attention)
+
+
+def load_frozen(path: Path, attention: str | None = None) -> "PreTrainedModel":
+    """The reference that a policy is held against, in float32; in shares where the policy lies in shares."""
+    import torch
+
+    with processes.loading():
+        return _load(path, torch.float32, attn_implementation=attention)[0].eval().requires_grad_(False)
 
 
 DROPOUTS = ("attention_dropout", "hidden_dropout", "dropout_rate", "attn_pdrop", "resid_pdrop", "embd_pdrop")
@@ -111,6 +121,8 @@ def save(model: Any, tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None
     from peft import PeftModel
 
     if isinstance(model, PeftModel):
+        for other in set(model.peft_config) - set(model.active_adapters):
+            model.delete_adapter(other)  # a value function's: it is no part of the policy
         model.save_pretrained(folder.parent / "adapter")
         model = model.merge_and_unload()
     model.config.use_cache = True

@@ -176,7 +176,7 @@ def named_policies(config: Config) -> Iterator[tuple[str, str]]:
 
 def named_scorers(config: Config) -> Iterator[tuple[str, str]]:
     """The settings that name a model which only scores, and what they name."""
-    if config.evaluation.reward_model:
+    if config.evaluation.reward_model not in {None, "auto"}:
         yield "evaluation.reward_model", config.evaluation.reward_model
     if config.evaluation.toxicity_model:
         yield "evaluation.toxicity_model", config.evaluation.toxicity_model

@@ -29,14 +29,14 @@ def known_groups() -> dict[str, list[str]]:
     return groups
 
 
-def options_with(group: str) -> dict[str, str]:
-    """The settings that options of a group hold themselves, each with the first option that holds it."""
-    found: dict[str, str] = {}
+def options_with(group: str) -> dict[str, list[str]]:
+    """The settings that options of a group hold themselves, each with the options that hold it."""
+    found: dict[str, list[str]] = {}
     for option in known_groups().get(group, ()):
         path = conf_folder() / group / f"{option}.yaml"
         for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
             if match := re.match(r"([a-z]\w*):", line):
-                found.setdefault(match[1], option)
+                found.setdefault(match[1], []).append(option)
     return found
 
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
 
+from alignlab import processes
+
 if TYPE_CHECKING:
     from tqdm import tqdm
 
@@ -111,10 +113,11 @@ def bar(total: int, what: str, done: int = 0) -> "tqdm[Any]":
     """A progress bar on standard error, switched off where that is no terminal."""
     from tqdm import tqdm
 
-    quiet = not sys.stderr.isatty()
+    quiet = not (sys.stderr.isatty() and processes.is_first())
     return tqdm(total=total, desc=what, initial=done, delay=LONG, disable=quiet, file=sys.stderr, leave=False)
 
 
 def say(line: str) -> None:
-    """Tell the user something by the way, on standard error."""
-    print(line, file=sys.stderr, flush=True)
+    """Tell the user something by the way, on standard error; of several processes the first one speaks."""
+    if processes.is_first():
+        print(line, file=sys.stderr, flush=True)

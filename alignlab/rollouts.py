@@ -23,6 +23,7 @@ from transformers import (
     StoppingCriteriaList,
 )
 
+from alignlab import processes
 from alignlab.chat import Turn, encode_prompt
 from alignlab.decoding import decode, decodes
 from alignlab.errors import failure
@@ -59,13 +60,13 @@ def sample(
     sampling: Sampling,
     seed: int,
 ) -> list[Completion]:
-    """Draw one completion for each prompt, in the order of the prompts.
+    """Draw one completion for each prompt, in the order of the prompts; several processes share the work.
 
     A prompt that leaves no room for `max_new_tokens` in the model's context loses its oldest tokens.
     """
     room = room_in(model, sampling.max_new_tokens, "evaluation.max_new_tokens")
     ids = shortened([encode_prompt(tokenizer, turns) for turns in prompts], room)
-    return draw_all(model, tokenizer, ids, sampling, seed)
+    return processes.divided(len(ids), lambda own: draw_all(model, tokenizer, ids, sampling, seed, own))
 
 
 def draw_all(
@@ -74,18 +75,20 @@ def draw_all(
     ids: Sequence[Sequence[int]],
     sampling: Sampling,
     seed: int,
+    own: Sequence[int] | None = None,
 ) -> list[Completion]:
-    """Draw one completion for each prompt that is token ids already."""
+    """Draw one completion for each prompt that is token ids already, or for those at the places `own` among them."""
     luck, most = uniforms(seed, len(ids), sampling.max_new_tokens), limits(seed, len(ids), sampling)
-    order = sorted(range(len(ids)), key=lambda row: (len(ids[row]), row))
+    wanted = range(len(ids)) if own is None else own
+    order = sorted(wanted, key=lambda row: (len(ids[row]), row))
     completions: dict[int, Completion] = {}
-    with neutral(model), progress(len(ids), "sampling", "completions") as advance:
+    with neutral(model), progress(len(order), "sampling", "completions") as advance:
         for start in range(0, len(order), sampling.batch_size):
             rows = order[start : start + sampling.batch_size]
             answers = answer(model, tokenizer, [ids[row] for row in rows], luck[rows], most[rows], sampling)
             completions.update(zip(rows, answers, strict=True))
             advance(len(rows))
-    return [completions[row] for row in range(len(ids))]
+    return [completions[row] for row in wanted]
 
 
 def answer(
@@ -134,6 +137,7 @@ def generated(
         generation_config=settings,
         logits_processor=LogitsProcessorList([draw]),
         stopping_criteria=StoppingCriteriaList([Limits(stops + draw.width)]),
+        synced_gpus=False,  # no process waits for another one's rows
     )
     return whole[:, draw.width :]
 

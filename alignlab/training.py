@@ -1,22 +1,26 @@
 """What every method on `transformers.Trainer` shares: arguments, rows as token ids, checkpoints, the last save.
 
 `batch_size` is global; how it is cut into micro batches and accumulated is worked out here. Rows that are too
-long lose the oldest part of their prompt first: what the model has to learn stays whole as long as it can. Chance
-alone decides which rows make a step; where it is computed in pieces, rows of like length share one.
+long lose the oldest part of their prompt first: what the model has to learn stays whole as long as it can. What makes a
+step is said in `alignlab.steps`.
 """
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignlab import models
+from alignlab import models, processes, stopping
 from alignlab.chat import Encoded
 from alignlab.config import Training
-from alignlab.data.batches import Pieces
+from alignlab.data.makers import makers
 from alignlab.errors import failure
+from alignlab.files import write_text
 from alignlab.run import Run
+from alignlab.steps import lengths
+from alignlab.troubles import GO_ON
 
 if TYPE_CHECKING:
     import datasets
@@ -38,6 +42,8 @@ def tokenised(
         return rows.select([])
     if not len(rows):
         raise failure(f"dataset, {split}", f"holds no {view}", "give more rows, or another dataset.validation")
+    if split == "train":
+        write_text(run.folder / "rows.json", json.dumps(makers(rows)))
     return rows.map(encode, remove_columns=rows.column_names, keep_in_memory=True, load_from_cache_file=False)
 
 
@@ -47,18 +53,14 @@ def shorten(encoded: Encoded, max_length: int) -> Encoded:
     return Encoded(encoded.prompt[-(max_length - len(completion)) :], completion)
 
 
-def lengths(rows: "datasets.Dataset") -> list[int]:
-    """The number of tokens of each row, in all its columns of token ids."""
-    import pyarrow.compute as pc
-
-    table = rows.with_format("arrow")[:]
-    ids = [pc.list_value_length(table[name]) for name in table.column_names if name.endswith(("ids", "labels"))]
-    return [sum(row) for row in zip(*(column.to_pylist() for column in ids), strict=True)]
-
-
 def piece(run: Run[Training], rows: "datasets.Dataset | None") -> int:
-    """How many of a step's rows are computed at once."""
-    return together(run, run.method.batch_size, None if rows is None else lambda: max(lengths(rows)))
+    """How many of a step's rows a device computes at once."""
+    share = run.method.batch_size // processes.world()
+    size = together(run, share, None if rows is None else lambda: max(lengths(rows)))
+    if share % size:
+        what = f"{size} does not divide a device's share of method.batch_size ({share})"
+        raise failure("hardware.micro_batch_size", what, "every step has the same number of rows")
+    return size
 
 
 def together(run: Run[Training], whole: int, longest: Callable[[], int] | None) -> int:
@@ -72,20 +74,13 @@ def together(run: Run[Training], whole: int, longest: Callable[[], int] | None) 
     return max(size for size in range(1, whole + 1) if whole % size == 0 and size <= max(room, 1))
 
 
-class InPieces:
-    """A trainer that lays out each step's rows by length, where it computes them in pieces."""
+def arguments(run: Run[Training], rows: "datasets.Dataset | None" = None, micro: int | None = None) -> dict[str, Any]:
+    """The keywords of `transformers.TrainingArguments` that the run's settings and training rows stand for.
 
-    def _get_train_sampler(self: Any, train_dataset: Any = None) -> Any:
-        pieces = self.args.gradient_accumulation_steps * self.args.world_size
-        if pieces == 1:
-            return super()._get_train_sampler(train_dataset)  # type: ignore[misc]
-        return Pieces(lengths(self.train_dataset), self._train_batch_size * pieces, self.args.seed)
-
-
-def arguments(run: Run[Training], rows: "datasets.Dataset | None" = None) -> dict[str, Any]:
-    """The keywords of `transformers.TrainingArguments` that the run's settings and training rows stand for."""
+    `micro` rows are computed at once, where the caller knows better.
+    """
     method, hardware = run.method, run.config.hardware
-    micro = piece(run, rows)
+    micro = micro or piece(run, rows)
     on_cpu = models.device(hardware).type == "cpu"
     half = str(models.precision(hardware)) == "torch.bfloat16"
     return {
@@ -97,7 +92,7 @@ def arguments(run: Run[Training], rows: "datasets.Dataset | None" = None) -> dic
         "max_steps": method.max_steps or -1,
         "per_device_train_batch_size": micro,
         "per_device_eval_batch_size": micro,
-        "gradient_accumulation_steps": method.batch_size // micro,
+        "gradient_accumulation_steps": method.batch_size // (micro * processes.world()),
         "weight_decay": method.weight_decay,
         "max_grad_norm": method.max_grad_norm,
         "adam_beta1": method.adam_beta1,
@@ -109,18 +104,35 @@ def arguments(run: Run[Training], rows: "datasets.Dataset | None" = None) -> dic
         "eval_steps": None if method.eval_steps == "epoch" else method.eval_steps,
         "save_strategy": "steps" if method.save_steps else "no",
         "save_steps": method.save_steps or 500,
-        "save_total_limit": method.save_total_limit,
+        "save_total_limit": None,  # see alignlab.checkpoints
         "load_best_model_at_end": method.load_best_model_at_end,
         "metric_for_best_model": "eval_loss" if method.load_best_model_at_end else None,
         "greater_is_better": False if method.load_best_model_at_end else None,
         "seed": run.config.seed,
         "data_seed": run.config.seed,
         "use_cpu": on_cpu,
+        "ddp_backend": "gloo" if on_cpu and processes.world() > 1 else None,
+        "ddp_find_unused_parameters": False if processes.world() > 1 else None,
+        "deepspeed": deepspeed(run),
+        "fsdp": True if hardware.fsdp else None,
+        "fsdp_config": hardware.fsdp.block() if hardware.fsdp else None,
+        "logging_nan_inf_filter": False,  # see Finite
         "bf16": half,
         "dataloader_pin_memory": not on_cpu,
         "disable_tqdm": True,
         "report_to": "none",
     }
+
+
+def deepspeed(run: Run[Training]) -> dict[str, Any] | None:
+    """DeepSpeed's block, where it is used; it is told where the last checkpoint is another number of processes'."""
+    own = run.config.hardware.deepspeed
+    if own is None:
+        return None
+    from alignlab.checkpoints import is_moved, last_checkpoint
+
+    moved = is_moved(last_checkpoint(run.folder / "checkpoints"))
+    return own.block() | ({"checkpoint": {"load_universal": True}} if moved else {})
 
 
 def fit(
@@ -130,17 +142,21 @@ def fit(
     tokenizer: "PreTrainedTokenizerBase",
     settings: Any,
     rows: "dict[str, datasets.Dataset]",
+    every: int = 1,
     **options: Any,
 ) -> "Trainer":
     """Train, from the last whole checkpoint where there is one, then save the model and prove that it reads back."""
     from transformers import EarlyStoppingCallback, PrinterCallback
 
-    from alignlab.tracking import TrackerCallback
+    from alignlab.checkpoints import Checkpoints, is_moved, last_checkpoint, reshard
+    from alignlab.progress import TrackerCallback
 
-    callbacks: list[Any] = [TrackerCallback(run.track, run.method.name)]
+    folder = Path(settings.output_dir)
+    checkpoints = Checkpoints(run.method.save_total_limit, every)
+    callbacks: list[Any] = [TrackerCallback(run.track, run.method.name), checkpoints]
     if run.method.early_stopping_patience:
         callbacks.append(EarlyStoppingCallback(run.method.early_stopping_patience))
-    trainer = trainer_class(
+    trainer = type(trainer_class.__name__, (Finite, trainer_class), {})(
         model=model,
         args=settings,
         train_dataset=rows["train"],
@@ -150,27 +166,32 @@ def fit(
         **options,
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=last_checkpoint(Path(settings.output_dir)))
-    trained = trainer.accelerator.unwrap_model(trainer.model)
-    models.save(getattr(trained, "policy", trained), tokenizer, run.output)
-    shutil.rmtree(settings.output_dir, ignore_errors=True)
+    last = last_checkpoint(folder)
+    if last and is_moved(last):
+        reshard(Path(last))
+    with stopping.saving():
+        trainer.train(resume_from_checkpoint=last)
+    if checkpoints.stopped:
+        raise stopping.stopped()
+    finish(getattr(trainer.model, "policy", trainer.model), tokenizer, run)
     return trainer
 
 
-def last_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that was written to its end; those that were cut short are removed."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.rpartition("-")[2]))
-    for checkpoint in found:
-        if is_whole(checkpoint):
-            return str(checkpoint)
-        shutil.rmtree(checkpoint)
-    return None
+def finish(trained: Any, tokenizer: "PreTrainedTokenizerBase", run: Run[Training]) -> None:
+    """Save the trained model, which may lie in shares on several processes; checkpoints are needed no more."""
+    if run.config.hardware.fsdp:
+        processes.unshard(trained)
+    with processes.whole(trained):
+        processes.by_first(lambda: models.save(trained, tokenizer, run.output))
+    processes.by_first(lambda: shutil.rmtree(run.folder / "checkpoints", ignore_errors=True))
 
 
-def is_whole(checkpoint: Path) -> bool:
-    """Whether a checkpoint was written to its end: the Trainer writes its own state last."""
-    try:
-        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return True
+class Finite:
+    """A trainer that stops at a loss that is no number, before it reaches the weights."""
+
+    def training_step(self: Any, *given: Any, **named: Any) -> Any:
+        loss = super().training_step(*given, **named)  # type: ignore[misc]
+        if not math.isfinite(loss.item()):
+            now = f"lower method.learning_rate, or use hardware.dtype=float32; {GO_ON}"
+            raise failure(f"step {self.state.global_step + 1}", f"the loss is {loss.item()}", now)
+        return loss

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from alignlab import gates
+from alignlab import gates, processes
 from alignlab.chat import Turn
 from alignlab.config import Config, Evaluation, pocket_world
 from alignlab.data import view
@@ -78,9 +78,10 @@ class Watch:
         if not rang:
             return
         self.rang += [{"step": step, **one._asdict()} for one in rang]
-        write_text(self.folder / "gates.jsonl", "".join(json.dumps(one) + "\n" for one in self.rang))
-        for one in rang:
-            log.warning("%s", one.fault())
+        if processes.is_first():
+            write_text(self.folder / "gates.jsonl", "".join(json.dumps(one) + "\n" for one in self.rang))
+            for one in rang:
+                log.warning("%s", one.fault())
         stops = [one for one in rang if one.gate != "gold"] if getattr(self.bounds, phase) == "stop" else []
         if stops:
             way = f"; or go on all the same with method.gates.{phase}=warn"

@@ -1,5 +1,6 @@
 """Run `python -m alignlab` as a user does."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,13 @@ from alignlab.config import Config
 ROOT = Path(__file__).parent.parent
 
 
-def alignlab(*arguments: str, folder: Path, timeout: float = 280) -> subprocess.CompletedProcess[str]:
+def alignlab(
+    *arguments: str, folder: Path, timeout: float = 280, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """The command, in a folder of its own."""
     command = [sys.executable, "-m", "alignlab", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=timeout)
+    own = os.environ | (environment or {})
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=timeout, env=own)
 
 
 def config(*overrides: str) -> Config:

@@ -76,9 +76,9 @@ def test_every_command_of_the_readme_composes(command, tmp_path):
     if any(argument.startswith("-") and argument != "-m" for argument in found):
         assert alignlab(*found, folder=tmp_path).returncode == 0
     else:
-        from alignlab.compose import own_file
+        from alignlab.compose import continued, own_file
 
-        check([own_file(argument) for argument in found if argument != "-m"], binds=True)
+        check(continued([own_file(argument) for argument in found if argument != "-m"]), binds=True)
 
 
 def test_the_readme_has_commands():

@@ -103,10 +103,3 @@ def test_a_dry_run_prints_the_plan_and_makes_no_run(tmp_path):
     assert [name for name, _ in lines] == ["base", "sft", "dpo"]
     assert [action for _, action in lines[1:]] == ["run", "run"]
     assert not (tmp_path / "outputs").exists()
-
-
-def test_zero3_plans_and_declines_to_train(tmp_path):
-    assert alignlab(*SMALL, "hardware=zero3", "dry_run=true", folder=tmp_path).returncode == 0
-    done = alignlab(*SMALL, "hardware=zero3", folder=tmp_path)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "hardware: training under zero3 is not there yet; use hardware=single, or dry_run=true" in done.stderr

@@ -100,22 +100,36 @@ def soft_trainer() -> "type[DPOTrainer]":
     from trl import DPOTrainer
 
     from alignlab import losses
-    from alignlab.training import InPieces
+    from alignlab.steps import Steps
 
-    class SoftTrainer(InPieces, DPOTrainer):  # type: ignore[misc]
+    class SoftTrainer(Steps, DPOTrainer):  # type: ignore[misc]
         """The loss is TRL's where pairs have no label."""
 
         def __init__(self, **options: Any) -> None:
             super().__init__(**options)
             self.plain_collator: Any = self.data_collator
             self.data_collator: Any = self.collate
+            self.own_weights: list[float] = self.loss_weights
 
         def collate(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
             batch: dict[str, Any] = self.plain_collator(rows)
             labels = {"label": torch.tensor([row["label"] for row in rows])} if "label" in rows[0] else {}
             return batch | labels
 
+        def counts(self, batches: list[Any]) -> list[list[float]]:
+            """The chosen answers' tokens: the mean of their likelihoods is over all that are in the step."""
+            rows = zip(batches, self.waiting, strict=True)
+            return [[chosen_tokens(batch["completion_mask"]) * bool(count) for batch, count in rows]]
+
+        def weights(self, mask: Any) -> list[float]:
+            """What the preference and the likelihood of a piece count."""
+            if not self.model.training:
+                return self.own_weights
+            tokens = self.part(chosen_tokens(mask) * bool(self.rows_now), self.in_step[0])
+            return [own * part for own, part in zip(self.own_weights, (self.weight(), tokens), strict=False)]
+
         def _compute_loss(self, model: Any, inputs: Any, return_outputs: bool) -> Any:
+            self.loss_weights = self.weights(inputs["completion_mask"])
             if "label" not in inputs:
                 return super()._compute_loss(model, inputs, return_outputs)
             label = inputs.pop("label")
@@ -124,12 +138,10 @@ def soft_trainer() -> "type[DPOTrainer]":
             with torch.no_grad(), self.as_reference() as reference:
                 fixed = answer_logps(reference, inputs, mask)[0]
             chosen, rejected = (self.beta * (policy - fixed)).chunk(2)
-            weights = dict(zip(self.loss_types, self.loss_weights, strict=True))
+            preferred, likely = [*self.loss_weights, 0.0][:2]
             unlikely = -policy.chunk(2)[0] * (2 * label - 1).clamp(min=0)
             tokens = mask[:, 1:].sum(1).chunk(2)[0].sum()
-            loss = (
-                losses.preference(chosen - rejected, label).mean() + weights.get("sft", 0.0) * unlikely.sum() / tokens
-            )
+            loss = preferred * losses.preference(chosen - rejected, label).mean() + likely * unlikely.sum() / tokens
             self.note(policy, chosen, rejected)
             return (loss, outputs) if return_outputs else loss
 
@@ -164,6 +176,11 @@ def soft_trainer() -> "type[DPOTrainer]":
             self._signature_columns = ["prompt_ids", "chosen_ids", "rejected_ids", "label"]
 
     return SoftTrainer
+
+
+def chosen_tokens(mask: Any) -> int:
+    """Count the chosen answers' tokens; they stand in the first half of a mask [2 * batch, length]."""
+    return int(mask.chunk(2)[0].sum())
 
 
 def answer_logps(model: Any, inputs: Any, mask: Any) -> tuple[Any, Any]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from alignlab import processes
 from alignlab.config import Count, NotNegative, Positive, Share, Training
 from alignlab.errors import Fault, failure
 from alignlab.gates import Gates
@@ -31,7 +32,7 @@ class Config(Training):
     max_new_tokens_from: Count | None
     engine: Literal["generate", "continuous"]
     temperature: Positive
-    value: Literal["separate", "shared"]
+    value: Literal["separate", "shared", "adapter"]
     offload: Annotated[tuple[Literal["reference", "reward"], ...], Field(strict=False)]
     vf_coef: NotNegative
     kl_coef: NotNegative
@@ -52,6 +53,11 @@ class Config(Training):
         """Rollouts in all."""
         return -(-self.total_episodes // self.batch_size)
 
+    @property
+    def step_size(self) -> int:
+        """Completions an optimizer step."""
+        return self.batch_size // self.num_mini_batches
+
     def steps(self, rows: int) -> int:
         """Optimizer steps in all."""
         return self.num_rollouts * self.num_ppo_epochs * self.num_mini_batches
@@ -71,6 +77,9 @@ class Config(Training):
             yield Fault("max_steps", "ppo counts completions", "set total_episodes")
         if self.eval_steps is not None or self.load_best_model_at_end:
             yield Fault("eval_steps", "ppo logs every rollout and has no validation loss", "leave it null")
+        if self.value == "adapter" and self.activation_checkpointing:
+            said = "would compute the value function's states again with the policy's adapter"
+            yield Fault("activation_checkpointing", said, "use value=separate")
         if self.max_new_tokens >= self.max_length:
             yield Fault("max_new_tokens", f"{self.max_new_tokens} leaves no room in max_length ({self.max_length})")
         if (least := self.max_new_tokens_from) is not None:
@@ -90,7 +99,7 @@ def train(run: Run[Config]) -> None:
 
     from alignlab.chat import encode_prompt
     from alignlab.data import view
-    from alignlab.models import adapter, attention, load_trainable
+    from alignlab.models import adapter, attention, load_frozen, load_trainable
     from alignlab.progress import say
     from alignlab.rewards import load_reward
     from alignlab.rollouts import never_sampled, room_in, shortened, special_tokens
@@ -109,8 +118,10 @@ def train(run: Run[Config]) -> None:
         if (asked := run.config.model.adapter) and asked.lora_dropout:
             say(f"ppo: lora_dropout={asked.lora_dropout:g} is left off, or every ratio would be a matter of luck")
         policy = get_peft_model(policy, lora)
+        if method.value == "adapter":
+            add_value_adapter(policy, lora)
     else:
-        reference = load_trainable(run.inputs["policy"], 0.0, attention(run.config))[0].eval().requires_grad_(False)
+        reference = load_frozen(run.inputs["policy"], attention(run.config))
     prompts = [row["prompt"] for row in view(run.config.dataset, VIEW, "train")]
     if not prompts:
         raise failure("dataset, train", "holds no prompts", "give more rows")
@@ -118,7 +129,8 @@ def train(run: Run[Config]) -> None:
     room = min(room, method.max_length - method.max_new_tokens)
     ids = shortened([encode_prompt(tokenizer, turns) for turns in prompts], room)
     value = value_model(run) if method.value == "separate" else None
-    actor = Actor(policy, value, method.temperature, never_sampled(tokenizer, special_tokens(policy, tokenizer)[1]))
+    never = never_sampled(tokenizer, special_tokens(policy, tokenizer)[1])
+    actor = Actor(policy, value, method.temperature, never, adapted=method.value == "adapter")
     options = loop(run, max(map(len, ids)) + method.max_new_tokens)
     each = options.steps
     say(
@@ -126,8 +138,10 @@ def train(run: Run[Config]) -> None:
         f"{options.num_mini_batches} steps with {options.batch_size // options.num_mini_batches} completions each, "
         f"in {options.pieces} piece{'s' * (options.pieces > 1)}"
     )
+    reward = load_reward(run.config.reward, run.inputs, run.config.hardware, dataset=run.config.dataset)
+    watch = Watch(method.gates, run.folder, run.config)
     settings = TrainingArguments(
-        **arguments(run)
+        **arguments(run, micro=1)
         | {
             "max_steps": options.num_rollouts * each,
             "per_device_train_batch_size": 1,
@@ -141,13 +155,13 @@ def train(run: Run[Config]) -> None:
     trainer_options: dict[str, Any] = {
         "prompts": prompts,
         "ids": ids,
-        "reward": load_reward(run.config.reward, run.inputs, run.config.hardware, dataset=run.config.dataset),
+        "reward": reward,
         "reference": reference,
         "controller": Controller(method.kl_coef, method.kl_target, method.kl_horizon),
         "options": options,
-        "watch": Watch(method.gates, run.folder, run.config),
+        "watch": watch,
     }
-    fit(run, PPOTrainer, actor, tokenizer, settings, {"train": numbers}, **trainer_options)
+    fit(run, PPOTrainer, actor, tokenizer, settings, {"train": numbers}, every=each, **trainer_options)
 
 
 def loop(run: Run[Config], longest: int) -> Any:
@@ -159,13 +173,13 @@ def loop(run: Run[Config], longest: int) -> Any:
 
     method = run.method
     mini = method.batch_size // method.num_mini_batches
-    micro = together(run, mini, lambda: longest)
+    micro = together(run, mini // processes.world(), lambda: longest)
     return Options(
         batch_size=method.batch_size,
         num_rollouts=method.num_rollouts,
         num_ppo_epochs=method.num_ppo_epochs,
         num_mini_batches=method.num_mini_batches,
-        pieces=-(-mini // micro),
+        pieces=-(-mini // (micro * processes.world())),
         cliprange=method.cliprange,
         cliprange_value=method.cliprange_value,
         vf_coef=method.vf_coef,
@@ -182,6 +196,19 @@ def loop(run: Run[Config], longest: int) -> Any:
     )
 
 
+def add_value_adapter(policy: Any, lora: Any) -> None:
+    """Put a second adapter on the policy, for the value function; both learn."""
+    from alignlab.trainers.actor import VALUE
+
+    if policy.config.is_encoder_decoder:
+        raise failure("method.value", "adapter is for decoders", "use value=separate or shared")
+    policy.add_adapter(VALUE, lora)
+    policy.set_adapter("default")
+    for name, weight in policy.named_parameters():
+        if f".{VALUE}." in name:
+            weight.requires_grad_(True)
+
+
 def value_model(run: Run[Config]) -> Any:
     """The body of the value function: the reward model's where it reads the policy's token ids, else the policy's."""
     from transformers import AutoConfig, AutoModel, AutoTokenizer
@@ -196,7 +223,8 @@ def value_model(run: Run[Config]) -> Any:
         body = getattr(model, model.base_model_prefix)
     else:
         settings = AutoConfig.from_pretrained(policy)
-        body = AutoModel.from_pretrained(policy, dtype="float32", **dropouts(settings, run.method.dropout))
+        with processes.loading():
+            body = AutoModel.from_pretrained(policy, dtype="float32", **dropouts(settings, run.method.dropout))
     return body.train()
 
 

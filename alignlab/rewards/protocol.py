@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any, Protocol
 
+from alignlab import processes
 from alignlab.chat import Turn
 from alignlab.errors import Explained, failure
 
@@ -54,7 +55,23 @@ class Checked:
     def score(
         self, prompts: Sequence[Sequence[Turn]], completions: Sequence[str], finished: Sequence[bool]
     ) -> list[float]:
-        """Score, or raise a `Failure` that names the reward and the offending text."""
+        """Score, or raise a `Failure` that names the reward and the offending text.
+
+        Of several processes each scores its share, unless the reward is made of others, which share, or has a memory.
+        """
+        if hasattr(self.reward, "terms") or hasattr(self.reward, "state_dict"):
+            return self.scored(prompts, completions, finished)
+
+        def some(own: list[int]) -> list[float]:
+            asked, texts = [prompts[row] for row in own], [completions[row] for row in own]
+            return self.scored(asked, texts, [finished[row] for row in own]) if own else []
+
+        return processes.divided(len(completions), some)
+
+    def scored(
+        self, prompts: Sequence[Sequence[Turn]], completions: Sequence[str], finished: Sequence[bool]
+    ) -> list[float]:
+        """Score in this process."""
         try:
             given = self.reward.score(prompts, completions, finished)
         except Explained:

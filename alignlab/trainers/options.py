@@ -7,7 +7,7 @@ from alignlab.trainers.experience import Settings
 
 
 class Options(NamedTuple):
-    """The settings of `conf/method/ppo.yaml` that the loop reads, and how a step is cut."""
+    """The settings of `conf/method/ppo.yaml` that the loop reads, and into how many pieces each process cuts a step."""
 
     batch_size: int
     num_rollouts: int

@@ -12,20 +12,22 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import Trainer
 
-from alignlab import losses
+from alignlab import losses, processes
 from alignlab.chat import Turn
 from alignlab.engines import engine
 from alignlab.progress import say
 from alignlab.rollouts import Completion
-from alignlab.trainers.actor import Actor, Tokens, lay_out, logps_of, reference_of
+from alignlab.trainers.actor import Actor, Tokens, lay_out, logps_of
 from alignlab.trainers.controller import Controller
 from alignlab.trainers.experience import (
     Experience,
@@ -38,6 +40,7 @@ from alignlab.trainers.experience import (
     shape,
     worth,
 )
+from alignlab.trainers.measuring import measure_rows
 from alignlab.trainers.offload import models_in, resident
 from alignlab.trainers.options import Options
 
@@ -83,17 +86,19 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
     @property
     def actor(self) -> Actor:
         """The module itself, whatever it is wrapped in."""
-        actor: Actor = self.accelerator.unwrap_model(self.model)
-        return actor
+        return cast(Actor, self.model)
 
     @property
     def frozen(self) -> dict[str, list[Any]]:
         """The networks that only answer, by their role."""
         return {"reference": [self.reference] if self.reference else [], "reward": models_in(self.reward)}
 
-    def at_hand(self, role: str) -> Any:
-        """Keep the networks of a role on the device for a while."""
-        return resident(self.frozen[role], self.args.device, role in self.options.offload)
+    @contextmanager
+    def at_hand(self, role: str) -> Iterator[None]:
+        """Keep the networks of a role on the device, and whole, for a while."""
+        models = self.frozen[role]
+        with resident(models, self.args.device, role in self.options.offload), processes.whole(*models):
+            yield
 
     def get_train_dataloader(self) -> "DataLoader[Any]":
         """The numbers of the pieces, in order; every process sees them all."""
@@ -109,8 +114,14 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         epoch, mini = divmod(rest, options.num_mini_batches)
         rows = self.parts[epoch][mini]
         tokens = sum(len(self.gathered.completions[row].tokens) for part in rows for row in part)
-        loss = self.surrogate(model, rows[piece], tokens, first=rest == 0)
-        return loss * options.pieces  # the Trainer divides by the number of pieces
+        own = rows[piece * processes.world() + processes.rank()]
+        loss = self.surrogate(model, own, tokens, first=rest == 0)
+        return loss * self.parts_each  # the Trainer divides by the number of pieces, and of processes
+
+    @property
+    def parts_each(self) -> int:
+        """Into how many parts a minibatch is cut, over all processes."""
+        return self.options.pieces * processes.world()
 
     @property
     def gathered(self) -> Experience:
@@ -121,14 +132,14 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
     def begin(self, number: int) -> None:
         """Draw a rollout, log it, and cut it into the pieces of its steps."""
         self.finish()
-        with torch.no_grad():
+        with torch.no_grad(), processes.unhooked(self.model_wrapped):
             self.experience = self.collect(number)
         self.actor.train()  # the first piece is computed as the others are, so that its ratio tells of dropout
         found = self.gathered
         lengths = [len(p) + len(c.tokens) for p, c in zip(found.prompts, found.completions, strict=True)]
         size, count = len(lengths), self.options.num_mini_batches
         self.parts = [
-            minibatches(size, count, self.options.pieces, lengths, (self.options.seed, number, epoch))
+            minibatches(size, count, self.parts_each, lengths, (self.options.seed, number, epoch))
             for epoch in range(self.options.num_ppo_epochs)
         ]
         self.measured = worth(found) | self.observed | {"policy/kl_coef": self.controller.value}
@@ -140,7 +151,8 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         """Log the rollout that has been learned from."""
         if self.experience is not None:
             self.seconds["update"] += time.monotonic() - self.begun
-            means = {name: sum(values) / len(values) for name, values in self.learned.items()}
+            found = processes.gathered(dict(self.learned))
+            means = {name: fmean(value for one in found for value in one[name]) for name in self.learned}
             self.log({**self.measured, **means})
             self.watch.step(self.experience.number + 1, {**self.measured, **means})
             self.experience = None
@@ -153,8 +165,8 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         ids = [self.ids[row] for row in rows]
         with self.timed("rollouts"), self.compute_loss_context_manager():
             seed = mixed(options.seed, number) % 2**63
-            draw = engine(options.engine)
-            completions = draw(generator(actor.policy), self.tokenizer, ids, options.sampling, seed)
+            draw = partial(engine(options.engine), generator(actor.policy), self.tokenizer, ids)
+            completions = processes.divided(len(ids), lambda own: draw(options.sampling, seed, own))
         with self.timed("reward"), self.at_hand("reward"):
             asked, texts = [self.prompts[row] for row in rows], [completion.text for completion in completions]
             finished = [completion.finished for completion in completions]
@@ -168,33 +180,16 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         return experience(number, ids, completions, scores, shaped, measured, self.controller.value, options.settings)
 
     def measure(self, ids: Sequence[list[int]], completions: Sequence[Completion]) -> Measured:
-        """What policy, reference and value function say of completions, in batches of like length."""
-        tokens = [list(completion.tokens) for completion in completions]
-        longest = max(map(len, tokens))
-        order = sorted(range(len(ids)), key=lambda row: (len(ids[row]) + len(tokens[row]), row))
-        found = Measured(*(torch.zeros(len(ids), longest) for _ in Measured._fields))
-        size = -(-len(order) // (self.options.num_mini_batches * self.options.pieces))
-        for start in range(0, len(order), size):
-            rows = order[start : start + size]
-            batch = self.batch([ids[row] for row in rows], [tokens[row] for row in rows])
-            for whole, part in zip(found, self.read(batch), strict=True):
-                whole[rows, : part.shape[1]] = part.float().cpu()
-        return found
+        """What policy, reference and value function say of completions: each process is told of its share by all."""
+        options = self.options
 
-    def read(self, batch: Tokens) -> Measured:
-        """What the networks say of one batch."""
-        actor = self.actor
-        with self.compute_loss_context_manager():
-            ours = actor.read(actor.policy, batch)
-            values = actor.values(batch, ours)
-            with reference_of(actor.policy, self.reference) as reference:
-                theirs = actor.read(reference, batch)
-        kl = losses.exact_kl(ours.logits.flatten(0, 1), theirs.logits.flatten(0, 1)).view(values.shape)
-        mask = batch.mask
-        return Measured(
-            logps_of(ours.logits, batch), logps_of(theirs.logits, batch), values * mask,
-            losses.entropy(ours.logits) * mask, kl * mask,
-        )  # fmt: skip
+        def some(own: list[int]) -> list[tuple[Tensor, ...]]:
+            size = -(-len(own) // (options.num_mini_batches * options.pieces))
+            with self.compute_loss_context_manager():
+                return measure_rows(self.actor, self.reference, ids, completions, own, size, self.batch)
+
+        rows = processes.divided(len(ids), some)
+        return Measured(*(torch.stack(column) for column in zip(*rows, strict=True)))
 
     def surrogate(self, model: Any, rows: Sequence[int], tokens: int, first: bool) -> Tensor:
         """PPO's loss over some rows, as their share of a minibatch of so many tokens."""
@@ -221,10 +216,10 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         ratio = (logps - old).exp()
         off = ((ratio - 1).abs() > self.options.cliprange).float()
         self.learned["policy/clip_fraction"].append(losses.masked_mean(off, mask).item())
-        self.learned["policy/loss"].append(policy.item() * self.options.pieces)
-        self.learned["value/loss"].append(value.item() * self.options.pieces)
+        self.learned["policy/loss"].append(policy.item() * self.parts_each)
+        self.learned["value/loss"].append(value.item() * self.parts_each)
         if first:
-            self.first_ratio = ((ratio - 1) * mask).abs().max().item() + 1
+            self.first_ratio = max(processes.gathered(((ratio - 1) * mask).abs().max().item())) + 1
             self.learned["policy/first_ratio"].append(self.first_ratio)
             if self.gathered.number == 0:
                 self.watch.start(self.reward, self.measured, self.first_ratio)
@@ -245,9 +240,12 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         yield
         self.seconds[name] += time.monotonic() - started
 
-    def train(self, **options: Any) -> Any:
+    def train(self, resume_from_checkpoint: str | None = None, **options: Any) -> Any:
         """Train, and say where the time went."""
-        output = super().train(**options)
+        if resume_from_checkpoint:
+            path = Path(resume_from_checkpoint) / STATE
+            self.load_state_dict(json.loads(path.read_text(encoding="utf-8")))
+        output = super().train(resume_from_checkpoint=resume_from_checkpoint, **options)
         self.finish()
         total = sum(self.seconds.values()) or 1.0
         shares = ", ".join(f"{name} {value:.1f} s ({value / total:.0%})" for name, value in self.seconds.items())
@@ -256,17 +254,22 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Write a checkpoint's weights (policy and value function) and all that the loop has learned by the way."""
-        self.finish()
         folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        torch.save(self.actor.state_dict(), folder / WEIGHTS)
+        if not self.is_deepspeed_enabled:  # which keeps the weights with the optimizer
+            torch.save(self.actor.state_dict(), folder / WEIGHTS)
         (folder / STATE).write_text(json.dumps(self.state_dict()), encoding="utf-8")
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Log the rollout that was learned from, on every process, before the first one writes."""
+        self.finish()
+        if self.args.should_save:
+            self._save(output_dir)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Go on from what `_save` wrote."""
         folder = Path(resume_from_checkpoint)
         self.actor.load_state_dict(torch.load(folder / WEIGHTS, weights_only=True, map_location="cpu"))
-        self.load_state_dict(json.loads((folder / STATE).read_text(encoding="utf-8")))
 
     def state_dict(self) -> dict[str, Any]:
         """The loop's own state between two rollouts."""

@@ -1,0 +1,113 @@
+"""SIGTERM, as a scheduler sends it before it takes a machine away: save, and leave with a code that says "again".
+
+While a stage is trained, the step is finished and a checkpoint written; everywhere else there is nothing to save.
+Either way the exit code is 75 (EX_TEMPFAIL of sysexits.h: try again later), and the same command goes on.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alignlab.errors import Explained, Fault
+
+AGAIN = 75
+GRACE = 20.0  # seconds that a worker has for its checkpoint: whoever started it kills after 30
+
+_asked = threading.Event()
+_saves: list[bool] = []  # whether something here can be saved
+
+
+class Stopped(Explained):
+    """The run was asked to stop, and can go on."""
+
+    exit_code = AGAIN
+
+
+def stopped(why: str = "SIGTERM") -> Stopped:
+    """What ends a run that was asked to stop."""
+    return Stopped([Fault("stopped", f"by {why}", "the same command goes on from the last checkpoint")])
+
+
+def asked() -> bool:
+    """Whether this process was asked to stop."""
+    return _asked.is_set()
+
+
+def heed() -> None:
+    """Answer SIGTERM in the process that a user has started."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _answer)
+
+
+def _answer(number: int, _: Any) -> None:
+    if not _saves or _asked.is_set():
+        raise stopped()
+    _asked.set()
+
+
+@contextmanager
+def saving() -> Iterator[None]:
+    """While this lasts, SIGTERM is answered at the end of a step."""
+    _saves.append(True)
+    try:
+        yield
+    finally:
+        _saves.pop()
+
+
+def forget() -> None:
+    """Go on after having been asked to stop."""
+    _asked.clear()
+
+
+def ask() -> None:
+    """Ask this process to stop, as SIGTERM does."""
+    _asked.set()
+
+
+def heed_as_worker(troubles: Path, parent: int) -> None:
+    """Answer signals in a worker, even while it waits for another one; and end when its parent does.
+
+    `troubles` is the folder in which workers say what went wrong: where one has, there is nothing to wait for.
+    """
+    die_with(parent)
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    signal.set_wakeup_fd(writing)  # written to at once, whatever the main thread is doing
+    threading.Thread(target=_watch, args=(reading, troubles), daemon=True).start()
+
+
+def _watch(reading: int, troubles: Path) -> None:
+    while os.read(reading, 1)[0] != signal.SIGTERM:
+        os._exit(1)  # interrupted at the terminal
+    _asked.set()
+    end = time.monotonic() + GRACE
+    while time.monotonic() < end:
+        if any(troubles.glob("*.trouble")):
+            os._exit(1)
+        time.sleep(0.1)
+    os._exit(AGAIN)
+
+
+def die_with(parent: int) -> None:
+    """Be killed when the parent dies, however it does (Linux; elsewhere a thread looks every second)."""
+    try:
+        import ctypes
+
+        ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    except (OSError, AttributeError):
+        pass
+    threading.Thread(target=_outlive, args=(parent,), daemon=True).start()
+
+
+def _outlive(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)

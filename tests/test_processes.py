@@ -1,0 +1,365 @@
+"""Several processes, as far as one process can see them: settings, meeting places, checkpoints, what is told."""
+
+import json
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from command import config
+
+from alignlab import checkpoints, processes, rendezvous, stopping, troubles, workers
+from alignlab.compose import check
+from alignlab.data.batches import Marked, Pieces, Shares
+from alignlab.errors import Failure, Fault, Mistake
+from alignlab.steps import Steps
+from alignlab.troubles import Trouble
+from alignlab.workers import Job
+
+
+def faults(*overrides):
+    with pytest.raises(Mistake) as caught:
+        check(list(overrides), binds=True)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["hardware=single", "hardware.processes=2"], "hardware.processes: hardware=single is one process"),
+        (["hardware=zero3", "hardware.deepspeed.zero_optimization.stage=2"], "2 is not hardware=zero3's; use 3"),
+        (["hardware=zero3", "hardware.deepspeed.zero_optimization.reduce_bucketsize=1"], "mean 'reduce_bucket_size'?"),
+        (["hardware=zero3", "hardware.deepspeed.zero_optimisation=1"], "did you mean 'zero_optimization'?"),
+        (["hardware=fsdp2", "hardware.fsdp.reshard=true"], "did you mean 'reshard_after_forward'?"),
+        (["hardware=ddp", "hardware.nodes=2", "hardware.rank=0"], "hardware.rendezvous: missing, though nodes is 2"),
+        (["hardware=ddp", "hardware.rank=1"], "hardware.rank: 1 is not below nodes (1)"),
+        (["hardware=ddp", "hardware.processes=two"], "hardware.processes: 'two' is not a whole number"),
+    ],
+)
+def test_a_mistake_in_hardware_is_one_sentence(overrides, said, monkeypatch):
+    monkeypatch.delenv("SLURM_NODEID", raising=False)
+    assert said in faults(*overrides)
+
+
+def test_a_key_that_the_yaml_leaves_out_reaches_deepspeed():
+    own = config("hardware=zero3", "hardware.deepspeed.zero_optimization.stage3_max_reuse_distance=7").hardware
+    block = own.deepspeed.block()
+    assert block["zero_optimization"]["stage3_max_reuse_distance"] == 7
+    assert "round_robin_gradients" not in block["zero_optimization"]  # left to the library
+    assert block["train_batch_size"] == block["gradient_clipping"] == "auto"  # the experiment's, not the hardware's
+
+
+def test_every_key_is_one_of_deepspeeds_own():
+    from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+
+    from alignlab.hardware_settings import OffloadOptimizer, OffloadParam, Zero
+
+    fields = DeepSpeedZeroConfig.model_fields
+    known = {field.alias or name for name, field in fields.items()}
+    assert set(Zero.model_fields) <= known
+    for shape, name in ((OffloadParam, "offload_param"), (OffloadOptimizer, "offload_optimizer")):
+        theirs = next(kind for kind in fields[name].annotation.__args__ if kind is not type(None))
+        assert set(shape.model_fields) <= set(theirs.model_fields)
+
+
+def test_fsdp2_without_gpus_is_refused():
+    with pytest.raises(Mistake, match="fsdp2 needs GPUs; on a CPU it would silently be ddp; use hardware=zero3 or ddp"):
+        processes.check(config("hardware=fsdp2", "hardware.device=cpu").hardware)
+
+
+def test_a_step_that_does_not_split_is_refused_before_anything_runs():
+    with pytest.raises(Mistake) as caught:
+        workers.check(config("method=sft", "hardware=ddp", "hardware.processes=3", "hardware.device=cpu"))
+    assert str(caught.value).startswith(
+        "method.batch_size: a step of 32 does not split over 3 processes; use a multipl"
+    )
+
+
+def test_ppo_counts_the_completions_of_a_step():
+    settings = config("method=ppo", "method.batch_size=12", "method.num_mini_batches=4").method
+    assert settings.step_size == 3
+
+
+def test_two_processes_are_the_default_on_a_cpu():
+    assert processes.on_this_machine(config("hardware=zero3", "hardware.device=cpu").hardware) == 2
+    assert processes.on_this_machine(config("hardware=single", "hardware.device=cpu").hardware) == 1
+    assert (
+        rendezvous.processes_in_all(config("hardware=ddp", "hardware.device=cpu", "hardware.processes=4").hardware) == 4
+    )
+
+
+def test_who_started_the_processes_counts_them(monkeypatch):
+    for name, value in (("RANK", "3"), ("WORLD_SIZE", "8"), ("LOCAL_WORLD_SIZE", "4")):
+        monkeypatch.setenv(name, value)
+    hardware = config("hardware=ddp", "hardware.device=cpu").hardware
+    assert (processes.on_this_machine(hardware), rendezvous.processes_in_all(hardware)) == (4, 8)
+    assert not rendezvous.is_host(hardware)
+    with pytest.raises(Mistake, match="8 processes were started for one"):
+        processes.check(config("hardware=single").hardware)
+    with pytest.raises(Mistake, match="2, but 4 were started"):
+        processes.check(config("hardware=ddp", "hardware.processes=2", "hardware.device=cpu").hardware)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "place"),
+    [
+        ("gpu[07-09,12],big1", "gpu07:29523"),
+        ("gpu3,gpu5", "gpu3:29523"),
+        ("node-a-[1,4]", "node-a-1:29523"),
+    ],
+)
+def test_slurm_says_where_machines_meet(nodes, place, monkeypatch):
+    said = {"STEP_NUM_NODES": "3", "NODEID": "2", "STEP_NODELIST": nodes, "JOB_ID": "4123"}
+    for name, value in said.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    hardware = config("hardware=ddp", "hardware.device=cpu").hardware
+    assert rendezvous.meeting(hardware) == (3, 2, place)
+    assert rendezvous.processes_in_all(hardware) == 6
+    assert not rendezvous.is_host(hardware)
+    assert rendezvous.meeting(config("hardware=single").hardware).nodes == 1
+
+
+def test_alone_everything_is_at_hand():
+    assert (processes.rank(), processes.world(), processes.gathered("x")) == (0, 1, ["x"])
+    assert processes.divided(5, lambda own: [row**2 for row in own]) == [0, 1, 4, 9, 16]
+    assert processes.any_of(True)
+    assert not processes.any_of(False)
+
+
+def test_shares_are_put_together_in_order(monkeypatch):
+    """Three processes with the rows 0, 3, 6 and 1, 4 and 2, 5; what each gives comes back in the rows' order."""
+    shares = [[row**2 for row in range(rank, 7, 3)] for rank in range(3)]
+    monkeypatch.setattr(processes, "world", lambda: 3)
+    monkeypatch.setattr(processes, "rank", lambda: 1)
+    seen = []
+
+    def gathered(mine):
+        seen.append(mine)
+        return shares
+
+    monkeypatch.setattr(processes, "gathered", gathered)
+    assert processes.divided(7, lambda own: [row**2 for row in own]) == [0, 1, 4, 9, 16, 25, 36]
+    assert seen == [[1, 16]]
+
+
+def checkpoint(folder: Path, step: int) -> Path:
+    place = folder / f"checkpoint-{step}"
+    place.mkdir(parents=True)
+    (place / "weights").write_bytes(b"1234")
+    (place / "trainer_state.json").write_text("{}")
+    checkpoints.complete(place)
+    return place
+
+
+def test_what_was_cut_short_is_passed_over(tmp_path):
+    checkpoint(tmp_path, 2)
+    whole = checkpoint(tmp_path, 10)
+    shorter = checkpoint(tmp_path, 12)
+    (shorter / "weights").write_bytes(b"123")
+    (checkpoint(tmp_path, 14) / "trainer_state.json").unlink()
+    (checkpoint(tmp_path, 16) / checkpoints.WHOLE).unlink()
+    (checkpoint(tmp_path, 18) / checkpoints.WHOLE).write_text('{"proce')
+    assert checkpoints.last_checkpoint(tmp_path) == str(whole)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-2"]
+
+
+def test_the_newest_and_the_best_are_kept(tmp_path):
+    for step in (5, 10, 15, 20):
+        checkpoint(tmp_path, step)
+    checkpoints.clear(tmp_path, 2, str(tmp_path / "checkpoint-5"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-15", "checkpoint-20", "checkpoint-5"]
+    checkpoints.clear(tmp_path, 1, None)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-20"]
+
+
+def test_a_checkpoint_of_another_strategy_is_not_taken(tmp_path):
+    place = checkpoint(tmp_path / "checkpoints", 5)
+    about = json.loads((place / checkpoints.WHOLE).read_text())
+    assert about["kind"] == "single"
+    (place / checkpoints.WHOLE).write_text(json.dumps(about | {"kind": "zero3", "processes": 4}))
+    with pytest.raises(Failure, match=r"was written under hardware=zero3; go on with hardware=zero3, or remove"):
+        checkpoints.last_checkpoint(tmp_path / "checkpoints")
+    assert checkpoints.is_moved(str(place))
+
+
+def told(folder: Path, rank: int, when: int, error=None, text="") -> None:
+    (folder / f"{rank}.trouble").write_bytes(pickle.dumps(Trouble(rank, when, error, text)))
+
+
+def ended(rank: int, code: int):
+    return SimpleNamespace(failures={rank: SimpleNamespace(exitcode=code)})
+
+
+def test_the_first_error_that_is_no_echo_is_told(tmp_path):
+    told(tmp_path, 0, 1, text="RuntimeError: Connection closed by peer")
+    told(tmp_path, 2, 3, stopping.stopped())
+    told(tmp_path, 1, 2, Failure([Fault("reward", "raised", "mend it")]))
+    assert str(troubles.first(tmp_path, ended(0, 1))) == "reward: raised; mend it"
+
+
+def test_a_process_that_was_killed_is_named(tmp_path):
+    told(tmp_path, 0, 1, text="RuntimeError: Connection closed by peer")
+    said = str(troubles.first(tmp_path, ended(1, -9)))
+    assert said.startswith("process 1: was killed (SIGKILL); perhaps by the system, for memory")
+    assert "goes on from the last checkpoint" in said
+
+
+def test_memory_that_runs_out_is_a_sentence_with_the_remedy():
+    import torch
+
+    with pytest.raises(troubles.OutOfMemory, match="memory ran out") as caught:
+        with troubles.explained():
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+    assert caught.value.exit_code == 1
+    with pytest.raises(RuntimeError, match="something else"), troubles.explained():
+        raise RuntimeError("something else")
+
+
+def test_fewer_rows_at_once_are_tried_where_memory_runs_out(monkeypatch, capsys):
+    tried = []
+
+    def attempt(job, _):
+        tried.append(job.config.hardware.micro_batch_size)
+        if len(tried) < 3:
+            raise troubles.OutOfMemory([Fault("hardware.micro_batch_size", "memory ran out")])
+
+    monkeypatch.setattr(workers, "attempt", attempt)
+    settings = config("method=sft", "hardware.device=cpu", "method.batch_size=24")
+    workers.train(Job(settings, settings.method, {}, Path(), "", 1), None)
+    assert tried == [None, 12, 6]
+    given = config("method=sft", "hardware.device=cpu", "method.batch_size=24", "hardware.micro_batch_size=4")
+    tried.clear()
+    with pytest.raises(troubles.OutOfMemory):  # what the user has set is not changed behind their back
+        workers.train(Job(given, given.method, {}, Path(), "", 1), None)
+    assert tried == [4]
+
+
+SLEEPS = """
+import os, signal, sys, time
+from pathlib import Path
+from alignlab import stopping
+stopping.heed_as_worker(Path(sys.argv[1]), os.getppid())
+print("ready", flush=True)
+while not stopping.asked():
+    time.sleep(0.01)
+sys.exit(stopping.AGAIN)
+"""
+
+
+def sleeper(folder: Path) -> "subprocess.Popen[str]":
+    process = subprocess.Popen([sys.executable, "-c", SLEEPS, str(folder)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def test_a_worker_hears_that_it_should_stop(tmp_path):
+    process = sleeper(tmp_path)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 75
+
+
+def test_a_worker_dies_with_its_parent(tmp_path):
+    code = f"import subprocess, sys\nchild = subprocess.Popen([sys.executable, '-c', {SLEEPS!r}, sys.argv[1]])\n"
+    code += "print(child.pid, flush=True)\nchild.wait()"
+    parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    child = int(parent.stdout.readline())
+    assert parent.stdout.readline() == "ready\n"
+    parent.kill()
+    parent.wait()
+    end = time.monotonic() + 10
+    while alive(child):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_sigterm_outside_of_training_ends_at_once_with_75():
+    code = "import signal, os\nfrom alignlab import stopping\nfrom alignlab.errors import Explained\nstopping.heed()\n"
+    code += "try:\n    os.kill(os.getpid(), signal.SIGTERM)\nexcept Explained as error:\n    print(error)\n"
+    code += "    raise SystemExit(error.exit_code)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
+    assert done.returncode == 75
+    assert done.stdout == "stopped: by SIGTERM; the same command goes on from the last checkpoint\n"
+
+
+def orders(world: int, micro: int, rows: int = 21, batch_size: int = 8):
+    """The pieces of every process, of an order of rows in steps of eight."""
+    order = Pieces([n % 5 for n in range(rows)], batch_size, seed=3)
+    return [list(Shares(order, micro, rank, world)) for rank in range(world)]
+
+
+@pytest.mark.parametrize(("world", "micro"), [(1, 8), (1, 3), (2, 4), (2, 2), (4, 1), (4, 2)])
+def test_the_rows_of_a_step_are_the_same_however_it_is_cut(world, micro):
+    """Steps of 8, 8 and 5 of the 21 rows; every process computes as many pieces of each."""
+    (alone,) = orders(1, 8)
+    shares = orders(world, micro)
+    assert all(len(part) <= micro for share in shares for part in share)
+    assert {len(share) for share in shares} == {len(Shares(Pieces([1] * 21, 8, 0), micro, 0, world))}
+    steps = [-(-size // (micro * world)) for size in (8, 8, 5)]
+    for rows in alone:
+        pieces = steps.pop(0)
+        found = [row for share in shares for part in share[:pieces] for row in part if row >= 0]
+        assert sorted(found) == sorted(rows)
+        shares = [share[pieces:] for share in shares]
+    assert not any(shares)
+
+
+def test_a_process_without_a_row_gets_a_stand_in_that_counts_nothing():
+    """17 rows in steps of eight leave one, which is the first process's."""
+    shares = orders(4, 2, rows=17)
+    last = [share[-1] for share in shares]
+    rows = [row for part in last for row in part]
+    (real,) = (row for row in rows if row >= 0)
+    assert sorted(rows) == [-1 - real] * 3 + [real]
+    given = Marked([{"n": n} for n in range(17)])
+    assert given[-1 - real] == ({"n": real}, False)
+    assert given[real] == ({"n": real}, True)
+
+
+def test_the_means_of_uneven_pieces_are_weighted_to_the_mean_over_rows(monkeypatch):
+    """Five rows in two processes: 2 and 3, whose means 1 and 2 are to be (2·1 + 3·2) / 5 = 1.6 on average."""
+    monkeypatch.setattr(processes, "world", lambda: 2)
+    one, other = Steps(), Steps()
+    for trainer, rows in ((one, 2), (other, 3)):
+        trainer.model, trainer.rows_now, trainer.rows_in_step, trainer.pieces = (
+            SimpleNamespace(training=True),
+            rows,
+            5,
+            1,
+        )
+    assert (one.weight() * 1 + other.weight() * 2) / 2 == pytest.approx(1.6)
+    one.model.training = False
+    assert one.weight() == 1
+
+
+def test_fsdp2s_shares_are_made_whole_before_they_are_saved():
+    """Tied weights stay one, and every tensor is a plain one again."""
+    import torch
+    from tiny import tiny_model
+    from torch import distributed
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        model, plain = tiny_model(), tiny_model()
+        model.lm_head.weight = model.model.embed_tokens.weight
+        fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
+        assert all(hasattr(weight, "full_tensor") for weight in model.parameters())
+        processes.unshard(model)
+    finally:
+        distributed.destroy_process_group()
+    whole = model.state_dict()
+    expected = plain.state_dict() | {"lm_head.weight": plain.model.embed_tokens.weight}
+    assert all(torch.equal(whole[name], expected[name]) for name in expected)
+    assert model.lm_head.weight is model.model.embed_tokens.weight

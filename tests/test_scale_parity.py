@@ -1,0 +1,106 @@
+"""One process, two under DDP and two under ZeRO-3 compute the same: losses, weights, and what is saved."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from several import STOP, in_two, job, learn, lines, write_rows
+
+pytestmark = pytest.mark.scale
+
+STEPS = 20
+TRAINING = [
+    "method.batch_size=8",
+    "method.num_train_epochs=2",
+    f"method.max_steps={STEPS}",
+    "method.learning_rate=1e-3",
+]
+METHODS = {
+    "sft": ["method=sft", *TRAINING],
+    "rm": ["method=rm", *TRAINING],
+    "rm_last": ["method=rm", "method.head=last", *TRAINING],
+    "dpo": ["method=dpo", *TRAINING],
+    "ppo": [
+        "method=ppo", "reward=function", "reward.function=several:words", "method.batch_size=8",
+        "method.total_episodes=40", "method.num_mini_batches=2", "method.num_ppo_epochs=2", "method.max_new_tokens=6",
+        "method.gates.before=off", "method.gates.during=off", "method.learning_rate=1e-3",
+    ],
+}  # fmt: skip
+ADAPTERS = {"full": [], "lora": ["model/adapter=lora"]}
+STAGES = [(method, adapter) for adapter in ADAPTERS for method in METHODS]
+HARDWARE = ("single", "ddp", "zero3")
+INTERRUPTED = [("sft", "single"), ("sft", "zero3"), ("ppo", "single"), ("ppo", "ddp"), ("ppo", "zero3")]
+
+
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory):
+    """Every stage on every hardware, trained; by names."""
+    folder = tmp_path_factory.mktemp("parity")
+    rows = write_rows(folder / "rows.jsonl")
+    jobs = {
+        (method, adapter, hardware): job(
+            rows, folder / hardware / adapter / method, hardware, *METHODS[method], *ADAPTERS[adapter]
+        )
+        for method, adapter in STAGES
+        for hardware in HARDWARE
+    }
+    for method, hardware in INTERRUPTED:
+        names = method, "interrupted", hardware
+        jobs[names] = job(rows, folder / hardware / "interrupted" / method, hardware, *METHODS[method])
+        (jobs[names].folder / "interrupt").touch()
+    for names, one in jobs.items():
+        if names[2] == "single":
+            learn(one)
+    for hardware in HARDWARE[1:]:
+        in_two([one for names, one in jobs.items() if names[2] == hardware])
+    return jobs
+
+
+def weights(one):
+    return load_file(one.folder / "model" / "model.safetensors")
+
+
+@pytest.mark.parametrize("hardware", HARDWARE[1:])
+@pytest.mark.parametrize(("method", "adapter"), STAGES)
+def test_two_processes_compute_what_one_does(stages, method, adapter, hardware):
+    alone, both = stages[method, adapter, "single"], stages[method, adapter, hardware]
+    name = "policy/loss" if method == "ppo" else "train/loss"
+    losses = [[line[name] for line in lines(one) if name in line] for one in (alone, both)]
+    assert len(losses[0]) == len(losses[1]) == (5 if method == "ppo" else STEPS)
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    first, second = weights(alone), weights(both)
+    assert first.keys() == second.keys()
+    assert max((first[name] - second[name]).abs().max().item() for name in first) < 1e-4
+    started = load_file(alone.inputs["policy"] / "model.safetensors")
+    moved = [name for name in started if name in first and not torch.equal(first[name], started[name])]
+    assert moved
+
+
+@pytest.mark.parametrize(("method", "hardware"), INTERRUPTED)
+def test_a_stage_that_was_asked_to_stop_goes_on_to_the_same_end(stages, method, hardware):
+    """It saves between two steps (PPO: rollouts), and begins again from there; one process ends with the same bits."""
+    stopped, whole = stages[method, "interrupted", hardware], stages[method, "full", hardware]
+    assert (stopped.folder / "interrupted").exists()
+    assert not (stopped.folder / "checkpoints").exists()
+    first, second = weights(stopped), weights(whole)
+    assert max((first[name] - second[name]).abs().max().item() for name in first) <= (hardware != "single") * 1e-6
+    steps = [line["step"] for line in lines(stopped)]
+    assert STOP in steps
+    assert max(steps) == STEPS
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_adapter_is_saved_whole_under_zero3(stages, method):
+    """The classic: an adapter whose tensors have no elements."""
+    one, alone = stages[method, "lora", "zero3"], stages[method, "lora", "single"]
+    saved, expected = (load_file(each.folder / "adapter" / "adapter_model.safetensors") for each in (one, alone))
+    assert {name: tensor.shape for name, tensor in saved.items()} == {n: t.shape for n, t in expected.items()}
+    assert all(tensor.numel() for tensor in saved.values())
+    assert any(tensor.abs().max() > 0 for name, tensor in saved.items() if "lora_B" in name)
+
+
+def test_ppo_draws_the_same_completions(stages):
+    """Each process answers its share of the prompts, with luck that depends on a prompt's place alone."""
+    runs = [lines(stages["ppo", "full", hardware]) for hardware in HARDWARE]
+    for name in ("reward/mean", "completion/length", "policy/kl", "value/explained_variance"):
+        first, *others = ([line[name] for line in run if name in line] for run in runs)
+        assert all(other == pytest.approx(first, abs=1e-4) for other in others)
