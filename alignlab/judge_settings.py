@@ -31,7 +31,7 @@ class AnnotatorsJudge(Shape):
 
     kind: Literal["annotators"]
     reliabilities: Annotated[tuple[Share, ...], Field(strict=False, min_length=1)]
-    seed: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0)] | None
 
 
 class HumanJudge(Shape):

@@ -123,8 +123,9 @@ def known(folder: Path) -> dict[str, Any]:
 
 def annotated(folder: Path) -> Iterator[str]:
     """Five simulated annotators over five seeds."""
-    command = ("task=preferences", "judge=annotators", "preferences.prompts=350", "tracking=jsonl")
-    yield f"`python -m alignlab {' '.join(command)} judge.seed=N seed=N`, N from 0 to 4: the base model's answers on"
+    command = ("task=preferences", "judge=annotators", "preferences.prompts=350", "seed=0,1,2,3,4", "-m")
+    alignlab(folder, *command)
+    yield f"`python -m alignlab {' '.join(command)}`: the base model's answers on"
     yield f"pocket, simulated annotators who are right as often as {', '.join(map(str, RELIABILITIES))}, and Dawid and"
     yield "Skene's consensus. Pairs in the right order by gold, in per cent; 95% intervals over prompts; farthest is"
     yield "the largest difference between an annotator's reliability as estimated, without gold, and as it was set."
@@ -133,8 +134,8 @@ def annotated(folder: Path) -> Iterator[str]:
     yield "|---|---|---|---|---|---|---|---|"
     met = []
     for seed in SEEDS:
-        alignlab(folder, *command, f"judge.seed={seed}", f"seed={seed}")
-        facts = known(folder)
+        (found,) = folder.glob(f"multirun/*/*/{seed}/preferences.json")
+        facts = json.loads(found.read_text(encoding="utf-8"))
         right = {one["name"]: one for one in facts["right"]}
         (gain, beside) = (right[name] for name in right if "−" in name)
         best = right[beside["name"].partition(" − ")[2]]

@@ -1,5 +1,6 @@
 """`task=preferences` from end to end: killed and gone on with, judged by a server that errs, learned from."""
 
+import csv
 import json
 import os
 import signal
@@ -39,6 +40,20 @@ def facts(folder):
 
 def rows(path):
     return [json.loads(line) for line in path.open(encoding="utf-8")]
+
+
+def filled(table):
+    """The table that people get, ranked by length; gives its path."""
+    with table.open(encoding="utf-8", newline="") as stream:
+        answers = list(csv.DictReader(stream))
+    for one in answers:
+        longer = [other for other in answers if other["item"] == one["item"] and len(other["text"]) > len(one["text"])]
+        one.update(safety=1 + len(longer), helpfulness=1 + len(longer), labeler="anna")
+    with table.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, answers[0])
+        writer.writeheader()
+        writer.writerows(answers)
+    return table
 
 
 def killed(arguments, folder, cache, journal, lines):
@@ -93,11 +108,14 @@ def test_a_server_that_errs_and_what_is_learned_from_its_labels(tmp_path, monkey
 
     with chat_server(moody) as server:
         judge = ("judge=openai", f"judge.url={server.url}", "judge.model=m", "judge.backoff=0.01", "judge.retries=19")
-        task = ("task=preferences", *SMALL, "preferences.prompts=60", *judge, "judge.price_read=1.0")
+        sampled = ("task=preferences", *SMALL, "preferences.prompts=60")
+        task = (*sampled, *judge, "judge.price_read=1.0")
         labelled = run(tmp_path / "labelled", *task)
         asked = len(server.asked)
         server.script = lambda body, number: (401, "", {})
-        again = run(tmp_path / "again", *task, "preferences.consensus=borda")
+        table = filled(run(tmp_path / "handed out", *sampled, "judge=human") / "to_fill_in.csv")
+        people = (f"preferences.people.path=[{table}]", "preferences.people.price=0.5")
+        again = run(tmp_path / "again", *task, "preferences.consensus=borda", *people)
         assert len(server.asked) == asked  # every label is there, so nothing is asked
         with pytest.raises(Failure, match="answers 401 for the model other"):
             run(tmp_path / "stopped", *task, "judge.model=other")
@@ -115,8 +133,12 @@ def test_a_server_that_errs_and_what_is_learned_from_its_labels(tmp_path, monkey
     for row in rows(labelled / "data" / "pairs.jsonl"):
         assert len(row["chosen"][0]["content"]) > len(row["rejected"][0]["content"])
     assert (again / "labels.jsonl").read_bytes() == (labelled / "labels.jsonl").read_bytes()
+    saved = facts(again)["saving"]
+    assert saved["agree"] == saved["pairs"] > 100  # people rank by length, too
+    assert saved["counted"] == saved["at_most"] == pytest.approx(1 - told["cost"]["price"] / 0.5)
+    assert told["saving"]["counted"] is None
 
-    voted = ("task=preferences", *SMALL, "preferences.prompts=60", "judge=annotators")
+    voted = (*sampled, "judge=annotators")
     panel = facts(run(tmp_path / "panel", *voted, f"preferences.panel=[{labelled}]"))
     assert [one["name"] for one in panel["labelers"]] == [*(f"annotator {n}" for n in range(1, 6)), "m"]
     with pytest.raises(Failure, match=r"preferences.panel: .* is about other answers"):

@@ -30,7 +30,8 @@ def load_judge(config: Config, settings: Settings, inputs: Mapping[str, Path]) -
         case AnnotatorsJudge():
             from alignlab.judges.annotators import Annotators
 
-            return Annotators(settings.judge)
+            seed = config.seed if settings.judge.seed is None else settings.judge.seed
+            return Annotators(settings.judge.model_copy(update={"seed": seed}))
         case HumanJudge():
             from alignlab.judges.human import Human
 

@@ -24,7 +24,7 @@ from alignlab.judge_settings import AnnotatorsJudge, Host, HumanJudge, RewardJud
 from alignlab.judges.local import Judge as LocalJudge
 from alignlab.judges.protocol import Labelled, Unlabelled
 from alignlab.named import Source
-from alignlab.tasks.preferences_page import Outcome, examples, facts, labeling, page
+from alignlab.tasks.preferences_page import Outcome, examples, facts, labeling, measurements, page
 from alignlab.tasks.train import locate_models, point_latest, prepare_base, prepare_data
 
 # Settings that change no label: where and how a judge is asked, and what that costs.
@@ -252,6 +252,17 @@ def write(work: Work, folder: Path, found: Outcome) -> None:
     output.write(found.made, folder / "data", output.card(work.config, work.settings, known))
     write_text(folder / "preferences.json", json.dumps(known, indent=1, ensure_ascii=False))
     write_text(folder / "preferences.html", page(known, examples(found)))
+    result = {
+        "stage": "preferences",
+        "seed": work.config.seed,
+        "measurements": measurements(known),
+        "seconds": known["cost"]["seconds"],
+        "model": str(work.policy.path),
+        "report": str(folder / "preferences.html"),
+    }
+    for place in (folder, folder / "preferences"):
+        write_text(place / "result.json", json.dumps(result, indent=1))
+    write_text(folder / "plan.json", json.dumps([{"stage": "preferences", "action": "ran"}]))
     print("\n".join(summary(known)))
     print(folder / "data")
     print(folder / "preferences.html")

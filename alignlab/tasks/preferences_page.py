@@ -141,6 +141,33 @@ def leaks(config: Config, answers: Rows) -> list[dict[str, Any]]:
     return [{**leak._asdict(), "said": str(leak)} for leak in found]
 
 
+def measurements(known: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The facts that have an interval, as `result.json` holds them, so that a sweep can put several runs together."""
+    from alignlab.evaluation.statistics import wilson
+
+    share = wilson(known["labelled"], known["compared"], 0.95)._asdict() if known["compared"] else None
+    rows = [{"name": "labels/labelled", **share, "n": known["compared"], "rate": True}] if share else []
+    rows += [
+        {"name": f"labels/right/{one['name']}", **ends(one), "n": one["pairs"], "rate": False} for one in known["right"]
+    ]
+    rows += [
+        {
+            "name": f"labels/reliability/{one['name']}",
+            **ends(one["reliability"]),
+            "n": one["comparisons"],
+            "rate": False,
+        }
+        for one in known["labelers"]
+        if one["reliability"] is not None
+    ]
+    return [{**row, "better": "higher", "difference": {}} for row in rows]
+
+
+def ends(one: Mapping[str, float] | float) -> dict[str, float]:
+    """A value and its ends, which are the value where nothing more is known."""
+    return {name: one if isinstance(one, float) else one[name] for name in ("value", "low", "high")}
+
+
 def examples(found: Outcome) -> list[dict[str, Any]]:
     """Some items with their answers in the order that was agreed on, and what was said of each."""
     rows = {row["id"]: row for row in found.answers}
