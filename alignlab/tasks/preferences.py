@@ -32,7 +32,12 @@ NOT_IN_LABELS = {
     "url", "key_env", "timeout", "retries", "backoff", "longest_wait", "concurrency", "give_up_after",
     "price_read", "price_written",
 }  # fmt: skip
-MODULES = {"reward": "scored", "choice": "compared", "critique": "compared"}  # of judges, where it is not their kind
+MODULES = {  # of judges, where it is not their kind
+    "reward": "scored",
+    "choice": "compared",
+    "critique": "compared",
+    "both": "compared",
+}
 
 
 class Work(NamedTuple):
