@@ -262,7 +262,7 @@ def write(work: Work, folder: Path, found: Outcome) -> None:
         "seed": work.config.seed,
         "measurements": measurements(known),
         "seconds": known["cost"]["seconds"],
-        "model": str(work.policy.path),
+        "model": str(work.policy.path) if isinstance(work.policy, Source) else work.policy.model,
         "report": str(folder / "preferences.html"),
     }
     for place in (folder, folder / "preferences"):
