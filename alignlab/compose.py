@@ -4,6 +4,7 @@ Hydra stops at its first fault. Here unknown groups and options are looked up, a
 Hydra's checks and handed to `bind`, so that one message tells all faults. A sweep is tried one value at a time.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from importlib import import_module
@@ -53,7 +54,7 @@ def check(overrides: list[str], binds: bool) -> Command:
             params = swept(first, parsed)
             command = Command([tree, *trees], is_sweep(first), sweep_folder(first), name_of(first), params)
         except (HydraException, OmegaConfBaseException) as error:
-            raise Mistake([*faults, Fault("command", " ".join(str(error).split()))]) from error
+            raise Mistake([*faults, told_by_hydra(str(error))]) from error
     doubted = tuple(fault.where for fault in faults)  # what a wrong choice of option would bring in is unknown
     for tree in command.trees if binds else ():
         faults += [fault for fault in faults_of(tree) if not fault.where.startswith(doubted)]
@@ -68,6 +69,16 @@ def sweep_folder(cfg: "DictConfig") -> str:
 
     HydraConfig.instance().set_config(cfg)
     return str(cfg.hydra.sweep.dir)
+
+
+def told_by_hydra(said: str) -> Fault:
+    """What Hydra finds wrong; a launcher that is not installed is said in our words."""
+    if launcher := re.search(r"'hydra/launcher/(\w+)'.*'hydra/launcher': ([\w ]+?) Config", " ".join(said.split())):
+        there = (
+            f"there is {launcher[2].replace(' ', ', ')}; pip install 'alignlab[launchers]' brings joblib and submitit"
+        )
+        return Fault("hydra/launcher", f"no option {launcher[1]!r}", there)
+    return Fault("command", " ".join(said.split()))
 
 
 def name_of(cfg: "DictConfig") -> str:

@@ -299,7 +299,7 @@ class Tracking(Shape):
 
 
 class Task(Shape):
-    """What to do: train a chain of stages, evaluate a model, or write a finished run's report again."""
+    """What to do: train stages, prepare data, evaluate a model, write a report again, or make preference data."""
 
     name: Literal["train", "prepare", "evaluate", "report", "preferences"]
     model: str | None = None

@@ -113,6 +113,11 @@ class PooledConfig(PretrainedConfig):  # type: ignore[misc]
         super().__init__(**{"num_labels": 1, **options})
 
     @property
+    def hidden_size(self) -> int:
+        """The width of the backbone's states."""
+        return int(self.backbone.hidden_size)
+
+    @property
     def max_position_embeddings(self) -> int | None:
         """The longest row that the backbone has positions for."""
         return getattr(self.backbone, "max_position_embeddings", None)

@@ -110,13 +110,13 @@ def held(parameters: int, hardware: Hardware, devices: int) -> int:
 SHARDED = {"zero3", "fsdp2"}
 
 
-def gathered(parameters: int, hardware: Hardware, devices: int) -> Iterator[Role]:
-    """The weights that a device of ZeRO-3 holds whole at a time."""
+def gathered(parameters: int, hardware: Hardware, devices: int, answers: bool) -> Iterator[Role]:
+    """The weights that a device of ZeRO-3 holds whole at a time: all of them where the policy answers prompts."""
     zero = hardware.deepspeed.zero_optimization if hardware.deepspeed else None
     if zero is None or hardware.strategy != "zero3" or devices == 1:
         return
     most = zero.stage3_max_live_parameters
-    whole = min(parameters, most) if isinstance(most, int) else parameters
+    whole = min(parameters, most) if isinstance(most, int) and not answers else parameters
     yield Role("layers at hand", whole * (2 if is_half(hardware) else 4))
 
 
@@ -129,7 +129,8 @@ def roles(config: Config, settings: Any, inputs: Mapping[str, Source], base: Sou
         for name in method_module(settings.name).ROLES
         for role in MAKE[name](Subject(config, settings, inputs, found, parameters, devices))
     ]
-    return made if parameters is None else [*made, *gathered(parameters, config.hardware, devices)]
+    answers = "value" in method_module(settings.name).ROLES
+    return made if parameters is None else [*made, *gathered(parameters, config.hardware, devices, answers)]
 
 
 class Subject(NamedTuple):

@@ -174,6 +174,19 @@ def any_of(mine: bool) -> bool:
     return bool(flag.item())
 
 
+def summed(mine: list[float]) -> list[float]:
+    """Sums over all processes."""
+    if world() == 1:
+        return mine
+    import torch
+    from torch import distributed
+
+    device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
+    sums = torch.tensor(mine, dtype=torch.float64, device=device)
+    distributed.all_reduce(sums)
+    return [float(value) for value in sums]
+
+
 def divided(count: int, work: Callable[[list[int]], Sequence[T]]) -> list[T]:
     """Work on rows 0, 1, … count - 1, each process on its share; all of them get all results, in order."""
     many = world()
@@ -216,6 +229,20 @@ def whole(*models: "nn.Module | None") -> Iterator[None]:
 
     with GatheredParameters(weights):
         yield
+
+
+def unshard(model: "nn.Module") -> None:
+    """Put whole weights, in main memory, into the place of FSDP2's shares; the model can be saved, and no more."""
+    from torch import nn
+
+    weight: Any
+    known: dict[int, nn.Parameter] = {}  # tied weights stay tied
+    for module in model.modules():
+        for name, weight in module._parameters.items():
+            if weight is not None and hasattr(weight, "full_tensor"):
+                if id(weight) not in known:
+                    known[id(weight)] = nn.Parameter(weight.detach().full_tensor().cpu(), requires_grad=False)
+                module._parameters[name] = known[id(weight)]
 
 
 @contextmanager
@@ -265,6 +292,7 @@ def settle(threads: int) -> None:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # which libraries may import, and which would look for others
     logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno >= logging.ERROR)
     torch.set_num_threads(threads)
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    for module in ("transformers", "torch.distributed"):
+        warnings.filterwarnings("ignore", category=FutureWarning, module=module)
     disable_progress_bar()  # what takes long has a bar of ours
     torch.set_flush_denormal(True)  # denormals make a backward pass many times slower at large margins

@@ -60,6 +60,16 @@ def saving() -> Iterator[None]:
         _saves.pop()
 
 
+def forget() -> None:
+    """Go on after having been asked to stop."""
+    _asked.clear()
+
+
+def ask() -> None:
+    """Ask this process to stop, as SIGTERM does."""
+    _asked.set()
+
+
 def heed_as_worker(troubles: Path, parent: int) -> None:
     """Answer signals in a worker, even while it waits for another one; and end when its parent does.
 

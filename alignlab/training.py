@@ -1,8 +1,8 @@
 """What every method on `transformers.Trainer` shares: arguments, rows as token ids, checkpoints, the last save.
 
 `batch_size` is global; how it is cut into micro batches and accumulated is worked out here. Rows that are too
-long lose the oldest part of their prompt first: what the model has to learn stays whole as long as it can. Chance
-alone decides which rows make a step; where it is computed in pieces, rows of like length share one.
+long lose the oldest part of their prompt first: what the model has to learn stays whole as long as it can. What makes a
+step is said in `alignlab.steps`.
 """
 
 import json
@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from alignlab import models, processes, stopping
 from alignlab.chat import Encoded
 from alignlab.config import Training
-from alignlab.data.batches import Pieces
 from alignlab.data.makers import makers
 from alignlab.errors import failure
 from alignlab.files import write_text
 from alignlab.run import Run
+from alignlab.steps import lengths
 from alignlab.troubles import GO_ON
 
 if TYPE_CHECKING:
@@ -53,15 +53,6 @@ def shorten(encoded: Encoded, max_length: int) -> Encoded:
     return Encoded(encoded.prompt[-(max_length - len(completion)) :], completion)
 
 
-def lengths(rows: "datasets.Dataset") -> list[int]:
-    """The number of tokens of each row, in all its columns of token ids."""
-    import pyarrow.compute as pc
-
-    table = rows.with_format("arrow")[:]
-    ids = [pc.list_value_length(table[name]) for name in table.column_names if name.endswith(("ids", "labels"))]
-    return [sum(row) for row in zip(*(column.to_pylist() for column in ids), strict=True)]
-
-
 def piece(run: Run[Training], rows: "datasets.Dataset | None") -> int:
     """How many of a step's rows a device computes at once."""
     share = run.method.batch_size // processes.world()
@@ -81,14 +72,6 @@ def together(run: Run[Training], whole: int, longest: Callable[[], int] | None) 
         return min(run.config.hardware.micro_batch_size or whole, whole)
     room = TOKENS // longest()
     return max(size for size in range(1, whole + 1) if whole % size == 0 and size <= max(room, 1))
-
-
-class InPieces:
-    """A trainer that lays out each step's rows by length: the same rows a step, in however many pieces."""
-
-    def _get_train_sampler(self: Any, train_dataset: Any = None) -> Any:
-        pieces = self.args.gradient_accumulation_steps * self.args.world_size
-        return Pieces(lengths(self.train_dataset), self._train_batch_size * pieces, self.args.seed)
 
 
 def arguments(run: Run[Training], rows: "datasets.Dataset | None" = None, micro: int | None = None) -> dict[str, Any]:
@@ -186,7 +169,8 @@ def fit(
     last = last_checkpoint(folder)
     if last and is_moved(last):
         reshard(Path(last))
-    trainer.train(resume_from_checkpoint=last)
+    with stopping.saving():
+        trainer.train(resume_from_checkpoint=last)
     if checkpoints.stopped:
         raise stopping.stopped()
     finish(getattr(trainer.model, "policy", trainer.model), tokenizer, run)
@@ -195,6 +179,8 @@ def fit(
 
 def finish(trained: Any, tokenizer: "PreTrainedTokenizerBase", run: Run[Training]) -> None:
     """Save the trained model, which may lie in shares on several processes; checkpoints are needed no more."""
+    if run.config.hardware.fsdp:
+        processes.unshard(trained)
     with processes.whole(trained):
         processes.by_first(lambda: models.save(trained, tokenizer, run.output))
     processes.by_first(lambda: shutil.rmtree(run.folder / "checkpoints", ignore_errors=True))

@@ -29,6 +29,8 @@ from detox import detox
 from hacking import hacking
 from kills import kills
 from kills_scale import kills_scale
+from preferences import preferences
+from sweeps import sweeps, sweeps_joblib
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "ppo_vs_trl"))
@@ -340,6 +342,9 @@ PARTS = {
     "ppo": ppo,
     "kills": kills,
     "kills_scale": kills_scale,
+    "sweeps": sweeps,
+    "sweeps_joblib": sweeps_joblib,
+    "preferences": preferences,
     "hacking": hacking,
     "detox": detox,
     "cai": cai,
@@ -358,6 +363,9 @@ TITLES = {
     "ppo": "The main job over five seeds (PPO)",
     "kills": "Ten kills",
     "kills_scale": "Twenty kills, in one process and in two",
+    "sweeps": "A search that is killed in the middle",
+    "sweeps_joblib": "Two workers beside one",
+    "preferences": "The preference factory",
     "hacking": "Reward hacking",
     "detox": "Less toxic summaries: PPO on an encoder-decoder",
     "cai": "Constitutional AI",

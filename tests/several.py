@@ -7,8 +7,9 @@ from pathlib import Path
 from command import config
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from alignlab import processes, workers
+from alignlab import processes, stopping, workers
 from alignlab.scratch import scratch_model
+from alignlab.stopping import Stopped
 from alignlab.workers import Job
 
 TINY = [
@@ -19,13 +20,19 @@ TINY = [
 ]  # fmt: skip
 
 
+STOP = 8  # the step at which what is to be interrupted is
+
+
 class Lines:
-    """A tracker that writes a line a step."""
+    """A tracker that writes a line a step, and asks to stop where its folder says so."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
 
     def log(self, metrics, step):
+        if (self.file.parent / "interrupt").exists() and step >= STOP:
+            (self.file.parent / "interrupt").rename(self.file.parent / "interrupted")
+            stopping.ask()
         with self.file.open("a") as stream:
             stream.write(json.dumps({**metrics, "step": step}) + "\n")
 
@@ -55,7 +62,12 @@ def job(rows: Path, folder: Path, hardware: str, *more: str) -> Job:
 
 def learn(one: Job) -> None:
     """Train a stage, and keep its curves in `lines.jsonl` of its folder."""
-    workers.learn(one, Lines(one.folder / "lines.jsonl") if processes.is_first() else workers.Wire(None))
+    track = Lines(one.folder / "lines.jsonl") if processes.is_first() else workers.Wire(None)
+    try:
+        workers.learn(one, track)
+    except Stopped:
+        stopping.forget()
+        workers.learn(one, track)
 
 
 def learn_all(jobs: list[Job]) -> None:

@@ -63,7 +63,7 @@ def test_every_command_of_the_readme_composes(command, tmp_path):
     arguments = shlex.split(command.partition("python -m alignlab")[2])
     short = (ROOT / "conf" / "constitution" / "short.yaml").read_text()
     content = {"experiment": "# @package _global_\n", "constitution": short}
-    exists = {"dataset.path", "dataset.train", "dataset.test", *content}
+    exists = {"dataset.path", "dataset.train", "dataset.test", "judge.path", *content}
     found = []
     for argument in arguments:
         key, _, value = argument.partition("=")

@@ -2,24 +2,36 @@
 
 import json
 from math import log
+from random import Random
 
 import pytest
+from command import config
 from tiny import WORDS, ask, tiny_model, tiny_tokenizer
 
-from alignlab.errors import Failure
-from alignlab.factory.agreement import Bias, agreed, biases, same, steadiness, votes
+from alignlab.compose import own_file
+from alignlab.consensus import majority
+from alignlab.errors import Failure, Mistake
+from alignlab.evaluation.labels import rightness, truth
+from alignlab.factory.agreement import Bias, agreed, biases, labelers, same, steadiness, tau_b, votes
 from alignlab.factory.answers import Prompt, answered, sample_answers
+from alignlab.factory.cost import cost, saving
 from alignlab.factory.diversity import distinct, diversity, self_bleu
 from alignlab.factory.journal import Journal
 from alignlab.factory.output import make
-from alignlab.judges.protocol import Item, Labelled, Reading, ranks
+from alignlab.judge_settings import AnnotatorsJudge
+from alignlab.judges import local
+from alignlab.judges.annotators import Annotators
+from alignlab.judges.compared import Compared
+from alignlab.judges.protocol import Item, Labelled, Reading, Spent, Unlabelled, ranks
 from alignlab.judges.scored import Scored
+from alignlab.pocket.annotators import answers as speak_of
+from alignlab.pocket.world import draw, draw_kind
 from alignlab.rollouts import Completion
+from alignlab.tasks.preferences import begin
+from alignlab.tasks.record import repeatable
 
 
 def settings(**more):
-    from command import config
-
     given = [f"preferences.{name}={value}" for name, value in more.items()]
     return config("task=preferences", "judge=reward", *given).preferences
 
@@ -124,6 +136,14 @@ def test_what_is_agreed_by_hand():
     assert log(share / (1 - share)) == pytest.approx(log(2.5 / 1.5), rel=1e-3)  # 2 and 1 votes, half a win more each
 
 
+def test_tau_b_by_hand():
+    """Four pairs: one the same, one turned round, one that only the first decides, one that neither does."""
+    assert tau_b([(1, 0.5), (1, -0.5), (2, 0), (0, 0)]) == 0
+    assert tau_b([(1, 0.5), (1, 0.5), (2, 0), (0, 0)]) == pytest.approx(2 / (3 * 2) ** 0.5)
+    assert tau_b([(1, 1), (-2, -1)]) == 1
+    assert tau_b([(0, 1)]) is None
+
+
 def test_labels_agree_where_both_decide():
     ours = [label(reading([0, 1], [1, 2])), label(reading([0, 1], [2, 1]), item="b")]
     theirs = [label(reading([0, 1], [1, 2], "p")), label(reading([0, 1], [1, 2], "p"), item="b")]
@@ -177,3 +197,111 @@ def test_diversity_by_hand():
     found = diversity([["a b", "a b", "c d"], []])
     assert (found.prompts, found.different) == (1, pytest.approx(2 / 3))
     assert found.distinct_1 == pytest.approx(4 / 6)
+
+
+def known_pairs(count, seed):
+    """Items of two answers of unequal worth on pocket."""
+    random = Random(seed)
+    drawn = [draw(draw_kind(random), "full", random) for _ in range(count)]
+    both = [speak_of(prompt, 2, random, "full") for prompt in drawn]
+    turns = ([{"role": "user", "content": prompt.text}] for prompt in drawn)
+    return [Item(f"{n:06}", asked, two, [True] * 2) for n, (asked, two) in enumerate(zip(turns, both, strict=True))]
+
+
+@pytest.mark.scale
+@pytest.mark.parametrize("seed", [100, 101])
+def test_a_weighted_consensus_of_annotators_beats_a_majority_and_is_no_worse_than_the_best(seed):
+    reliabilities = (0.6, 0.6875, 0.775, 0.8625, 0.95)
+    items = known_pairs(1000, seed)
+    judge = AnnotatorsJudge(kind="annotators", reliabilities=reliabilities, seed=seed)
+    found = list(Annotators(judge).label(items, ()))
+    known = labelers(found, {})
+    for number, reliability in enumerate(reliabilities, 1):
+        assert known[f"annotator {number}"].reliability == pytest.approx(reliability, abs=0.05)
+    rows = [row(*item.answers, item=item.id) | {"prompt": item.prompt} for item in items]
+    right = truth(rows)
+    assert len(right) == 1000
+    agreements = {
+        "consensus": agreed(found, {item.id: 2 for item in items}, "dawid_skene", {}),
+        "majority": agreed(found, {item.id: 2 for item in items}, "majority", {}),
+    }
+    pairs = {name: {(i, 0, 1): one.pairs[0, 1] for i, one in own.items()} for name, own in agreements.items()}
+    best = majority([vote for vote in votes(found, {}) if vote.labeler == "annotator 5"])
+    pairs["best"] = {(name.partition("/")[0], 0, 1): share for name, share in best.items()}
+    gains = {one.name: one.interval for one in rightness(pairs, right, ["majority"], config("seed=0").evaluation)}
+    assert gains["consensus − majority"].low > 0
+    assert gains["consensus − best"].high > 0
+    assert gains["consensus"].value >= gains["best"].value - 0.005
+
+
+def test_annotators_hold_equals_equal_and_repeat_themselves():
+    item = Item(
+        "7", [{"role": "user", "content": "What covers an owl?"}], ["Nonsense one.", "Nonsense two."], [True] * 2
+    )
+    judge = AnnotatorsJudge(kind="annotators", reliabilities=(0.5, 1.0), seed=0)
+    first, again = (next(Annotators(judge).label([item], ())) for _ in range(2))
+    assert first == again
+    assert [one.ranks for one in first.readings] == [{"better": [1, 1]}] * 2
+
+
+def test_what_is_saved_counts_as_far_as_labels_agree_with_peoples():
+    how = settings(**{"people.price": 0.5, "people.minutes": 3.0, "machine_hour": 6.0})
+    spent = [Labelled(str(n), [reading([0, 1], [1, 2])], Spent(100, 10, 30.0, {"429": 1})) for n in range(4)]
+    lost = [Unlabelled("9", "why", Spent(100, 0, 60.0, {"429": 2, "500": 1}))]
+    found = cost(spent, lost, how)
+    assert (found.labels, found.read, found.written, found.again) == (4, 500, 40, {"429": 6, "500": 1})
+    assert found.money == pytest.approx(180 / 3600 * 6)  # what was spent in vain costs too
+    assert (found.price, found.minutes) == (pytest.approx(0.075), pytest.approx(0.75))
+    assert saving(found, how, 0, 0).counted is None
+    counted = saving(found, how, 10, 8)
+    assert (counted.at_most, counted.counted) == (pytest.approx(0.85), pytest.approx(0.65))  # 0.8 less 0.075 / 0.5
+    assert saving(found, how, 10, 1).counted == pytest.approx(-0.05)  # labels that are wrong save nothing
+
+
+def test_a_local_model_is_heard_in_both_orders_as_far_as_it_is_sure():
+    from test_cai import constitution, judge
+
+    model, tokenizer = tiny_model().eval(), tiny_tokenizer()
+    items = [Item(str(n), ask("why"), ["i bake", "do no", "bread"], [True] * 3) for n in range(3)]
+    found = list(Compared(model, tokenizer, constitution("n"), judge(), 0).label(items, {"2"}))
+    assert [len(one.readings) for one in found] == [6, 6, 6]
+    asked = [local.Item(ask("why"), "i bake", "do no", constitution("n").principles[0])]
+    (said,) = local.verdicts(model, tokenizer, asked, constitution("n"), judge(clamp=[0.0, 1.0]))
+    first, second = found[0].readings[:2]
+    assert (first.shown, second.shown) == ([0, 1], [1, 0])
+    assert first.ranks == {"better": [1, 2] if said.first > 0.5 else [2, 1]}
+    assert second.ranks == {"better": [2, 1] if said.second > 0.5 else [1, 2]}
+    assert first.sure == pytest.approx(abs(log(said.first / (1 - said.first))), abs=1e-4)
+    (vote,) = (vote for vote in votes(found[:1], {}) if vote.item == "0/0-1")
+    assert vote.first == (said.label > 0.5)  # the mean of the log-odds decides
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["judge=reward"], "reward.path: auto is the rm stage of a training run, and task=preferences trains none"),
+        (
+            ["judge=annotators", "model=scratch", "dataset=file", f"dataset.path={__file__}"],
+            "judge: annotators know only the pocket world, and dataset is file",
+        ),
+        (["judge=human", "judge.path=[nobody.csv]"], "preferences.judge.path: nobody.csv is not there"),
+        (["judge=openai", "judge.url=ftp://x"], "preferences.judge.url: 'ftp://x' is no address of a server"),
+        (["judge=reward", "preferences.panel=[nowhere]"], "preferences.panel: nowhere holds no labels"),
+        (["judge=reward", "preferences.weights={safety: 0}"], "preferences.weights: every criterion weighs nothing"),
+        (
+            ["judge=annotators", "judge.reliability=[1.0]"],
+            "preferences.judge.reliability: unknown key; did you mean 'rel",
+        ),
+    ],
+)
+def test_mistakes_are_said_before_anything_is_sampled(arguments, said):
+    with pytest.raises(Mistake) as raised:
+        begin(config("task=preferences", *arguments))
+    assert any(str(fault).startswith(said) for fault in raised.value.faults)
+
+
+def test_what_a_run_saves_as_its_config_repeats_it(tmp_path):
+    now = config("task=preferences", "judge=annotators", "preferences.prompts=7", "judge.seed=3")
+    choices = {"task": "preferences", "judge": "annotators", "model": "pocket", "dataset": "pocket", "method": "ppo"}
+    (tmp_path / "config.yaml").write_text(repeatable(now, choices))
+    assert config(own_file(f"experiment={tmp_path / 'config.yaml'}")) == now

@@ -1,5 +1,6 @@
 """Several processes, as far as one process can see them: settings, meeting places, checkpoints, what is told."""
 
+import json
 import pickle
 import signal
 import subprocess
@@ -13,7 +14,9 @@ from command import config
 
 from alignlab import checkpoints, processes, rendezvous, stopping, troubles, workers
 from alignlab.compose import check
+from alignlab.data.batches import Marked, Pieces, Shares
 from alignlab.errors import Failure, Fault, Mistake
+from alignlab.steps import Steps
 from alignlab.troubles import Trouble
 from alignlab.workers import Job
 
@@ -173,6 +176,16 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-20"]
 
 
+def test_a_checkpoint_of_another_strategy_is_not_taken(tmp_path):
+    place = checkpoint(tmp_path / "checkpoints", 5)
+    about = json.loads((place / checkpoints.WHOLE).read_text())
+    assert about["kind"] == "single"
+    (place / checkpoints.WHOLE).write_text(json.dumps(about | {"kind": "zero3", "processes": 4}))
+    with pytest.raises(Failure, match=r"was written under hardware=zero3; go on with hardware=zero3, or remove"):
+        checkpoints.last_checkpoint(tmp_path / "checkpoints")
+    assert checkpoints.is_moved(str(place))
+
+
 def told(folder: Path, rank: int, when: int, error=None, text="") -> None:
     (folder / f"{rank}.trouble").write_bytes(pickle.dumps(Trouble(rank, when, error, text)))
 
@@ -277,3 +290,95 @@ def test_sigterm_outside_of_training_ends_at_once_with_75():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
     assert done.returncode == 75
     assert done.stdout == "stopped: by SIGTERM; the same command goes on from the last checkpoint\n"
+
+
+def orders(world: int, micro: int, rows: int = 21, batch_size: int = 8):
+    """The pieces of every process, of an order of rows in steps of eight."""
+    order = Pieces([n % 5 for n in range(rows)], batch_size, seed=3)
+    return [list(Shares(order, micro, rank, world)) for rank in range(world)]
+
+
+@pytest.mark.parametrize(("world", "micro"), [(1, 8), (1, 3), (2, 4), (2, 2), (4, 1), (4, 2)])
+def test_the_rows_of_a_step_are_the_same_however_it_is_cut(world, micro):
+    """Steps of 8, 8 and 5 of the 21 rows; every process computes as many pieces of each."""
+    (alone,) = orders(1, 8)
+    shares = orders(world, micro)
+    assert all(len(part) <= micro for share in shares for part in share)
+    assert {len(share) for share in shares} == {len(Shares(Pieces([1] * 21, 8, 0), micro, 0, world))}
+    steps = [-(-size // (micro * world)) for size in (8, 8, 5)]
+    for rows in alone:
+        pieces = steps.pop(0)
+        found = [row for share in shares for part in share[:pieces] for row in part if row >= 0]
+        assert sorted(found) == sorted(rows)
+        shares = [share[pieces:] for share in shares]
+    assert not any(shares)
+
+
+def test_a_process_without_a_row_gets_a_stand_in_that_counts_nothing():
+    """17 rows in steps of eight leave one, which is the first process's."""
+    shares = orders(4, 2, rows=17)
+    last = [share[-1] for share in shares]
+    rows = [row for part in last for row in part]
+    (real,) = (row for row in rows if row >= 0)
+    assert sorted(rows) == [-1 - real] * 3 + [real]
+    given = Marked([{"n": n} for n in range(17)])
+    assert given[-1 - real] == ({"n": real}, False)
+    assert given[real] == ({"n": real}, True)
+
+
+def test_the_means_of_uneven_pieces_are_weighted_to_the_mean_over_rows(monkeypatch):
+    """Five rows in two processes: 2 and 3, whose means 1 and 2 are to be (2·1 + 3·2) / 5 = 1.6 on average."""
+    monkeypatch.setattr(processes, "world", lambda: 2)
+    one, other = Steps(), Steps()
+    for trainer, rows in ((one, 2), (other, 3)):
+        trainer.model, trainer.rows_now, trainer.rows_in_step, trainer.pieces = (
+            SimpleNamespace(training=True),
+            rows,
+            5,
+            1,
+        )
+    assert (one.weight() * 1 + other.weight() * 2) / 2 == pytest.approx(1.6)
+    one.model.training = False
+    assert one.weight() == 1
+
+
+def test_fsdp2s_shares_are_made_whole_before_they_are_saved():
+    """Tied weights stay one, and every tensor is a plain one again."""
+    import torch
+    from tiny import tiny_model
+    from torch import distributed
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        model, plain = tiny_model(), tiny_model()
+        model.lm_head.weight = model.model.embed_tokens.weight
+        fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
+        assert all(hasattr(weight, "full_tensor") for weight in model.parameters())
+        processes.unshard(model)
+    finally:
+        distributed.destroy_process_group()
+    whole = model.state_dict()
+    expected = plain.state_dict() | {"lm_head.weight": plain.model.embed_tokens.weight}
+    assert all(torch.equal(whole[name], expected[name]) for name in expected)
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+
+
+def test_an_adapter_without_numbers_makes_no_stage(tmp_path):
+    """The classic under ZeRO-3: tensors that are saved while their numbers lie in shares."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from safetensors.torch import load_file
+    from tiny import tiny_model, tiny_tokenizer
+
+    from alignlab import models
+
+    model = get_peft_model(tiny_model(), LoraConfig(r=2, target_modules="all-linear"))
+    models.save(model, tiny_tokenizer(), tmp_path / "whole" / "model")
+    assert all(tensor.numel() for tensor in load_file(tmp_path / "whole/adapter/adapter_model.safetensors").values())
+    hollow = get_peft_model(tiny_model(), LoraConfig(r=2, target_modules="all-linear"))
+    weight = next(weight for name, weight in hollow.named_parameters() if "lora_B" in name)
+    weight.data = torch.empty(0)
+    with pytest.raises(Failure, match=r"1 trained tensors are empty, '.*lora_B.*' among them"):
+        models.save(hollow, tiny_tokenizer(), tmp_path / "hollow" / "model")

@@ -54,6 +54,16 @@ def test_llama_under_zero3_on_four_devices_by_hand(tmp_path):
     assert str(found.step) == "4 devices × 1 rows at once × 8 accumulated = 32 rows a step"
 
 
+def test_ppo_gathers_the_policy_while_it_answers(tmp_path):
+    """Policy and value learn (16 bytes / 4 each), reference and reward model are whole; 2 bytes a weight at hand."""
+    bound, _, inputs, here = sized(tmp_path, "method=ppo", "hardware=zero3", *FOUR)
+    found = room.room(bound, bound.method, inputs | {"reward_model": here}, here)
+    assert {role.name: role.size for role in found.roles} == {
+        "policy": 4 * LLAMA, "value": 4 * LLAMA, "reference": 4 * LLAMA, "reward model": 2 * LLAMA,
+        "layers at hand": 2 * LLAMA,
+    }  # fmt: skip
+
+
 def test_recomputing_keeps_the_input_of_each_layer_and_one_layer(tmp_path):
     lean = room.room(*sized(tmp_path, "hardware=zero3", *FOUR, "method.activation_checkpointing=true"))
     layer = 4 * 4096 * 4 + (3 * 4096 + 3 * 1024 + 4 * 14336) * 2
@@ -135,6 +145,7 @@ def test_time_is_given_or_measured_or_unknown(tmp_path, monkeypatch):
     assert duration.told(bound, bound.method, None) == "time: unknown"
 
 
+@pytest.mark.scale
 def test_the_plan_of_a_recipe_whose_data_and_model_are_elsewhere(tmp_path):
     more = ["hardware=zero3", "hardware.processes=4", "hardware.tokens_per_second=12000", "hardware.memory_gb=80"]
     done = alignlab("experiment=llama31_8b_hh_sft", *more, "dry_run=true", folder=tmp_path)

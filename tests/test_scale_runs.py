@@ -23,10 +23,16 @@ PPO = [
 SFT = ["method=sft", "method.batch_size=8"]
 
 
+STARTED: "list[subprocess.Popen[bytes]]" = []
+
+
 @pytest.fixture(autouse=True)
 def imports(monkeypatch):
-    """Let workers import what lies beside the tests."""
+    """Let workers import what lies beside the tests; leave nothing running where a test fails."""
     monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parent}:{ROOT}:{os.environ.get('PYTHONPATH', '')}")
+    yield
+    while STARTED:
+        STARTED.pop().kill()  # its workers die with it
 
 
 @pytest.fixture
@@ -44,7 +50,8 @@ def tiny(*more: str) -> list[str]:
 def start(*arguments: str, folder: Path, log: str = "log") -> "subprocess.Popen[bytes]":
     with (folder / log).open("w") as stream:
         command = [sys.executable, "-m", "alignlab", *arguments]
-        return subprocess.Popen(command, cwd=folder, stdout=stream, stderr=subprocess.STDOUT)
+        STARTED.append(subprocess.Popen(command, cwd=folder, stdout=stream, stderr=subprocess.STDOUT))
+        return STARTED[-1]
 
 
 def children(process: int) -> list[int]:
@@ -86,7 +93,7 @@ def gone(processes: list[int], seconds: float) -> bool:
     return True
 
 
-def wait_for(found, seconds=120):
+def wait_for(found, seconds=280):
     end = time.monotonic() + seconds
     while not found():
         assert time.monotonic() < end
@@ -120,7 +127,7 @@ def test_ppo_under_zero3_as_a_user_types_it(tmp_path):
     assert len(rollouts) == 2
     assert rollouts[0]["policy/kl_exact"] == pytest.approx(0, abs=1e-4)
     assert rollouts[0]["policy/first_ratio"] == pytest.approx(1, abs=1e-3)
-    assert len(list((tmp_path / "outputs").glob("*/*"))) == 1
+    assert len(list((tmp_path / "outputs").glob("2*/*"))) == 1
 
 
 def test_constitutional_ai_under_zero3(tmp_path):
@@ -141,7 +148,7 @@ def test_a_worker_that_fails_ends_all_and_its_error_is_told(place):
     seen = set()
     while process.poll() is None:
         seen |= set(children(process.pid))
-        assert time.monotonic() - begun < 120
+        assert time.monotonic() - begun < 280
         time.sleep(0.1)
     assert process.returncode == 1
     said = (place / "log").read_text()
@@ -197,7 +204,7 @@ def farthest(*folders: Path) -> float:
     """How far the weights of two finished stages are apart."""
     from safetensors.torch import load_file
 
-    first, second = (load_file(folder / "outputs/latest/model/model.safetensors") for folder in folders)
+    first, second = (load_file(folder / "outputs/latest/sft/model/model.safetensors") for folder in folders)
     return max((first[name] - second[name]).abs().max().item() for name in first)
 
 
@@ -205,10 +212,10 @@ def test_processes_that_torchrun_started_train_together(place):
     """Hydra runs in the first of them alone: there is one folder."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "alignlab"]
     stage = tiny(*SFT, "method.max_steps=3", "hardware=ddp")
-    done = subprocess.run([*command, *stage], cwd=place, capture_output=True, text=True, timeout=200)
+    done = subprocess.run([*command, *stage], cwd=place, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("plan: sft") == 1
-    assert len(list((place / "outputs").glob("*/*"))) == 1
+    assert len(list((place / "outputs").glob("2*/*"))) == 1
     assert result(place)["stage"] == "sft"
 
 
@@ -222,7 +229,7 @@ def test_two_machines_meet(place):
         start(*stage, f"hardware.rank={rank}", f"hardware.rendezvous=127.0.0.1:{port}", folder=place, log=f"log{rank}")
         for rank in range(2)
     ]
-    assert [process.wait(200) for process in both] == [0, 0], (place / "log0").read_text()
+    assert [process.wait(400) for process in both] == [0, 0], (place / "log0").read_text()
     assert "plan: sft" in (place / "log0").read_text()
     assert "plan: sft" not in (place / "log1").read_text()
-    assert len(list((place / "outputs").glob("*/*"))) == 1
+    assert len(list((place / "outputs").glob("2*/*"))) == 1

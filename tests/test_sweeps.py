@@ -69,12 +69,26 @@ def place(*overrides: str) -> Path:
     return sweeper.place(command, bound(command.trees[0]), sweeper.spaced(command.params, [*HERE, *overrides]))
 
 
+@pytest.mark.scale
 def test_a_sweep_is_known_by_what_its_runs_are() -> None:
     assert place("sweep=seeds").name.startswith("seeds-")
     same = place("sweep=seeds", "tracking=jsonl", "dry_run=true", "sweep.objective=reward/mean", "sweep.trials=9")
     others = [place("sweep=seeds", other) for other in ("seed=0,1", "method.kl_coef=0.2", "sweep.seed=1")]
     assert len({same, place("sweep=seeds"), *others}) == 4
     assert place("sweep=seeds", "hydra.sweep.dir=mine").name == "mine"
+
+
+def test_a_folder_that_holds_another_sweep_is_refused(tmp_path: Path) -> None:
+    def written(*overrides: str) -> str:
+        command = check([*HERE, *overrides], binds=False)
+        given = bound(command.trees[0]), sweeper.spaced(command.params, overrides)
+        sweeper.write_facts(tmp_path, command, *given, overrides)
+        return (tmp_path / "sweep.yaml").read_text()
+
+    assert "command: python -m alignlab seed=0,1 -m\n" in written("seed=0,1")
+    assert written("seed=0,1", "sweep.objective=reward/mean")
+    with pytest.raises(Mistake, match="holds another sweep; give another folder"):
+        written("seed=0,2")
 
 
 @pytest.mark.parametrize(
@@ -86,6 +100,7 @@ def test_a_sweep_is_known_by_what_its_runs_are() -> None:
         (["sweep.sampler=tpe", "sweep.objective=eval/kl", "sweep.prune_by=gold/score"], "is for reports alone"),
         (["method=dpo", "evaluation.reward_model=auto"], "auto trains a reward model"),
         (["sweep.trails=3"], "did you mean 'trials'"),
+        (["hydra/launcher=ray"], "hydra/launcher: no option 'ray'; there is basic, joblib, "),
     ],
 )
 def test_mistakes_in_a_sweep_are_one_sentence(overrides, said) -> None:
@@ -101,6 +116,7 @@ def searching(folder: Path, *overrides: str) -> Search:
     return Search(folder, config(*DRAW, *overrides).sweep, space(*RANGES).varied)
 
 
+@pytest.mark.scale
 def test_what_is_drawn_lies_in_its_range(tmp_path: Path) -> None:
     found = [searching(tmp_path).ask() for _ in range(6)]
     assert [run.number for run in found] == list(range(6))
@@ -112,6 +128,7 @@ def test_what_is_drawn_lies_in_its_range(tmp_path: Path) -> None:
         assert run.values["seed"] in {"100", "101", "102", "103"}
 
 
+@pytest.mark.scale
 def test_a_search_that_was_killed_draws_what_it_would_have_drawn(tmp_path: Path) -> None:
     """The first four are drawn at random; the fifth and the sixth are TPE's."""
     how = ("sweep.sampler=tpe", "sweep.objective=eval/kl")
@@ -219,7 +236,7 @@ def test_a_ranking_by_hand(tmp_path: Path) -> None:
     text = "\n".join(told(found))
     assert "| 1 | 3, 4, 5 | 0.5 | 4.00 | 1.52 to 6.48 | −4.00 |" in text
     assert "run 6 (method.beta=<9>, seed=0): failed. no room" in text
-    assert "Not clearly worse, since intervals overlap: runs 0–2." in text
+    assert "Not clearly worse, since intervals overlap: runs 0, 1, 2." in text
     assert "gold/… is the world's truth" in text
 
 
@@ -233,6 +250,12 @@ def test_less_is_better_where_the_sweep_says_so_and_nothing_is_ranked_without_a_
     assert [place.runs for place in shown.places] == [(0, 1, 2), (3, 4, 5)]
 
 
+def test_a_measure_that_no_run_has_is_told(tmp_path: Path) -> None:
+    said = "sweep.objective: no run has measured reward/men; they have reward/mean, gold/score"
+    with pytest.raises(Mistake, match=said):
+        ranking(write_sweep(tmp_path, "reward/men"))
+
+
 def test_the_page_holds_its_drawing_and_harmless_text(tmp_path: Path) -> None:
     found = ranking(write_sweep(tmp_path, "reward/mean"))
     assert found is not None
@@ -244,3 +267,56 @@ def test_the_page_holds_its_drawing_and_harmless_text(tmp_path: Path) -> None:
     root = ElementTree.fromstring((tmp_path / "sweep.svg").read_text())
     assert root.tag.endswith("svg")
     assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_workers_are_stopped_where_their_run_is(monkeypatch) -> None:
+    """The launcher turns SIGTERM into an exception, as here; what is told is why the run was stopped."""
+    import signal
+    import time
+
+    from alignlab.errors import Fault
+    from alignlab.workers import listening
+
+    class Full:
+        def log(self, metrics: dict[str, float], step: int) -> None:
+            raise search.Pruned([Fault("run 1", "worse than the others")])
+
+    def asked(number: int, _: Any) -> None:
+        raise InterruptedError
+
+    before = signal.signal(signal.SIGTERM, asked)
+    try:
+        with pytest.raises(search.Pruned, match="worse than the others"), listening(Full()) as wire:
+            wire.send(({"reward/held_out": 0.0}, 1))
+            time.sleep(30)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_nothing_is_kept_of_a_stage_that_was_stopped_early(tmp_path: Path, monkeypatch) -> None:
+    from alignlab.errors import Failure
+    from alignlab.plan import make
+    from alignlab.tasks.train import clearing
+
+    monkeypatch.setenv("ALIGNLAB_CACHE", str(tmp_path))
+    stage = make(config("model=llama31_8b", "dataset=hub", "dataset.path=owner/rows", "method=sft")).stages[0]
+    for error, kept in ((Failure([]), True), (search.Pruned([]), False)):
+        partial = stage.folder.with_name(stage.folder.name + ".partial")
+        partial.mkdir(parents=True, exist_ok=True)
+        with pytest.raises(type(error)), clearing(stage):
+            raise error
+        assert partial.exists() == kept
+
+
+def test_the_held_out_reward_model_is_another_and_the_same_for_all_runs() -> None:
+    from alignlab.plan import make
+    from alignlab.tasks import held_out
+
+    runs = [config("sweep=ppo_hparams", *HERE, f"seed={seed}") for seed in (100, 101)]
+    (one,), (two,) = (held_out.plan(run).stages for run in runs)  # type: ignore[union-attr]
+    assert one.fingerprint == two.fingerprint
+    assert one.fingerprint not in {stage.fingerprint for run in runs for stage in make(run).stages}
+    other = held_out.plan(runs[0])
+    assert other is not None
+    assert (other.config.seed, other.config.dataset.seed) == (1000, 1000)  # type: ignore[union-attr]
+    assert held_out.plan(config(*HERE)) is None

@@ -71,7 +71,8 @@ def listed(axis: Any, found: Ranking, colours: Sequence[str]) -> None:
     labels = [f"seed {seed}" if seed else place.name for seed, place in zip(seeds, found.places, strict=True)]
     axis.set_yticks([-row for row in range(len(labels))], labels, fontsize=8)
     axis.set_xlabel(f"{found.measure} (95%)")
-    axis.set_title("best first" if found.ranked else "in the order of the command", fontsize=9)
+    order = "best first" if found.ranked else "in the order of the command"
+    axis.set_title(order + (f"; {len(found.others)} more without a value" if found.others else ""), fontsize=9)
     axis.grid(axis="x", alpha=0.3)
 
 

@@ -8,6 +8,7 @@ order of all its answers. Position bias is read off the readings themselves: how
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
+from math import sqrt
 from typing import Literal, NamedTuple
 
 from alignlab.consensus import Labeler, Vote, bradley_terry, dawid_skene, majority
@@ -152,6 +153,13 @@ def steadiness(found: Iterable[Labelled], weights: Mapping[str, float]) -> dict[
             counts[labeler][0] += len(said) > 1
             counts[labeler][1] += len(said) > 1 and len(set(said)) == 1
     return {labeler: (own[0], own[1]) for labeler, own in counts.items()}
+
+
+def tau_b(leads: Sequence[tuple[float, float]]) -> float | None:
+    """Kendall's tau-b of two orders, from how each leans on every two answers; None where one of them only has ties."""
+    signs = [((one > 0) - (one < 0), (other > 0) - (other < 0)) for one, other in leads]
+    decided = sqrt(sum(one != 0 for one, _ in signs) * sum(other != 0 for _, other in signs))
+    return sum(one * other for one, other in signs) / decided if decided else None
 
 
 def labelers(found: Sequence[Labelled], weights: Mapping[str, float]) -> dict[str, Labeler]:

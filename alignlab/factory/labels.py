@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from alignlab.config import Config
+from alignlab.errors import failure
 from alignlab.factory.journal import Journal
 from alignlab.factory.settings import Config as Settings
 from alignlab.judge_settings import AnnotatorsJudge, HumanJudge, OpenaiJudge, RewardJudge
 from alignlab.judges.local import Judge as LocalJudge
-from alignlab.judges.protocol import Item, Judge, Labelled, Unlabelled, labelled
+from alignlab.judges.protocol import Item, Judge, Labelled, Reading, Unlabelled, labelled
 
 log = logging.getLogger("alignlab")
 UNTOLD = 3  # reasons for missing labels that are told one by one
@@ -29,7 +30,8 @@ def load_judge(config: Config, settings: Settings, inputs: Mapping[str, Path]) -
         case AnnotatorsJudge():
             from alignlab.judges.annotators import Annotators
 
-            return Annotators(settings.judge)
+            seed = config.seed if settings.judge.seed is None else settings.judge.seed
+            return Annotators(settings.judge.model_copy(update={"seed": seed}))
         case HumanJudge():
             from alignlab.judges.human import Human
 
@@ -62,6 +64,33 @@ def label_all(judge: Judge, items: Sequence[Item], journal: Journal) -> list[Unl
     for one in missing[:UNTOLD]:
         log.warning("no label for the answers to prompt %s: %s", one.id, one.why)
     return missing
+
+
+def joined(own: Sequence[Labelled], folders: Sequence[Path], mark: str) -> list[Labelled]:
+    """Labels with the readings that runs in other folders have of the same answers, in the order of the items.
+
+    `mark` is what the answers are known by. A labeler who is among them already is heard once.
+    """
+    found = {labels.id: labels for labels in own}
+    for folder in folders:
+        if (others := read_json(folder / "preferences.json")["answers_mark"]) != mark:
+            raise failure(
+                "preferences.panel", f"{folder} is about other answers ({others}, not {mark})", "leave it out"
+            )
+        heard = {reading.labeler for labels in found.values() for reading in labels.readings}
+        for text in (folder / "labels.jsonl").read_text(encoding="utf-8").split("\n")[:-1]:
+            row = json.loads(text)
+            new = [Reading(**one) for one in row["readings"] if one["labeler"] not in heard]
+            known = found.get(row["id"], Labelled(row["id"], []))
+            if new:
+                found[row["id"]] = known._replace(readings=[*known.readings, *new])
+    return [found[name] for name in sorted(found)]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A file's JSON."""
+    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return value
 
 
 def found(journal: Journal, items: Sequence[Item]) -> list[Labelled]:

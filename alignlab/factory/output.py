@@ -17,6 +17,7 @@ from alignlab.factory.agreement import Ranked
 from alignlab.factory.journal import line
 from alignlab.factory.settings import Config as Settings
 from alignlab.files import write_text
+from alignlab.judge_settings import AnnotatorsJudge, HumanJudge, OpenaiJudge, RewardJudge
 
 FORMS = ("pairs", "rankings", "best")
 
@@ -107,30 +108,50 @@ def write(made: Made, folder: Path, card: str) -> None:
     write_text(folder / "README.md", card)
 
 
-def card(config: Config, settings: Settings, policy: str, made: Made) -> str:
-    """Say how the rows were made, in the form of a data set's card on the hub."""
-    judge = settings.judge.kind
-    configs = [f"- config_name: {name}\n  data_files: {name}.jsonl" for name in FORMS if made.rows[name]]
+def card(config: Config, settings: Settings, known: Mapping[str, Any]) -> str:
+    """Say how the rows were made, as a data set's card on the hub does; `known` is what preferences.json holds."""
+    files = [f"- config_name: {name}\n  data_files: {name}.jsonl" for name in FORMS if known["rows"][name]]
     return "\n".join(
         [
-            "---",
-            "tags: [alignlab, preferences]",
-            "configs:",
-            *configs,
-            "---",
-            f"# Preferences over answers of {policy}",
+            *("---", "tags: [alignlab, preferences]", "configs:", *files, "---"),
+            f"# Preferences over answers of {known['policy']}",
             "",
-            f"{settings.samples} answers to each of {settings.prompts or 'all'} prompts of the data set "
-            f"`{config.dataset.kind}`, sampled at temperature {settings.temperature:g} and top-p {settings.top_p:g} "
-            f"with seed {config.seed}, answers that say the same counted once; judged with `judge={judge}`"
-            f"{'' if judge != 'reward' else f' and `reward={config.reward.kind}`'}, labelers put together by "
+            f"{settings.samples} answers to each of {known['prompts']:,} prompts of `{config.dataset.kind}`, sampled "
+            f"at temperature {settings.temperature:g} and top-p {settings.top_p:g} with seed {config.seed}; "
+            f"those that say the same counted once. {known['labelled']:,} of {known['compared']:,} prompts with "
+            f"different answers were labelled, by {judge_in_words(config, settings)}; labelers became one by "
             f"{settings.consensus.replace('_', ' ')}.",
             "",
-            *(f"- `{name}`: {len(rows):,} rows" for name, rows in made.rows.items()),
-            *(f"- left out: {count:,} {why}" for why, count in sorted(made.left_out.items()) if count),
+            *(f"- `{name}`: {count:,} rows" for name, count in known["rows"].items()),
+            *(f"- left out: {count:,} {why}" for why, count in sorted(known["left_out"].items())),
+            *(f"- labeler {one['name']}: {told(one)}" for one in known["labelers"]),
+            *(f"- {leak['said'].replace('the training rows', 'these prompts')}" for leak in known["leaks"]),
             "",
             "A pair weighs 1/C(n, 2), where n is the number of different answers to its prompt; `label` is the "
             "probability that the chosen answer is the better one.",
             "",
         ]
     )
+
+
+def judge_in_words(config: Config, settings: Settings) -> str:
+    """Who judged, for the card."""
+    match settings.judge:
+        case OpenaiJudge(model=model, compare=compare, orders=orders):
+            return f"{model}, which ranked by {' and '.join(settings.judge.criteria)} ({compare}, shown {orders} times)"
+        case RewardJudge():
+            return f"a reward (`reward={config.reward.kind}` {getattr(config.reward, 'path', '')})"
+        case HumanJudge():
+            return "people"
+        case AnnotatorsJudge():
+            return "simulated annotators of the pocket world"
+        case _:
+            return f"a language model ({settings.judge_model}) under a constitution (`judge={settings.judge.kind}`)"
+
+
+def told(labeler: Mapping[str, Any]) -> str:
+    """What is known of a labeler, for the card."""
+    reliable = "" if labeler["reliability"] is None else f", reliability {labeler['reliability']:.2f} by agreement"
+    earlier = labeler["earlier"]
+    bias = "" if earlier is None else f", the answer shown earlier preferred in {earlier['value']:.1%}"
+    return f"{labeler['comparisons']:,} comparisons{reliable}{bias}"

@@ -9,7 +9,7 @@ from pydantic import Field
 from alignlab.config import Count, NotNegative, Positive, Shape
 from alignlab.constitution import Constitution
 from alignlab.errors import Fault
-from alignlab.judge_settings import AnnotatorsJudge, HumanJudge, OpenaiJudge, Paths, RewardJudge
+from alignlab.judge_settings import AnnotatorsJudge, Host, HumanJudge, OpenaiJudge, Paths, RewardJudge
 from alignlab.judges.local import Judge as LocalJudge
 
 SeveralAnswers = Annotated[int, Field(ge=2)]
@@ -37,6 +37,7 @@ class Config(Shape):
     judge: AnyJudge
     constitution: Constitution
     judge_model: str
+    server: Host
     prompts: Count | None
     samples: SeveralAnswers
     temperature: Positive
@@ -44,11 +45,15 @@ class Config(Shape):
     max_new_tokens: Count
     batch_size: Count
     consensus: Literal["dawid_skene", "majority", "borda", "bradley_terry"]
+    panel: Paths
     weights: dict[str, NotNegative]
     people: People
     machine_hour: NotNegative
 
     def faults(self) -> Iterator[Fault]:
+        for folder in self.panel:
+            if not (folder / "labels.jsonl").is_file():
+                yield Fault("panel", f"{folder} holds no labels", "give the folder of a finished task=preferences run")
         if (
             isinstance(self.judge, OpenaiJudge)
             and self.judge.compare == "lists"

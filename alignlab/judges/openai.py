@@ -33,6 +33,7 @@ class Openai:
         """Judge the items that are not done, several at once, in the order in which the answers come."""
         left = iter([item for item in items if item.id not in done])
         missed, stopped = 0, None
+        self.asker.stop.clear()
         with ThreadPoolExecutor(self.settings.concurrency) as pool:
             running = {pool.submit(self.judged, item) for item in islice(left, self.settings.concurrency)}
             try:

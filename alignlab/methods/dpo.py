@@ -71,6 +71,9 @@ def train(run: Run[Config]) -> None:
         }
 
     rows = {split: tokenised(run, VIEW, split, row) for split in ("train", "validation")}
+    if method.loss_type != "sigmoid" and any("label" in split.column_names for split in rows.values()):
+        what = f"{method.loss_type} has no meaning for pairs whose labels are soft"
+        raise failure("method.loss_type", what, "use sigmoid, or leave the column label out of the data")
     with_nll = method.nll_weight > 0
     settings = DPOConfig(
         **arguments(run, rows["train"]),
@@ -96,40 +99,37 @@ def soft_trainer() -> "type[DPOTrainer]":
     import torch
     from trl import DPOTrainer
 
-    from alignlab import losses, processes
-    from alignlab.training import InPieces
+    from alignlab import losses
+    from alignlab.steps import Steps
 
-    class SoftTrainer(InPieces, DPOTrainer):  # type: ignore[misc]
+    class SoftTrainer(Steps, DPOTrainer):  # type: ignore[misc]
         """The loss is TRL's where pairs have no label."""
 
         def __init__(self, **options: Any) -> None:
             super().__init__(**options)
             self.plain_collator: Any = self.data_collator
             self.data_collator: Any = self.collate
-            self.own_nll_weight: float = self.loss_weights[-1] if "sft" in self.loss_types else 0.0
+            self.own_weights: list[float] = self.loss_weights
 
         def collate(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
             batch: dict[str, Any] = self.plain_collator(rows)
             labels = {"label": torch.tensor([row["label"] for row in rows])} if "label" in rows[0] else {}
             return batch | labels
 
-        def get_batch_samples(self, *given: Any) -> Any:
-            """Count the chosen answers' tokens in a whole step, over all pieces and processes."""
-            batches, items = super().get_batch_samples(*given)
-            self.step_tokens = sum(processes.gathered(sum(chosen_tokens(one["completion_mask"]) for one in batches)))
-            return batches, items
+        def counts(self, batches: list[Any]) -> list[list[float]]:
+            """The chosen answers' tokens: the mean of their likelihoods is over all that are in the step."""
+            rows = zip(batches, self.waiting, strict=True)
+            return [[chosen_tokens(batch["completion_mask"]) * bool(count) for batch, count in rows]]
 
-        def nll_weight(self, mask: Any) -> float:
-            """What this piece's mean counts, so that the step has the mean over all of its tokens."""
-            weight = self.own_nll_weight
-            if not (self.model.training and weight):
-                return weight
-            pieces = self.current_gradient_accumulation_steps * processes.world()
-            return weight * pieces * chosen_tokens(mask) / self.step_tokens
+        def weights(self, mask: Any) -> list[float]:
+            """What the preference and the likelihood of a piece count."""
+            if not self.model.training:
+                return self.own_weights
+            tokens = self.part(chosen_tokens(mask) * bool(self.rows_now), self.in_step[0])
+            return [own * part for own, part in zip(self.own_weights, (self.weight(), tokens), strict=False)]
 
         def _compute_loss(self, model: Any, inputs: Any, return_outputs: bool) -> Any:
-            if self.own_nll_weight:
-                self.loss_weights[-1] = self.nll_weight(inputs["completion_mask"])
+            self.loss_weights = self.weights(inputs["completion_mask"])
             if "label" not in inputs:
                 return super()._compute_loss(model, inputs, return_outputs)
             label = inputs.pop("label")
@@ -138,12 +138,10 @@ def soft_trainer() -> "type[DPOTrainer]":
             with torch.no_grad(), self.as_reference() as reference:
                 fixed = answer_logps(reference, inputs, mask)[0]
             chosen, rejected = (self.beta * (policy - fixed)).chunk(2)
-            weights = dict(zip(self.loss_types, self.loss_weights, strict=True))
+            preferred, likely = [*self.loss_weights, 0.0][:2]
             unlikely = -policy.chunk(2)[0] * (2 * label - 1).clamp(min=0)
             tokens = mask[:, 1:].sum(1).chunk(2)[0].sum()
-            loss = (
-                losses.preference(chosen - rejected, label).mean() + weights.get("sft", 0.0) * unlikely.sum() / tokens
-            )
+            loss = preferred * losses.preference(chosen - rejected, label).mean() + likely * unlikely.sum() / tokens
             self.note(policy, chosen, rejected)
             return (loss, outputs) if return_outputs else loss
 

@@ -72,8 +72,9 @@ def pair_trainer() -> "type[RewardTrainer]":
 
     from alignlab import heads, losses
     from alignlab.data.batches import Buckets
+    from alignlab.steps import Steps
 
-    class PairTrainer(RewardTrainer):  # type: ignore[misc]
+    class PairTrainer(Steps, RewardTrainer):  # type: ignore[misc]
         """Scores both answers of a pair in one row."""
 
         def __init__(self, **options: Any) -> None:
@@ -97,6 +98,7 @@ def pair_trainer() -> "type[RewardTrainer]":
                 ("mean_reward", rewards),
             ):
                 metrics[name].append(self.accelerator.gather(value.detach().float().mean()).mean().item())
+            loss = loss * self.weight()
             return (loss, {"logits": rewards}) if return_outputs else loss
 
         def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
@@ -105,10 +107,8 @@ def pair_trainer() -> "type[RewardTrainer]":
         def _set_signature_columns_if_needed(self) -> None:
             self._signature_columns = ["prompt_ids", "completion_ids", "length", "label", "weight"]
 
-        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-            rows = self.train_dataset if train_dataset is None else train_dataset
-            pieces = self.args.gradient_accumulation_steps * self.args.world_size
-            return Buckets(rows["length"], self._train_batch_size * pieces, self.args.seed)
+        def order(self, lengths: list[int], batch_size: int) -> Buckets:
+            return Buckets(self.train_dataset["length"], batch_size, self.args.seed)
 
     return PairTrainer
 

@@ -44,10 +44,11 @@ def train_decoder(run: Run[Config], model: Any, tokenizer: Any) -> None:
 
     from alignlab.chat import encode
     from alignlab.models import adapter
-    from alignlab.training import InPieces, Row, arguments, fit, shorten, tokenised
+    from alignlab.steps import Steps
+    from alignlab.training import Row, arguments, fit, shorten, tokenised
 
-    class PiecesTrainer(InPieces, SFTTrainer):  # type: ignore[misc]
-        """TRL's, with less padding."""
+    class StepsTrainer(Steps, SFTTrainer):  # type: ignore[misc]
+        """TRL's, with our steps."""
 
     method = run.method
 
@@ -67,7 +68,7 @@ def train_decoder(run: Run[Config], model: Any, tokenizer: Any) -> None:
         max_length=method.max_length,
         completion_only_loss=method.completion_only_loss,
     )
-    fit(run, PiecesTrainer, model, tokenizer, settings, rows, peft_config=adapter(run.config))
+    fit(run, StepsTrainer, model, tokenizer, settings, rows, peft_config=adapter(run.config))
 
 
 def train_encoder_decoder(run: Run[Config], model: Any, tokenizer: Any) -> None:
@@ -78,10 +79,11 @@ def train_encoder_decoder(run: Run[Config], model: Any, tokenizer: Any) -> None:
     from alignlab.chat import encode
     from alignlab.losses import language
     from alignlab.models import adapter
-    from alignlab.training import InPieces, Row, arguments, fit, tokenised
+    from alignlab.steps import Steps
+    from alignlab.training import Row, arguments, fit, tokenised
 
-    class PiecesTrainer(InPieces, Seq2SeqTrainer):  # type: ignore[misc]
-        """Transformers' own, with less padding."""
+    class StepsTrainer(Steps, Seq2SeqTrainer):  # type: ignore[misc]
+        """Transformers' own, with our steps."""
 
     method = run.method
     if method.packing:
@@ -98,7 +100,7 @@ def train_encoder_decoder(run: Run[Config], model: Any, tokenizer: Any) -> None:
     settings = Seq2SeqTrainingArguments(**arguments(run, rows["train"]))
     fit(
         run,
-        PiecesTrainer,
+        StepsTrainer,
         model,
         tokenizer,
         settings,

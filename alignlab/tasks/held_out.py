@@ -36,6 +36,8 @@ def with_held_out(config: Config, folder: Path) -> Config:
         return config
     from alignlab.tasks.train import prepare_data, tracker, train_stage
 
+    done = made.stages[-1].done
+    print(f"held out: a reward model from seed {SEED}, which only measures, {'reused' if done else 'trained first'}")
     prepare_data(made.config)
     place = folder / "held_out"
     for stage in made.stages:

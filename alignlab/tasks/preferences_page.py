@@ -41,7 +41,8 @@ def facts(config: Config, settings: Settings, policy: str, found: Outcome) -> di
     weights = settings.weights
     spent = cost(found.labels, found.missing, settings)
     pairs, agree = agreement.same(found.labels, found.people, weights)
-    several = [labels for labels in found.labels if len({one.labeler for one in labels.readings}) > 1]
+    said = agreement.votes(found.labels, weights)
+    several = len({vote.labeler for vote in said}) > 1
     drawn = [[one["text"] for one in row["answers"] for _ in range(one["drawn"])] for row in found.answers]
     return {
         "dataset": config.dataset.kind,
@@ -56,7 +57,7 @@ def facts(config: Config, settings: Settings, policy: str, found: Outcome) -> di
         "rows": {name: len(rows) for name, rows in found.made.rows.items()},
         "left_out": {why: count for why, count in found.made.left_out.items() if count},
         "diversity": diversity(drawn)._asdict(),
-        "alpha": alpha(agreement.votes(several, weights)) if several else None,
+        "alpha": alpha(said) if several else None,
         "labelers": labelers(found, weights),
         "right": right(config, found, weights),
         "cost": {**spent._asdict(), "price": spent.price, "minutes": spent.minutes},
@@ -90,19 +91,14 @@ def labelers(found: Outcome, weights: Mapping[str, float]) -> list[dict[str, Any
 
 
 def tau(labeler: str, found: Outcome, weights: Mapping[str, float]) -> float | None:
-    """The mean over items of Kendall's tau between a labeler's preferences and the consensus; ties count 0."""
+    """The mean over items of Kendall's tau-b between a labeler's preferences and the consensus (Kendall 1945)."""
     taus = []
     for labels in found.labels:
-        own = agreement.preferences(labels, weights).get(labeler)
-        if own:
-            agreed = found.agreed[labels.id].pairs
-            taus.append(fmean(sign(lead) * sign(agreed[pair] - 0.5) for pair, lead in own.items()))
-    return fmean(taus) if taus else None
-
-
-def sign(number: float) -> int:
-    """1, 0 or -1."""
-    return (number > 0) - (number < 0)
+        own = agreement.preferences(labels, weights).get(labeler, {})
+        agreed = found.agreed[labels.id].pairs
+        taus.append(agreement.tau_b([(lead, agreed[pair] - 0.5) for pair, lead in own.items()]))
+    known = [one for one in taus if one is not None]
+    return fmean(known) if known else None
 
 
 def right(config: Config, found: Outcome, weights: Mapping[str, float]) -> list[dict[str, Any]]:
@@ -143,6 +139,33 @@ def leaks(config: Config, answers: Rows) -> list[dict[str, Any]]:
     asked = [{"prompt": row["prompt"], "completions": [one["text"] for one in row["answers"]]} for row in answers]
     found = look({"train": asked, **{name: splits[name] for name in ("validation", "test")}})
     return [{**leak._asdict(), "said": str(leak)} for leak in found]
+
+
+def measurements(known: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The facts that have an interval, as `result.json` holds them, so that a sweep can put several runs together."""
+    from alignlab.evaluation.statistics import wilson
+
+    share = wilson(known["labelled"], known["compared"], 0.95)._asdict() if known["compared"] else None
+    rows = [{"name": "labels/labelled", **share, "n": known["compared"], "rate": True}] if share else []
+    rows += [
+        {"name": f"labels/right/{one['name']}", **ends(one), "n": one["pairs"], "rate": False} for one in known["right"]
+    ]
+    rows += [
+        {
+            "name": f"labels/reliability/{one['name']}",
+            **ends(one["reliability"]),
+            "n": one["comparisons"],
+            "rate": False,
+        }
+        for one in known["labelers"]
+        if one["reliability"] is not None
+    ]
+    return [{**row, "better": "higher", "difference": {}} for row in rows]
+
+
+def ends(one: Mapping[str, float] | float) -> dict[str, float]:
+    """A value and its ends, which are the value where nothing more is known."""
+    return {name: one if isinstance(one, float) else one[name] for name in ("value", "low", "high")}
 
 
 def examples(found: Outcome) -> list[dict[str, Any]]:

@@ -9,7 +9,8 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,8 @@ def run(config: Config, folder: Path, choices: Mapping[str, str]) -> None:
     for stage in plan.stages:
         track = watched(tracker(stage, config, folder), stage == plan.stages[-1], folder)
         try:
-            train_stage(plan, stage, folder / stage.name, track)
+            with clearing(stage):
+                train_stage(plan, stage, folder / stage.name, track)
             result = story.tell(stage, track)
         finally:
             track.close()
@@ -147,6 +149,18 @@ def tracker(stage: Stage, config: Config, folder: Path) -> "Tracker":
     if stage.done:
         return JsonlTracker(folder / stage.name / "metrics.jsonl")
     return open_tracker(config, stage.name, folder)
+
+
+@contextmanager
+def clearing(stage: Stage) -> Iterator[None]:
+    """Where a search stops a run early, keep nothing of its stage: nobody will go on with it."""
+    from alignlab.search import Pruned
+
+    try:
+        yield
+    except Pruned:
+        shutil.rmtree(partial_of(stage.folder), ignore_errors=True)
+        raise
 
 
 def watched(track: "Tracker", last: bool, folder: Path) -> "Tracker":

@@ -93,9 +93,12 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         """The networks that only answer, by their role."""
         return {"reference": [self.reference] if self.reference else [], "reward": models_in(self.reward)}
 
-    def at_hand(self, role: str) -> Any:
-        """Keep the networks of a role on the device for a while."""
-        return resident(self.frozen[role], self.args.device, role in self.options.offload)
+    @contextmanager
+    def at_hand(self, role: str) -> Iterator[None]:
+        """Keep the networks of a role on the device, and whole, for a while."""
+        models = self.frozen[role]
+        with resident(models, self.args.device, role in self.options.offload), processes.whole(*models):
+            yield
 
     def get_train_dataloader(self) -> "DataLoader[Any]":
         """The numbers of the pieces, in order; every process sees them all."""
