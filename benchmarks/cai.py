@@ -78,8 +78,8 @@ def told(folder: Path) -> Iterator[str]:
     yield from labels(folder, seeds)
     yield from beside_people(folder)
     yield from by_ppo(folder)
-    yield "Seconds of a run beside other work, and seconds of CPU in brackets (the first makes the base model, too):"
-    yield ", ".join(f"seed {seed} {taken(folder, seed)}" for seed in seeds) + "."
+    yield "Seconds of the runs that trained both stages, beside other work, and in brackets seconds of CPU:"
+    yield ", ".join(f"seed {seed} {took}" for seed in seeds if (took := taken(folder / f"cai-{seed}"))) + "."
 
 
 def harm(folder: Path, seeds: Sequence[int]) -> Iterator[str]:
@@ -245,9 +245,11 @@ def by_ppo(folder: Path) -> Iterator[str]:
         yield ""
 
 
-def taken(folder: Path, seed: int) -> str:
-    """How long a seed's run took."""
-    return (folder / f"cai-{seed}" / "seconds").read_text(encoding="utf-8")
+def taken(place: Path) -> str:
+    """How long a run took; nothing where it found a stage that was trained before."""
+    steps = json.loads((place / "plan.json").read_text(encoding="utf-8"))
+    whole = all(step["action"] == "ran" for step in steps)
+    return (place / "seconds").read_text(encoding="utf-8") if whole else ""
 
 
 def between(one: Path, other: Path, measure: str) -> dict[str, float]:
