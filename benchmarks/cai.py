@@ -169,7 +169,7 @@ def labels(folder: Path, seeds: Sequence[int]) -> Iterator[str]:
     yield "AI labels on the pairs that gold does not tie: by the plain question in both orders (`judge=choice`), and as"
     yield "the run judged them (`judge=both`: critiques under every principle, and the plain question)."
     yield ""
-    yield "| seed | plain question | ties | order decides | position bias | judge=both | surest half | kept | of these |"
+    yield "| seed | plain question | ties | order decides | position bias | both | surest half | kept | of these |"
     yield f"|{'---|' * 9}"
     plain, best = [], []
     for seed in seeds:
