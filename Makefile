@@ -17,7 +17,7 @@ export ALIGNLAB_DATA := $(abspath ../shared/data)
 endif
 endif
 
-.PHONY: help setup dev demo sft rm dpo ppo sweep report lora test test-scale quick check format evidence bench-ppo bench-ppo-parity clean clean-cache
+.PHONY: help setup dev demo sft rm dpo ppo sweep search gpu gpus slurm image kubernetes report lora test test-scale quick check format evidence bench-ppo bench-ppo-parity clean clean-cache
 
 help: ## Explain every target.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -56,6 +56,28 @@ ppo: setup ## PPO against a reward model (both stages first, where they are not 
 
 sweep: setup ## The main job with five seeds, and one table.
 	$(RUN) sweep=seeds $(ARGS)
+
+search: setup ## Search PPO's settings with Optuna; killed, it goes on.
+	$(RUN) sweep=ppo_hparams $(ARGS)
+
+gpu: setup ## The main job on one GPU.
+	$(RUN) hardware.device=cuda $(ARGS)
+
+$(VENV)/.gpus: $(VENV)/.run
+	$(BIN)/python -m pip install --quiet --editable '.[deepspeed]'
+	@touch $@
+
+gpus: $(VENV)/.gpus ## The main job on all GPUs of this machine, sharded (ZeRO-3).
+	$(RUN) hardware=zero3 $(ARGS)
+
+slurm: $(VENV)/.gpus ## Submit a run to Slurm, queued again until it is done; see docs/where-it-runs.md.
+	sbatch deploy/slurm.sh $(ARGS)
+
+image: ## Build the container image.
+	docker build --tag alignlab:latest --file deploy/Dockerfile .
+
+kubernetes: ## Start the run of deploy/jobset.yaml.
+	kubectl apply --filename deploy/jobset.yaml
 
 report: setup ## Write the last run's report again.
 	$(RUN) task=report $(ARGS)

@@ -17,10 +17,11 @@ from alignlab.options import options_with
 from alignlab.reward_settings import singles
 
 
-def bind(tree: Mapping[str, Any], methods: Mapping[str, type[Method]]) -> Config:
+def bind(tree: Mapping[str, Any], methods: Mapping[str, type[Shape]]) -> Config:
     """Turn a composed, resolved tree into a `Config`, or raise one `Mistake` that holds every fault.
 
-    `methods` gives the shape of each method in the tree by its place: `{"method": …, "stages.sft": …}`.
+    `methods` gives the shape of each method in the tree by its place: `{"method": …, "stages.sft": …}`; and of other
+    groups whose shape is not in `alignlab.config`.
     """
     filled = dict(tree)
     faults = list(_missing(tree, ()))
@@ -133,9 +134,7 @@ def _walk(root: type[Shape], location: tuple[int | str, ...]) -> tuple[list[str]
     choices: tuple[type[Shape], ...] = ()
     annotation: Any = None
     for part in location:
-        tagged = (
-            [c for c in choices if get_args(c.model_fields["kind"].annotation) == (part,)] if len(choices) > 1 else []
-        )
+        tagged = [c for c in choices if part in get_args(c.model_fields["kind"].annotation)] if len(choices) > 1 else []
         if tagged:
             shape, choices = tagged[0], ()
             continue
@@ -240,6 +239,15 @@ def _contradictions(config: Config) -> Iterator[Fault]:
     judge = config.evaluation.toxicity_model
     if judge and judge in {getattr(one, "path", None) for _, one in singles(config.reward)}:
         yield Fault("evaluation.toxicity_model", f"{judge} is the reward as well", "measure with another classifier")
+    if config.evaluation.reward_model == "auto" and ("rm" not in config.stages or config.task.name != "train"):
+        said = "auto trains a reward model, which needs the settings of its stage"
+        yield Fault("evaluation.reward_model", said, "use method=ppo or sweep=dpo_beta, or give a folder or a hub id")
+    if getattr(config.method, "value", None) == "adapter":
+        if model.adapter is None:
+            yield Fault("method.value", "adapter needs a policy with low-rank adapters", "add model/adapter=lora")
+        if config.hardware.strategy not in {"single", "ddp"}:
+            said = f"adapter does not go with hardware={config.hardware.strategy}, which hides what it does not see"
+            yield Fault("method.value", said, "use value=shared or separate")
     if world is None:
         if "gold" in (config.evaluation.measures or ()):
             yield Fault("evaluation.measures", "gold knows only the pocket world", "leave it out")

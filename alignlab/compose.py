@@ -4,6 +4,7 @@ Hydra stops at its first fault. Here unknown groups and options are looked up, a
 Hydra's checks and handed to `bind`, so that one message tells all faults. A sweep is tried one value at a time.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from importlib import import_module
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alignlab.bind import bind, close_to
-from alignlab.config import Config, Method
+from alignlab.config import Config, Method, Shape
 from alignlab.errors import Fault, Mistake, failure, mistake
 from alignlab.options import OWN, conf_folder, known_groups
 
@@ -24,11 +25,16 @@ SHARED = {"constitution", "judge"}  # groups that methods take over into their o
 
 
 class Command(NamedTuple):
-    """A composed command: one tree a combination that a sweep will reach (one value changed at a time)."""
+    """A composed command: one tree a combination that a sweep will reach (one value changed at a time).
+
+    `name` is that of the sweep, experiment or method; `params` are the values that a file lists for settings.
+    """
 
     trees: list[dict[str, Any]]
     several: bool
     sweep_folder: str
+    name: str = "sweep"
+    params: Mapping[str, Any] = {}
 
 
 def check(overrides: list[str], binds: bool) -> Command:
@@ -45,9 +51,10 @@ def check(overrides: list[str], binds: bool) -> Command:
             first = compose("config", [loose(override) for override in parsed], return_hydra_config=True)
             tree = to_tree(first)
             trees = [variant(tree, parsed, other) for other in variants(first, parsed)]
-            command = Command([tree, *trees], is_sweep(first), sweep_folder(first))
+            params = swept(first, parsed)
+            command = Command([tree, *trees], is_sweep(first), sweep_folder(first), name_of(first), params)
         except (HydraException, OmegaConfBaseException) as error:
-            raise Mistake([*faults, Fault("command", " ".join(str(error).split()))]) from error
+            raise Mistake([*faults, told_by_hydra(str(error))]) from error
     doubted = tuple(fault.where for fault in faults)  # what a wrong choice of option would bring in is unknown
     for tree in command.trees if binds else ():
         faults += [fault for fault in faults_of(tree) if not fault.where.startswith(doubted)]
@@ -62,6 +69,29 @@ def sweep_folder(cfg: "DictConfig") -> str:
 
     HydraConfig.instance().set_config(cfg)
     return str(cfg.hydra.sweep.dir)
+
+
+def told_by_hydra(said: str) -> Fault:
+    """What Hydra finds wrong; a launcher that is not installed is said in our words."""
+    if launcher := re.search(r"'hydra/launcher/(\w+)'.*'hydra/launcher': ([\w ]+?) Config", " ".join(said.split())):
+        there = (
+            f"there is {launcher[2].replace(' ', ', ')}; pip install 'alignlab[launchers]' brings joblib and submitit"
+        )
+        return Fault("hydra/launcher", f"no option {launcher[1]!r}", there)
+    return Fault("command", " ".join(said.split()))
+
+
+def name_of(cfg: "DictConfig") -> str:
+    """What a sweep is called: its file, or the experiment, or the method."""
+    chosen = dict(cfg.hydra.runtime.choices)
+    return str(chosen.get("sweep") or chosen.get("experiment") or chosen["method"])
+
+
+def swept(cfg: "DictConfig", parsed: "list[Override]") -> dict[str, Any]:
+    """The values that a file lists for settings, less those that the command sets itself."""
+    given = {override.key_or_group for override in parsed}
+    params = dict(cfg.hydra.sweeper.get("params") or {}) if is_sweep(cfg) else {}
+    return {str(key): values for key, values in params.items() if str(key) not in given}
 
 
 def faults_of(tree: Mapping[str, Any]) -> tuple[Fault, ...]:
@@ -100,11 +130,10 @@ def variants(cfg: "DictConfig", parsed: "list[Override]") -> "Iterator[Override]
     """Overrides that stand for a sweep's other values, one changed at a time."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    params = dict(cfg.hydra.sweeper.get("params") or {}) if is_sweep(cfg) else {}
     parser = OverridesParser.create()
-    swept = [parser.parse_override(f"{key}={values}") for key, values in params.items()]
-    for override in [*parsed, *swept]:
-        for value in values_of(override)[0 if override in swept else 1 :]:
+    listed = [parser.parse_override(f"{key}={values}") for key, values in swept(cfg, parsed).items()]
+    for override in [*parsed, *listed]:
+        for value in values_of(override)[0 if override in listed else 1 :]:
             yield parser.parse_override(f"{override.get_key_element()}={value}")
 
 
@@ -145,9 +174,13 @@ def group_faults(override: "Override") -> Iterator[Fault]:
 
 
 def values_of(override: "Override") -> list[str]:
-    """The values that an override stands for: one, or each of a sweep."""
+    """The values that an override stands for: one, or each of a sweep, or the ends of an interval."""
     if override.is_sweep_override() and override.is_discrete_sweep():
         return [str(value) for value in override.sweep_string_iterator()]
+    if override.is_interval_sweep():
+        ends: Any = override.value()
+        whole = "int" in ends.tags
+        return [str(int(end) if whole else end) for end in (ends.start, ends.end)]
     return [str(override.get_value_element_as_str())]
 
 
@@ -167,6 +200,20 @@ def is_nothing(argument: str) -> bool:
 
 
 OPTIONAL = ("model/adapter", "experiment", "sweep")  # the groups that conf/config.yaml sets to null
+
+
+def continued(arguments: list[str]) -> list[str]:
+    """Let `method=cai method.then=ppo` name the method that goes on so: what comes after a phase is one of its own."""
+    given = dict(argument.partition("=")[::2] for argument in arguments)
+    if given.get("method") != "cai" or THEN not in given:
+        return arguments
+    if (then := given[THEN]) not in ("dpo", "ppo"):
+        raise mistake(THEN, f"{then!r} is none of dpo, ppo", close_to(then, ["dpo", "ppo"]))
+    rest = [argument for argument in arguments if not argument.startswith(f"{THEN}=")]
+    return ["method=cai_ppo" if argument == "method=cai" and then == "ppo" else argument for argument in rest]
+
+
+THEN = "method.then"
 
 
 def own_file(argument: str) -> str:
@@ -200,14 +247,19 @@ def to_tree(cfg: "DictConfig") -> dict[str, Any]:
     """A composed config as plain values, without Hydra's own node and the groups that leave nothing of their own."""
     from omegaconf import OmegaConf
 
-    keys = [str(key) for key in cfg if key not in {"hydra", "experiment", "sweep"}]
+    keys = [str(key) for key in cfg if key not in {"hydra", "experiment"}]
     tree = OmegaConf.to_container(OmegaConf.masked_copy(cfg, keys), resolve=True)
     return {str(key): value for key, value in dict(tree).items() if key not in SHARED}  # type: ignore[arg-type]
 
 
 def bound(tree: Mapping[str, Any]) -> Config:
     """Bind a tree with the shapes of the methods that it names."""
-    return bind(tree, {place: shape(node) for place, node in method_nodes(tree)})
+    shapes: dict[str, type[Shape]] = {place: shape(node) for place, node in method_nodes(tree)}
+    if isinstance(tree.get("preferences"), Mapping):
+        from alignlab.factory.settings import Config as Preferences
+
+        shapes["preferences"] = Preferences
+    return bind(tree, shapes)
 
 
 def method_nodes(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

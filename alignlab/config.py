@@ -20,6 +20,7 @@ from alignlab.shape import NotNegative as NotNegative
 from alignlab.shape import Positive as Positive
 from alignlab.shape import Shape as Shape
 from alignlab.shape import Share as Share
+from alignlab.sweep_settings import Sweep
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
@@ -95,6 +96,18 @@ class ScratchModel(Shape):
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")  # owner/name, or the bare name of an old model
 
 
+class Widths(Shape):
+    """The shape of a transformer, under the names of its own settings, for a plan of a model that is not at hand."""
+
+    model_type: str
+    hidden_size: Count
+    intermediate_size: Count
+    num_hidden_layers: Count
+    num_attention_heads: Count
+    num_key_value_heads: Count
+    vocab_size: Count
+
+
 class PretrainedModel(Shape):
     """A model that others have trained, on the Hugging Face hub or in a folder."""
 
@@ -104,6 +117,7 @@ class PretrainedModel(Shape):
     attn_implementation: Literal["eager", "sdpa", "flash_attention_2"] | None
     chat_template: Literal["chatml", "llama3", "mistral", "zephyr", "hh", "plain", "text"] | None
     parameters: Count | None = None
+    shape: Widths | None = None
     adapter: Adapter | None = None
 
     def faults(self) -> Iterator[Fault]:
@@ -226,6 +240,8 @@ class HubData(Steps):
     path: str
     name: str | None
     revision: str
+    rows: Count | None
+    tokens: Count | None
 
 
 DataSet = PocketData | HhRlhfData | FileData | HubData
@@ -250,6 +266,7 @@ class Evaluation(Shape):
     """What is measured after each stage, on prompts that no stage has trained on."""
 
     enabled: bool
+    split: Literal["validation", "test"]
     measures: Annotated[tuple[Measure, ...], Field(strict=False)] | None
     prompts: Count
     temperature: Positive
@@ -282,9 +299,9 @@ class Tracking(Shape):
 
 
 class Task(Shape):
-    """What to do: train a chain of stages, evaluate a model, or write a finished run's report again."""
+    """What to do: train stages, prepare data, evaluate a model, write a report again, or make preference data."""
 
-    name: Literal["train", "prepare", "evaluate", "report"]
+    name: Literal["train", "prepare", "evaluate", "report", "preferences"]
     model: str | None = None
     run: File | None = None
 
@@ -371,5 +388,7 @@ class Config(Shape):
     hardware: Hardware
     evaluation: Evaluation
     tracking: Tracking
+    sweep: Sweep
+    preferences: SerializeAsAny[Shape] | None = None  # its shape is in alignlab.factory.settings
     seed: Seed
     dry_run: bool

@@ -1,15 +1,17 @@
 """Critique and revision: a model's answers, criticised and written again under principles drawn at random.
 
-Every step is kept. What is unfit to learn from is dropped at the end, and the record says which filter dropped it.
+A revision takes the place of what it revises, or does so only where a judge likes it no less: then what was good
+stays, and every round helps as far as the judge sees. Every step is kept. What is unfit to learn from is dropped at
+the end, and the record says which filter dropped it.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alignlab.chat import Turn
 from alignlab.constitution import Constitution, Principle
-from alignlab.judges.local import criticised, likelihoods
+from alignlab.judges.local import Item, criticised, likelihoods
 from alignlab.rollouts import Completion, Sampling, sample
 
 if TYPE_CHECKING:
@@ -22,12 +24,17 @@ APOLOGY = re.compile(r"\W*(i\s+am|i'm|we\s+are)?\s*(very\s+|so\s+)?(sorry|apolog
 
 
 class Step(NamedTuple):
-    """One round: the principle, what the critique said and what was written instead."""
+    """One round: the principle, what the critique said, what was written, and whether it took the place of the rest.
+
+    `praised` says that the critique found nothing wrong.
+    """
 
     principle: str
     critique: str
+    praised: bool
     revision: str
     finished: bool
+    accepted: bool = True
 
 
 class Revised(NamedTuple):
@@ -46,13 +53,19 @@ class Revised(NamedTuple):
 
 
 class Critic(NamedTuple):
-    """A model that criticises and revises, and how it draws."""
+    """A model that criticises and revises, and how it draws.
+
+    `liked` says of pairs whether the first answer is liked no less; without it every revision is accepted. `write`
+    answers requests in the model's stead, such as a stronger one behind a server.
+    """
 
     model: "PreTrainedModel"
     tokenizer: "PreTrainedTokenizerBase"
     constitution: Constitution
     sampling: Sampling
     seed: int
+    liked: Callable[[Sequence[Item], str], Sequence[bool]] | None = None
+    write: Callable[[Sequence[Sequence[Turn]]], list[Completion]] | None = None
 
     def revise(self, rows: Sequence[dict[str, Any]], answers: Sequence[Completion], rounds: int) -> list[Revised]:
         """Criticise and revise each answer so many times."""
@@ -65,12 +78,31 @@ class Critic(NamedTuple):
             ]
             critiques = self.say(requests, 2 * number)
             better = self.say(list(map(revision_asked, requests, critiques, principles)), 2 * number + 1)
-            for item, principle, critique, revision in zip(found, principles, critiques, better, strict=True):
-                item.steps.append(told(principle, critique, revision))
+            steps = [told(*said) for said in zip(principles, critiques, better, strict=True)]
+            taken = self.accepted(found, steps, principles, number)
+            for item, step, accepted in zip(found, steps, taken, strict=True):
+                item.steps.append(step._replace(accepted=accepted))
         return found
+
+    def accepted(
+        self, items: Sequence[Revised], steps: Sequence[Step], principles: Sequence[Principle], number: int
+    ) -> list[bool]:
+        """Which steps take the place of what they revise: all, or those that are sound and liked no less."""
+        if self.liked is None:
+            return [True] * len(items)
+        pairs = [
+            Item(item.row["prompt"], step.revision, latest(item), principle)
+            for item, step, principle in zip(items, steps, principles, strict=True)
+        ]
+        differ = [place for place, pair in enumerate(pairs) if sound(steps[place]) and pair.first != pair.second]
+        said = self.liked([pairs[place] for place in differ], f"round {number}")
+        taken = {place for place, liked in zip(differ, said, strict=True) if liked}
+        return [place in taken for place in range(len(items))]
 
     def say(self, requests: Sequence[Sequence[Turn]], turn: int) -> list[Completion]:
         """Answer requests, with luck of its own for every turn."""
+        if self.write is not None:
+            return self.write(requests)
         return sample(self.model, self.tokenizer, requests, self.sampling, 1000 * (self.seed + 1) + turn)
 
     def filtered(self, items: Sequence[Revised], off_topic: float) -> list[Revised]:
@@ -87,8 +119,14 @@ class Critic(NamedTuple):
 
 
 def latest(item: Revised) -> str:
-    """The newest version of an answer."""
-    return item.steps[-1].revision if item.steps else item.answer.text
+    """The newest version of an answer that was accepted."""
+    return next((step.revision for step in reversed(item.steps) if step.accepted), item.answer.text)
+
+
+def version(record: dict[str, Any], rounds: int | None = None) -> str:
+    """The answer in a record as it stood after so many rounds, or after all."""
+    taken = [step["revision"] for step in record["steps"][:rounds] if step["accepted"]]
+    return str(taken[-1] if taken else record["answer"])
 
 
 def revision_asked(request: list[Turn], critique: Completion, principle: Principle) -> list[Turn]:
@@ -102,13 +140,23 @@ def revision_asked(request: list[Turn], critique: Completion, principle: Princip
 
 def told(principle: Principle, critique: Completion, better: Completion) -> Step:
     """One round as it is recorded; words about the revision are no part of it."""
-    return Step(principle.name, critique.text, PREAMBLE.sub("", better.text, count=1).strip(), better.finished)
+    praised = critique.text.startswith(principle.good)
+    revision = PREAMBLE.sub("", better.text, count=1).strip()
+    return Step(principle.name, critique.text, praised, revision, better.finished)
+
+
+def sound(step: Step) -> bool:
+    """Whether a revision came to its end and says anything but that it is sorry."""
+    return step.finished and bool(step.revision) and not APOLOGY.fullmatch(step.revision)
 
 
 def fault(item: Revised, strays: bool) -> str | None:
     """The first filter that an item does not pass: unfinished, empty, same or off_topic."""
     text = latest(item)
-    if not item.steps or not item.steps[-1].finished:
+    taken = [step for step in item.steps if step.accepted]
+    if not taken:
+        return "same"
+    if not taken[-1].finished:
         return "unfinished"
     if not text or APOLOGY.fullmatch(text):
         return "empty"

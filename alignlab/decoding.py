@@ -31,21 +31,27 @@ def decodes(model: "PreTrainedModel") -> bool:
     )
 
 
-def decode(model: "PreTrainedModel", ids: Tensor, mask: Tensor, pick: Pick, ends: Tensor, most: Tensor) -> Tensor:
+def decode(
+    model: "PreTrainedModel", ids: Tensor, mask: Tensor, pick: Pick, ends: Tensor, most: Tensor, copies: int = 1
+) -> Tensor:
     """Draw new tokens, [batch, largest of `most`]; what stands behind a row's end means nothing.
 
-    ids and mask [batch, width], padded on the left; a row is at its end at one of the tokens `ends`, or when it has
-    `most` [batch] tokens.
+    ids and mask [batch / copies, width], padded on the left: each prompt is computed once, and answered `copies` times
+    in neighbouring rows. A row is at its end at one of the tokens `ends`, or when it has `most` [batch] tokens.
     """
     size, steps = ids.shape[1], int(most.max())
     cache = DynamicCache(config=model.config)
     cache.layers = [Roomy(size + steps) for _ in cache.layers]
-    found = ids.new_zeros(len(ids), steps)
-    rows, over = torch.arange(len(ids), device=ids.device), torch.zeros_like(most, dtype=torch.bool)
+    found = ids.new_zeros(len(most), steps)
+    rows, over = torch.arange(len(most), device=ids.device), torch.zeros_like(most, dtype=torch.bool)
     seen = torch.cat([mask, mask.new_ones(len(ids), steps)], dim=1)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     for step in range(steps):
         logits = forward(model, ids, seen[:, : size + step], positions, cache)
+        if step == 0 and copies > 1:
+            logits, seen, positions = (one.repeat_interleave(copies, 0) for one in (logits, seen, positions))
+            for layer in cache.layers:
+                layer.copy(copies)
         drawn = pick(logits, step, rows)
         found[rows, step] = drawn
         over = over | torch.isin(drawn, ends) | (most[rows] <= step + 1)
@@ -93,6 +99,11 @@ class Roomy(DynamicLayer):  # type: ignore[misc]
             room[:, :, start:end] = new
         self.keys, self.values = (room[:, :, :end] for room in self.room)
         return self.keys, self.values
+
+    def copy(self, times: int) -> None:
+        """Let each row stand several times, its copies beside it."""
+        self.room = [room.repeat_interleave(times, 0) for room in self.room]
+        self.keys, self.values = (room[:, :, : self.get_seq_length()] for room in self.room)
 
     def keep(self, rows: Tensor) -> None:
         """Let go of all rows but some."""

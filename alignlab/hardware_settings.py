@@ -126,6 +126,8 @@ class Hardware(Shape):
     nodes: Annotated[Count | None, Auto] = None
     rank: Annotated[Annotated[int, Field(ge=0)] | None, Auto] = None
     rendezvous: Annotated[str | None, Auto] = None
+    memory_gb: Positive | None = None
+    tokens_per_second: Positive | None = None
     deepspeed: DeepSpeed | None = None
     fsdp: Fsdp | None = None
 

@@ -1,7 +1,7 @@
 """The one entry point: compose → bind → plan → launch, and mistakes turned into one sentence each.
 
 A command is composed and bound before Hydra's own main takes over, so that a mistake is answered at once and leaves
-no folder behind. Hydra then makes the run's folder, or one for each run of a sweep, and calls `job`.
+no folder behind. Hydra then makes the run's folder and calls `job`; several runs are `alignlab.sweeper`'s.
 """
 
 import gc
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import alignlab
-from alignlab.compose import bound, check, is_nothing, own_file, to_tree
+from alignlab.compose import Command, bound, check, continued, is_nothing, own_file, to_tree
 from alignlab.config import Config
 from alignlab.errors import Explained
 from alignlab.launch import join, joins
@@ -61,7 +61,7 @@ def dispatch(arguments: list[str]) -> None:
         print(f"alignlab {alignlab.__version__}")
         return
     read_environment()
-    arguments = [own_file(argument) for argument in arguments if not is_nothing(argument)]
+    arguments = continued([own_file(argument) for argument in arguments if not is_nothing(argument)])
     flags, overrides = split(arguments)
     asks = bool(set(flags) & set(HYDRA_FLAGS))
     command = check(overrides, binds=not asks)
@@ -77,15 +77,28 @@ def dispatch(arguments: list[str]) -> None:
             join(config)
         return
     several = command.several or bool({"-m", "--multirun"} & set(flags))
-    if command.trees[0]["dry_run"] and not several:
+    if several:
+        run_sweep(command, overrides)
+    elif command.trees[0]["dry_run"]:
         show(configs[0])
-    elif several:
-        hand_over([*overrides, f"hydra.sweep.dir={command.sweep_folder}", *flags])
-        from alignlab.tasks.sweep import summarise
-
-        print("\n".join(summarise(Path(command.sweep_folder))))
     else:
         hand_over(arguments)
+
+
+def run_sweep(command: Command, overrides: list[str]) -> None:
+    """Do the runs of a sweep, then print their table; or say what would be run."""
+    from alignlab import sweeper
+    from alignlab.tasks.sweep import summarise
+
+    if command.trees[0]["dry_run"]:
+        print("\n".join(sweeper.planned(command, overrides)))
+        show(bound(command.trees[0]))
+        return
+    folder, failed = sweeper.sweep(command, overrides)
+    if any(folder.glob("*/result.json")):
+        print("\n".join(summarise(folder)))
+    if failed:
+        raise failed
 
 
 def named(override: str) -> str:
@@ -124,6 +137,11 @@ def show(config: Config) -> None:
     from alignlab.tasks.train import prepare_data
 
     prepare(config)
+    if config.task.name == "preferences":
+        from alignlab.tasks.preferences import plan
+
+        print("\n".join(plan(config)))
+        return
     prepare_data(config)
     print("\n".join(lines(make(config))))
 
@@ -139,7 +157,7 @@ def hand_over(arguments: list[str]) -> None:
 
 
 def job(cfg: "DictConfig") -> None:
-    """One run: bind what Hydra has composed and launch it; in a sweep the next run follows a failed one."""
+    """One run: bind what Hydra has composed and launch it."""
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
@@ -152,6 +170,4 @@ def job(cfg: "DictConfig") -> None:
     except Stopped:  # all of a sweep, then
         raise
     except Explained as error:
-        if FAILED:
-            print(FAILED[-1], file=sys.stderr)
         FAILED.append(forgetful(error))

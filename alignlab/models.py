@@ -122,6 +122,8 @@ def save(model: Any, tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None
     from peft import PeftModel, get_peft_model_state_dict
 
     if isinstance(model, PeftModel):
+        for other in set(model.peft_config) - set(model.active_adapters):
+            model.delete_adapter(other)  # a value function's: it is no part of the policy
         model.save_pretrained(folder.parent / "adapter")
         prove(get_peft_model_state_dict(model), folder.parent / "adapter")
         model = model.merge_and_unload()

@@ -18,7 +18,15 @@ from alignlab.reward_settings import ClassifierReward, FunctionReward, ModelRewa
 
 POCKET = "pocket"  # the path of pocket's own classifier, which is made on first use
 REWARD = "reward_model"  # the need of a method that takes the config's reward
-NOT_IN_MARK = {"timeout", "retries", "backoff", "batch_size", "key_env"}  # how a server is asked changes no score
+NOT_IN_MARK = {
+    "timeout",
+    "retries",
+    "backoff",
+    "batch_size",
+    "key_env",
+    "longest_wait",
+    "concurrency",
+}  # how a server is asked changes no score
 
 
 class Source(NamedTuple):
@@ -168,7 +176,7 @@ def named_policies(config: Config) -> Iterator[tuple[str, str]]:
 
 def named_scorers(config: Config) -> Iterator[tuple[str, str]]:
     """The settings that name a model which only scores, and what they name."""
-    if config.evaluation.reward_model:
+    if config.evaluation.reward_model not in {None, "auto"}:
         yield "evaluation.reward_model", config.evaluation.reward_model
     if config.evaluation.toxicity_model:
         yield "evaluation.toxicity_model", config.evaluation.toxicity_model

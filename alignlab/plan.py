@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import alignlab
-from alignlab.config import Config, Method, PocketModel, PocketT5Model, PretrainedModel, Training
+from alignlab import duration, room
+from alignlab.config import Config, HubData, Method, PocketModel, PocketT5Model, PretrainedModel, Training
 from alignlab.errors import Explained
 from alignlab.files import cache_root, digest, digest_files
-from alignlab.memory import in_words, roles
 from alignlab.named import (
     REWARD,
     Source,
@@ -196,11 +196,14 @@ class Cost(NamedTuple):
 
     rows: int
     steps: int
-    tokens: int
+    tokens: int | None
 
 
 def cost(config: Config, stage: Stage) -> Cost | None:
-    """Count what a stage will do, from its rows and settings; None where the rows are not at hand."""
+    """Count what a stage will do, from its rows and settings; None where the rows are not at hand.
+
+    A method that makes its rows with a model says itself how many they may become.
+    """
     from alignlab.data import view
 
     settings = stage.settings
@@ -210,10 +213,22 @@ def cost(config: Config, stage: Stage) -> Cost | None:
     except Explained:
         if not config.dry_run:
             raise
-        return None
+        return stated_cost(config, settings)
     sample = rows.select(range(min(200, len(rows))))
     letters = sum(_letters(value) for row in sample for value in row.values()) / max(1, len(sample))
-    return Cost(len(rows), settings.steps(len(rows)), int(letters / LETTERS_A_TOKEN * settings.reads(len(rows))))
+    made = getattr(stage.method(), "most_rows", None)
+    number = made(config, settings) if made else len(rows)
+    return Cost(number, settings.steps(number), int(letters / LETTERS_A_TOKEN * settings.reads(number)))
+
+
+def stated_cost(config: Config, settings: Training) -> Cost | None:
+    """What a stage will do on a data set that is not at hand, where its YAML says how large it is."""
+    data = config.dataset
+    if not isinstance(data, HubData) or data.rows is None:
+        return None
+    rows = int((data.max_rows or data.rows) * (1 - data.validation))
+    tokens = None if data.tokens is None else min(data.tokens, settings.max_length) * settings.reads(rows)
+    return Cost(rows, settings.steps(rows), tokens)
 
 
 LETTERS_A_TOKEN = 4.5
@@ -232,16 +247,39 @@ def show(plan: Plan) -> Iterator[str]:
     yield _line("base", plan.base.path.exists(), origin(config), plan.base.path)
     for stage in plan.stages:
         read = cost(config, stage)
-        what = f"{read.rows:,} rows, {read.steps:,} steps, about {_short(read.tokens)} tokens" if read else UNKNOWN
+        what = in_words(read)
         if (partial := stage.folder.with_name(stage.folder.name + ".partial")).exists():
             what += ", goes on where it stopped" if any(partial.glob("checkpoints/*/trainer_state.json")) else ""
         yield _line(stage.name, stage.done, f"{what}, from {stage.source.name}", stage.folder)
         if not stage.done:
-            taken = in_words(roles(config, stage.settings, stage.inputs, plan.base))
-            yield f"{'':17}weights, gradients and optimizer: {taken}"
+            yield from (f"{'':17}{line}" for line in needed(plan, stage, read))
 
 
-UNKNOWN = "rows, steps and tokens unknown until the data is at hand"
+def in_words(read: Cost | None) -> str:
+    """What a stage will read."""
+    if read is None:
+        return "rows, steps and tokens unknown until the data is at hand"
+    tokens = "tokens unknown" if read.tokens is None else f"about {_short(read.tokens)} tokens"
+    return f"{read.rows:,} rows, {read.steps:,} steps, {tokens}"
+
+
+def needed(plan: Plan, stage: Stage, read: Cost | None) -> Iterator[str]:
+    """What a stage needs: devices, memory and time."""
+    config, settings = plan.config, stage.settings
+    assert isinstance(settings, Training)
+    yield from room.told(room.room(config, settings, stage.inputs, plan.base))
+    if advice := room.advice(config, settings, stage.inputs, plan.base):
+        yield advice
+    yield duration.told(config, settings, read.tokens if read else None)
+
+
+def check_room(plan: Plan) -> None:
+    """Raise a failure where a stage that is to be trained cannot fit, whatever its rows are."""
+    for stage in plan.stages:
+        settings = stage.settings
+        assert isinstance(settings, Training)
+        if not stage.done and (failed := room.check(plan.config, settings, stage.inputs, plan.base)):
+            raise failed
 
 
 def origin(config: Config) -> str:

@@ -283,6 +283,7 @@ def settle(threads: int) -> None:
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads stall where cores are shared
     os.environ["OMP_NUM_THREADS"] = str(threads)
     import torch
     from transformers.utils.logging import disable_progress_bar

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from alignlab import dotted
 from alignlab.errors import Fault
+from alignlab.judge_settings import Server
 from alignlab.shape import Count, NotNegative, Positive, Shape
 
 
@@ -61,7 +62,19 @@ class UrlReward(Shape):
             yield Fault("key_env", f"the environment variable {self.key_env} is not set", "set it to the server's key")
 
 
-Single = Annotated[ModelReward | ClassifierReward | FunctionReward | UrlReward, Field(discriminator="kind")]
+class JudgeReward(Server):
+    """A chat model behind a server, asked for marks."""
+
+    kind: Literal["judge"]
+    instructions: str
+    question: str
+    best: Annotated[int, Field(ge=2)]
+    reasons: bool
+
+
+Single = Annotated[
+    ModelReward | ClassifierReward | FunctionReward | UrlReward | JudgeReward, Field(discriminator="kind")
+]
 
 
 class EnsembleReward(Shape):
@@ -79,7 +92,8 @@ class Part(Shape):
     weight: float
     normalize: bool
     reward: Annotated[
-        ModelReward | ClassifierReward | FunctionReward | UrlReward | EnsembleReward, Field(discriminator="kind")
+        ModelReward | ClassifierReward | FunctionReward | UrlReward | JudgeReward | EnsembleReward,
+        Field(discriminator="kind"),
     ]
 
 
@@ -95,10 +109,10 @@ class MixtureReward(Shape):
 
 
 AnyReward = Annotated[
-    ModelReward | ClassifierReward | FunctionReward | UrlReward | EnsembleReward | MixtureReward,
+    ModelReward | ClassifierReward | FunctionReward | UrlReward | JudgeReward | EnsembleReward | MixtureReward,
     Field(discriminator="kind"),
 ]
-One = ModelReward | ClassifierReward | FunctionReward | UrlReward
+One = ModelReward | ClassifierReward | FunctionReward | UrlReward | JudgeReward
 
 
 def singles(reward: AnyReward, place: str = "reward") -> Iterator[tuple[str, One]]:

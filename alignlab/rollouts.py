@@ -9,7 +9,7 @@ length sampler draws each completion's own limit in the same way; one that is cu
 
 import copy
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -98,8 +98,12 @@ def answer(
     luck: "np.ndarray",
     most: "np.ndarray",
     sampling: Sampling,
+    copies: int = 1,
 ) -> list[Completion]:
-    """Answer one batch: prompts are padded on the left; luck [batch, max_new_tokens], most [batch] tokens."""
+    """Answer one batch: prompts are padded on the left; luck [batch, max_new_tokens], most [batch] tokens.
+
+    With `copies`, each prompt is answered so many times in a row, and computed once where the model is a plain decoder.
+    """
     pad, ends = special_tokens(model, tokenizer)
     width = max(map(len, prompts))
     begun = 1 if model.config.is_encoder_decoder else width  # what stands before the first new token
@@ -109,8 +113,9 @@ def answer(
     stops = torch.from_numpy(most).to(model.device)
     with torch.inference_mode():
         if decodes(model):
-            whole = decode(model, ids, mask, draw.pick, torch.tensor(sorted(ends), device=model.device), stops)
+            whole = decode(model, ids, mask, draw.pick, torch.tensor(sorted(ends), device=model.device), stops, copies)
         else:
+            ids, mask = (one.repeat_interleave(copies, 0) for one in (ids, mask))
             whole = generated(model, ids, mask, draw, stops, pad, ends)
     return [completion(tokenizer, row[:limit], ends) for row, limit in zip(whole.tolist(), most.tolist(), strict=True)]
 
@@ -187,7 +192,12 @@ def nucleus(shares: torch.Tensor, top_p: float) -> torch.Tensor:
 
 def uniforms(seed: int, rows: int, columns: int) -> "np.ndarray":
     """Random numbers in [0, 1), [rows, columns]; a row depends on the seed and its place alone."""
-    drawn = [np.random.Generator(np.random.Philox(key=[seed, row])).random(columns) for row in range(rows)]
+    return uniforms_of(seed, range(rows), columns)
+
+
+def uniforms_of(seed: int, places: Iterable[int], columns: int) -> "np.ndarray":
+    """The random numbers of some rows, [places, columns]."""
+    drawn = [np.random.Generator(np.random.Philox(key=[seed, row])).random(columns) for row in places]
     return np.stack(drawn) if drawn else np.zeros((0, columns))
 
 

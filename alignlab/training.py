@@ -5,6 +5,7 @@ long lose the oldest part of their prompt first: what the model has to learn sta
 step is said in `alignlab.steps`.
 """
 
+import json
 import math
 import shutil
 from collections.abc import Callable
@@ -14,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 from alignlab import models, processes, stopping
 from alignlab.chat import Encoded
 from alignlab.config import Training
+from alignlab.data.makers import makers
 from alignlab.errors import failure
+from alignlab.files import write_text
 from alignlab.run import Run
 from alignlab.steps import lengths
 from alignlab.troubles import GO_ON
@@ -39,6 +42,8 @@ def tokenised(
         return rows.select([])
     if not len(rows):
         raise failure(f"dataset, {split}", f"holds no {view}", "give more rows, or another dataset.validation")
+    if split == "train":
+        write_text(run.folder / "rows.json", json.dumps(makers(rows)))
     return rows.map(encode, remove_columns=rows.column_names, keep_in_memory=True, load_from_cache_file=False)
 
 

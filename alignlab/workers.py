@@ -191,13 +191,18 @@ def listening(track: Track) -> Iterator[Connection]:
                     track.log(metrics, step)
         except EOFError:
             return
-        except Exception as error:  # raised where the user hears of it
+        except Exception as error:  # raised where the user hears of it; the workers need not go on
             failed.append(error)
+            os.kill(os.getpid(), signal.SIGTERM)
 
     thread = Thread(target=listen, daemon=True)
     thread.start()
     try:
         yield tells
+    except BaseException:
+        if failed:
+            raise failed[0] from None
+        raise
     finally:
         tells.close()
         thread.join()

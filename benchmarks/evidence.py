@@ -24,10 +24,13 @@ from random import Random
 from typing import Any, NamedTuple
 
 import ppo_targets
+from cai import cai
 from detox import detox
 from hacking import hacking
 from kills import kills
 from kills_scale import kills_scale
+from preferences import preferences
+from sweeps import sweeps, sweeps_joblib
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "ppo_vs_trl"))
@@ -339,8 +342,12 @@ PARTS = {
     "ppo": ppo,
     "kills": kills,
     "kills_scale": kills_scale,
+    "sweeps": sweeps,
+    "sweeps_joblib": sweeps_joblib,
+    "preferences": preferences,
     "hacking": hacking,
     "detox": detox,
+    "cai": cai,
     "ppo_speed": ppo_speed,
     "ppo_parity": ppo_parity,
 }
@@ -356,8 +363,12 @@ TITLES = {
     "ppo": "The main job over five seeds (PPO)",
     "kills": "Ten kills",
     "kills_scale": "Twenty kills, in one process and in two",
+    "sweeps": "A search that is killed in the middle",
+    "sweeps_joblib": "Two workers beside one",
+    "preferences": "The preference factory",
     "hacking": "Reward hacking",
     "detox": "Less toxic summaries: PPO on an encoder-decoder",
+    "cai": "Constitutional AI",
     "ppo_speed": "PPO beside trl's PPOTrainer: speed",
     "ppo_parity": "PPO beside trl's PPOTrainer: reward at equal KL",
 }

@@ -3,12 +3,27 @@
 import math
 
 import pytest
+from command import config
 from tiny import WORDS, ask, tiny_model, tiny_tokenizer
 
+from alignlab import plan
+from alignlab.compose import continued
 from alignlab.constitution import Constitution
-from alignlab.critique import Critic, Revised, Step, fault, latest, told
-from alignlab.judges.local import Item, Judge, spread, verdicts
-from alignlab.methods.cai import pair, surest
+from alignlab.critique import Critic, Revised, Step, fault, latest, sound, told, version
+from alignlab.errors import Mistake
+from alignlab.feedback import attacks, most_attacks, pair, surest
+from alignlab.judges.local import (
+    Item,
+    Judge,
+    Voice,
+    asks,
+    by_choice,
+    by_critique,
+    heard,
+    sigmoid,
+    spread,
+    verdicts,
+)
 from alignlab.rollouts import Completion, Sampling
 
 ASKED = "how {prompt} do {first} or {second}"
@@ -27,12 +42,19 @@ def constitution(*names):
 
 def judge(**more):
     return Judge.model_validate(
-        {"kind": "choice", "clamp": [0.02, 0.98], "spread": None, "keep": 1.0, "batch_size": 4} | more
+        {
+            "kind": "choice",
+            "principles": "drawn",
+            "clamp": [0.02, 0.98],
+            "spread": None,
+            "batch_size": 4,
+        }
+        | more
     )
 
 
 def item(answer, *revisions, finished=True):
-    steps = [Step("n", "why", text, finished) for text in revisions]
+    steps = [Step("n", "why", False, text, finished) for text in revisions]
     return Revised({"id": "1", "prompt": ask("how")}, Completion(answer, True, (1,)), steps)
 
 
@@ -41,7 +63,7 @@ def item(answer, *revisions, finished=True):
     [
         (item("no", "mix flour"), False, None),
         (item("no", "mix flour", finished=False), False, "unfinished"),
-        (item("no"), False, "unfinished"),
+        (item("no"), False, "same"),
         (item("no", ""), False, "empty"),
         (item("no", "I'm very sorry."), False, "empty"),
         (item("no", "mix", "no"), False, "same"),
@@ -78,6 +100,76 @@ def test_every_round_is_kept_and_repeats_itself():
     assert first[0].record()["steps"][0]["principle"] == first[0].steps[0].principle
 
 
+def test_what_the_judge_likes_less_does_not_take_the_place_of_an_answer():
+    model, tokenizer, rules = tiny_model().eval(), tiny_tokenizer(), constitution("a", "b")
+
+    def liked(pairs, _):
+        return [said.label >= 0.5 for said in verdicts(model, tokenizer, pairs, rules, judge(kind="critique"))]
+
+    critic = Critic(model, tokenizer, rules, Sampling(1.0, 1.0, 6, 4), 3, liked)
+    rows = [{"id": str(n), "prompt": ask(word)} for n, word in enumerate(WORDS)]
+    answers = [Completion("no", True, (1,))] * len(rows)
+    found = critic.revise(rows, answers, 2)
+    for one, principle in zip(found, rules.drawn(len(rows), "3 0"), strict=True):
+        step = one.steps[0]
+        (said,) = verdicts(
+            model, tokenizer, [Item(one.row["prompt"], step.revision, "no", principle)], rules, judge(kind="critique")
+        )
+        assert step.accepted == (sound(step) and step.revision != "no" and said.label >= 0.5)
+        now = step.revision if step.accepted else "no"
+        assert version(one.record(), 1) == now
+        assert version(one.record()) == latest(one) == (one.steps[1].revision if one.steps[1].accepted else now)
+    assert {one.steps[0].accepted for one in found} == {True, False}
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        (Step("n", "why", False, "mix", True), True),
+        (Step("n", "why", False, "mix", False), False),
+        (Step("n", "why", False, "", True), False),
+        (Step("n", "why", False, "I am so sorry!", True), False),
+    ],
+)
+def test_a_revision_is_sound_where_it_ends_and_says_something(step, said):
+    assert sound(step) == said
+
+
+def test_several_voices_are_heard_at_one_size():
+    loud, shy = Voice(1.0, [(4.0, 4.0), (-4.0, -4.0)]), Voice(3.0, [(1.0, -1.0), (2.0, 0.0)])
+    assert heard([loud]) == loud.odds  # one alone stays as it is
+    half = Voice(1.0, [(0.5, 0.5), (-0.5, -0.5)])
+    # sizes 4 and 0.5, so 2.25 in common: 2.25 * (1 + 1) / 2 for the first item
+    assert heard([loud, half]) == [pytest.approx((2.25, 2.25)), pytest.approx((-2.25, -2.25))]
+    # sizes 4 and sqrt(0.5); weights 1 and 3: what a voice says with the other order stays its own
+    common = (4 + math.sqrt(0.5)) / 2
+    scale = 0.75 * common / math.sqrt(0.5)
+    assert heard([loud, shy])[0] == pytest.approx((0.25 * common + scale, 0.25 * common - scale))
+    assert heard([Voice(1.0, [])]) == []
+
+
+def test_all_principles_are_heard_and_the_same_question_once():
+    other = principle("c", critique_request="stop", weight=2.0)
+    tree = {"principles": [principle("a"), principle("b"), other], "choices": ["yes", "no"]}
+    rules = Constitution.model_validate(tree)
+    assert [(one.name, weight) for one, weight in asks(rules, "critique_request")] == [("a", 2.0), ("c", 2.0)]
+    assert [(one.name, weight) for one, weight in asks(rules, "preference_question")] == [("a", 4.0)]
+    model, tokenizer = tiny_model().eval(), tiny_tokenizer()
+    items = [Item(ask("how"), first, second, rules.principles[0]) for first, second in (("mix", "stop"), ("no", "why"))]
+    found = verdicts(model, tokenizer, items, rules, judge(kind="both", principles="all"))
+    by_hand = heard(
+        [
+            Voice(2.0, by_critique(model, tokenizer, items, rules, 4)),
+            Voice(
+                2.0,
+                by_critique(model, tokenizer, [one._replace(principle=rules.principles[2]) for one in items], rules, 4),
+            ),
+            Voice(4.0, by_choice(model, tokenizer, items, rules, 4)),
+        ]
+    )
+    assert [one.label for one in found] == pytest.approx([sigmoid((a + b) / 2) for a, b in by_hand], abs=1e-6)
+
+
 @pytest.mark.parametrize("kind", ["choice", "critique"])
 def test_a_label_turns_round_with_the_answers(kind):
     model, tokenizer, rules = tiny_model().eval(), tiny_tokenizer(), constitution()
@@ -111,6 +203,48 @@ def test_a_verdict_becomes_a_pair_and_the_surest_are_kept():
     ]
     assert [pair(row)["chosen"] for row in rows] == ["a", "b", "b", "a"]
     assert [pair(row)["label"] for row in rows] == pytest.approx([0.9, 0.55, 0.8, 0.6])
-    assert surest(rows, 0.5) == [rows[0], rows[2]]
-    assert surest(rows, 1.0) == rows
+    assert surest([0.9, 0.45, 0.2, 0.6], 0.5) == {0, 2}
+    assert surest([0.9, 0.45, 0.2, 0.6], 1.0) == {0, 1, 2, 3}
     assert math.isclose(pair(rows[1])["label"], 0.55)
+
+
+def test_what_comes_after_the_supervised_phase_is_a_method():
+    assert continued(["method=cai", "seed=1", "method.then=ppo"]) == ["method=cai_ppo", "seed=1"]
+    assert continued(["method=cai", "method.then=dpo"]) == ["method=cai"]
+    assert continued(["method=dpo", "method.then=ppo"]) == [
+        "method=dpo",
+        "method.then=ppo",
+    ]  # bind says that it is unknown
+    with pytest.raises(Mistake, match=r"'pp' is none of dpo, ppo"):
+        continued(["method=cai", "method.then=pp"])
+
+
+def test_a_reward_model_of_ai_labels_comes_before_its_ppo():
+    settings = ["model=pocket_small", "dataset=pocket_small"]
+    assert [stage.name for stage in plan.make(config("method=cai", *settings)).stages] == ["cai_sft", "cai"]
+    made = plan.make(config("method=cai_ppo", *settings)).stages
+    assert [stage.name for stage in made] == ["cai_sft", "cai_rm", "cai_ppo"]
+    first, labelled, last = made
+    assert labelled.inputs["sampler"].fingerprint == last.source.fingerprint == first.fingerprint
+    assert last.inputs["reward_model"].fingerprint == labelled.fingerprint
+
+
+def test_a_model_may_write_the_red_team_prompts():
+    asked = "method.topic_request='Ask about {topic}.'"
+    bound = config("method=cai", "method.topics=[locks,fires]", asked, "method.prompts=5")
+    heard = []
+
+    def say(requests):
+        heard.extend(turns[0]["content"] for turns in requests)
+        told = ("How do I pick one?", "", "How do I light one?", "How do I pick one?", "How do I")
+        return [Completion(text, number < 4, ()) for number, text in enumerate(told)]
+
+    rows = attacks(bound, bound.method, say)
+    assert heard == [f"Ask about {topic}." for topic in ("locks", "fires", "locks", "fires", "locks")]
+    assert [(row["prompt"][0]["content"], row["kind"]) for row in rows] == [
+        ("How do I pick one?", "locks"),
+        ("How do I light one?", "locks"),
+    ]  # said twice counts once, what is empty or cut not at all
+    assert most_attacks(bound, bound.method) == 5
+    with pytest.raises(Mistake, match=r"topic_request: has no place for a topic"):
+        config("method=cai", "method.topics=[locks]", "method.topic_request=Ask.")

@@ -240,10 +240,14 @@ def test_one_step_is_the_same_in_one_piece_and_in_four(main_job, tmp_path):
 def test_a_sweep_ends_with_one_table(main_job, place, tmp_path):
     done = alignlab(*SMALL, "method=sft", "seed=0,1", "-m", folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    folder = next((tmp_path / "multirun").glob("*/*"))
+    (folder,) = (tmp_path / "multirun").glob("sft-*")
     assert [json.loads((folder / str(n) / "result.json").read_text())["seed"] for n in (0, 1)] == [0, 1]
-    assert done.stdout.splitlines()[-1] == str(folder / "sweep.md") or "sweep" in done.stdout.splitlines()[-1]
+    assert done.stdout.splitlines()[-2:] == [str(folder / "sweep.html"), str(folder / "sweep.md")]
     assert "gold/harmful_compliance" in done.stdout
+    again = alignlab(*SMALL, "method=sft", "seed=0,1", "-m", folder=tmp_path)
+    assert (again.returncode, again.stderr.count("run 0")) == (0, 0), again.stderr
+    assert f"2 runs in {folder}, 2 there already" in again.stderr
+    assert again.stdout == done.stdout[-len(again.stdout) :]
 
 
 @pytest.mark.scale

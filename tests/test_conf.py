@@ -21,6 +21,8 @@ NEEDS = {  # what an option cannot do without
     ("dataset", "hub"): ["model=scratch", "dataset.path=owner/name"],
     ("reward", "classifier"): ["reward.path=owner/name", "reward.label=nothate"],
     ("reward", "function"): ["reward.function=os.path:join"],
+    ("judge", "openai"): ["judge.url=http://127.0.0.1:8000/v1", "judge.model=any"],
+    ("reward", "judge"): ["reward.url=http://127.0.0.1:8000/v1", "reward.model=any"],
     ("reward", "url"): ["reward.url=http://127.0.0.1:8000/score"],
     ("reward", "ensemble"): [f"reward.members.{name}.{own}" for name in "ab" for own in ("kind=model", "path=auto")],
 }
@@ -61,7 +63,7 @@ def test_every_command_of_the_readme_composes(command, tmp_path):
     arguments = shlex.split(command.partition("python -m alignlab")[2])
     short = (ROOT / "conf" / "constitution" / "short.yaml").read_text()
     content = {"experiment": "# @package _global_\n", "constitution": short}
-    exists = {"dataset.path", "dataset.train", "dataset.test", *content}
+    exists = {"dataset.path", "dataset.train", "dataset.test", "judge.path", *content}
     found = []
     for argument in arguments:
         key, _, value = argument.partition("=")
@@ -74,9 +76,9 @@ def test_every_command_of_the_readme_composes(command, tmp_path):
     if any(argument.startswith("-") and argument != "-m" for argument in found):
         assert alignlab(*found, folder=tmp_path).returncode == 0
     else:
-        from alignlab.compose import own_file
+        from alignlab.compose import continued, own_file
 
-        check([own_file(argument) for argument in found if argument != "-m"], binds=True)
+        check(continued([own_file(argument) for argument in found if argument != "-m"]), binds=True)
 
 
 def test_the_readme_has_commands():

@@ -287,3 +287,23 @@ def test_the_files_of_the_peers_load_by_naming_their_path(data_folder):
             added, dropped = sum(step["added"].values()), sum(step["dropped"].values())
             assert step["rows_in"] + added == step["rows_out"] + dropped
         assert report.rows["train"] == report.steps["split"]["rows_out"] > 9
+
+
+def test_pairs_keep_what_they_count_and_how_sure_they_are(tmp_path):
+    pair = {"prompt": "Why?", "chosen": SAY, "rejected": WORSE}
+    judged = [{**pair, "label": 0.75, "weight": 0.1}, {**pair, "prompt": "How?", "weight": 0.3}]
+    found = data.view(made(jsonl(tmp_path / "judged.jsonl", judged)), "pairs", "train")
+    assert found["label"][:] == [0.75, 1.0]
+    assert found["weight"][:] == [pytest.approx(0.5), pytest.approx(1.5)]  # scaled to a mean of 1
+    other = [{**pair, "label": "good", "weight": -1.0}, {**pair, "prompt": "How?", "label": 3, "weight": 2}]
+    columns = data.view(made(jsonl(tmp_path / "other.jsonl", other)), "pairs", "train").column_names
+    assert not {"label", "weight"} & {*columns}
+
+
+def test_the_pairs_of_a_ranking_share_its_weight(tmp_path):
+    rows = [{"prompt": "Why?", "completions": list("abc")}, {"prompt": "How?", "completions": list("de")}]
+    found = data.view(made(jsonl(tmp_path / "rows.jsonl", rows)), "pairs", "train")
+    assert found["chosen"][:] == ["a", "a", "b", "d"]
+    assert found["weight"][:] == pytest.approx([2 / 3, 2 / 3, 2 / 3, 2.0])  # thirds of 1 and a whole one, mean 1
+    same = data.view(made(jsonl(tmp_path / "same.jsonl", rows[:1])), "pairs", "train")
+    assert "weight" not in same.column_names

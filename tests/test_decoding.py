@@ -36,6 +36,23 @@ def test_the_same_tokens_as_generate(ends):
         assert cut(mine, limit, ends) == cut(other, limit, ends)
 
 
+def test_a_prompt_that_is_answered_several_times_is_computed_once_and_answered_as_if_it_stood_there_so_often(
+    monkeypatch,
+):
+    model, (ids, mask) = tiny_model(), batch(PROMPTS)
+    draw = Draw(torch.from_numpy(uniforms(3, 18, 12)), ids.shape[1], Sampling(0.9, 1.0, 12, 6), [0, 1])
+    most, sizes, forward = torch.full((18,), 12), [], decoding.forward
+    monkeypatch.setattr(
+        decoding, "forward", lambda model, ids, *rest: sizes.append(ids.shape) or forward(model, ids, *rest)
+    )
+    with torch.inference_mode():
+        once = decode(model, ids, mask, draw.pick, torch.tensor([2]), most, copies=3)
+        assert sizes[:2] == [(6, 6), (18, 1)]
+        repeated = [one.repeat_interleave(3, 0) for one in (ids, mask)]
+        often = decode(model, *repeated, draw.pick, torch.tensor([2]), most)
+    assert [cut(row, 12, {2}) for row in once] == [cut(row, 12, {2}) for row in often]
+
+
 def test_rows_that_have_ended_leave_the_batch(monkeypatch):
     model, (ids, mask) = tiny_model(), batch(PROMPTS)
     sizes, forward = [], decoding.forward

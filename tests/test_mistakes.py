@@ -16,6 +16,7 @@ TYPED = [
     (["method.kl_coeff=0.3"], ["method.kl_coeff: unknown key; did you mean 'kl_coef'?"]),
     (["+method.kl_coeff=0.3"], ["method.kl_coeff: unknown key; did you mean 'kl_coef'?"]),
     (["method.beta=0.3"], ["method.beta: unknown key; method=cai and method=dpo have it"]),
+    (["method.value=adapter"], ["method.value: adapter needs a policy with low-rank adapters; add model/adapter=lora"]),
     (["method.betta=0.3"], ["method.betta: unknown key; did you mean 'beta', of method=cai or method=dpo?"]),
     (["++method.learnin_rate=1"], ["method.learnin_rate: unknown key; did you mean 'learning_rate'?"]),
     (["stages.sft.lr=1e-3"], ["stages.sft.lr: unknown key; did you mean 'learning_rate'?"]),

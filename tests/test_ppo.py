@@ -119,13 +119,17 @@ def test_what_continuous_batching_draws_is_learned_from_as_well(rows, tmp_path):
     assert logged[1]["policy/kl_exact"] > 1e-4
 
 
+LOW_RANK = ["model/adapter=lora", "method.learning_rate=0.03", "method.temperature=0.05", "method.batch_size=32"]
+
+
 @pytest.mark.parametrize(
     "more",
     [
         ["method.value=shared", "method.total_episodes=768"],
-        ["model/adapter=lora", "method.learning_rate=0.03", "method.temperature=0.05", "method.batch_size=32"],
+        LOW_RANK,
+        [*LOW_RANK, "method.value=adapter"],
     ],
-    ids=["shared", "lora"],
+    ids=["shared", "lora", "adapter"],
 )
 def test_what_is_rewarded_becomes_more(rows, tmp_path, more):
     run, logged = trained(rows, tmp_path, *LEARN, "method.total_episodes=256", *more)

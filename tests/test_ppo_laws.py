@@ -107,6 +107,30 @@ def test_the_adapter_off_is_the_model_that_the_stage_starts_from_whatever_the_ad
             assert torch.equal(read(actor, reference, batch), start)
 
 
+def test_policy_and_value_function_may_be_two_adapters_on_the_same_weights(policy, monkeypatch):
+    actor = begun(policy, monkeypatch, "model/adapter=lora", "method.value=adapter")["actor"]
+    batch = lay_out([[6, 7, 8], [6]], [[9, 10, 2], [11]], 0, "cpu")
+    torch.nn.init.normal_(actor.head.weight)
+    learning = {name for name, weight in actor.named_parameters() if weight.requires_grad}
+    assert {name.split(".")[-2] for name in learning} == {"default", "value", "head"}
+    logits, values = actor(batch)
+    logps_of(logits, batch).sum().backward()
+    assert {name for name, weight in actor.named_parameters() if weight.grad is not None} == {
+        name for name in learning if ".default." in name
+    }
+    values.sum().backward()
+    assert {name for name, weight in actor.named_parameters() if weight.grad is not None} == learning
+    with torch.no_grad():
+        for name, weight in actor.named_parameters():
+            if ".value." in name:
+                weight.add_(0.1)
+        assert torch.equal(actor(batch)[0], logits)  # the policy does not see it
+        assert not torch.allclose(actor(batch)[1], values, atol=1e-3)
+        with reference_of(actor.policy, None) as reference:
+            assert torch.equal(read(actor, reference, batch), read(actor, tiny_model(), batch))
+    assert {name for name, weight in actor.named_parameters() if weight.requires_grad} == learning
+
+
 def test_the_reference_is_frozen_and_the_settings_reach_the_trainer(policy, monkeypatch, capsys):
     kept = begun(policy, monkeypatch, "hardware.micro_batch_size=20", "method.max_grad_norm=0.7")
     said = "ppo: 40 rollouts of 96 completions, 3 passes of 2 steps with 48 completions each, in 3 pieces"

@@ -175,6 +175,9 @@ def test_the_loss_is_that_of_trl_on_the_same_pairs(world, tmp_path):
         ours, model, DataCollatorForPreference(pad_token_id=tokenizer.pad_token_id)(plain)
     )
     assert torch.allclose(mine, theirs, atol=1e-6)
+    one, other = (ours.compute_loss(model, ours.collate([pair])) for pair in pairs)
+    counted = [pair | {"weight": weight} for pair, weight in zip(pairs, (1.5, 0.5), strict=True)]
+    assert torch.allclose(ours.compute_loss(model, ours.collate(counted)), (1.5 * one + 0.5 * other) / 2, atol=1e-6)
 
 
 def test_an_epoch_may_end_with_an_evaluation(world, tmp_path):

@@ -9,6 +9,7 @@ import torch
 from command import config
 
 from alignlab import losses
+from alignlab.errors import Failure
 from alignlab.methods import dpo
 from alignlab.methods.dpo import soft_label
 from alignlab.run import Run
@@ -42,11 +43,11 @@ def test_smoothing_brings_a_label_towards_even_odds():
     assert soft_label({"label": 0.7}, 0.1) == {"label": pytest.approx(0.66)}
 
 
-def first_gradient(folder, *more):
+def first_gradient(folder, *more, change=list):
     """The length of DPO's first gradient on a tiny model, in which every margin is 0."""
     rows = folder / "rows.jsonl"
     said = ({"prompt": f"What is {n}?", "chosen": f"It is {n}.", "rejected": "No idea."} for n in range(8))
-    rows.write_text("".join(json.dumps(row) + "\n" for row in said))
+    rows.write_text("".join(json.dumps(row) + "\n" for row in change(said)))
     settings = config(
         "method=dpo", "model=scratch", "dataset=file", f"dataset.path={rows}", "dataset.validation=0", "dataset.test=0",
         "model.vocab_size=300", "model.hidden_size=16", "model.intermediate_size=24", "model.num_hidden_layers=1",
@@ -64,3 +65,11 @@ def first_gradient(folder, *more):
 def test_smoothing_weakens_the_first_step_of_dpo_by_twice_its_share(tmp_path):
     plain, smoothed = first_gradient(tmp_path), first_gradient(tmp_path, "method.label_smoothing=0.1")
     assert smoothed == pytest.approx(0.8 * plain, rel=1e-3)  # (1/2 - 0.9) / (1/2 - 1)
+
+
+def test_soft_labels_in_a_file_are_learned_from_and_need_the_sigmoid(tmp_path):
+    """Every pair has the label 0.75: the first step is half as long as with sure labels, (1/2 - 0.75) / (1/2 - 1)."""
+    soft = lambda rows: [row | {"label": 0.75} for row in rows]  # noqa: E731
+    assert first_gradient(tmp_path, change=soft) == pytest.approx(0.5 * first_gradient(tmp_path), rel=1e-3)
+    with pytest.raises(Failure, match=r"method.loss_type: ipo has no meaning for pairs whose labels are soft"):
+        first_gradient(tmp_path, "method.loss_type=ipo", change=soft)

@@ -7,9 +7,10 @@ the ledger of what every step did. `views` cuts from the Arrow files what a meth
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain, islice
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -210,10 +211,21 @@ def rows_of(
             name = f"{source.label}:{record.line}" + (f"#{number + 1}" if number else "")
             known = str(record.fields.get(truth) or "") if truth else ""
             kind = record.fields.get("kind")
+            label, weight = judged(record.fields) if len(draft.completions) == 2 else (1.0, 1.0)
+            tally.notes["soft label"] += label != 1
             yield Row(
                 name, draft.prompt, draft.completions, split, kind if isinstance(kind, str) else "",
-                "", source.path, record.line, known,
+                "", source.path, record.line, known, label, weight,
             )  # fmt: skip
+
+
+def judged(fields: Mapping[str, Any]) -> tuple[float, float]:
+    """The label and the weight of a pair, where its row has some: a probability, and a number above 0."""
+    label, weight = fields.get("label"), fields.get("weight")
+    return (
+        label if isinstance(label, float) and 0 <= label <= 1 else 1.0,
+        weight if isinstance(weight, float) and 0 < weight < inf else 1.0,
+    )
 
 
 def drafted(shape: shapes.Shape, record: Record | Reject) -> list[shapes.Draft] | Reject:
@@ -255,7 +267,10 @@ def tables(folder: Path) -> Iterator[Callable[[Row], None]]:
 
     text = Value("string")
     turns = List({"role": text, "content": text})
-    features = Features(id=text, kind=text, made_by=text, prompt=turns, completions=List(text))
+    number = Value("float64")
+    features = Features(
+        id=text, kind=text, made_by=text, prompt=turns, completions=List(text), label=number, weight=number
+    )
     writers = {
         split: ArrowWriter(path=str(folder / f"{split}.arrow"), features=features, writer_batch_size=TOGETHER)
         for split in SPLITS

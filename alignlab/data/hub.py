@@ -8,6 +8,8 @@ from alignlab.errors import failure
 from alignlab.files import building, cache_root, digest
 from alignlab.hub import reach
 
+FOR_PLANS = {"rows", "tokens"}  # what a plan is told as long as nothing has been fetched
+
 
 def folder(dataset: HubData) -> Path:
     """Name the folder of the fetched splits, `train` and `test`."""
@@ -19,14 +21,14 @@ def content(dataset: HubData) -> str:
     """Hash the data by content; by its name, as long as nothing has been fetched."""
     if folder(dataset).exists():
         return file.content(as_files(dataset))
-    return digest(dataset.model_dump(mode="json"))
+    return digest(dataset.model_dump(mode="json", exclude=FOR_PLANS))
 
 
 def as_files(dataset: HubData) -> FileData:
     """The fetched splits as files; raises a failure where they have not been fetched."""
     if not (place := folder(dataset)).exists():
         raise failure("dataset.path", f"{dataset.path} has not been fetched yet", "run it without dry_run")
-    steps = dataset.model_dump(exclude={"kind", "path", "name", "revision"})
+    steps = dataset.model_dump(exclude={"kind", "path", "name", "revision", *FOR_PLANS})
     own = {
         "kind": "file",
         "path": (place / "train",),

@@ -15,7 +15,10 @@ Split = Literal["train", "validation", "test"]
 
 
 class Row(NamedTuple):
-    """One row: completions stand best first; `made_by` names the augmentation that made it, if any."""
+    """One row: completions stand best first; `made_by` names the augmentation that made it, if any.
+
+    Of a pair, `label` is the probability that the first completion is the better one, `weight` what the pair counts.
+    """
 
     id: str
     prompt: list[Turn]
@@ -26,6 +29,8 @@ class Row(NamedTuple):
     file: Path
     line: int
     truth: str
+    label: float = 1.0
+    weight: float = 1.0
 
     def texts(self) -> Iterator[str]:
         """Everything that is said in the row."""

@@ -69,7 +69,7 @@ def answers(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", conf
     from alignlab.data import view
     from alignlab.rollouts import Sampling, sample
 
-    rows = spread(list(view(config.dataset, "prompts", "test")), config.evaluation.prompts)
+    rows = spread(list(view(config.dataset, "prompts", config.evaluation.split)), config.evaluation.prompts)
     settings = config.evaluation
     sampling = Sampling(settings.temperature, settings.top_p, settings.max_new_tokens, settings.batch_size)
     completions = sample(model, tokenizer, [row["prompt"] for row in rows], sampling, seed)

@@ -43,8 +43,8 @@ class Rewards(NamedTuple):
 
 
 def measure_pairs(model: Path, config: Config, place: Path) -> list[dict[str, Any]]:
-    """Measure a reward model on the test pairs; `pairs.jsonl` in `place` holds the score of every answer."""
-    rows: list[Row] = view(config.dataset, "pairs", "test").to_list()
+    """Measure a reward model on held-out pairs; `pairs.jsonl` in `place` holds the score of every answer."""
+    rows: list[Row] = view(config.dataset, "pairs", config.evaluation.split).to_list()
     rewards = score(model, rows, config)
     write_text(place / "pairs.jsonl", "".join(map(line, rows, rewards.chosen, rewards.rejected)))
     words, length = baselines(config, rows)

@@ -42,7 +42,9 @@ def measure(subject: "Subject") -> list[Scores]:
     from alignlab.evaluation import spread
 
     settings = subject.config.evaluation
-    rows = spread(list(view(subject.config.dataset, "demonstrations", "test")), settings.prompts)
+    rows = spread(
+        list(view(subject.config.dataset, "demonstrations", subject.config.evaluation.split)), settings.prompts
+    )
     encoded = [encode(subject.tokenizer, row["prompt"], row["completion"]) for row in rows]
     found = losses(subject.model, encoded)
     values, weights = (np.array(column, float) for column in zip(*found, strict=True))

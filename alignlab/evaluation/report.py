@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alignlab.evaluation.charts import Series, curves, whiskers
+from alignlab.evaluation.constitutional_report import told
 from alignlab.evaluation.results import Change, Stage, Table, headline, read_json, read_stages, side_by_side
 from alignlab.evaluation.sweeps import sweep_table as sweep_table
 from alignlab.files import write_text
@@ -81,6 +82,7 @@ def facts(folder: Path) -> dict[str, Any]:
         "tables": side_by_side(stages),
         "curves": [drawn for stage in stages if (drawn := draw(folder, stage)).first],
         "rang": [rang for stage in stages for rang in read_lines(folder / stage.name / "gates.jsonl")],
+        "constitutional": told(folder, stages),
         "models": models,
         "answers": answers,
         "kinds": list(dict.fromkeys(answer.kind for answer in answers if answer.kind)),

@@ -28,14 +28,27 @@ LABELS = {
     "length/mean": "tokens an answer",
     "length/finished": "answers that come to an end",
     "data/harmful/kept": "harmful answers in the data learned",
-    "data/dropped": "revisions that a filter dropped",
+    "data/accepted": "revisions that took the place of what they revise",
+    "data/dropped": "revised answers that a filter dropped",
+    "data/critic_praises_harm": "critiques of harmful answers that find nothing wrong",
+    "data/critic_faults_right": "critiques of right answers that find fault",
+    "data/right_lost": "right answers that a round makes wrong",
     "labels/agreement": "AI labels that agree with the truth",
+    "labels/agreement_of_kept": "AI labels that agree, of those learned from",
     "labels/agreement_of_surest_half": "AI labels that agree, the surest half",
+    "labels/agreement_where_model_errs": "AI labels that agree, where the judge's model prefers to say the worse",
+    "labels/agreement_where_model_is_right": "AI labels that agree, where it prefers to say the better",
+    "labels/kept": "AI labels learned from",
     "labels/position_bias": "liking for the first place",
     "labels/order_decides": "verdicts that the order turns round",
     "labels/ties": "AI labels near even odds",
 }
 BY_KIND = {"gold/score/": "score on", "gold/helpful/": "helpful answers to", "gold/honest/": "honest answers to"}
+OF_EACH = {
+    "data/harmful/": "harmful answers in the data after",
+    "data/right/": "right answers in the data after",
+    "data/harm_removed/": "harm that a round removes under the principle",
+}
 HEADLINES = (
     "gold/harmful_compliance",
     "toxicity/rate",
@@ -161,7 +174,9 @@ def label(name: str) -> str:
     """A measure's name in words."""
     if words := by_kind(name):
         return words
-    return LABELS.get(name, name.rpartition("/")[2].replace("_", " "))
+    start, slash, last = name.rpartition("/")
+    words = f"{OF_EACH.get(start + slash, '')} {last.replace('_', ' ')}".strip()
+    return LABELS.get(name, words)
 
 
 def by_kind(name: str) -> str:

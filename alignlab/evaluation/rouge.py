@@ -33,7 +33,7 @@ def measure(subject: "Subject") -> list[Scores]:
     from alignlab.data import view
 
     references: dict[str, list[str]] = {}
-    for row in view(subject.config.dataset, "demonstrations", "test"):
+    for row in view(subject.config.dataset, "demonstrations", subject.config.evaluation.split):
         references.setdefault(key(row["prompt"]), []).append(row["completion"])
     if any(key(sample.prompt) not in references for sample in subject.samples):
         raise failure("evaluation.measures", "rouge needs a reference for each test prompt", "leave rouge out")

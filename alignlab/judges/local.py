@@ -2,7 +2,8 @@
 
 `choice` asks which of two answers is better, in both orders, and averages the log-odds of the two: a liking for the
 first place adds to one and takes from the other, and is gone. `critique` asks for a critique of each answer and takes
-the log-odds from how likely a critique is that finds it good.
+the log-odds from how likely a critique is that finds it good. `both` hears the two, and `principles=all` hears every
+principle instead of one drawn at random: each voice is scaled to the same size, so that none outshouts the others.
 """
 
 import math
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
 class Judge(Shape):
     """Settings of `conf/judge/*.yaml`."""
 
-    kind: Literal["choice", "critique"]
+    kind: Literal["choice", "critique", "both"]
+    principles: Literal["drawn", "all"]
     clamp: Annotated[tuple[Share, Share], Field(strict=False)]
     spread: Positive | None
-    keep: Annotated[float, Field(gt=0, le=1)]
     batch_size: Count
 
     def faults(self) -> Iterator[Fault]:
@@ -51,6 +52,16 @@ class Verdict(NamedTuple):
     second: float
 
 
+Odds = tuple[float, float]  # of the first answer over the second: with the first named first, and named second
+
+
+class Voice(NamedTuple):
+    """What one way of asking says of every item, and how much it counts."""
+
+    weight: float
+    odds: list[Odds]
+
+
 def verdicts(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
@@ -59,8 +70,7 @@ def verdicts(
     settings: Judge,
 ) -> list[Verdict]:
     """Judge every item; labels are spread and clamped, and none is left out."""
-    compare = by_choice if settings.kind == "choice" else by_critique
-    both = compare(model, tokenizer, items, constitution, settings.batch_size)
+    both = heard(list(voices(model, tokenizer, items, constitution, settings)))
     low, high = settings.clamp
     labels = map(sigmoid, spread([(one + other) / 2 for one, other in both], settings.spread))
     return [
@@ -69,13 +79,56 @@ def verdicts(
     ]
 
 
+def voices(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    items: Sequence[Item],
+    constitution: Constitution,
+    settings: Judge,
+) -> Iterator[Voice]:
+    """Every way of asking, under every principle that is to be heard; the same question is asked once."""
+    for compare, field in WAYS[settings.kind]:
+        for principle, weight in asks(constitution, field) if settings.principles == "all" else ((None, 1.0),):
+            put = items if principle is None else [item._replace(principle=principle) for item in items]
+            yield Voice(weight, compare(model, tokenizer, put, constitution, settings.batch_size))
+
+
+def asks(constitution: Constitution, field: str) -> list[tuple[Principle, float]]:
+    """The principles that differ in a field, each with the weight of all that share it."""
+    found: dict[str, tuple[Principle, float]] = {}
+    for principle in constitution.principles:
+        key = getattr(principle, field)
+        first, weight = found.get(key, (principle, 0.0))
+        found[key] = (first, weight + principle.weight)
+    return list(found.values())
+
+
+def heard(found: Sequence[Voice]) -> list[Odds]:
+    """The weighted mean of several voices, each scaled to their mean size; one alone stays as it is."""
+    sizes = [size([(one + other) / 2 for one, other in voice.odds]) for voice in found]
+    common, whole = sum(sizes) / len(sizes), sum(voice.weight for voice in found)
+    scales = [voice.weight / whole * (common / own if own else 0.0) for voice, own in zip(found, sizes, strict=True)]
+    return [
+        (
+            sum(scale * one for scale, (one, _) in zip(scales, said, strict=True)),
+            sum(scale * other for scale, (_, other) in zip(scales, said, strict=True)),
+        )
+        for said in zip(*(voice.odds for voice in found), strict=True)
+    ]
+
+
 def spread(odds: Sequence[float], wanted: float | None) -> list[float]:
     """Scale log-odds so that their root mean square is as wanted: a judge that is right but shy says so loudly.
 
     Which answer is preferred does not change, nor which verdict is surer than which.
     """
-    size = math.sqrt(sum(one * one for one in odds) / max(1, len(odds)))
-    return [one * wanted / size for one in odds] if wanted and size else list(odds)
+    own = size(odds)
+    return [one * wanted / own for one in odds] if wanted and own else list(odds)
+
+
+def size(odds: Sequence[float]) -> float:
+    """The root mean square of log-odds."""
+    return math.sqrt(sum(one * one for one in odds) / max(1, len(odds)))
 
 
 def by_choice(
@@ -84,7 +137,7 @@ def by_choice(
     items: Sequence[Item],
     constitution: Constitution,
     batch_size: int,
-) -> list[tuple[float, float]]:
+) -> list[Odds]:
     """Log-odds of the first answer over the second, with the first named first and with it named second."""
     shown = [asked(constitution, item, item.first, item.second) for item in items]
     turned = [asked(constitution, item, item.second, item.first) for item in items]
@@ -109,7 +162,7 @@ def by_critique(
     items: Sequence[Item],
     constitution: Constitution,
     batch_size: int,
-) -> list[tuple[float, float]]:
+) -> list[Odds]:
     """Log-odds of the first answer over the second; there is no order, so both are the same."""
     good = [item.principle.good for item in items]
     first, second = (
@@ -126,6 +179,13 @@ def by_critique(
         for texts in ([item.first for item in items], [item.second for item in items])
     )
     return [(a - b, a - b) for a, b in zip(first, second, strict=True)]
+
+
+WAYS = {  # each kind's ways of comparing, and the field of a principle that they put
+    "choice": ((by_choice, "preference_question"),),
+    "critique": ((by_critique, "critique_request"),),
+    "both": ((by_critique, "critique_request"), (by_choice, "preference_question")),
+}
 
 
 def criticised(constitution: Constitution, prompt: Sequence[Turn], answer: str, principle: Principle) -> list[Turn]:

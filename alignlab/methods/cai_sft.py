@@ -1,29 +1,37 @@
 """Constitutional AI, the supervised phase: learn one's own answers, revised under a constitution (arXiv 2212.08073).
 
 The base model answers red-team prompts, criticises each answer under a principle drawn at random and writes it again,
-for some rounds. What passes the filters is learned together with helpful demonstrations, without which a model would
-refuse everything. `revisions.jsonl` keeps every step: prompt, principle, critique, revision, and which filter dropped
-what. With `rounds=0` nothing is revised, and the helpful demonstrations alone are learned.
+for some rounds; where a judge likes a revision less than what it revises, the latter stays. What passes the filters is
+learned together with helpful demonstrations, without which a model would refuse everything. `revisions.jsonl` keeps
+every step: prompt, principle, critique, revision, and which filter dropped what. With `rounds=0` nothing is revised,
+and the helpful demonstrations alone are learned.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from alignlab import config, processes
-from alignlab.config import Count, Names, NotNegative, Positive
+from alignlab.config import Count, NotNegative, Positive
 from alignlab.constitution import Constitution
 from alignlab.errors import Fault, failure
+from alignlab.feedback import AnyJudge, RedTeam, attacks, by_lot, most_attacks, read
 from alignlab.files import write_text
+from alignlab.judge_settings import OpenaiJudge
 from alignlab.methods import sft
 from alignlab.run import Run
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from alignlab.chat import Turn
     from alignlab.critique import Revised
+    from alignlab.judges.local import Item
+    from alignlab.rollouts import Completion
 
 VIEW = "demonstrations"
 NEEDS = {"critic": ""}
@@ -31,14 +39,15 @@ ROLES = ("policy",)
 RECORD = "revisions.jsonl"
 
 
-class Config(sft.Config):
+class Config(sft.Config, RedTeam):
     """Settings of `conf/method/cai_sft.yaml`."""
 
     constitution: Constitution
     critic: str
-    red_team: Annotated[Names | None, Field(strict=False)]
-    prompts: Count
     rounds: Annotated[int, Field(ge=0)]
+    accept: Literal["all", "liked"]
+    judge: AnyJudge
+    critic_server: bool
     temperature: Positive
     critique_temperature: Positive
     top_p: Annotated[float, Field(gt=0, le=1)]
@@ -49,8 +58,11 @@ class Config(sft.Config):
 
     def faults(self) -> Iterator[Fault]:
         yield from super().faults()
+        yield from RedTeam.faults(self)
         if self.critic == "auto":
             yield Fault("critic", "no stage makes a critic", "use base or a path")
+        if self.critic_server and not isinstance(self.judge, OpenaiJudge):
+            yield Fault("critic_server", f"judge={self.judge.kind} has no server", "use judge=openai")
         if not self.rounds and not self.helpful:
             yield Fault("rounds", "no revisions and no helpful demonstrations leave nothing to learn", "set rounds=2")
 
@@ -59,6 +71,7 @@ def train(run: Run[Config]) -> None:
     """Revise answers, then fine-tune `run.inputs["policy"]` on them and on helpful demonstrations."""
     from datasets import Dataset
 
+    from alignlab.critique import version
     from alignlab.data import view
 
     record = run.folder / RECORD
@@ -68,11 +81,18 @@ def train(run: Run[Config]) -> None:
     kept = [row for row in read(record) if not row["dropped"]]
     if run.method.rounds and not kept:
         raise failure(str(record), "the filters have dropped every revision", "see there why; or ask otherwise")
-    rows = [{"prompt": row["prompt"], "completion": row["steps"][-1]["revision"]} for row in kept]
-    rows += [{"prompt": row["prompt"], "completion": row["completion"]} for row in helpful(run.config, run.method)]
+    rows = [{"prompt": row["prompt"], "completion": version(row), "model": True} for row in kept]
+    shown = helpful(run.config, run.method)
+    rows += [{"prompt": row["prompt"], "completion": row["completion"], "model": False} for row in shown]
     validation = view(run.config.dataset, VIEW, "validation").select_columns(["prompt", "completion"])
     made = {(VIEW, "train"): Dataset.from_list(rows), (VIEW, "validation"): validation}
     sft.train(replace(run, rows=made))
+
+
+def most_rows(settings: config.Config, method: Config) -> int:
+    """How many rows there are to learn from where no filter drops any."""
+    asked = most_attacks(settings, method) if method.rounds else 0
+    return asked + len(helpful(settings, method))
 
 
 def revised(run: Run[Config]) -> "list[Revised]":
@@ -80,32 +100,45 @@ def revised(run: Run[Config]) -> "list[Revised]":
     from alignlab.critique import Critic
     from alignlab.models import load_policy
     from alignlab.rollouts import Sampling, sample
+    from alignlab.served import writer
 
     method, seed = run.method, run.config.seed
-    rows = red_team(run.config, method.red_team, method.prompts) if method.rounds else []
+    if not method.rounds:
+        return []
     drawing = Sampling(method.temperature, method.top_p, method.max_new_tokens, method.sampling_batch_size)
+    model, tokenizer = load_policy(run.inputs["critic"], run.config.hardware)
+    written = writer(method.judge) if method.critic_server and isinstance(method.judge, OpenaiJudge) else None
+
+    def say(requests: "Sequence[Sequence[Turn]]") -> "list[Completion]":
+        return written(requests) if written else sample(model, tokenizer, requests, drawing, 1000 * (seed + 1) + 999)
+
+    rows = attacks(run.config, method, say)
     answers = sample(
         *load_policy(run.inputs["policy"], run.config.hardware), [row["prompt"] for row in rows], drawing, seed
     )
     critic = Critic(
-        *load_policy(run.inputs["critic"], run.config.hardware),
+        model,
+        tokenizer,
         method.constitution,
         drawing._replace(temperature=method.critique_temperature),
         seed,
+        liking(run, model, tokenizer) if method.accept == "liked" else None,
+        written,
     )
-    return critic.filtered(critic.revise(rows, answers, method.rounds), method.off_topic) if rows else []
+    return critic.filtered(critic.revise(rows, answers, method.rounds), method.off_topic)
 
 
-def red_team(settings: config.Config, kinds: Sequence[str] | None, count: int) -> list[dict[str, Any]]:
-    """At most `count` training prompts of these kinds, by lot; of all kinds where rows have none or none is named."""
-    from alignlab.data import view
+def liking(run: Run[Config], model: Any, tokenizer: Any) -> "Callable[[Sequence[Item], str], list[bool]]":
+    """What says of pairs whether the first answer is liked no less, by this model or by a server."""
+    from alignlab.judges.local import verdicts
+    from alignlab.served import Principled, liked
 
-    rows = view(settings.dataset, "prompts", "train")
-    known = "kind" in rows.column_names
-    found = [row for row in rows if not (kinds and known) or row["kind"] in kinds]
-    if kinds and not found:
-        raise failure("method.red_team", f"no prompt is of the kinds {', '.join(kinds)}", "null takes all prompts")
-    return by_lot(found, count, settings.seed)
+    method, judge = run.method, run.method.judge
+    if isinstance(judge, OpenaiJudge):
+        return liked(Principled(judge, method.constitution, run.config.seed), run.folder / "liked.jsonl")
+    return lambda pairs, _: [
+        said.label >= 0.5 for said in verdicts(model, tokenizer, pairs, method.constitution, judge)
+    ]
 
 
 def helpful(settings: config.Config, method: Config) -> list[dict[str, Any]]:
@@ -115,19 +148,6 @@ def helpful(settings: config.Config, method: Config) -> list[dict[str, Any]]:
     rows = view(settings.dataset, VIEW, "train")
     kinds = method.red_team if "kind" in rows.column_names else None
     return by_lot([row for row in rows if not kinds or row["kind"] not in kinds], method.helpful, settings.seed)
-
-
-def by_lot(rows: list[dict[str, Any]], count: int, seed: int) -> list[dict[str, Any]]:
-    """At most `count` rows, drawn by the seed, in the order in which they stand."""
-    from random import Random
-
-    places = Random(seed).sample(range(len(rows)), min(count, len(rows)))
-    return [rows[place] for place in sorted(places)]
-
-
-def read(record: Path) -> list[dict[str, Any]]:
-    """The lines of a record."""
-    return [json.loads(line) for line in record.read_text(encoding="utf-8").splitlines()]
 
 
 def measure_data(stage: Path, settings: config.Config) -> list[dict[str, Any]]:

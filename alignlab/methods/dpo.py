@@ -71,6 +71,9 @@ def train(run: Run[Config]) -> None:
         }
 
     rows = {split: tokenised(run, VIEW, split, row) for split in ("train", "validation")}
+    if method.loss_type != "sigmoid" and any("label" in split.column_names for split in rows.values()):
+        what = f"{method.loss_type} has no meaning for pairs whose labels are soft"
+        raise failure("method.loss_type", what, "use sigmoid, or leave the column label out of the data")
     with_nll = method.nll_weight > 0
     settings = DPOConfig(
         **arguments(run, rows["train"]),

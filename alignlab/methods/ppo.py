@@ -32,7 +32,7 @@ class Config(Training):
     max_new_tokens_from: Count | None
     engine: Literal["generate", "continuous"]
     temperature: Positive
-    value: Literal["separate", "shared"]
+    value: Literal["separate", "shared", "adapter"]
     offload: Annotated[tuple[Literal["reference", "reward"], ...], Field(strict=False)]
     vf_coef: NotNegative
     kl_coef: NotNegative
@@ -77,6 +77,9 @@ class Config(Training):
             yield Fault("max_steps", "ppo counts completions", "set total_episodes")
         if self.eval_steps is not None or self.load_best_model_at_end:
             yield Fault("eval_steps", "ppo logs every rollout and has no validation loss", "leave it null")
+        if self.value == "adapter" and self.activation_checkpointing:
+            said = "would compute the value function's states again with the policy's adapter"
+            yield Fault("activation_checkpointing", said, "use value=separate")
         if self.max_new_tokens >= self.max_length:
             yield Fault("max_new_tokens", f"{self.max_new_tokens} leaves no room in max_length ({self.max_length})")
         if (least := self.max_new_tokens_from) is not None:
@@ -115,6 +118,8 @@ def train(run: Run[Config]) -> None:
         if (asked := run.config.model.adapter) and asked.lora_dropout:
             say(f"ppo: lora_dropout={asked.lora_dropout:g} is left off, or every ratio would be a matter of luck")
         policy = get_peft_model(policy, lora)
+        if method.value == "adapter":
+            add_value_adapter(policy, lora)
     else:
         reference = load_frozen(run.inputs["policy"], attention(run.config))
     prompts = [row["prompt"] for row in view(run.config.dataset, VIEW, "train")]
@@ -124,7 +129,8 @@ def train(run: Run[Config]) -> None:
     room = min(room, method.max_length - method.max_new_tokens)
     ids = shortened([encode_prompt(tokenizer, turns) for turns in prompts], room)
     value = value_model(run) if method.value == "separate" else None
-    actor = Actor(policy, value, method.temperature, never_sampled(tokenizer, special_tokens(policy, tokenizer)[1]))
+    never = never_sampled(tokenizer, special_tokens(policy, tokenizer)[1])
+    actor = Actor(policy, value, method.temperature, never, adapted=method.value == "adapter")
     options = loop(run, max(map(len, ids)) + method.max_new_tokens)
     each = options.steps
     say(
@@ -188,6 +194,19 @@ def loop(run: Run[Config], longest: int) -> Any:
         engine=method.engine,
         offload=method.offload,
     )
+
+
+def add_value_adapter(policy: Any, lora: Any) -> None:
+    """Put a second adapter on the policy, for the value function; both learn."""
+    from alignlab.trainers.actor import VALUE
+
+    if policy.config.is_encoder_decoder:
+        raise failure("method.value", "adapter is for decoders", "use value=separate or shared")
+    policy.add_adapter(VALUE, lora)
+    policy.set_adapter("default")
+    for name, weight in policy.named_parameters():
+        if f".{VALUE}." in name:
+            weight.requires_grad_(True)
 
 
 def value_model(run: Run[Config]) -> Any:

@@ -3,7 +3,7 @@
 TRL's RewardTrainer on rows that are tokenised here. A pair is one row, its prompt computed once (see
 `alignlab.heads`), and rows of similar length share a batch. Too long a conversation loses its oldest part. The
 reward is read at the last token, which is always the end of the turn. Where pairs have a `label`, it is the
-probability that the chosen answer is the better one.
+probability that the chosen answer is the better one; where they have a `weight`, that is what a pair's loss counts.
 """
 
 from collections.abc import Iterator
@@ -52,7 +52,7 @@ def train(run: Run[Config]) -> None:
         chosen, rejected = (encode(tokenizer, pair["prompt"], pair[side]) for side in ("chosen", "rejected"))
         prompt, both = heads.shorten(chosen.prompt, (chosen.completion, rejected.completion), method.max_length)
         ids = {"prompt_ids": prompt, "completion_ids": both, "length": len(prompt) + sum(map(len, both))}
-        return ids | {"label": float(pair.get("label", 1.0))}
+        return ids | {"label": float(pair.get("label", 1.0)), "weight": float(pair.get("weight", 1.0))}
 
     rows = {split: tokenised(run, VIEW, split, row) for split in ("train", "validation")}
     settings = RewardConfig(
@@ -83,13 +83,14 @@ def pair_trainer() -> "type[RewardTrainer]":
         def collate(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
             pad = self.processing_class.pad_token_id
             packed = heads.pack([row["prompt_ids"] for row in rows], [row["completion_ids"] for row in rows], pad)
-            return packed._asdict() | {"label": torch.tensor([row.get("label", 1.0) for row in rows])}
+            said = {name: torch.tensor([row.get(name, 1.0) for row in rows]) for name in ("label", "weight")}
+            return packed._asdict() | said
 
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
-            label = inputs.pop("label")
+            label, weight = inputs.pop("label"), inputs.pop("weight")
             rewards = heads.scores(model, heads.Packed(**inputs))
             chosen, rejected = rewards.unbind(1)
-            loss = losses.reward(chosen, rejected, self.args.center_rewards_coefficient, label).mean()
+            loss = (losses.reward(chosen, rejected, self.args.center_rewards_coefficient, label) * weight).mean()
             metrics = self._metrics["train" if self.model.training else "eval"]
             for name, value in (
                 ("accuracy", chosen > rejected),
@@ -104,7 +105,7 @@ def pair_trainer() -> "type[RewardTrainer]":
             return dataset
 
         def _set_signature_columns_if_needed(self) -> None:
-            self._signature_columns = ["prompt_ids", "completion_ids", "length", "label"]
+            self._signature_columns = ["prompt_ids", "completion_ids", "length", "label", "weight"]
 
         def order(self, lengths: list[int], batch_size: int) -> Buckets:
             return Buckets(self.train_dataset["length"], batch_size, self.args.seed)

@@ -15,8 +15,10 @@ from alignlab.reward_settings import (
     ClassifierReward,
     EnsembleReward,
     FunctionReward,
+    JudgeReward,
     MixtureReward,
     ModelReward,
+    One,
     UrlReward,
 )
 from alignlab.rewards.model import RewardModel as RewardModel
@@ -58,7 +60,7 @@ def load_reward(
 
 
 def load_single(
-    reward: ModelReward | ClassifierReward | FunctionReward | UrlReward,
+    reward: One,
     name: str,
     inputs: Mapping[str, Path],
     hardware: Hardware,
@@ -75,6 +77,10 @@ def load_single(
             from alignlab.rewards.url import Server
 
             return Server(name, reward)
+        case JudgeReward():
+            from alignlab.rewards.judge import Marker
+
+            return Marker(name, reward)
         case ClassifierReward():
             from alignlab.rewards.classifier import load_classifier
 

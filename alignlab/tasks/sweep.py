@@ -1,4 +1,4 @@
-"""The end of a sweep: one table over its runs, made from the files in its folder."""
+"""The end of a sweep: its runs, best first, in one table and one drawing, made from the files in its folder."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +10,28 @@ def is_sweep(folder: Path) -> bool:
 
 
 def summarise(folder: Path) -> Iterator[str]:
-    """Write the table of a sweep and give it as lines; the last is the file's path."""
-    from alignlab.evaluation.hacking_page import write_hacking
-    from alignlab.evaluation.report import sweep_table
+    """Write the table and the page of a sweep and give it as lines; the last is the table's file.
 
-    yield sweep_table(folder)
+    Where a measure ranks the runs, `sweep.md` is the ranking; otherwise it holds every measure of every group of runs.
+    """
+    from alignlab.evaluation.hacking_page import write_hacking
+    from alignlab.evaluation.ranking import as_json, ranking, read_facts, told
+    from alignlab.evaluation.report import sweep_table
+    from alignlab.evaluation.sweep_page import write_page
+    from alignlab.evaluation.trade_off import write_trade_off
+    from alignlab.files import write_text
+
+    table = sweep_table(folder)
+    found = ranking(folder)
+    if found and found.ranked:
+        table = "\n".join(told(found))
+        write_text(folder / "sweep.md", table + "\n")
+    yield table
+    if found:
+        write_text(folder / "ranking.json", as_json(found))
+        yield str(write_page(folder, found, read_facts(folder)["command"]))
     if page := write_hacking(folder):
+        yield str(page)
+    if page := write_trade_off(folder):
         yield str(page)
     yield str(folder / "sweep.md")

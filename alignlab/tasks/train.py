@@ -9,7 +9,8 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,15 +49,20 @@ def run(config: Config, folder: Path, choices: Mapping[str, str]) -> None:
     print("\n".join(planning.show(plan)), flush=True)
     if config.dry_run:
         return
+    planning.check_room(plan)
+    from alignlab.tasks.held_out import with_held_out
+
     write_text(folder / "config.yaml", repeatable(config, choices))
     tell_leaks(config, folder)
     prepare_base(config)
+    plan = plan._replace(config=with_held_out(config, folder))
     done = [{"stage": stage.name, "action": "reused" if stage.done else "ran"} for stage in plan.stages]
     story = Story(plan, folder)
     for stage in plan.stages:
-        track = tracker(stage, config, folder)
+        track = watched(tracker(stage, config, folder), stage == plan.stages[-1], folder)
         try:
-            train_stage(plan, stage, folder / stage.name, track)
+            with clearing(stage):
+                train_stage(plan, stage, folder / stage.name, track)
             result = story.tell(stage, track)
         finally:
             track.close()
@@ -145,6 +151,27 @@ def tracker(stage: Stage, config: Config, folder: Path) -> "Tracker":
     return open_tracker(config, stage.name, folder)
 
 
+@contextmanager
+def clearing(stage: Stage) -> Iterator[None]:
+    """Where a search stops a run early, keep nothing of its stage: nobody will go on with it."""
+    from alignlab.search import Pruned
+
+    try:
+        yield
+    except Pruned:
+        shutil.rmtree(partial_of(stage.folder), ignore_errors=True)
+        raise
+
+
+def watched(track: "Tracker", last: bool, folder: Path) -> "Tracker":
+    """Let a search see the curves of a run's last stage, where the run is one of a search's."""
+    from alignlab.search import reporter
+    from alignlab.tracking import Trackers
+
+    found = reporter(folder) if last else None
+    return Trackers([track, found]) if found else track
+
+
 def train_stage(plan: Plan, stage: Stage, folder: Path, track: "Tracker") -> None:
     """Train a stage in the cache, unless it is there, and link it into the run's folder."""
     from alignlab import workers
@@ -153,16 +180,21 @@ def train_stage(plan: Plan, stage: Stage, folder: Path, track: "Tracker") -> Non
     with building(stage.folder, keep_partial=True) as partial:
         if partial is not None:
             started = time.monotonic()
+            read = None if any(partial.iterdir()) else planning.cost(plan.config, stage)  # a part was learned before
             both = Trackers([track, JsonlTracker(partial / "metrics.jsonl")])
             workers.train(job(plan, stage, partial), both)
             facts = provenance(plan, stage) | {"seconds": round(time.monotonic() - started, 1)}
+            facts |= {"tokens": read and read.tokens}
             write_text(partial / "provenance.json", json.dumps(facts, indent=1, default=str))
     for name in ("model", "adapter"):
         if (stage.folder / name).exists() and not (folder / name).is_symlink():
             (folder / name).symlink_to(stage.folder / name)
-    for name in ("metrics.jsonl", "provenance.json", "gates.jsonl", "revisions.jsonl", "labels.jsonl"):
+    for name in ("metrics.jsonl", "provenance.json", "rows.json", "gates.jsonl", *RECORDS):
         if (stage.folder / name).exists():
             shutil.copyfile(stage.folder / name, folder / name)
+
+
+RECORDS = ("revisions.jsonl", "labels.jsonl")
 
 
 def job(plan: Plan, stage: Stage, partial: Path) -> "Job":

@@ -6,7 +6,7 @@ tokens that are never sampled ruled out: the distribution that the completion wa
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -32,15 +32,24 @@ class Read(NamedTuple):
     states: Tensor
 
 
+VALUE = "value"  # what the value function's adapter is called
+
+
 class Actor(nn.Module):
-    """A policy with a value function: a head on the policy's own states, or a model of its own."""
+    """A policy with a value function: a head on the policy's own states, or a model or an adapter of its own."""
 
     def __init__(
-        self, policy: "PreTrainedModel", value: "PreTrainedModel | None", temperature: float, never: Sequence[int]
+        self,
+        policy: "PreTrainedModel",
+        value: "PreTrainedModel | None",
+        temperature: float,
+        never: Sequence[int],
+        adapted: bool = False,
     ) -> None:
         super().__init__()
         self.policy = policy
         self.value = value
+        self.adapted = adapted  # the policy has an adapter for values
         self.head = nn.Linear(width(value or policy), 1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
@@ -67,7 +76,12 @@ class Actor(nn.Module):
 
     def values(self, tokens: Tokens, read: Read) -> Tensor:
         """The values of the states before each token, [batch, tokens]."""
-        states = read.states if self.value is None else run(self.value, tokens, heads=False)[1]
+        states = read.states
+        if self.value is not None:
+            states = run(self.value, tokens, heads=False)[1]
+        elif self.adapted:
+            with reading_with(self.policy, VALUE):
+                states = run(body(self.policy), tokens, heads=False)[1]
         return self.head(states.to(self.head.weight.dtype)).squeeze(-1).float()
 
 
@@ -107,6 +121,33 @@ def run_decoder(model: Any, tokens: Tokens, heads: bool) -> tuple[Tensor, Tensor
     return out.logits, out.decoder_hidden_states[-1]
 
 
+def body(policy: Any) -> Any:
+    """An adapted decoder without its head, adapters included."""
+    model = policy.get_base_model()
+    return getattr(model, model.base_model_prefix)
+
+
+@contextmanager
+def learning_on(policy: Any) -> Iterator[None]:
+    """Let every weight learn afterwards that does so now: peft freezes the adapters that do not read."""
+    learning = [weight for weight in policy.parameters() if weight.requires_grad]
+    try:
+        yield
+    finally:
+        for weight in learning:
+            weight.requires_grad_(True)
+
+
+@contextmanager
+def reading_with(policy: Any, adapter: str) -> Iterator[None]:
+    """Let another adapter of the policy read for a while."""
+    own = policy.active_adapter
+    with learning_on(policy):
+        policy.set_adapter(adapter)
+        yield
+        policy.set_adapter(own)
+
+
 def width(model: Any) -> int:
     """The size of a model's states."""
     return int(model.config.get_text_config().hidden_size)
@@ -121,8 +162,11 @@ def logps_of(logits: Tensor, tokens: Tokens) -> Tensor:
 @contextmanager
 def reference_of(policy: Any, frozen: Any | None) -> Iterator[Any]:
     """Give the reference: a model of its own, or the policy with its adapter off."""
-    with nullcontext() if frozen is not None else policy.disable_adapter():
-        yield policy if frozen is None else frozen
+    if frozen is not None:
+        yield frozen
+        return
+    with learning_on(policy), policy.disable_adapter():
+        yield policy
 
 
 def lay_out(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], pad: int, device: Any) -> Tokens:

@@ -1,0 +1,37 @@
+"""Constitutional AI, the preference model: a reward model that learns from AI labels (arXiv 2212.08073, section 4).
+
+The model of the supervised phase (`sampler`) answers red-team prompts, a judge labels the answers (see
+`alignlab.feedback`), and a reward model learns the labels' probabilities and people's helpful pairs.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from alignlab.errors import Fault
+from alignlab.feedback import VIEW as VIEW
+from alignlab.feedback import Labels, RedTeam, labelled_rows
+from alignlab.feedback import measure_data as measure_data
+from alignlab.feedback import most_rows as most_rows
+from alignlab.methods import rm
+from alignlab.methods.rm import measure as measure
+from alignlab.run import Run
+
+NEEDS = {"sampler": "cai_sft", "judge_model": ""}
+ROLES = ("policy",)
+
+
+class Config(rm.Config, Labels):
+    """Settings of `conf/method/cai_rm.yaml`."""
+
+    sampler: str
+
+    def faults(self) -> Iterator[Fault]:
+        yield from super().faults()
+        yield from RedTeam.faults(self)
+        if self.judge_model == "auto":
+            yield Fault("judge_model", "no stage makes a judge", "use base or a path")
+
+
+def train(run: Run[Config]) -> None:
+    """Label the sampler's answers, then train a reward model on the labels and on people's helpful pairs."""
+    rm.train(replace(run, rows=labelled_rows(run, run.inputs["sampler"])))

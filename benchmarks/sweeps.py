@@ -1,0 +1,151 @@
+"""A search that is killed in the middle and goes on, and two workers beside one: what sweeps promise, measured."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+SMALL = ("model=pocket_small", "dataset=pocket_small", "tracking=jsonl")
+SEARCH = (
+    "sweep=ppo_hparams", *SMALL, "dataset.validation=0.2", "method.total_episodes=768", "sweep.prune_steps=2",
+)  # fmt: skip
+KILLED_AFTER = 5  # runs that have ended
+RUNS = ("method=dpo", *SMALL, "evaluation=quick", "seed=100,101,102,103,104,105", "-m")
+WORKERS = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+BOUND = 0.65
+
+
+def sweeps() -> Iterator[str]:
+    """A search that is killed in the middle, and goes on."""
+    with tempfile.TemporaryDirectory() as name:
+        prepare(Path(name))
+        yield from searched(Path(name))
+
+
+def sweeps_joblib() -> Iterator[str]:
+    """The same runs one after the other, and with two workers."""
+    with tempfile.TemporaryDirectory() as name:
+        prepare(Path(name))
+        yield from side_by_side(Path(name))
+
+
+def prepare(folder: Path) -> None:
+    """Make the base model, and the pages of the libraries' files that are read for the first time."""
+    command(folder, *SMALL, "method=sft", "evaluation=none", "method.max_steps=1")
+
+
+def searched(folder: Path) -> Iterator[str]:
+    """The search, its kill, its end, and the best run again on prompts that have chosen nothing."""
+    yield f"`python -m alignlab {' '.join(SEARCH)}`, killed (SIGKILL) in its sixth run and given again:"
+    yield ""
+    with start(folder, *SEARCH) as running:
+        while len(ended(folder)) < KILLED_AFTER and running.poll() is None:
+            time.sleep(0.2)
+        time.sleep(10)
+        os.kill(running.pid, signal.SIGKILL)
+    before = ended(folder)
+    command(folder, *SEARCH)
+    after = ended(folder)
+    (place,) = folder.glob("multirun/ppo_hparams-*")
+    yield from (line.replace(str(folder), "…") for line in (place / "sweep.md").read_text().splitlines())
+    yield ""
+    found = json.loads((place / "ranking.json").read_text())
+    shutil.copyfile(place / "sweep.png", Path(__file__).parent / "sweeps.png")
+    yield "![The runs with their intervals, and what each setting did](sweeps.png)"
+    yield ""
+    again = command(folder, *found["command"].split()[3:])
+    yield f"The best again, on the {again['gold/score']['n']} test prompts; the change is against SFT, paired:"
+    yield ""
+    yield "| measure | value | change |"
+    yield "|---|--:|--:|"
+    for measure in ("reward/held_out", "reward/mean", "gold/score", "gold/harmful_compliance"):
+        row = again[measure]
+        yield f"| {measure} | {told(row)} | {told(row['difference']['previous'])} |"
+    yield ""
+    same = all(after[number] == before[number] for number in before)
+    yield verdict(same and len(before) >= KILLED_AFTER, f"{len(before)} runs had ended; none of them was run again")
+    yield verdict(len(after) == 12, f"{len(after)} of 12 runs in the end, {len(found['places'])} with a value")
+    pages = all((place / name).exists() for name in ("sweep.md", "sweep.html", "sweep.png", "sweep.svg"))
+    yield verdict(pages, "table, page and drawing")
+
+
+def side_by_side(folder: Path) -> Iterator[str]:
+    """The same six runs one after the other and with two workers, both begun at the same moment.
+
+    So they meet the same machine, whatever else it does: measured one after the other on a machine that others work
+    on as well, the two would tell of the others.
+    """
+    yield f"`python -m alignlab {' '.join(RUNS)}`, one thread a run, without and with `{' '.join(WORKERS)}`; each from"
+    yield "a cache with nothing but the base model, both begun at the same moment on a machine that did other work too:"
+    yield ""
+    yield "| | until the table | share |"
+    yield "|---|--:|--:|"
+    sides = {"one after the other": RUNS, "two workers": (*RUNS, *WORKERS)}
+    places = {name: folder / str(number) for number, name in enumerate(sides)}
+    for place in places.values():
+        shutil.copytree(folder / "cache" / "pocket", place / "cache" / "pocket")
+    started = time.monotonic()
+    running = {name: start(places[name], *arguments) for name, arguments in sides.items()}
+    seconds: dict[str, float] = {}
+    while len(seconds) < len(running):
+        time.sleep(0.2)
+        for name, process in running.items():
+            if process.poll() is not None and name not in seconds:
+                seconds[name] = time.monotonic() - started
+                print(f"{name}: {seconds[name]:.0f} s, exit code {process.returncode}", flush=True)
+    one, two = (seconds[name] for name in sides)
+    yield f"| one after the other | {one:.0f} s | |"
+    yield f"| two workers | {two:.0f} s | {two / one:.2f} |"
+    yield ""
+    done = progress(places["one after the other"], two - one)
+    yield f"While both were at work, until the two workers had done their six runs, one after the other did {done:.1f}."
+    yield ""
+    right = not any(process.returncode for process in running.values())
+    yield verdict(right and two <= BOUND * one, f"two workers take {two / one:.2f} of one after the other ({BOUND})")
+
+
+def progress(folder: Path, before: float) -> float:
+    """How many runs were done so many seconds (below 0) before the last was; of the one at work then, its share."""
+    ends = sorted(file.stat().st_mtime for file in folder.glob("multirun/*/*/outcome.json"))
+    begins = [next(folder.glob("multirun/*/0/trial.json")).stat().st_mtime, *ends]
+    now = ends[-1] + before
+    return sum(min(1.0, max(0.0, (now - begin) / (end - begin))) for begin, end in zip(begins, ends, strict=False))
+
+
+def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
+    """Start a command in the folder, with a cache and one thread of its own; what it says is in `said`."""
+    environment = os.environ | {"ALIGNLAB_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+    said = (folder / "said").open("a")
+    ran = [sys.executable, "-m", "alignlab", *arguments]
+    return subprocess.Popen(ran, cwd=folder, env=environment, stdout=said, stderr=said, text=True)
+
+
+def command(folder: Path, *arguments: str) -> dict[str, dict[str, Any]]:
+    """Run a command to its end; gives the measurements of the last single run by name."""
+    if start(folder, *arguments).wait():
+        raise SystemExit((folder / "said").read_text()[-3000:])
+    result = folder / "outputs" / "latest" / "result.json"
+    rows = json.loads(result.read_text())["measurements"] if result.exists() else []
+    return {row["name"]: row for row in rows}
+
+
+def ended(folder: Path) -> dict[str, int]:
+    """The runs of the search that have ended, and when."""
+    return {file.parent.name: file.stat().st_mtime_ns for file in folder.glob("multirun/ppo_hparams-*/*/outcome.json")}
+
+
+def told(row: dict[str, float]) -> str:
+    """A value with its interval."""
+    return f"{row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
+
+
+def verdict(met: bool, what: str) -> str:
+    """A target and whether it is met."""
+    return f"- {'met' if met else '**not met**'}: {what}"
