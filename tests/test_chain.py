@@ -130,7 +130,7 @@ def test_a_killed_stage_goes_on_from_its_checkpoint_and_ends_the_same(main_job, 
     job = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 120
-        while not list(cache.glob("dpo-*.partial/checkpoints/*/trainer_state.json")):
+        while not list(cache.glob("dpo-*.partial/checkpoints/*/whole.json")):
             assert time.monotonic() < deadline
             assert job.poll() is None
             time.sleep(0.05)
