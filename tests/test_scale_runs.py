@@ -117,7 +117,7 @@ def test_ppo_under_zero3_as_a_user_types_it(tmp_path):
         "method=ppo", "hardware=zero3", "model=pocket_small", "dataset=pocket_small", "evaluation=quick",
         "tracking=jsonl", "seed=77", "method.total_episodes=64", "method.batch_size=32",
         "method.gates.before=warn", *short,
-        folder=tmp_path,
+        folder=tmp_path, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
@@ -134,7 +134,7 @@ def test_constitutional_ai_under_zero3(tmp_path):
     short = ["method.prompts=8", "stages.cai_sft.prompts=8", "method.max_steps=3", "stages.cai_sft.max_steps=3"]
     done = alignlab(
         "method=cai", "hardware=zero3", "model=pocket_small", "dataset=pocket_small", "evaluation=none",
-        "tracking=jsonl", "seed=77", *short, folder=tmp_path,
+        "tracking=jsonl", "seed=77", *short, folder=tmp_path, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     stages = json.loads((tmp_path / "outputs/latest/plan.json").read_text())
