@@ -16,7 +16,6 @@ from alignlab.config import Config
 from alignlab.errors import Explained
 from alignlab.launch import join, joins
 from alignlab.options import conf_folder, usage
-from alignlab.stopping import Stopped
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -167,7 +166,5 @@ def job(cfg: "DictConfig") -> None:
     choices = {str(group): str(option) for group, option in dict(OmegaConf.to_container(now.runtime.choices)).items()}
     try:
         launch(bound(to_tree(cfg)), Path(now.runtime.output_dir), choices)
-    except Stopped:  # all of a sweep, then
-        raise
     except Explained as error:
         FAILED.append(forgetful(error))
