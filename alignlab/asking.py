@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from alignlab.chat import Turn
 from alignlab.errors import Failure, failure
-from alignlab.judge_settings import Server
+from alignlab.judge_settings import Host, Server
 
 if TYPE_CHECKING:
     import httpx
 
 Told = TypeVar("Told")
+Tried = TypeVar("Tried")
 PASSING = {408, 409, 425, 429}  # besides every 5xx: worth another try
 FORMATS = ("json_schema", "json_object", "text")
 UNKNOWN_FORMAT = {400, 415, 422, 501}  # how servers say that they do not know what was asked for
@@ -73,15 +74,22 @@ class Said(NamedTuple):
     written: int
 
 
+class Choice(NamedTuple):
+    """One of the answers to a conversation, and whether it came to its end."""
+
+    text: str
+    finished: bool
+
+
 class Asker:
     """A server, asked by several threads at once; `stop` ends all waiting."""
 
-    def __init__(self, settings: Server, place: str) -> None:
+    def __init__(self, settings: Host, place: str) -> None:
         import httpx
 
         self.settings, self.place = settings, place
         self.client = httpx.Client(timeout=settings.timeout, limits=httpx.Limits(max_connections=settings.concurrency))
-        self.format = FORMATS.index(settings.format)
+        self.format = FORMATS.index(settings.format) if isinstance(settings, Server) else 0
         self.stop = Event()
 
     def ask(self, turns: Sequence[Turn], schema: Mapping[str, Any], read: Callable[[Any], Told]) -> Asked[Told]:
@@ -90,22 +98,49 @@ class Asker:
         Raises `Unanswered` after the last try, and a `Failure` where trying again would not help.
         """
         talk, used = list(turns), Used(0, 0, Counter())
-        trouble = Trouble("none", "it was not asked")
-        for attempt in range(self.settings.retries + 1):
+
+        def once() -> Told | Trouble:
+            nonlocal talk, used
             said = self.say(talk, schema)
-            if isinstance(said, Said):
-                used = Used(used.read + said.read, used.written + said.written, used.again)
-                try:
-                    return Asked(read(parsed(said.text)), used)
-                except Nonsense as error:
-                    talk = [*turns, *corrected(said.text, str(error))]
-                    said = Trouble("nonsense", f"the model makes no sense: {error}")
-            trouble = said
-            used.again[trouble.kind] += 1
-            if attempt == self.settings.retries or self.stop.wait(self.pause(trouble, attempt)):
-                break
-        tries = used.again.total()
-        raise Unanswered(f"{trouble.why} (tried {tries} {'time' if tries == 1 else 'times'})", used)
+            if isinstance(said, Trouble):
+                return said
+            used = Used(used.read + said.read, used.written + said.written, used.again)
+            try:
+                return read(parsed(said.text))
+            except Nonsense as error:
+                talk = [*turns, *corrected(said.text, str(error))]
+                return Trouble("nonsense", f"the model makes no sense: {error}")
+
+        told = self.patiently(once, used.again)
+        if isinstance(told, Unanswered):
+            raise Unanswered(str(told), used)
+        return Asked(told, used)
+
+    def draw(self, turns: Sequence[Turn], wanted: Mapping[str, Any]) -> list[Choice]:
+        """The plain answers to a conversation, as many as `wanted` says; raises as `ask` does."""
+
+        def once() -> list[Choice] | Trouble:
+            got = self.exchange({"messages": list(turns), **wanted})
+            return got if isinstance(got, Trouble) else self.choices(*got)
+
+        drawn = self.patiently(once, Counter())
+        if isinstance(drawn, Unanswered):
+            raise drawn
+        return drawn
+
+    def patiently(self, once: Callable[[], Tried | Trouble], again: Counter[str]) -> Tried | Unanswered:
+        """Try until there is no trouble, or say what there was at last; `again` counts what went wrong."""
+        attempt = 0
+        while True:
+            got = once()
+            if not isinstance(got, Trouble):
+                return got
+            again[got.kind] += 1
+            if attempt == self.settings.retries or self.stop.wait(self.pause(got, attempt)):
+                tries = again.total()
+                why = f"{got.why} (tried {tries} {'time' if tries == 1 else 'times'})"
+                return Unanswered(why, Used(0, 0, again))
+            attempt += 1
 
     def pause(self, trouble: Trouble, attempt: int) -> float:
         """Seconds before the next try: what the server wants, else twice as long each time, but never too long."""
@@ -114,34 +149,39 @@ class Asker:
 
     def say(self, talk: list[Turn], schema: Mapping[str, Any]) -> Said | Trouble:
         """Make one request; a server that does not know the format is asked again in a plainer one."""
-        import httpx
-
+        assert isinstance(self.settings, Server)
+        wanted = {"temperature": self.settings.temperature, "max_tokens": self.settings.max_tokens}
         while True:
             now = self.format
-            try:
-                status, headers, body = self.post(talk, schema, now)
-            except httpx.TimeoutException:
-                return Trouble("timeout", f"no answer within {self.settings.timeout:g} s")
-            except httpx.HTTPError as error:
-                return Trouble("unreachable", f"the server cannot be reached ({type(error).__name__})")
-            if status in UNKNOWN_FORMAT and now < len(FORMATS) - 1:
+            got = self.exchange({"messages": talk, **wanted, **response_format(FORMATS[now], schema)})
+            if isinstance(got, Trouble):
+                return got
+            if got[0] in UNKNOWN_FORMAT and now < len(FORMATS) - 1:
                 self.format = max(self.format, now + 1)
                 continue
-            return self.heard(status, headers, body)
+            return self.heard(*got)
 
-    def post(self, talk: list[Turn], schema: Mapping[str, Any], form: int) -> "tuple[int, httpx.Headers, bytes]":
+    def exchange(self, body: Mapping[str, Any]) -> tuple[int, bytes] | Trouble:
+        """Make one request: the status and the body of an answer, or what may pass."""
+        import httpx
+
+        try:
+            status, headers, answer = self.post(body)
+        except httpx.TimeoutException:
+            return Trouble("timeout", f"no answer within {self.settings.timeout:g} s")
+        except httpx.HTTPError as error:
+            return Trouble("unreachable", f"the server cannot be reached ({type(error).__name__})")
+        if status in PASSING or (status >= 500 and status not in UNKNOWN_FORMAT):
+            return Trouble(str(status), f"the server answers {status}", seconds(headers.get("retry-after")))
+        return status, answer
+
+    def post(self, wanted: Mapping[str, Any]) -> "tuple[int, httpx.Headers, bytes]":
         """Send a request and read the answer to its end, all of it within the timeout."""
         import httpx
 
         settings = self.settings
         key = os.environ.get(settings.key_env, "") if settings.key_env else ""
-        body: dict[str, Any] = {
-            "model": settings.model,
-            "messages": talk,
-            "temperature": settings.temperature,
-            "max_tokens": settings.max_tokens,
-            **response_format(FORMATS[form], schema),
-        }
+        body = {"model": settings.model, **wanted}
         until, pieces = monotonic() + settings.timeout, []
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         address = f"{settings.url.rstrip('/')}/chat/completions"
@@ -152,19 +192,26 @@ class Asker:
                     raise httpx.ReadTimeout("dawdles")
             return answer.status_code, answer.headers, b"".join(pieces)
 
-    def heard(self, status: int, headers: "httpx.Headers", body: bytes) -> Said | Trouble:
-        """What an answer holds; raises a `Failure` for one that will not get better."""
-        if status in PASSING or status >= 500:
-            return Trouble(str(status), f"the server answers {status}", seconds(headers.get("retry-after")))
+    def heard(self, status: int, body: bytes) -> Said | Trouble:
+        """What one answer holds; raises a `Failure` for one that will not get better."""
+        choices = self.choices(status, body)
+        if isinstance(choices, Trouble):
+            return choices
+        used = json.loads(body).get("usage") or {}
+        return Said(choices[0].text, *(int(used.get(f"{which}_tokens") or 0) for which in ("prompt", "completion")))
+
+    def choices(self, status: int, body: bytes) -> list[Choice] | Trouble:
+        """The texts in an answer; raises a `Failure` for one that will not get better."""
+        if status >= 500:
+            return Trouble(str(status), f"the server answers {status}")
         if status >= 400:
             raise self.failed(status, body)
         try:
-            found = json.loads(body)
-            text = found["choices"][0]["message"]["content"]
-            used = found.get("usage") or {}
-            return Said(str(text or ""), int(used.get("prompt_tokens") or 0), int(used.get("completion_tokens") or 0))
+            found = json.loads(body)["choices"]
+            said = [Choice(str(one["message"]["content"] or ""), one.get("finish_reason") != "length") for one in found]
         except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-            return Trouble("broken answer", f"the server's answer is broken: {shown(body)}")
+            said = []
+        return said or Trouble("broken answer", f"the server's answer is broken: {shown(body)}")
 
     def failed(self, status: int, body: bytes) -> Failure:
         """Make the failure that stops the run."""

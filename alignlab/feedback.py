@@ -7,7 +7,7 @@ that what learns from them stays useful. `labels.jsonl` keeps every verdict. `ca
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations
 from math import comb
 from pathlib import Path
@@ -18,8 +18,8 @@ from pydantic import Field
 from alignlab import config, processes
 from alignlab.config import Count, Names, Positive
 from alignlab.constitution import Constitution
-from alignlab.errors import failure
-from alignlab.files import write_text
+from alignlab.errors import Fault, failure
+from alignlab.files import digest, write_text
 from alignlab.judge_settings import OpenaiJudge
 from alignlab.judges.local import Judge
 from alignlab.run import Run
@@ -28,7 +28,9 @@ from alignlab.shape import Shape, Share
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from alignlab.chat import Turn
     from alignlab.judges.local import Item, Verdict
+    from alignlab.rollouts import Completion
 
 VIEW = "pairs"
 RECORD = "labels.jsonl"
@@ -38,7 +40,20 @@ AnyJudge = Annotated[Judge | OpenaiJudge, Field(discriminator="kind")]
 Bounds = Annotated[tuple[Share, Share], Field(strict=False)]
 
 
-class Labels(Shape):
+class RedTeam(Shape):
+    """Where red-team prompts come from: the data set, or a model that writes them about topics."""
+
+    red_team: Annotated[Names | None, Field(strict=False)]
+    prompts: Count
+    topics: Names
+    topic_request: str
+
+    def faults(self) -> Iterator[Fault]:
+        if self.topics and "{topic}" not in self.topic_request:
+            yield Fault("topic_request", "has no place for a topic", "write {topic} where it belongs")
+
+
+class Labels(RedTeam):
     """Settings of `conf/method/_labels.yaml`."""
 
     constitution: Constitution
@@ -46,8 +61,6 @@ class Labels(Shape):
     reasoned: Bounds
     keep: Annotated[float, Field(gt=0, le=1)]
     judge_model: str
-    red_team: Annotated[Names | None, Field(strict=False)]
-    prompts: Count
     samples: Annotated[int, Field(ge=2)]
     temperature: Positive
     top_p: Annotated[float, Field(gt=0, le=1)]
@@ -74,7 +87,7 @@ def labelled_rows(run: "Run[Any]", policy: Path) -> "Mapping[tuple[str, str], Da
 
 def most_rows(settings: config.Config, method: Labels) -> int:
     """How many pairs there are to learn from where all answers differ."""
-    asked = len(red_team(settings, method.red_team, method.prompts)) * comb(method.samples, 2)
+    asked = most_attacks(settings, method) * comb(method.samples, 2)
     return round(method.keep * asked) + len(helpful_pairs(settings, method, "train"))
 
 
@@ -128,9 +141,10 @@ def compared(run: "Run[Any]", policy: Path) -> "tuple[list[dict[str, Any]], list
     from alignlab.rollouts import Sampling, sample
 
     method, seed = run.method, run.config.seed
-    prompts = red_team(run.config, method.red_team, method.prompts)
-    model, tokenizer = load_policy(policy, run.config.hardware)
     drawing = Sampling(method.temperature, method.top_p, method.max_new_tokens, method.sampling_batch_size)
+    critic = load_policy(run.inputs["judge_model"], run.config.hardware)
+    prompts = attacks(run.config, method, lambda requests: sample(*critic, requests, drawing, 1000 * (seed + 1) + 999))
+    model, tokenizer = load_policy(policy, run.config.hardware)
     asked = [row["prompt"] for row in prompts]
     drawn = [sample(model, tokenizer, asked, drawing, 1000 * (seed + 1) + number) for number in range(method.samples)]
     texts = [list(dict.fromkeys(answer.text for answer in answers)) for answers in zip(*drawn, strict=True)]
@@ -171,6 +185,33 @@ def helpful_pairs(settings: config.Config, method: Labels, split: str) -> list[d
     found = by_lot([row for row in rows if not kinds or row["kind"] not in kinds], method.helpful, settings.seed)
     kept = ("prompt", "chosen", "rejected")
     return [{name: row[name] for name in kept} | {"label": 1.0, "model": False} for row in found]
+
+
+def attacks(
+    settings: config.Config, method: RedTeam, say: "Callable[[Sequence[Sequence[Turn]]], Sequence[Completion]]"
+) -> list[dict[str, Any]]:
+    """The red-team prompts: those of the data set, or what a model writes about topics, in turns; each text once."""
+    if not method.topics:
+        return red_team(settings, method.red_team, method.prompts)
+    topics = [method.topics[number % len(method.topics)] for number in range(method.prompts)]
+    requests: list[list[Turn]] = [
+        [{"role": "user", "content": method.topic_request.replace("{topic}", topic)}] for topic in topics
+    ]
+    told: dict[str, str] = {}
+    for one, topic in zip(say(requests), topics, strict=True):
+        if one.finished and one.text:
+            told.setdefault(one.text, topic)
+    if not told:
+        raise failure("method.topics", "the model has written no prompt to its end", "see topic_request and the model")
+    return [
+        {"id": digest(text), "kind": topic, "prompt": [{"role": "user", "content": text}]}
+        for text, topic in told.items()
+    ]
+
+
+def most_attacks(settings: config.Config, method: RedTeam) -> int:
+    """How many red-team prompts there are, at most."""
+    return method.prompts if method.topics else len(red_team(settings, method.red_team, method.prompts))
 
 
 def red_team(settings: config.Config, kinds: Sequence[str] | None, count: int) -> list[dict[str, Any]]:

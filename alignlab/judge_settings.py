@@ -49,15 +49,12 @@ class HumanJudge(Shape):
                 )
 
 
-class Server(Shape):
+class Host(Shape):
     """A server that speaks OpenAI's protocol, and how patiently it is asked."""
 
     url: str
     model: str
     key_env: str | None
-    temperature: NotNegative
-    max_tokens: Count
-    format: Literal["json_schema", "json_object", "text"]
     timeout: Positive
     retries: Annotated[int, Field(ge=0)]
     backoff: NotNegative
@@ -66,12 +63,27 @@ class Server(Shape):
 
     def faults(self) -> Iterator[Fault]:
         parts = urlsplit(self.url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        if self.url and not self.model:
+            yield Fault("model", "no name was given", "give the model's name, as the server knows it")
+        if self.url and (parts.scheme not in {"http", "https"} or not parts.hostname):
             yield Fault("url", f"{self.url!r} is no address of a server", "give http://… or https://…")
         if parts.username or parts.password:
             yield Fault("url", "holds a password", "put it into an environment variable and name that in key_env")
         if self.key_env and self.key_env not in os.environ:
             yield Fault("key_env", f"the environment variable {self.key_env} is not set", "set it to the server's key")
+
+
+class Server(Host):
+    """A server that is asked for JSON."""
+
+    temperature: NotNegative
+    max_tokens: Count
+    format: Literal["json_schema", "json_object", "text"]
+
+    def faults(self) -> Iterator[Fault]:
+        yield from super().faults()
+        if not self.url:
+            yield Fault("url", "'' is no address of a server", "give http://… or https://…")
 
 
 class OpenaiJudge(Server):

@@ -16,6 +16,7 @@ from alignlab.config import Config
 from alignlab.errors import Explained
 from alignlab.launch import join, joins
 from alignlab.options import conf_folder, usage
+from alignlab.stopping import Stopped
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -26,7 +27,7 @@ FAILED: list[Explained] = []
 
 
 def main() -> None:
-    """Run the command in `sys.argv`; exit with 0 (done), 2 (a mistake in the command) or 1 (anything else)."""
+    """Run the command; exit with 0 (done), 2 (a mistake in it), 75 (asked to stop: again) or 1 (anything else)."""
     try:
         dispatch(sys.argv[1:])
     except Explained as error:
@@ -166,5 +167,7 @@ def job(cfg: "DictConfig") -> None:
     choices = {str(group): str(option) for group, option in dict(OmegaConf.to_container(now.runtime.choices)).items()}
     try:
         launch(bound(to_tree(cfg)), Path(now.runtime.output_dir), choices)
+    except Stopped:  # all of a sweep, then
+        raise
     except Explained as error:
         FAILED.append(forgetful(error))

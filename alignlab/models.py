@@ -5,6 +5,7 @@ merged into the weights when a stage ends (and kept beside them), so that the ne
 what this stage made.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,25 +119,27 @@ def adapter(config: Config, **options: Any) -> "LoraConfig | None":
 
 def save(model: Any, tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
     """Write a whole model to `folder` (an adapter also beside it, as `adapter/`) and prove that it reads back."""
-    from peft import PeftModel
+    from peft import PeftModel, get_peft_model_state_dict
 
     if isinstance(model, PeftModel):
         for other in set(model.peft_config) - set(model.active_adapters):
             model.delete_adapter(other)  # a value function's: it is no part of the policy
         model.save_pretrained(folder.parent / "adapter")
+        prove(get_peft_model_state_dict(model), folder.parent / "adapter")
         model = model.merge_and_unload()
     model.config.use_cache = True
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    prove(model, folder)
+    prove(model.state_dict(), folder)
 
 
-def prove(model: Any, folder: Path) -> None:
-    """Compare the saved tensors with those in memory, one by one; fail where one is absent or differs."""
+def prove(held: "Mapping[str, torch.Tensor]", folder: Path) -> None:
+    """Compare the saved tensors with those in memory, one by one; fail where one is absent, empty or differs."""
     import torch
     from safetensors import safe_open
 
-    held = dict(model.state_dict())
+    if hollow := [name for name, tensor in held.items() if not tensor.numel()]:
+        raise failure(str(folder), f"{len(hollow)} trained tensors are empty, {min(hollow)!r} among them")
     saved: set[str] = set()
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as tensors:

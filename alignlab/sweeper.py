@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from alignlab.compose import Command, bound
 from alignlab.config import Config, HubData
@@ -21,9 +21,6 @@ from alignlab.files import digest, write_text
 from alignlab.jobs import Space, launcher, say
 from alignlab.search import OUTCOME, TRIAL, Drawn, Search
 from alignlab.sweep_settings import DRAWS
-
-if TYPE_CHECKING:
-    pass
 
 FACTS = "sweep.yaml"  # what a sweep is, beside its runs
 NOT_IN_NAME = {"tracking", "dry_run"}
@@ -130,12 +127,16 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def write_facts(folder: Path, command: Command, config: Config, space: Space, overrides: Sequence[str]) -> None:
-    """Write down what the sweep is, for its table and for people."""
+    """Write down what the sweep is, for its table and for people; a folder that holds another sweep is refused."""
     import yaml
 
+    known = yaml.safe_load((folder / FACTS).read_text(encoding="utf-8")) if (folder / FACTS).exists() else {}
+    if known and known.get("mark") != mark(config, space):
+        raise mistake("hydra.sweep.dir", f"{folder} holds another sweep", "give another folder, or leave it out")
     facts = {
-        "command": " ".join(["python -m alignlab", *overrides]),
+        "command": " ".join(["python -m alignlab", *overrides, *([] if command.several else ["-m"])]),
         "name": command.name,
+        "mark": mark(config, space),
         "varied": {name: str(one.input_line).partition("=")[2] for name, one in space.varied.items()},
         "sweep": config.sweep.model_dump(),
     }
@@ -178,7 +179,7 @@ def drawn_runs(folder: Path, config: Config, space: Space, at_once: int) -> Iter
         left -= len(batch)
         for run in batch:
             brief(folder, run, search.brief())
-        yield [run for run in batch if state(folder, run.number) != "finished"]
+        yield [run for run in batch if state(folder, run.number) not in {"finished", "pruned"}]
         for run in batch:
             failed += keep(search, folder, run.number)
     if failed:

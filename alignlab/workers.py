@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from threading import Thread
+from threading import RLock, Thread
 from typing import Any, NamedTuple
 
 from alignlab import processes, rendezvous, stopping, troubles
@@ -145,18 +145,24 @@ def launch(job: Job, track: Track) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+LAUNCHERS = ("torch.distributed.elastic", "torch.distributed.launcher", "torch.multiprocessing")
+
+
 @contextmanager
 def quiet_launcher() -> Iterator[None]:
     """Keep the launcher's own log to itself: what it says of a failure, we say shorter."""
     import logging
 
-    log = logging.getLogger("torch.distributed.elastic")
-    level = log.level
-    log.setLevel(logging.CRITICAL)
+    names = [name for name in logging.root.manager.loggerDict if name.startswith(LAUNCHERS)]  # each has its own level
+    logs = [logging.getLogger(name) for name in names]
+    levels = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        log.setLevel(level)
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)
 
 
 @contextmanager
@@ -232,6 +238,9 @@ def work(job: Job, start: Start) -> None:
 
 def settle(job: Job) -> None:
     """Settle what the numbers of a worker depend on; the machine's threads are parted among its processes."""
+    from tqdm import tqdm
+
+    tqdm.set_lock(RLock())  # its own is shared by processes, and is missed when one of them is killed
     given = job.config.hardware.threads
     processes.settle(given or max(1, job.threads // processes.on_this_machine(job.config.hardware)))
 

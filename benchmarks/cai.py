@@ -38,7 +38,9 @@ def cai() -> Iterator[str]:
 def run_all(folder: Path, seeds: Sequence[int] = SEEDS) -> None:
     """Run what is not there yet; how long each run took is kept beside it."""
     environment = os.environ | {"ALIGNLAB_CACHE": str(folder / "cache")}
-    wanted = [(seed, name) for name in RUNS for seed in seeds] + [(seeds[0], name) for name in ONCE]
+    once = [(seeds[0], name) for name in ("neutral", *ONCE)]
+    wanted = [(seed, name) for name in ("cai", "helpful") for seed in seeds] + once
+    wanted += [(seed, "neutral") for seed in seeds[1:]]  # last, for a folder that is looked at before all is done
     for seed, name in wanted:
         place = folder / f"{name}-{seed}"
         if (place / "result.json").exists():

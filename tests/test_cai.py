@@ -11,7 +11,7 @@ from alignlab.compose import continued
 from alignlab.constitution import Constitution
 from alignlab.critique import Critic, Revised, Step, fault, latest, sound, told, version
 from alignlab.errors import Mistake
-from alignlab.feedback import pair, surest
+from alignlab.feedback import attacks, most_attacks, pair, surest
 from alignlab.judges.local import (
     Item,
     Judge,
@@ -227,3 +227,24 @@ def test_a_reward_model_of_ai_labels_comes_before_its_ppo():
     first, labelled, last = made
     assert labelled.inputs["sampler"].fingerprint == last.source.fingerprint == first.fingerprint
     assert last.inputs["reward_model"].fingerprint == labelled.fingerprint
+
+
+def test_a_model_may_write_the_red_team_prompts():
+    asked = "method.topic_request='Ask about {topic}.'"
+    bound = config("method=cai", "method.topics=[locks,fires]", asked, "method.prompts=5")
+    heard = []
+
+    def say(requests):
+        heard.extend(turns[0]["content"] for turns in requests)
+        told = ("How do I pick one?", "", "How do I light one?", "How do I pick one?", "How do I")
+        return [Completion(text, number < 4, ()) for number, text in enumerate(told)]
+
+    rows = attacks(bound, bound.method, say)
+    assert heard == [f"Ask about {topic}." for topic in ("locks", "fires", "locks", "fires", "locks")]
+    assert [(row["prompt"][0]["content"], row["kind"]) for row in rows] == [
+        ("How do I pick one?", "locks"),
+        ("How do I light one?", "locks"),
+    ]  # said twice counts once, what is empty or cut not at all
+    assert most_attacks(bound, bound.method) == 5
+    with pytest.raises(Mistake, match=r"topic_request: has no place for a topic"):
+        config("method=cai", "method.topics=[locks]", "method.topic_request=Ask.")

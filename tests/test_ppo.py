@@ -21,6 +21,7 @@ from alignlab.methods import ppo
 from alignlab.rollouts import Completion, Sampling, draw_all
 from alignlab.run import Run
 from alignlab.scratch import scratch_model
+from alignlab.trainers import measuring
 from alignlab.trainers.actor import Actor, lay_out, logps_of
 from alignlab.trainers.controller import Controller
 from alignlab.trainers.experience import (
@@ -219,7 +220,9 @@ def test_a_run_that_is_killed_ends_as_if_nothing_had_happened(rows, tmp_path):
     assert [path.name for path in checkpoints.iterdir()] == ["checkpoint-8"]
     assert killed(lambda: trained(rows, cut, *often), torch, "save", 2) == end  # in the midst of a checkpoint
     assert (checkpoints / "checkpoint-16").exists()
-    assert killed(lambda: trained(rows, cut, *often), PPOTrainer, "read", 7) == end  # after the fifth one's sampling
+    assert (
+        killed(lambda: trained(rows, cut, *often), measuring, "read_batch", 7) == end
+    )  # after the fifth one's sampling
     run, after = trained(rows, cut, *often)
     unbroken, logged = trained(rows, whole, *often)
     assert same(weights(run.output), weights(unbroken.output))

@@ -363,3 +363,22 @@ def test_fsdp2s_shares_are_made_whole_before_they_are_saved():
     expected = plain.state_dict() | {"lm_head.weight": plain.model.embed_tokens.weight}
     assert all(torch.equal(whole[name], expected[name]) for name in expected)
     assert model.lm_head.weight is model.model.embed_tokens.weight
+
+
+def test_an_adapter_without_numbers_makes_no_stage(tmp_path):
+    """The classic under ZeRO-3: tensors that are saved while their numbers lie in shares."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from safetensors.torch import load_file
+    from tiny import tiny_model, tiny_tokenizer
+
+    from alignlab import models
+
+    model = get_peft_model(tiny_model(), LoraConfig(r=2, target_modules="all-linear"))
+    models.save(model, tiny_tokenizer(), tmp_path / "whole" / "model")
+    assert all(tensor.numel() for tensor in load_file(tmp_path / "whole/adapter/adapter_model.safetensors").values())
+    hollow = get_peft_model(tiny_model(), LoraConfig(r=2, target_modules="all-linear"))
+    weight = next(weight for name, weight in hollow.named_parameters() if "lora_B" in name)
+    weight.data = torch.empty(0)
+    with pytest.raises(Failure, match=r"1 trained tensors are empty, '.*lora_B.*' among them"):
+        models.save(hollow, tiny_tokenizer(), tmp_path / "hollow" / "model")

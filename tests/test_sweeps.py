@@ -78,6 +78,19 @@ def test_a_sweep_is_known_by_what_its_runs_are() -> None:
     assert place("sweep=seeds", "hydra.sweep.dir=mine").name == "mine"
 
 
+def test_a_folder_that_holds_another_sweep_is_refused(tmp_path: Path) -> None:
+    def written(*overrides: str) -> str:
+        command = check([*HERE, *overrides], binds=False)
+        given = bound(command.trees[0]), sweeper.spaced(command.params, overrides)
+        sweeper.write_facts(tmp_path, command, *given, overrides)
+        return (tmp_path / "sweep.yaml").read_text()
+
+    assert "command: python -m alignlab seed=0,1 -m\n" in written("seed=0,1")
+    assert written("seed=0,1", "sweep.objective=reward/mean")
+    with pytest.raises(Mistake, match="holds another sweep; give another folder"):
+        written("seed=0,2")
+
+
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
@@ -223,7 +236,7 @@ def test_a_ranking_by_hand(tmp_path: Path) -> None:
     text = "\n".join(told(found))
     assert "| 1 | 3, 4, 5 | 0.5 | 4.00 | 1.52 to 6.48 | −4.00 |" in text
     assert "run 6 (method.beta=<9>, seed=0): failed. no room" in text
-    assert "Not clearly worse, since intervals overlap: runs 0–2." in text
+    assert "Not clearly worse, since intervals overlap: runs 0, 1, 2." in text
     assert "gold/… is the world's truth" in text
 
 
@@ -235,6 +248,12 @@ def test_less_is_better_where_the_sweep_says_so_and_nothing_is_ranked_without_a_
     assert shown is not None
     assert (shown.ranked, shown.command) == (False, "")
     assert [place.runs for place in shown.places] == [(0, 1, 2), (3, 4, 5)]
+
+
+def test_a_measure_that_no_run_has_is_told(tmp_path: Path) -> None:
+    said = "sweep.objective: no run has measured reward/men; they have reward/mean, gold/score"
+    with pytest.raises(Mistake, match=said):
+        ranking(write_sweep(tmp_path, "reward/men"))
 
 
 def test_the_page_holds_its_drawing_and_harmless_text(tmp_path: Path) -> None:
@@ -287,3 +306,17 @@ def test_nothing_is_kept_of_a_stage_that_was_stopped_early(tmp_path: Path, monke
         with pytest.raises(type(error)), clearing(stage):
             raise error
         assert partial.exists() == kept
+
+
+def test_the_held_out_reward_model_is_another_and_the_same_for_all_runs() -> None:
+    from alignlab.plan import make
+    from alignlab.tasks import held_out
+
+    runs = [config("sweep=ppo_hparams", *HERE, f"seed={seed}") for seed in (100, 101)]
+    (one,), (two,) = (held_out.plan(run).stages for run in runs)  # type: ignore[union-attr]
+    assert one.fingerprint == two.fingerprint
+    assert one.fingerprint not in {stage.fingerprint for run in runs for stage in make(run).stages}
+    other = held_out.plan(runs[0])
+    assert other is not None
+    assert (other.config.seed, other.config.dataset.seed) == (1000, 1000)  # type: ignore[union-attr]
+    assert held_out.plan(config(*HERE)) is None

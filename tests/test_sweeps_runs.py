@@ -10,14 +10,14 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from command import alignlab
+from command import alignlab, config
 
 pytestmark = [pytest.mark.slow, pytest.mark.scale]
 
 SMALL = ["model=pocket_small", "dataset=pocket_small", "tracking=jsonl", "evaluation=quick", "evaluation.prompts=2"]
 QUICK = [*SMALL, "method=sft", "method.max_steps=6", "method.save_steps=2"]
-SEARCH = [*QUICK, "sweep.sampler=random", "sweep.trials=4", "sweep.objective=eval/perplexity"]
-LESS = "sweep.direction=minimize"
+SEARCH = [*QUICK, "sweep.sampler=random", "sweep.trials=4", "evaluation.split=validation"]
+LESS = ("sweep.objective=eval/perplexity", "sweep.direction=minimize")
 RANGE = "method.learning_rate=tag(log,interval(1e-5,1e-3))"
 
 
@@ -26,8 +26,22 @@ def ended(folder: Path) -> dict[str, int]:
     return {file.parent.name: file.stat().st_mtime_ns for file in folder.glob("multirun/*/*/outcome.json")}
 
 
+def answered(run: Path) -> set[str]:
+    """The prompts that a run was measured on."""
+    samples = (run / "sft" / "samples.jsonl").read_text().splitlines()
+    assert samples
+    return {json.loads(line)["id"] for line in samples}
+
+
+def prompts(split: str) -> set[str]:
+    """The prompts of a split."""
+    from alignlab.data import view
+
+    return set(view(config(*SMALL).dataset, "prompts", split)["id"])
+
+
 def test_a_search_that_is_killed_goes_on_and_ends_with_its_ranking(tmp_path):
-    command = [sys.executable, "-m", "alignlab", *SEARCH, LESS, RANGE, "-m"]
+    command = [sys.executable, "-m", "alignlab", *SEARCH, *LESS, RANGE, "-m"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
         until = time.monotonic() + 400
         while len(ended(tmp_path)) < 2 and time.monotonic() < until and running.poll() is None:
@@ -36,7 +50,7 @@ def test_a_search_that_is_killed_goes_on_and_ends_with_its_ranking(tmp_path):
         os.kill(running.pid, signal.SIGKILL)
     before = ended(tmp_path)
     assert 2 <= len(before) < 4
-    done = alignlab(*SEARCH, LESS, RANGE, "-m", folder=tmp_path)
+    done = alignlab(*SEARCH, *LESS, RANGE, "-m", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"{len(before)} there already" in done.stderr
     after = ended(tmp_path)
@@ -48,10 +62,12 @@ def test_a_search_that_is_killed_goes_on_and_ends_with_its_ranking(tmp_path):
     assert values == sorted(values)
     assert len(values) == 4
     best = found["places"][0]["runs"][0]
-    assert f"experiment={folder}/{best}/config.yaml" in done.stdout
+    assert f"experiment={folder}/{best}/config.yaml evaluation.split=test" in done.stdout
+    assert answered(folder / str(best)) <= prompts("validation")
     assert done.stdout.splitlines()[-2:] == [str(folder / "sweep.html"), str(folder / "sweep.md")]
-    again = alignlab(f"experiment={folder}/{best}/config.yaml", folder=tmp_path)
+    again = alignlab(f"experiment={folder}/{best}/config.yaml", "evaluation.split=test", folder=tmp_path)
     assert again.returncode == 0, again.stderr
+    assert answered(tmp_path / "outputs" / "latest") <= prompts("test")
     plan = json.loads((tmp_path / "outputs" / "latest" / "plan.json").read_text())
     assert [stage["action"] for stage in plan] == ["reused"]
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from alignlab.errors import mistake
 from alignlab.evaluation.results import HEADLINES, number, read_json
 from alignlab.evaluation.statistics import student
 
@@ -46,7 +47,7 @@ class Place(NamedTuple):
     @property
     def name(self) -> str:
         """What it is called in a drawing."""
-        return f"run {self.runs[0]}" if len(self.runs) == 1 else f"runs {self.runs[0]}–{self.runs[-1]}"
+        return f"run{'s' * (len(self.runs) > 1)} {', '.join(map(str, self.runs))}"
 
 
 class Ranking(NamedTuple):
@@ -68,6 +69,8 @@ def ranking(folder: Path) -> Ranking | None:
     known = [name for name in (*HEADLINES, *(ended[-1].rows if ended else ())) if ended and name in ended[-1].rows]
     measure = wanted or next(iter(known), None)
     shown = [run for run in ended if measure in run.rows]
+    if wanted and ended and not shown:
+        raise mistake("sweep.objective", f"no run has measured {wanted}", f"they have {', '.join(ended[-1].rows)}")
     if measure is None or not shown:
         return None
     alone = not wanted and len({run.settings for run in shown}) == 1
@@ -145,7 +148,7 @@ def told(found: Ranking) -> Iterator[str]:
     yield f"|--:|{'--:|' * len(head)}"
     yield from (f"| {rank} | {' | '.join(row)} |" for rank, row in enumerate(rows, 1))
     yield ""
-    yield from map(without_value, found.others)
+    yield from (f"- {without_value(run)}" for run in found.others)
     if found.others:
         yield ""
     yield from sentences(found)

@@ -9,7 +9,7 @@ from pydantic import Field
 from alignlab.config import Count, NotNegative, Positive, Shape
 from alignlab.constitution import Constitution
 from alignlab.errors import Fault
-from alignlab.judge_settings import AnnotatorsJudge, HumanJudge, OpenaiJudge, Paths, RewardJudge
+from alignlab.judge_settings import AnnotatorsJudge, Host, HumanJudge, OpenaiJudge, Paths, RewardJudge
 from alignlab.judges.local import Judge as LocalJudge
 
 SeveralAnswers = Annotated[int, Field(ge=2)]
@@ -37,6 +37,7 @@ class Config(Shape):
     judge: AnyJudge
     constitution: Constitution
     judge_model: str
+    server: Host
     prompts: Count | None
     samples: SeveralAnswers
     temperature: Positive

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from alignlab import config, processes
-from alignlab.config import Count, Names, NotNegative, Positive
+from alignlab.config import Count, NotNegative, Positive
 from alignlab.constitution import Constitution
 from alignlab.errors import Fault, failure
-from alignlab.feedback import AnyJudge, by_lot, read, red_team
+from alignlab.feedback import AnyJudge, RedTeam, attacks, by_lot, most_attacks, read
 from alignlab.files import write_text
 from alignlab.judge_settings import OpenaiJudge
 from alignlab.methods import sft
@@ -28,8 +28,10 @@ from alignlab.run import Run
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from alignlab.chat import Turn
     from alignlab.critique import Revised
     from alignlab.judges.local import Item
+    from alignlab.rollouts import Completion
 
 VIEW = "demonstrations"
 NEEDS = {"critic": ""}
@@ -37,13 +39,11 @@ ROLES = ("policy",)
 RECORD = "revisions.jsonl"
 
 
-class Config(sft.Config):
+class Config(sft.Config, RedTeam):
     """Settings of `conf/method/cai_sft.yaml`."""
 
     constitution: Constitution
     critic: str
-    red_team: Annotated[Names | None, Field(strict=False)]
-    prompts: Count
     rounds: Annotated[int, Field(ge=0)]
     accept: Literal["all", "liked"]
     judge: AnyJudge
@@ -58,6 +58,7 @@ class Config(sft.Config):
 
     def faults(self) -> Iterator[Fault]:
         yield from super().faults()
+        yield from RedTeam.faults(self)
         if self.critic == "auto":
             yield Fault("critic", "no stage makes a critic", "use base or a path")
         if self.critic_server and not isinstance(self.judge, OpenaiJudge):
@@ -90,8 +91,8 @@ def train(run: Run[Config]) -> None:
 
 def most_rows(settings: config.Config, method: Config) -> int:
     """How many rows there are to learn from where no filter drops any."""
-    asked = red_team(settings, method.red_team, method.prompts) if method.rounds else []
-    return len(asked) + len(helpful(settings, method))
+    asked = most_attacks(settings, method) if method.rounds else 0
+    return asked + len(helpful(settings, method))
 
 
 def revised(run: Run[Config]) -> "list[Revised]":
@@ -102,12 +103,19 @@ def revised(run: Run[Config]) -> "list[Revised]":
     from alignlab.served import writer
 
     method, seed = run.method, run.config.seed
-    rows = red_team(run.config, method.red_team, method.prompts) if method.rounds else []
+    if not method.rounds:
+        return []
     drawing = Sampling(method.temperature, method.top_p, method.max_new_tokens, method.sampling_batch_size)
+    model, tokenizer = load_policy(run.inputs["critic"], run.config.hardware)
+    written = writer(method.judge) if method.critic_server and isinstance(method.judge, OpenaiJudge) else None
+
+    def say(requests: "Sequence[Sequence[Turn]]") -> "list[Completion]":
+        return written(requests) if written else sample(model, tokenizer, requests, drawing, 1000 * (seed + 1) + 999)
+
+    rows = attacks(run.config, method, say)
     answers = sample(
         *load_policy(run.inputs["policy"], run.config.hardware), [row["prompt"] for row in rows], drawing, seed
     )
-    model, tokenizer = load_policy(run.inputs["critic"], run.config.hardware)
     critic = Critic(
         model,
         tokenizer,
@@ -115,9 +123,9 @@ def revised(run: Run[Config]) -> "list[Revised]":
         drawing._replace(temperature=method.critique_temperature),
         seed,
         liking(run, model, tokenizer) if method.accept == "liked" else None,
-        writer(method.judge) if method.critic_server and isinstance(method.judge, OpenaiJudge) else None,
+        written,
     )
-    return critic.filtered(critic.revise(rows, answers, method.rounds), method.off_topic) if rows else []
+    return critic.filtered(critic.revise(rows, answers, method.rounds), method.off_topic)
 
 
 def liking(run: Run[Config], model: Any, tokenizer: Any) -> "Callable[[Sequence[Item], str], list[bool]]":

@@ -20,7 +20,7 @@ from alignlab.factory.journal import Journal, line
 from alignlab.factory.labels import found, joined, label_all, load_judge, told
 from alignlab.factory.settings import Config as Settings
 from alignlab.files import cache_root, digest, digest_files, locked, write_text
-from alignlab.judge_settings import AnnotatorsJudge, HumanJudge, RewardJudge
+from alignlab.judge_settings import AnnotatorsJudge, Host, HumanJudge, RewardJudge
 from alignlab.judges.local import Judge as LocalJudge
 from alignlab.judges.protocol import Labelled, Unlabelled
 from alignlab.named import Source
@@ -32,7 +32,12 @@ NOT_IN_LABELS = {
     "url", "key_env", "timeout", "retries", "backoff", "longest_wait", "concurrency", "give_up_after",
     "price_read", "price_written",
 }  # fmt: skip
-MODULES = {"reward": "scored", "choice": "compared", "critique": "compared"}  # of judges, where it is not their kind
+MODULES = {  # of judges, where it is not their kind
+    "reward": "scored",
+    "choice": "compared",
+    "critique": "compared",
+    "both": "compared",
+}
 
 
 class Work(NamedTuple):
@@ -45,7 +50,7 @@ class Work(NamedTuple):
     settings: Settings
     asked: list[Prompt]
     mark: str
-    policy: Source
+    policy: Source | Host
     inputs: dict[str, Source]
     answers: Path
     labels: Path
@@ -58,7 +63,8 @@ def run(config: Config, folder: Path, choices: Mapping[str, str]) -> None:
     prepare_data(config)
     config = locate_models(config)
     work = begin(config)
-    prepare_base(config)
+    if isinstance(work.policy, Source) or work.inputs:
+        prepare_base(config)
     write_text(folder / "config.yaml", repeatable(config, choices))
     answers = sample(work)
     if isinstance(work.settings.judge, HumanJudge) and not work.settings.judge.path:
@@ -74,7 +80,7 @@ def begin(config: Config) -> Work:
     assert isinstance(settings, Settings)
     check(config, settings)
     asked = prompts(config, settings)
-    policy = model(config, "task.model", str(config.task.model))
+    policy = answering(config, settings)
     answers = answers_mark(config, settings, policy)
     inputs = judges(config, settings)
     labels = labels_mark(config, settings, inputs, answers)
@@ -107,6 +113,16 @@ def model(config: Config, place: str, given: str) -> Source:
     return source
 
 
+def answering(config: Config, settings: Settings) -> Source | Host:
+    """What answers: a model that is loaded here, or one behind a server."""
+    return settings.server if settings.server.url else model(config, "task.model", str(config.task.model))
+
+
+def name(policy: Source | Host) -> str:
+    """What the answering model is called."""
+    return policy.model if isinstance(policy, Host) else policy.name
+
+
 def judges(config: Config, settings: Settings) -> dict[str, Source]:
     """The models that judge, by their places in the config."""
     match settings.judge:
@@ -119,7 +135,7 @@ def judges(config: Config, settings: Settings) -> dict[str, Source]:
             return {}
 
 
-def answers_mark(config: Config, settings: Settings, policy: Source) -> str:
+def answers_mark(config: Config, settings: Settings, policy: Source | Host) -> str:
     """The hash of everything that decides the answers."""
     from alignlab.data import content
     from alignlab.models import device, precision
@@ -129,7 +145,7 @@ def answers_mark(config: Config, settings: Settings, policy: Source) -> str:
     )
     return digest(
         drawing,
-        policy.fingerprint,
+        policy.model if isinstance(policy, Host) else policy.fingerprint,
         content(config.dataset),
         config.seed,
         [str(device(config.hardware)), str(precision(config.hardware)), planning.threads(config)],
@@ -159,12 +175,22 @@ def sample(work: Work) -> list[dict[str, Any]]:
         journal = Journal(work.answers)
         tell("answers", journal, len(work.asked))
         if any(prompt.id not in journal.rows for prompt in work.asked):
-            from alignlab.factory.answers import sample_answers
-            from alignlab.models import load_policy
-
-            policy = load_policy(work.policy.path, work.config.hardware)
-            sample_answers(*policy, work.asked, work.settings, work.config.seed, journal)
+            draw_answers(work, journal)
     return [journal.rows[prompt.id] for prompt in work.asked]
+
+
+def draw_answers(work: Work, journal: Journal) -> None:
+    """Answer the prompts that are left."""
+    if isinstance(work.policy, Host):
+        from alignlab.factory.remote import fetch_answers
+
+        fetch_answers(work.asked, work.settings, work.config.seed, journal)
+        return
+    from alignlab.factory.answers import sample_answers
+    from alignlab.models import load_policy
+
+    policy = load_policy(work.policy.path, work.config.hardware)
+    sample_answers(*policy, work.asked, work.settings, work.config.seed, journal)
 
 
 def judged(work: Work, answers: list[dict[str, Any]]) -> tuple[list[Labelled], list[Unlabelled]]:
@@ -225,7 +251,7 @@ def hand_out(work: Work, folder: Path, answers: list[dict[str, Any]], judge: Hum
 
 def write(work: Work, folder: Path, found: Outcome) -> None:
     """Write what was asked, said and made of it; the last line printed is the report's path."""
-    known = {"answers_mark": work.mark, **facts(work.config, work.settings, work.policy.name, found)}
+    known = {"answers_mark": work.mark, **facts(work.config, work.settings, name(work.policy), found)}
     write_text(folder / "answers.jsonl", "".join(map(line, found.answers)))
     write_text(folder / "labels.jsonl", "".join(map(told, found.labels)))
     output.write(found.made, folder / "data", output.card(work.config, work.settings, known))
@@ -236,7 +262,7 @@ def write(work: Work, folder: Path, found: Outcome) -> None:
         "seed": work.config.seed,
         "measurements": measurements(known),
         "seconds": known["cost"]["seconds"],
-        "model": str(work.policy.path),
+        "model": str(work.policy.path) if isinstance(work.policy, Source) else work.policy.model,
         "report": str(folder / "preferences.html"),
     }
     for place in (folder, folder / "preferences"):
@@ -266,6 +292,6 @@ def plan(config: Config) -> Iterator[str]:
     prepare_data(config)
     work = begin(config)
     answered, labelled = (len(Journal(path).rows) if path.exists() else 0 for path in (work.answers, work.labels))
-    yield f"preferences on {config.dataset.kind}, answers of {work.policy.name}, judge {settings.judge.kind}"
+    yield f"preferences on {config.dataset.kind}, answers of {name(work.policy)}, judge {settings.judge.kind}"
     yield f"  sample  {settings.samples} answers to each of {len(work.asked):,} prompts, {answered:,} done"
     yield f"  judge   every prompt with different answers, {labelled:,} done"
