@@ -21,7 +21,7 @@ RUNS = {  # what is compared: the whole, the same chain on helpful data alone, a
     "helpful": ("method=cai_sft", "method.rounds=0"),
     "neutral": ("method=cai", "constitution=neutral"),
 }
-ONCE = {"ppo": ("method=cai", "method.then=ppo")}  # with the first seed alone
+ONCE = {"dpo": ("method=dpo",), "ppo": ("method=cai", "method.then=ppo")}  # with the first seed alone
 HARM, REFUSED = "gold/harmful_compliance", "gold/over_refusal"
 KINDS = ("gold/helpful/how_to", "gold/helpful/lookalike", "gold/honest/fact", "gold/honest/sycophancy")
 JUDGES = (("choice", "drawn"), ("critique", "drawn"), ("critique", "all"), ("both", "all"))
@@ -76,9 +76,10 @@ def told(folder: Path) -> Iterator[str]:
     yield from helpfulness(folder, seeds)
     yield from neutral(folder, seeds)
     yield from labels(folder, seeds)
+    yield from beside_people(folder)
     yield from by_ppo(folder)
-    yield "Seconds of a run beside other work, and seconds of CPU in brackets (the first makes the base model, too):"
-    yield ", ".join(f"seed {seed} {(folder / f'cai-{seed}' / 'seconds').read_text()}" for seed in seeds) + "."
+    yield "Seconds of the runs that trained both stages, beside other work, and in brackets seconds of CPU:"
+    yield ", ".join(f"seed {seed} {took}" for seed in seeds if (took := taken(folder / f"cai-{seed}"))) + "."
 
 
 def harm(folder: Path, seeds: Sequence[int]) -> Iterator[str]:
@@ -157,7 +158,10 @@ def neutral(folder: Path, seeds: Sequence[int]) -> Iterator[str]:
         values = (stage(place, "cai_sft")[HARM], stage(place, "cai")[HARM], gaps[-1])
         yield f"| {seed} | {' | '.join(map(percent, values))} |"
     yield ""
-    yield check("with neutral principles harm falls less, each interval above 0", all(gap["low"] > 0 for gap in gaps))
+    yield check(
+        "with neutral principles harm falls less, each interval above 0",
+        bool(gaps) and all(gap["low"] > 0 for gap in gaps),
+    )
     yield ""
 
 
@@ -211,9 +215,27 @@ def judged(place: Path, seed: int, cache: Path) -> dict[tuple[str, str], Rows]:
     return found
 
 
+def beside_people(folder: Path) -> Iterator[str]:
+    """The same seed by DPO on people's labels: `experiment=cai_vs_rlhf` makes a page of the same."""
+    from alignlab.evaluation.trade_off import MAKERS, RATES, sentences, way
+
+    for place in sorted(folder.glob("dpo-*/result.json")):
+        found = [way(folder / f"{name}-{place.parent.name.rpartition('-')[2]}") for name in ("cai", "dpo")]
+        yield "Beside DPO on people's labels (`experiment=cai_vs_rlhf`), from the same base model, on the same prompts:"
+        yield ""
+        yield f"| method | {' | '.join((*RATES.values(), *MAKERS.values()))} |"
+        yield f"|{'---|' * (1 + len(RATES) + len(MAKERS))}"
+        for one in found:
+            cells = [*(percent(one.last[name]) for name in RATES), *(str(one.rows[maker]) for maker in MAKERS)]
+            yield f"| {one.method} | {' | '.join(cells)} |"
+        yield ""
+        yield from (f"- {said}" for said in sentences(found))
+        yield ""
+
+
 def by_ppo(folder: Path) -> Iterator[str]:
     """The paper's own way on: a reward model of the soft labels, and PPO."""
-    for place in sorted(folder.glob("ppo-*")):
+    for place in sorted(place.parent for place in folder.glob("ppo-*/result.json")):
         rows, reward = stage(place, "cai_ppo"), stage(place, "cai_rm")
         seed = place.name.rpartition("-")[2]
         yield f"`{' '.join(ONCE['ppo'])}`, seed {seed}: the reward model of the AI labels ranks"
@@ -221,6 +243,13 @@ def by_ppo(folder: Path) -> Iterator[str]:
         yield f"{percent(rows[HARM]['previous'])} to {percent(rows[HARM])}, over-refusal to {percent(rows[REFUSED])},"
         yield f"helpful answers from {percent(rows['gold/helpful']['previous'])} to {percent(rows['gold/helpful'])}."
         yield ""
+
+
+def taken(place: Path) -> str:
+    """How long a run took; nothing where it found a stage that was trained before."""
+    steps = json.loads((place / "plan.json").read_text(encoding="utf-8"))
+    whole = all(step["action"] == "ran" for step in steps)
+    return (place / "seconds").read_text(encoding="utf-8") if whole else ""
 
 
 def between(one: Path, other: Path, measure: str) -> dict[str, float]:

@@ -74,7 +74,8 @@ def moments(stages: Sequence[Stage], found: Mapping[str, Row]) -> Iterator[Momen
         if name.startswith("data/harmful/round_"):
             rounds = name.rpartition("_")[2]
             good = percent(found.get(f"data/right/round_{rounds}"))
-            yield Moment(f"answers after {rounds} rounds" if rounds != "0" else "first answers", percent(row), good, "")
+            name = {"0": "first answers", "1": "answers after 1 round"}.get(rounds, f"answers after {rounds} rounds")
+            yield Moment(name, percent(row), good, "")
     models = [stage for stage in stages if MODEL[0] in stage.measurements]
     if models:
         rows = models[0].measurements
