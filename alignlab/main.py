@@ -148,8 +148,10 @@ def show(config: Config) -> None:
 def hand_over(arguments: list[str]) -> None:
     """Let Hydra compose the checked command, make the run's folder and call `job`; raise what went wrong in it."""
     import hydra
+    from omegaconf import OmegaConf
 
     sys.argv[1:] = arguments
+    OmegaConf.register_new_resolver("kind_of_run", lambda task, method: method if task == "train" else task)
     hydra.main(config_path=str(conf_folder()), config_name="config", version_base=None)(job)()
     if FAILED:
         raise FAILED[-1]

@@ -65,7 +65,7 @@ def told(folder: Path, stages: Sequence[Stage]) -> Told | None:
 
 def lines(file: Path) -> list[Row]:
     """The objects of a JSONL file, none where it is absent."""
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n")[:-1]] if file.exists() else []
 
 
 def moments(stages: Sequence[Stage], found: Mapping[str, Row]) -> Iterator[Moment]:
@@ -74,7 +74,8 @@ def moments(stages: Sequence[Stage], found: Mapping[str, Row]) -> Iterator[Momen
         if name.startswith("data/harmful/round_"):
             rounds = name.rpartition("_")[2]
             good = percent(found.get(f"data/right/round_{rounds}"))
-            yield Moment(f"answers after {rounds} rounds" if rounds != "0" else "first answers", percent(row), good, "")
+            name = {"0": "first answers", "1": "answers after 1 round"}.get(rounds, f"answers after {rounds} rounds")
+            yield Moment(name, percent(row), good, "")
     models = [stage for stage in stages if MODEL[0] in stage.measurements]
     if models:
         rows = models[0].measurements
