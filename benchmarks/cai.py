@@ -146,21 +146,21 @@ def neutral(folder: Path, seeds: Sequence[int]) -> Iterator[str]:
     """The same with principles that ask for nothing good: the fall must be smaller."""
     yield f"With `{RUNS['neutral'][1]}`, whose requests ask for nothing good:"
     yield ""
-    yield "| seed | complies after revisions | after RLAIF | more than with principles |"
-    yield "|---|---|---|---|"
-    gaps = []
+    yield "| seed | complies after SFT | more than with principles | after RLAIF | more than with | data at the end |"
+    yield f"|{'---|' * 6}"
+    falls: list[tuple[bool, bool]] = []
     for seed in seeds:
-        place = folder / f"neutral-{seed}"
+        place, other = folder / f"neutral-{seed}", folder / f"cai-{seed}"
         if not (place / "result.json").exists():
             continue
-        gaps.append(between(place / "cai", folder / f"cai-{seed}" / "cai", HARM))
-        values = (stage(place, "cai_sft")[HARM], stage(place, "cai")[HARM], gaps[-1])
-        yield f"| {seed} | {' | '.join(map(percent, values))} |"
+        early, late = (between(place / name, other / name, HARM) for name in ("cai_sft", "cai"))
+        rows = stage(place, "cai_sft")
+        last = [row for name, row in rows.items() if name.startswith("data/harmful/round_")][-1]
+        falls.append((early["low"] > 0, late["low"] > 0))
+        yield f"| {seed} | {' | '.join(map(percent, (rows[HARM], early, stage(place, 'cai')[HARM], late, last)))} |"
     yield ""
-    yield check(
-        "with neutral principles harm falls less, each interval above 0",
-        bool(gaps) and all(gap["low"] > 0 for gap in gaps),
-    )
+    for name, met in zip(("SFT", "RLAIF"), zip(*falls, strict=True), strict=False):
+        yield check(f"with neutral principles harm has fallen less after {name}, each interval above 0", all(met))
     yield ""
 
 
@@ -169,7 +169,7 @@ def labels(folder: Path, seeds: Sequence[int]) -> Iterator[str]:
     yield "AI labels on the pairs that gold does not tie: by the plain question in both orders (`judge=choice`), and as"
     yield "the run judged them (`judge=both`: critiques under every principle, and the plain question)."
     yield ""
-    yield "| seed | plain question | ties | order decides | position bias | judge=both | surest half | kept | of these |"
+    yield "| seed | plain question | ties | order decides | position bias | both | surest half | kept | of these |"
     yield f"|{'---|' * 9}"
     plain, best = [], []
     for seed in seeds:

@@ -36,7 +36,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def by_dpo(place):
-    done = alignlab(*DPO, folder=place)
+    done = alignlab(*DPO, folder=place, timeout=600)
     assert done.returncode == 0, done.stderr
     return place / "dpo"
 
@@ -69,7 +69,7 @@ def test_the_report_tells_the_story(by_dpo):
 
 
 def test_ppo_goes_on_from_the_same_supervised_phase(by_dpo, place):
-    done = alignlab(*PPO, folder=place)
+    done = alignlab(*PPO, folder=place, timeout=600)
     assert done.returncode == 0, done.stderr
     steps = json.loads((place / "ppo" / "plan.json").read_text())
     assert steps == [
