@@ -236,7 +236,7 @@ def by_lot(rows: list[dict[str, Any]], count: int, seed: int) -> list[dict[str, 
 
 def read(record: Path) -> list[dict[str, Any]]:
     """The lines of a record."""
-    return [json.loads(line) for line in record.read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in record.read_text(encoding="utf-8").split("\n")[:-1]]
 
 
 def measure_data(stage: Path, settings: config.Config) -> list[dict[str, Any]]:

@@ -16,7 +16,6 @@ from alignlab.config import Config
 from alignlab.errors import Explained
 from alignlab.launch import join, joins
 from alignlab.options import conf_folder, usage
-from alignlab.stopping import Stopped
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -149,8 +148,10 @@ def show(config: Config) -> None:
 def hand_over(arguments: list[str]) -> None:
     """Let Hydra compose the checked command, make the run's folder and call `job`; raise what went wrong in it."""
     import hydra
+    from omegaconf import OmegaConf
 
     sys.argv[1:] = arguments
+    OmegaConf.register_new_resolver("kind_of_run", lambda task, method: method if task == "train" else task)
     hydra.main(config_path=str(conf_folder()), config_name="config", version_base=None)(job)()
     if FAILED:
         raise FAILED[-1]
@@ -167,7 +168,5 @@ def job(cfg: "DictConfig") -> None:
     choices = {str(group): str(option) for group, option in dict(OmegaConf.to_container(now.runtime.choices)).items()}
     try:
         launch(bound(to_tree(cfg)), Path(now.runtime.output_dir), choices)
-    except Stopped:  # all of a sweep, then
-        raise
     except Explained as error:
         FAILED.append(forgetful(error))

@@ -249,7 +249,7 @@ def show(plan: Plan) -> Iterator[str]:
         read = cost(config, stage)
         what = in_words(read)
         if (partial := stage.folder.with_name(stage.folder.name + ".partial")).exists():
-            what += ", goes on where it stopped" if any(partial.glob("checkpoints/*/trainer_state.json")) else ""
+            what += ", goes on where it stopped" if any(partial.glob("checkpoints/*/whole.json")) else ""
         yield _line(stage.name, stage.done, f"{what}, from {stage.source.name}", stage.folder)
         if not stage.done:
             yield from (f"{'':17}{line}" for line in needed(plan, stage, read))

@@ -156,7 +156,7 @@ def fit(
     callbacks: list[Any] = [TrackerCallback(run.track, run.method.name), checkpoints]
     if run.method.early_stopping_patience:
         callbacks.append(EarlyStoppingCallback(run.method.early_stopping_patience))
-    trainer = type(trainer_class.__name__, (Finite, trainer_class), {})(
+    trainer = type(trainer_class.__name__, (Finite, Resumed, trainer_class), {})(
         model=model,
         args=settings,
         train_dataset=rows["train"],
@@ -184,6 +184,21 @@ def finish(trained: Any, tokenizer: "PreTrainedTokenizerBase", run: Run[Training
     with processes.whole(trained):
         processes.by_first(lambda: models.save(trained, tokenizer, run.output))
     processes.by_first(lambda: shutil.rmtree(run.folder / "checkpoints", ignore_errors=True))
+
+
+class Resumed:
+    """A trainer that goes on from a checkpoint of another number of processes as from its own."""
+
+    def _load_optimizer_and_scheduler(self: Any, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
+        import torch
+
+        from alignlab.checkpoints import is_moved
+
+        if is_moved(checkpoint):  # DeepSpeed gives all groups one count of steps, which each of them then raises
+            states = self.deepspeed.optimizer.optimizer.state.values()
+            for state in states:
+                state["step"] = torch.as_tensor(state["step"]).clone()
 
 
 class Finite:

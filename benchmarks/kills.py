@@ -78,7 +78,7 @@ def kill(folder: Path, moment: float) -> int:
     time.sleep(moment)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    saved = [int(path.parent.name.rpartition("-")[2]) for path in stages(folder).glob("ppo-*/**/trainer_state.json")]
+    saved = [int(path.parent.name.rpartition("-")[2]) for path in stages(folder).glob("ppo-*/**/whole.json")]
     return max(saved, default=0) // STEPS
 
 

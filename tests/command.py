@@ -1,6 +1,5 @@
 """Run `python -m alignlab` as a user does."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,13 +10,10 @@ from alignlab.config import Config
 ROOT = Path(__file__).parent.parent
 
 
-def alignlab(
-    *arguments: str, folder: Path, timeout: float = 280, environment: dict[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
+def alignlab(*arguments: str, folder: Path, timeout: float = 280) -> subprocess.CompletedProcess[str]:
     """The command, in a folder of its own."""
     command = [sys.executable, "-m", "alignlab", *arguments]
-    own = os.environ | (environment or {})
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=timeout, env=own)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=timeout)
 
 
 def config(*overrides: str) -> Config:

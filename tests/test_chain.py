@@ -96,6 +96,7 @@ def test_everything_that_a_result_stands_on_is_written_down(main_job, place):
     assert facts["packages"]["torch"].startswith("2.")
 
 
+@pytest.mark.scale
 def test_the_same_command_trains_nothing_twice(main_job, place):
     again = alignlab(*SMALL, folder=place)
     assert stages_of(again.stdout) == {"base": "reuse", "sft": "reuse", "dpo": "reuse"}
@@ -130,7 +131,7 @@ def test_a_killed_stage_goes_on_from_its_checkpoint_and_ends_the_same(main_job, 
     job = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 120
-        while not list(cache.glob("dpo-*.partial/checkpoints/*/trainer_state.json")):
+        while not list(cache.glob("dpo-*.partial/checkpoints/*/whole.json")):
             assert time.monotonic() < deadline
             assert job.poll() is None
             time.sleep(0.05)
@@ -145,6 +146,7 @@ def test_a_killed_stage_goes_on_from_its_checkpoint_and_ends_the_same(main_job, 
     assert weights(whole) == undisturbed
 
 
+@pytest.mark.scale
 def test_a_disk_that_fills_up_is_one_sentence_and_no_finished_stage(main_job, tmp_path, monkeypatch):
     disk = tmp_path / "disk"
     disk.mkdir()

@@ -65,7 +65,7 @@ def told(folder: Path, stages: Sequence[Stage]) -> Told | None:
 
 def lines(file: Path) -> list[Row]:
     """The objects of a JSONL file, none where it is absent."""
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n")[:-1]] if file.exists() else []
 
 
 def moments(stages: Sequence[Stage], found: Mapping[str, Row]) -> Iterator[Moment]:

@@ -116,7 +116,7 @@ def between(one: Way, other: Way, measure: str) -> Interval:
 
 def answered(samples: Path, measure: str) -> dict[str, float]:
     """What each answer to which a measure applies was worth, by prompt."""
-    rows = map(json.loads, samples.read_text(encoding="utf-8").splitlines())
+    rows = map(json.loads, samples.read_text(encoding="utf-8").split("\n")[:-1])
     return {row["id"]: row["scores"][measure] for row in rows if measure in row["scores"]}
 
 

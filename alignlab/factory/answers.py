@@ -31,14 +31,17 @@ class Prompt(NamedTuple):
 
 
 def prompts(config: Config, settings: Settings) -> list[Prompt]:
-    """Training prompts, drawn by lot, in the order in which they stand."""
+    """Training prompts, drawn by lot, in the order in which they stand.
+
+    Their names begin with a letter, so that no spreadsheet takes them for numbers.
+    """
     from alignlab.data import view
 
     rows = view(config.dataset, "prompts", "train")
     count = min(settings.prompts or len(rows), len(rows))
     places = sorted(Random(f"prompts {config.seed}").sample(range(len(rows)), count))
     return [
-        Prompt(f"{number:06}", row["prompt"], str(row.get("id") or ""), row.get("kind") or "")
+        Prompt(f"p{number:06}", row["prompt"], str(row.get("id") or ""), row.get("kind") or "")
         for number, row in enumerate(rows.select(places).to_list())
     ]
 

@@ -109,11 +109,11 @@ def right(config: Config, found: Outcome, weights: Mapping[str, float]) -> list[
 
     said = agreement.votes(found.labels, weights)
     names = sorted({vote.labeler for vote in said})
-    labels = {
-        "consensus": {(item, *two): share for item, one in found.agreed.items() for two, share in one.pairs.items()},
-        **({"majority": placed(majority(said))} if len(names) > 1 else {}),
-        **{name: placed(majority([vote for vote in said if vote.labeler == name])) for name in names},
-    }
+    agreed = {(item, *two): share for item, one in found.agreed.items() for two, share in one.pairs.items()}
+    labels = {"consensus": agreed}
+    if len(names) > 1:
+        labels["majority"] = placed(majority(said))
+        labels |= {name: placed(majority([vote for vote in said if vote.labeler == name])) for name in names}
     judged = {one.id for one in found.labels}
     known = truth([row for row in found.answers if row["id"] in judged])
     rows = rightness(labels, known, ["majority"], config.evaluation)
