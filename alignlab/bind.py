@@ -5,6 +5,7 @@ no method. pydantic finds the faults; here they are told in the user's words: pl
 """
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
@@ -36,13 +37,21 @@ def bind(tree: Mapping[str, Any], methods: Mapping[str, type[Shape]]) -> Config:
         faults += _shape_faults(config, "")
         if not found:
             faults += _contradictions(config)
-    unique = dict.fromkeys(fault for fault in faults if fault.what == MISSING or fault.where not in absent)
+    unique: dict[tuple[str, str], Fault] = {}
+    for fault in (as_typed(one) for one in faults if one.what == MISSING or one.where not in absent):
+        unique.setdefault((fault.where, fault.what), fault)
     if unique or not isinstance(config, Config):
-        raise Mistake(list(unique))
+        raise Mistake(list(unique.values()))
     return config
 
 
+def as_typed(fault: Fault) -> Fault:
+    """Name settings of a group that stands in several places by where a user sets them: `judge.url`."""
+    return fault._replace(where=SHARED.sub(r"\1", fault.where), now=SHARED.sub(r"\1", fault.now))
+
+
 MISSING = "no value was given"
+SHARED = re.compile(r"(?:\w+\.)+(judge|constitution)(?![\w/])")
 
 
 def _missing(value: Any, place: tuple[str, ...]) -> Iterator[Fault]:

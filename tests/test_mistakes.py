@@ -16,6 +16,8 @@ TYPED = [
     (["method.kl_coeff=0.3"], ["method.kl_coeff: unknown key; did you mean 'kl_coef'?"]),
     (["+method.kl_coeff=0.3"], ["method.kl_coeff: unknown key; did you mean 'kl_coef'?"]),
     (["method.beta=0.3"], ["method.beta: unknown key; method=cai and method=dpo have it"]),
+    (["method=cai", "judge=openai"], ["judge.url: no value was given; add judge.url=…\njudge.model: no value"]),
+    (["method=cai", "judge.keep=0.5"], ["judge.keep: unknown key; did you mean 'method.keep'?\n"]),
     (["method.value=adapter"], ["method.value: adapter needs a policy with low-rank adapters; add model/adapter=lora"]),
     (["method.betta=0.3"], ["method.betta: unknown key; did you mean 'beta', of method=cai or method=dpo?"]),
     (["++method.learnin_rate=1"], ["method.learnin_rate: unknown key; did you mean 'learning_rate'?"]),
