@@ -16,7 +16,7 @@ from command import alignlab, config
 
 from alignlab.launch import launch
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.scale
 
 SMALL = ["method=dpo", "model=pocket_small", "dataset=pocket_small", "evaluation=quick", "tracking=jsonl"]
 QUICK = [*SMALL, "evaluation=none"]
@@ -96,7 +96,6 @@ def test_everything_that_a_result_stands_on_is_written_down(main_job, place):
     assert facts["packages"]["torch"].startswith("2.")
 
 
-@pytest.mark.scale
 def test_the_same_command_trains_nothing_twice(main_job, place):
     again = alignlab(*SMALL, folder=place)
     assert stages_of(again.stdout) == {"base": "reuse", "sft": "reuse", "dpo": "reuse"}
@@ -105,7 +104,6 @@ def test_the_same_command_trains_nothing_twice(main_job, place):
     assert json.loads((first / "result.json").read_text())["measurements"] == said
 
 
-@pytest.mark.scale
 def test_the_saved_config_repeats_the_run_bit_for_bit(main_job, place, tmp_path, monkeypatch):
     run = latest(place)
     cache = tmp_path / "cache"
@@ -119,7 +117,6 @@ def test_the_saved_config_repeats_the_run_bit_for_bit(main_job, place, tmp_path,
         assert weights(latest(tmp_path) / stage) == weights(run / stage)
 
 
-@pytest.mark.scale
 def test_a_killed_stage_goes_on_from_its_checkpoint_and_ends_the_same(main_job, place, tmp_path):
     """The first stage is reused; the second, killed on its way, ends with the weights of an undisturbed run."""
     saving = [*QUICK, "method.save_steps=4", "method.save_total_limit=3"]
@@ -146,7 +143,6 @@ def test_a_killed_stage_goes_on_from_its_checkpoint_and_ends_the_same(main_job, 
     assert weights(whole) == undisturbed
 
 
-@pytest.mark.scale
 def test_a_disk_that_fills_up_is_one_sentence_and_no_finished_stage(main_job, tmp_path, monkeypatch):
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -209,7 +205,6 @@ def latest_source(folder: Path, method: str) -> str:
     return json.loads((folder / method / "provenance.json").read_text())["inputs"]["policy"]["path"]
 
 
-@pytest.mark.scale
 def test_packing_and_early_stopping_and_the_best_checkpoint(main_job, tmp_path):
     best = ["method.eval_steps=2", "method.save_steps=2", "method.load_best_model_at_end=true"]
     stop = ["method.early_stopping_patience=1", "method.learning_rate=0.05", "method.num_train_epochs=30"]
@@ -238,7 +233,6 @@ def test_one_step_is_the_same_in_one_piece_and_in_four(main_job, tmp_path):
     assert all(torch.allclose(first[name], second[name], atol=2e-5) for name in first)
 
 
-@pytest.mark.scale
 def test_a_sweep_ends_with_one_table(main_job, place, tmp_path):
     done = alignlab(*SMALL, "method=sft", "seed=0,1", "-m", folder=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -252,7 +246,6 @@ def test_a_sweep_ends_with_one_table(main_job, place, tmp_path):
     assert again.stdout == done.stdout[-len(again.stdout) :]
 
 
-@pytest.mark.scale
 def test_a_finished_model_is_evaluated_and_reported_again(main_job, place):
     model = latest(place) / "dpo"
     done = alignlab(*SMALL, "task=evaluate", f"task.model={model}", folder=place)
