@@ -197,8 +197,11 @@ class Asker:
         choices = self.choices(status, body)
         if isinstance(choices, Trouble):
             return choices
-        used = json.loads(body).get("usage") or {}
-        return Said(choices[0].text, *(int(used.get(f"{which}_tokens") or 0) for which in ("prompt", "completion")))
+        try:
+            used = json.loads(body).get("usage") or {}
+            return Said(choices[0].text, *(int(used.get(f"{which}_tokens") or 0) for which in ("prompt", "completion")))
+        except (ValueError, TypeError, AttributeError):
+            return broken(body)
 
     def choices(self, status: int, body: bytes) -> list[Choice] | Trouble:
         """The texts in an answer; raises a `Failure` for one that will not get better."""
@@ -211,7 +214,7 @@ class Asker:
             said = [Choice(str(one["message"]["content"] or ""), one.get("finish_reason") != "length") for one in found]
         except (ValueError, KeyError, IndexError, TypeError, AttributeError):
             said = []
-        return said or Trouble("broken answer", f"the server's answer is broken: {shown(body)}")
+        return said or broken(body)
 
     def failed(self, status: int, body: bytes) -> Failure:
         """Make the failure that stops the run."""
@@ -268,6 +271,11 @@ def seconds(given: str | None) -> float | None:
     except ValueError:
         return None
     return max(0.0, (until - datetime.now(UTC)).total_seconds())
+
+
+def broken(body: bytes) -> Trouble:
+    """The trouble of an answer that is not what the protocol says."""
+    return Trouble("broken answer", f"the server's answer is broken: {shown(body)}")
 
 
 def shown(body: bytes) -> str:

@@ -68,6 +68,11 @@ class Labels(RedTeam):
     sampling_batch_size: Count
     helpful: Annotated[int, Field(ge=0)]
 
+    def faults(self) -> Iterator[Fault]:
+        yield from super().faults()
+        if self.judge_model == "auto":
+            yield Fault("judge_model", "no stage makes a judge", "use base or a path")
+
 
 def labelled_rows(run: "Run[Any]", policy: Path) -> "Mapping[tuple[str, str], Dataset]":
     """The pairs to learn from: labels on answers of the model in a folder, and people's helpful pairs."""

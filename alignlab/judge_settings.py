@@ -49,6 +49,17 @@ class HumanJudge(Shape):
                 )
 
 
+def address_faults(url: str, key_env: str | None) -> Iterator[Fault]:
+    """What is wrong with a server's address (`url`), or with the variable that holds its key (`key_env`)."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        yield Fault("url", f"{url!r} is no address of a server", "give http://… or https://…")
+    if parts.username or parts.password:
+        yield Fault("url", "holds a password", "put it into an environment variable and name that in key_env")
+    if key_env and key_env not in os.environ:
+        yield Fault("key_env", f"the environment variable {key_env} is not set", "set it to the server's key")
+
+
 class Host(Shape):
     """A server that speaks OpenAI's protocol, and how patiently it is asked."""
 
@@ -62,15 +73,10 @@ class Host(Shape):
     concurrency: Count
 
     def faults(self) -> Iterator[Fault]:
-        parts = urlsplit(self.url)
         if self.url and not self.model:
             yield Fault("model", "no name was given", "give the model's name, as the server knows it")
-        if self.url and (parts.scheme not in {"http", "https"} or not parts.hostname):
-            yield Fault("url", f"{self.url!r} is no address of a server", "give http://… or https://…")
-        if parts.username or parts.password:
-            yield Fault("url", "holds a password", "put it into an environment variable and name that in key_env")
-        if self.key_env and self.key_env not in os.environ:
-            yield Fault("key_env", f"the environment variable {self.key_env} is not set", "set it to the server's key")
+        if self.url:
+            yield from address_faults(self.url, self.key_env)
 
 
 class Server(Host):
@@ -83,7 +89,7 @@ class Server(Host):
     def faults(self) -> Iterator[Fault]:
         yield from super().faults()
         if not self.url:
-            yield Fault("url", "'' is no address of a server", "give http://… or https://…")
+            yield from address_faults(self.url, self.key_env)
 
 
 class OpenaiJudge(Server):

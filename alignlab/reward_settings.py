@@ -1,15 +1,13 @@
 """The shapes of `conf/reward/`: where a reward comes from, and how several become one."""
 
-import os
 from collections.abc import Iterator
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field
 
 from alignlab import dotted
 from alignlab.errors import Fault
-from alignlab.judge_settings import Server
+from alignlab.judge_settings import Server, address_faults
 from alignlab.shape import Count, NotNegative, Positive, Shape
 
 
@@ -53,13 +51,7 @@ class UrlReward(Shape):
     key_env: str | None
 
     def faults(self) -> Iterator[Fault]:
-        parts = urlsplit(self.url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            yield Fault("url", f"{self.url!r} is no address of a server", "give http://… or https://…")
-        if parts.username or parts.password:
-            yield Fault("url", "holds a password", "put it into an environment variable and name that in key_env")
-        if self.key_env and self.key_env not in os.environ:
-            yield Fault("key_env", f"the environment variable {self.key_env} is not set", "set it to the server's key")
+        yield from address_faults(self.url, self.key_env)
 
 
 class JudgeReward(Server):

@@ -100,6 +100,13 @@ def test_what_passes_is_tried_again_and_counted(kind):
         assert server.asked[1][0] - server.asked[0][0] >= 0.2  # what the server wants, not the backoff
 
 
+def test_an_answer_that_counts_its_tokens_in_no_known_way_is_broken():
+    answer = (200, '{"choices": [{"message": {"content": "{}"}}], "usage": ["?"]}', {})
+    with chat_server(by_turns(always(answer))) as server:
+        done = list(judge(server.url).label(ITEMS[:1], ()))
+    assert [one.spent.again for one in done] == [{"broken answer": 1}]
+
+
 @pytest.mark.parametrize("kind", NONSENSE)
 def test_nonsense_is_told_to_the_model_and_never_becomes_a_label(kind):
     with chat_server(by_turns(always(said(NONSENSE[kind])))) as server:

@@ -7,6 +7,7 @@ where the server gives up, the same command goes on with the prompts that are le
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from random import Random
 
 from alignlab.asking import Asker, Choice, Unanswered
 from alignlab.errors import failure
@@ -21,11 +22,11 @@ def fetch_answers(asked: Sequence[Prompt], settings: Settings, seed: int, journa
     from alignlab.progress import progress
 
     asker = Asker(settings.server, "preferences.server")
-    left = [(place, prompt) for place, prompt in enumerate(asked) if prompt.id not in journal.rows]
+    left = [prompt for prompt in asked if prompt.id not in journal.rows]
     several = ThreadPoolExecutor(settings.server.concurrency)
     with progress(len(asked), "sampling", "prompts") as advance, several as pool:
         advance(len(asked) - len(left))
-        running = {pool.submit(draw, asker, prompt, settings, seed + place): prompt for place, prompt in left}
+        running = {pool.submit(draw, asker, prompt, settings, seed): prompt for prompt in left}
         try:
             for done in as_completed(running):
                 keep(journal, running[done], done.result())
@@ -52,7 +53,7 @@ def draw(asker: Asker, prompt: Prompt, settings: Settings, seed: int) -> list[Ch
             "temperature": settings.temperature,
             "top_p": settings.top_p,
             "max_tokens": settings.max_new_tokens,
-            "seed": (seed * settings.samples + len(found)) % 2**31,
+            "seed": Random(f"{seed} {prompt.id} {len(found)}").getrandbits(31),  # two runs' prompts share none
         }
         try:
             found += asker.draw(prompt.turns, wanted)

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from alignlab.errors import Fault
 from alignlab.feedback import VIEW as VIEW
-from alignlab.feedback import Labels, RedTeam, labelled_rows
+from alignlab.feedback import Labels, labelled_rows
 from alignlab.feedback import measure_data as measure_data
 from alignlab.feedback import most_rows as most_rows
 from alignlab.methods import rm
@@ -27,9 +27,7 @@ class Config(rm.Config, Labels):
 
     def faults(self) -> Iterator[Fault]:
         yield from super().faults()
-        yield from RedTeam.faults(self)
-        if self.judge_model == "auto":
-            yield Fault("judge_model", "no stage makes a judge", "use base or a path")
+        yield from Labels.faults(self)
 
 
 def train(run: Run[Config]) -> None:
