@@ -121,16 +121,16 @@ def kill(folder: Path, method: str, hardware: str, victim: str, moment: float) -
     process = start(folder, method, hardware)
     appears(folder, method)
     time.sleep(moment)
-    every = [process.pid, *below(process.pid)]
-    workers = [one for one in every[1:] if "spawn_main" in command_line(one)]
-    chosen = {"the command": every[:1], "everything": every, "a worker": workers[-1:] or every[:1]}[victim]
+    every = running(folder)
+    workers = [one for one in every if "spawn_main" in every[one]]
+    chosen = {"the command": [process.pid], "everything": [*every], "a worker": workers[-1:] or [process.pid]}[victim]
     for one in chosen:
         try:
             os.kill(one, signal.SIGKILL)
         except ProcessLookupError:
             continue
     struck = time.monotonic()
-    while any(command_line(one) for one in {*every, *below(process.pid)}):
+    while running(folder):
         if time.monotonic() - struck > PATIENCE:
             return float("inf")
         process.poll()
@@ -138,32 +138,16 @@ def kill(folder: Path, method: str, hardware: str, victim: str, moment: float) -
     return time.monotonic() - struck
 
 
-def below(process: int) -> list[int]:
-    """Every process below one, by /proc."""
-    parents = {int(path.parent.name): parent_of(path) for path in Path("/proc").glob("[0-9]*/stat")}
-    found, waiting = [], [process]
-    while waiting:
-        above = waiting.pop()
-        own = [one for one, parent in parents.items() if parent == above]
-        found += own
-        waiting += own
+def running(folder: Path) -> dict[int, str]:
+    """Every process that works with this folder's cache, whoever started it: its id and its command line."""
+    mark, found = f"ALIGNLAB_CACHE={folder / 'cache'}", {}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark in (process / "environ").read_text(encoding="utf-8", errors="replace").split("\0"):
+                found[int(process.name)] = (process / "cmdline").read_text(encoding="utf-8", errors="replace")
+        except OSError:  # it has ended meanwhile, or is another user's
+            continue
     return found
-
-
-def parent_of(stat: Path) -> int:
-    """The parent of a process, by its line in /proc; 0 where it is gone."""
-    try:
-        return int(stat.read_text(encoding="utf-8").rpartition(")")[2].split()[1])
-    except OSError:
-        return 0
-
-
-def command_line(process: int) -> str:
-    """What a process was started with; nothing where it has ended."""
-    try:
-        return Path(f"/proc/{process}/cmdline").read_text(encoding="utf-8")
-    except OSError:
-        return ""
 
 
 def appears(folder: Path, method: str) -> float:
