@@ -17,7 +17,7 @@ export ALIGNLAB_DATA := $(abspath ../shared/data)
 endif
 endif
 
-.PHONY: help setup dev demo sft rm dpo ppo sweep search gpu gpus slurm image kubernetes report lora test test-scale quick check format evidence bench-ppo bench-ppo-parity clean clean-cache
+.PHONY: help setup dev demo sft rm dpo ppo sweep search gpu gpus slurm image kubernetes report lora test test-scale quick check format evidence bench-ppo bench-ppo-parity bench-gpu clean clean-cache
 
 help: ## Explain every target.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -113,6 +113,9 @@ evidence: setup ## Measure what the README claims, and write benchmarks/RESULTS.
 
 bench-ppo: setup .venv-trl/.run ## PPO beside trl's, in turns: speed, memory, where the time goes (ten minutes).
 	OMP_NUM_THREADS=2 $(BIN)/python benchmarks/evidence.py ppo_speed
+
+bench-gpu: setup ## SFT, DPO and PPO of a 0.5B model on a GPU: tokens a second, peak memory.
+	$(BIN)/python benchmarks/evidence.py gpu
 
 bench-ppo-parity: setup .venv-trl/.run ## PPO beside trl's: the reward at equal KL, five seeds a side (twenty minutes).
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/ppo_vs_trl/parity.py

@@ -1,14 +1,17 @@
 """Checkpoints that are whole or not there.
 
-The Trainer writes a checkpoint file by file, every process its own. When all have, the first one flushes them to the
-disk and writes `whole.json` with every file's size: a checkpoint without it, or whose files are not as long as it says,
-was cut short, and the one before it counts. Only then are older ones removed, all but the newest and the best.
+The Trainer writes a checkpoint file by file, every process its own. When all have, the training goes on, and a thread
+of the first process flushes the files to the disk. Then it writes `whole.json` with every file's size: a checkpoint
+without it, or whose files are not as long as it says, was cut short, and the one before it counts. Only then are older
+ones removed, all but the newest and the best.
 """
 
 import json
 import os
 import shutil
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,6 +35,25 @@ class Checkpoints(TrainerCallback):  # type: ignore[misc]
     def __init__(self, limit: int, every: int = 1) -> None:
         self.limit, self.every = limit, every
         self.stopped = False
+        self.thread = ThreadPoolExecutor(1, "checkpoint")
+        self.last: Future[None] | None = None
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Have every checkpoint on the disk when this ends, however it does."""
+        try:
+            yield
+        except BaseException:
+            self.thread.shutdown()
+            raise
+        self.wait()
+        self.thread.shutdown()
+        processes.wait()
+
+    def wait(self) -> None:
+        """Wait for the checkpoint that is on its way to the disk; raises what went wrong there."""
+        if self.last is not None:
+            self.last.result()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step % self.every == 0 and processes.any_of(stopping.asked()):
@@ -40,19 +62,30 @@ class Checkpoints(TrainerCallback):  # type: ignore[misc]
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         processes.wait()
         if processes.is_first():
+            self.wait()
             folder = Path(args.output_dir)
-            complete(folder / f"checkpoint-{state.global_step}")
-            clear(folder, self.limit, state.best_model_checkpoint)
-        processes.wait()
+            self.last = self.thread.submit(
+                keep, folder / f"checkpoint-{state.global_step}", about(), self.limit, state.best_model_checkpoint
+            )
 
 
-def complete(checkpoint: Path) -> None:
-    """Say that a checkpoint is written to its end."""
+def keep(checkpoint: Path, made: dict[str, Any], limit: int, best: str | None) -> None:
+    """Complete a checkpoint, and remove the older ones that count no more."""
+    complete(checkpoint, made)
+    clear(checkpoint.parent, limit, best)
+
+
+def about() -> dict[str, Any]:
+    """What a checkpoint of these processes says of itself."""
+    return {"processes": processes.world(), "kind": processes.kind()}
+
+
+def complete(checkpoint: Path, made: dict[str, Any]) -> None:
+    """Say that a checkpoint is written to its end, and who has made it (`about`)."""
     try:
         sync(checkpoint)
         sizes = {str(path.relative_to(checkpoint)): path.stat().st_size for path in files(checkpoint)}
-        about = {"processes": processes.world(), "kind": processes.kind(), "files": sizes}
-        write_text(checkpoint / WHOLE, json.dumps(about, indent=1))
+        write_text(checkpoint / WHOLE, json.dumps(made | {"files": sizes}, indent=1))
         for folder in (checkpoint, checkpoint.parent):
             flush(folder)
     except OSError as error:
@@ -94,8 +127,8 @@ def mark(checkpoint: Path) -> dict[str, Any]:
 
 def is_moved(checkpoint: str | None) -> bool:
     """Whether a checkpoint was written by another number of processes, each a share."""
-    about = mark(Path(checkpoint)) if checkpoint else {}
-    return about.get("kind", "").startswith("zero") and about["processes"] != processes.world()
+    made = mark(Path(checkpoint)) if checkpoint else {}
+    return made.get("kind", "").startswith("zero") and made["processes"] != processes.world()
 
 
 def reshard(checkpoint: Path) -> None:
@@ -119,8 +152,8 @@ def by_age(folder: Path) -> list[Path]:
 
 
 def clear(folder: Path, limit: int, best: str | None) -> None:
-    """Remove the checkpoints that are neither among the newest ones nor the best."""
-    for old in by_age(folder)[limit:]:
+    """Remove the whole checkpoints that are neither among the newest ones nor the best; one may be on its way."""
+    for old in [checkpoint for checkpoint in by_age(folder) if is_whole(checkpoint)][limit:]:
         if best is None or old.name != Path(best).name:
             shutil.rmtree(old)
 

@@ -6,7 +6,7 @@
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ class TrackerCallback(TrainerCallback):  # type: ignore[misc]
         self.track, self.stage = track, stage
         self.bar: Any = None
         self.loss = math.nan
+        self.tokens: list[tuple[float, float]] = []  # seconds and tokens by then, where the trainer counts them
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if not state.is_world_process_zero:
@@ -47,6 +48,8 @@ class TrackerCallback(TrainerCallback):  # type: ignore[misc]
         numbers = {name: float(value) for name, value in (logs or {}).items() if isinstance(value, int | float)}
         metrics = {our_name(name): value for name, value in numbers.items() if our_name(name)}
         self.loss = metrics.get("train/loss", self.loss)
+        if "train/num_tokens" in metrics:
+            self.tokens.append((time.monotonic(), metrics["train/num_tokens"]))
         if metrics:
             self.track.log(metrics, state.global_step)
         if self.bar is not None and not math.isnan(self.loss):
@@ -57,7 +60,18 @@ class TrackerCallback(TrainerCallback):  # type: ignore[misc]
             return
         self.bar.close()
         last = "" if math.isnan(self.loss) else f", loss {self.loss:.3f}"
-        say(f"{self.stage}: {state.global_step:,} steps in {time.monotonic() - self.started:.0f} s{last}")
+        found = ", ".join(("", *speed(self.tokens)))
+        say(f"{self.stage}: {state.global_step:,} steps in {time.monotonic() - self.started:.0f} s{last}{found}")
+
+
+def speed(tokens: Sequence[tuple[float, float]]) -> Iterator[str]:
+    """Tokens a second from the first log to the last, and the most of a GPU's memory that this process has held."""
+    import torch
+
+    if len(tokens) > 1 and tokens[-1][0] > tokens[0][0]:
+        yield f"{(tokens[-1][1] - tokens[0][1]) / (tokens[-1][0] - tokens[0][0]):,.0f} tokens a second"
+    if torch.cuda.is_available():
+        yield f"{torch.cuda.max_memory_allocated() / 1e9:.1f} GB of GPU memory"
 
 
 OUR_NAMES = {

@@ -196,6 +196,9 @@ def on_cpus(hardware: Hardware) -> bool:
 def told(found: Room) -> Iterator[str]:
     """A room in words: how a step is cut, what a device holds, whether that fits."""
     yield str(found.step)
+    if found.activations is None and not any(role.size for role in found.roles):
+        yield "memory: unknown until the base model is made"
+        return
     names = ", ".join(map(str, found.roles))
     more = "activations unknown" if found.activations is None else f"activations up to {in_bytes(found.activations)}"
     whole = "" if found.whole is None else f" = {in_bytes(found.whole)}"

@@ -16,7 +16,8 @@ from typing import Any
 from alignlab.errors import Explained, Fault
 
 AGAIN = 75
-GRACE = 20.0  # seconds that a worker has for its checkpoint: whoever started it kills after 30
+STOP = "stop"  # the file by which the process that a user has started tells its workers to stop
+GRACE = 20.0  # seconds that a worker has for its checkpoint where it was sent SIGTERM itself
 
 _asked = threading.Event()
 _saves: list[bool] = []  # whether something here can be saved
@@ -70,10 +71,17 @@ def ask() -> None:
     _asked.set()
 
 
+def pass_on(folder: Path) -> None:
+    """Answer SIGTERM by telling the workers that watch a folder; they have what time the scheduler gives."""
+    signal.signal(signal.SIGTERM, lambda *_: (folder / STOP).touch())
+
+
 def heed_as_worker(troubles: Path, parent: int) -> None:
     """Answer signals in a worker, even while it waits for another one; and end when its parent does.
 
-    `troubles` is the folder in which workers say what went wrong: where one has, there is nothing to wait for.
+    `troubles` is the folder in which workers say what went wrong: where one has, there is nothing to wait for. There
+    the parent says that it was asked to stop. Whoever sends SIGTERM to a worker itself kills it soon (torch's
+    launcher after 30 seconds): it has `GRACE`.
     """
     die_with(parent)
     reading, writing = os.pipe()
@@ -82,6 +90,13 @@ def heed_as_worker(troubles: Path, parent: int) -> None:
         signal.signal(number, lambda *_: None)
     signal.set_wakeup_fd(writing)  # written to at once, whatever the main thread is doing
     threading.Thread(target=_watch, args=(reading, troubles), daemon=True).start()
+    threading.Thread(target=_heed, args=(troubles / STOP,), daemon=True).start()
+
+
+def _heed(stop: Path) -> None:
+    while not stop.exists():
+        time.sleep(0.2)
+    _asked.set()
 
 
 def _watch(reading: int, troubles: Path) -> None:

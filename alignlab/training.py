@@ -169,7 +169,7 @@ def fit(
     last = last_checkpoint(folder)
     if last and is_moved(last):
         reshard(Path(last))
-    with stopping.saving():
+    with stopping.saving(), checkpoints.open():
         trainer.train(resume_from_checkpoint=last)
     if checkpoints.stopped:
         raise stopping.stopped()

@@ -72,6 +72,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or "out of memory" in said or "can't allocate memory" in said
 
 
+def begin(folder: Path, rank: int) -> None:
+    """Say that a process is at work; one that then ends without a word was killed."""
+    (folder / f"{rank}.begun").touch()
+
+
 def write(folder: Path, rank: int, error: BaseException) -> None:
     """Write down what ended a process."""
     told = error if isinstance(error, Explained) else None
@@ -87,15 +92,20 @@ def first(folder: Path, failed: Any) -> Exception:
     own = sorted((one for one in found if not one.is_echo), key=lambda one: one.when)
     if own:
         return own[0].error or WorkerError(f"in process {own[0].rank}:\n{own[0].text}")
-    rank, what = killed(failed, {one.rank for one in found})
+    begun = {int(path.stem) for path in folder.glob("*.begun")}
+    rank, what = killed(failed, {one.rank for one in found}, begun)
     now = f"perhaps by the system, for memory: see its log; {GO_ON}"
     return failure(f"process {rank}", what, now)
 
 
-def killed(failed: Any, known: set[int]) -> tuple[str, str]:
-    """Which process ended without a word, and how."""
+def killed(failed: Any, known: set[int], begun: set[int]) -> tuple[str, str]:
+    """Which process ended without a word, and how.
+
+    The launcher names one of those that have ended, which may be one that fell because the other was gone.
+    """
     for rank, one in failed.failures.items():
         if rank not in known:
             code = one.exitcode
             return str(rank), f"was killed ({signal.Signals(-code).name})" if code < 0 else f"ended with code {code}"
-    return "of this stage", "ended without a word"
+    silent = begun - known
+    return str(silent.pop()) if len(silent) == 1 else "of this stage", "was killed, or ended without a word"

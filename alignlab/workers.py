@@ -133,9 +133,11 @@ def launch(job: Job, track: Track) -> None:
         local_addr="127.0.0.1" if met.nodes == 1 else None,
         max_restarts=0,
         logs_specs=DefaultLogsSpecs(str(folder / "logs")),
+        signals_to_handle="SIGINT,SIGHUP,SIGQUIT",  # its answer to SIGTERM leaves 30 seconds for a checkpoint
     )
     try:
         with quiet_launcher(), own_signals(), listening(track) as wire:
+            stopping.pass_on(folder)
             elastic_launch(settings, work)(job, Start(os.getpid(), folder, wire))
     except ChildFailedError as error:
         raise troubles.first(folder, error) from None
@@ -227,6 +229,7 @@ def work(job: Job, start: Start) -> None:
     gc.enable()
     stopping.heed_as_worker(start.troubles, start.parent)
     rank = int(os.environ["RANK"])
+    troubles.begin(start.troubles, rank)
     try:
         settle(job)
         with processes.together(job.config.hardware):

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import ppo_targets
 from cai import cai
 from detox import detox
+from gpu import gpu
 from hacking import hacking
 from kills import kills
 from kills_scale import kills_scale
@@ -350,8 +351,9 @@ PARTS = {
     "cai": cai,
     "ppo_speed": ppo_speed,
     "ppo_parity": ppo_parity,
+    "gpu": gpu,
 }
-NAMED = ("ppo_speed", "ppo_parity")  # measured where they are named: they need trl 1.12.0 (make bench-ppo)
+NAMED = ("ppo_speed", "ppo_parity", "gpu")  # measured where they are named: they need trl 1.12.0, or a GPU
 TITLES = {
     "demo": "The main job",
     "seeds": "DPO over five seeds",
@@ -371,6 +373,7 @@ TITLES = {
     "cai": "Constitutional AI",
     "ppo_speed": "PPO beside trl's PPOTrainer: speed",
     "ppo_parity": "PPO beside trl's PPOTrainer: reward at equal KL",
+    "gpu": "Half a billion weights on a GPU",
 }
 
 

@@ -1,5 +1,6 @@
 """Several processes, as far as one process can see them: settings, meeting places, checkpoints, what is told."""
 
+import errno
 import json
 import pickle
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 
 import pytest
@@ -151,7 +153,7 @@ def checkpoint(folder: Path, step: int) -> Path:
     place.mkdir(parents=True)
     (place / "weights").write_bytes(b"1234")
     (place / "trainer_state.json").write_text("{}")
-    checkpoints.complete(place)
+    checkpoints.complete(place, checkpoints.about())
     return place
 
 
@@ -172,8 +174,44 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
         checkpoint(tmp_path, step)
     checkpoints.clear(tmp_path, 2, str(tmp_path / "checkpoint-5"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-15", "checkpoint-20", "checkpoint-5"]
+    (tmp_path / "checkpoint-25").mkdir()  # is being written
     checkpoints.clear(tmp_path, 1, None)
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-20"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-20", "checkpoint-25"]
+
+
+def saved(callback, folder: Path, step: int) -> Path:
+    """A checkpoint as the Trainer writes it, and what it then calls."""
+    place = folder / f"checkpoint-{step}"
+    place.mkdir()
+    (place / "weights").write_bytes(b"1234")
+    state = SimpleNamespace(global_step=step, best_model_checkpoint=None)
+    callback.on_save(SimpleNamespace(output_dir=str(folder)), state, None)
+    return place
+
+
+def test_training_goes_on_while_a_checkpoint_goes_to_the_disk(tmp_path, monkeypatch):
+    slow, flushed = Event(), checkpoints.sync
+    monkeypatch.setattr(checkpoints, "sync", lambda folder: slow.wait(20) and flushed(folder))
+    callback = checkpoints.Checkpoints(limit=1)
+    with callback.open():
+        first = saved(callback, tmp_path, 5)
+        assert not checkpoints.is_whole(first)
+        slow.set()
+        second = saved(callback, tmp_path, 10)  # waits for the one before
+        assert checkpoints.is_whole(first) or not first.exists()
+    assert checkpoints.is_whole(second)
+    assert not first.exists()
+
+
+def test_a_full_disk_is_told_where_the_training_hears_of_it(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoints, "sync", full)
+    callback = checkpoints.Checkpoints(limit=1)
+    with pytest.raises(Failure, match=r"checkpoint-5: no room left on the disk; free some"), callback.open():
+        saved(callback, tmp_path, 5)
+    assert checkpoints.last_checkpoint(tmp_path) is None
 
 
 def test_a_checkpoint_of_another_strategy_is_not_taken(tmp_path):
@@ -206,6 +244,15 @@ def test_a_process_that_was_killed_is_named(tmp_path):
     said = str(troubles.first(tmp_path, ended(1, -9)))
     assert said.startswith("process 1: was killed (SIGKILL); perhaps by the system, for memory")
     assert "goes on from the last checkpoint" in said
+
+
+def test_the_launcher_may_name_one_that_fell_with_the_one_that_was_killed(tmp_path):
+    for rank in (0, 1):
+        troubles.begin(tmp_path, rank)
+    told(tmp_path, 0, 1, text="RuntimeError: Connection closed by peer")
+    assert str(troubles.first(tmp_path, ended(0, 1))).startswith("process 1: was killed, or ended without a word")
+    troubles.begin(tmp_path, 2)  # ended by the launcher: nobody knows which of the two was first
+    assert str(troubles.first(tmp_path, ended(0, 1))).startswith("process of this stage: was killed")
 
 
 def test_memory_that_runs_out_is_a_sentence_with_the_remedy():
@@ -241,6 +288,7 @@ def test_fewer_rows_at_once_are_tried_where_memory_runs_out(monkeypatch, capsys)
 SLEEPS = """
 import os, signal, sys, time
 from pathlib import Path
+from threading import Event
 from alignlab import stopping
 stopping.heed_as_worker(Path(sys.argv[1]), os.getppid())
 print("ready", flush=True)
@@ -259,6 +307,12 @@ def sleeper(folder: Path) -> "subprocess.Popen[str]":
 def test_a_worker_hears_that_it_should_stop(tmp_path):
     process = sleeper(tmp_path)
     process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 75
+
+
+def test_a_worker_hears_it_from_its_parent_and_has_what_time_it_needs(tmp_path):
+    process = sleeper(tmp_path)
+    (tmp_path / stopping.STOP).touch()
     assert process.wait(10) == 75
 
 

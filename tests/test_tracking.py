@@ -21,7 +21,7 @@ import pytest
 from alignlab import progress as progress_module
 from alignlab.config import Tracking
 from alignlab.errors import Failure, Mistake
-from alignlab.progress import TrackerCallback, our_name, progress
+from alignlab.progress import TrackerCallback, our_name, progress, speed
 from alignlab.tracking import JsonlTracker, Trackers, answers, has_key, open_tracker
 
 
@@ -269,3 +269,9 @@ def test_short_work_is_not_mentioned_and_long_work_in_one_line(
     with progress(1200, "reading", "rows") as advance:
         advance(1200)
     assert capsys.readouterr().err == "reading: 1,200 rows in 0 s\n"
+
+
+def test_tokens_a_second_are_those_between_the_first_log_and_the_last():
+    """What is loaded and compiled before the first log is not counted; neither are tokens of an earlier session."""
+    assert list(speed([(10.0, 5_000.0), (11.0, 7_000.0), (14.0, 13_000.0)]))[:1] == ["2,000 tokens a second"]
+    assert not any("tokens" in told for told in speed([(10.0, 5_000.0)]))

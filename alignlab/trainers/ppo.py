@@ -76,6 +76,7 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         self.parts: list[list[list[list[int]]]] = []
         self.learned: dict[str, list[float]] = defaultdict(list)
         self.seconds: dict[str, float] = defaultdict(float)
+        self.tokens = 0  # in prompts and completions so far
         super().__init__(**trainer)
         self.model_accepts_loss_kwargs = False
         self.reference = reference
@@ -138,6 +139,7 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         found = self.gathered
         lengths = [len(p) + len(c.tokens) for p, c in zip(found.prompts, found.completions, strict=True)]
         size, count = len(lengths), self.options.num_mini_batches
+        self.tokens += sum(lengths)
         self.parts = [
             minibatches(size, count, self.parts_each, lengths, (self.options.seed, number, epoch))
             for epoch in range(self.options.num_ppo_epochs)
@@ -249,7 +251,7 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         self.finish()
         total = sum(self.seconds.values()) or 1.0
         shares = ", ".join(f"{name} {value:.1f} s ({value / total:.0%})" for name, value in self.seconds.items())
-        say(f"ppo: {self.options.num_rollouts * self.options.batch_size / total:.1f} episodes a second; {shares}")
+        say(f"ppo: {self.tokens / total:,.0f} tokens a second; {shares}")
         return output
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
