@@ -17,7 +17,7 @@ export ALIGNLAB_DATA := $(abspath ../shared/data)
 endif
 endif
 
-.PHONY: help setup dev demo sft rm dpo ppo sweep search gpu gpus slurm image kubernetes report lora test test-scale quick check format evidence bench-ppo bench-ppo-parity bench-gpu clean clean-cache
+.PHONY: help setup dev demo sft rm dpo ppo sweep search gpu gpus slurm image kubernetes report lora test test-runs test-scale quick check format evidence bench-ppo bench-ppo-parity bench-gpu clean clean-cache
 
 help: ## Explain every target.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -83,13 +83,16 @@ report: setup ## Write the last run's report again.
 	$(RUN) task=report $(ARGS)
 
 test: dev ## The tests, in under five minutes on two cores.
-	$(PYTEST) -m "not scale" tests
+	$(PYTEST) -m "not scale and not runs" tests
 
-test-scale: dev ## The tests of whole runs and of several processes, in under fifteen minutes.
+test-runs: dev ## The tests of whole runs: killed, repeated, swept; about fifteen minutes.
+	$(PYTEST) -m runs tests
+
+test-scale: dev ## The tests of several processes, in under fifteen minutes.
 	$(PYTEST) -m scale tests
 
 quick: dev ## The tests that need no training, in about a minute.
-	$(PYTEST) -m "not slow and not scale" tests
+	$(PYTEST) -m "not slow and not scale and not runs" tests
 
 check: dev ## Format, lint, types and import floors.
 	$(BIN)/ruff format --check .

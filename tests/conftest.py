@@ -24,3 +24,23 @@ def data_folder():
     if not folder or not Path(folder).is_dir():
         pytest.skip("ALIGNLAB_DATA names no folder of real data")
     return Path(folder)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with rows and a cache of its own, for commands that are started there; none of them outlives the test.
+
+    Workers may import what lies beside the tests.
+    """
+    from pathlib import Path
+
+    from command import ROOT
+    from running import STARTED
+    from several import write_rows
+
+    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parent}:{ROOT}:{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.setenv("ALIGNLAB_CACHE", str(tmp_path / "cache"))
+    write_rows(tmp_path / "rows.jsonl")
+    yield tmp_path
+    while STARTED:
+        STARTED.pop().kill()  # its workers die with it

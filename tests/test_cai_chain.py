@@ -8,7 +8,7 @@ from command import alignlab, config
 
 from alignlab.methods.cai_sft import most_rows
 
-pytestmark = [pytest.mark.slow, pytest.mark.scale]
+pytestmark = [pytest.mark.slow, pytest.mark.runs]
 
 SMALL = [
     "model=pocket_small", "dataset=pocket_small", "evaluation=quick", "evaluation.prompts=20", "tracking=jsonl",

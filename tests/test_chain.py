@@ -16,7 +16,7 @@ from command import alignlab, config
 
 from alignlab.launch import launch
 
-pytestmark = pytest.mark.scale
+pytestmark = pytest.mark.runs
 
 SMALL = ["method=dpo", "model=pocket_small", "dataset=pocket_small", "evaluation=quick", "tracking=jsonl"]
 QUICK = [*SMALL, "evaluation=none"]

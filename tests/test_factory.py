@@ -208,7 +208,7 @@ def known_pairs(count, seed):
     return [Item(f"{n:06}", asked, two, [True] * 2) for n, (asked, two) in enumerate(zip(turns, both, strict=True))]
 
 
-@pytest.mark.scale
+@pytest.mark.runs
 @pytest.mark.parametrize("seed", [100, 101])
 def test_a_weighted_consensus_of_annotators_beats_a_majority_and_is_no_worse_than_the_best(seed):
     reliabilities = (0.6, 0.6875, 0.775, 0.8625, 0.95)

@@ -246,7 +246,7 @@ def test_flash_attention_is_refused_where_it_is_not_installed(published):
         pretrained.locate(named(published, attn_implementation="flash_attention_2"))
 
 
-@pytest.mark.scale
+@pytest.mark.runs
 def test_a_model_of_yours_goes_through_sft(published, tmp_path):
     done = alignlab(
         *("model=local", f"model.path={published}", "model.chat_template=hh", "dataset=pocket_small", "method=sft"),

@@ -15,7 +15,7 @@ from command import config
 from alignlab.errors import Failure
 from alignlab.launch import launch
 
-pytestmark = pytest.mark.scale
+pytestmark = pytest.mark.runs
 SMALL = ("model=pocket_small", "dataset=pocket_small", "hardware.device=cpu", "hardware.threads=1")
 FILES = ("answers.jsonl", "labels.jsonl", "data/pairs.jsonl", "data/rankings.jsonl")
 SLOW = """

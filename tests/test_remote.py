@@ -86,7 +86,7 @@ def test_a_wrong_name_is_not_tried_again(tmp_path):
     assert len(set(asked)) == len(asked) <= 2  # nothing twice; one more may have been under way
 
 
-@pytest.mark.scale
+@pytest.mark.runs
 def test_the_command_samples_from_a_server_and_has_its_answers_judged(tmp_path, monkeypatch):
     with chat_server(answers(3)) as server:
         served = [f"preferences.server.url={server.url}", "preferences.server.model=m"]

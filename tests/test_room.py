@@ -145,7 +145,7 @@ def test_time_is_given_or_measured_or_unknown(tmp_path, monkeypatch):
     assert duration.told(bound, bound.method, None) == "time: unknown"
 
 
-@pytest.mark.scale
+@pytest.mark.runs
 def test_the_plan_of_a_recipe_whose_data_and_model_are_elsewhere(tmp_path):
     more = ["hardware=zero3", "hardware.processes=4", "hardware.tokens_per_second=12000", "hardware.memory_gb=80"]
     done = alignlab("experiment=llama31_8b_hh_sft", *more, "dry_run=true", folder=tmp_path)

@@ -69,7 +69,7 @@ def place(*overrides: str) -> Path:
     return sweeper.place(command, bound(command.trees[0]), sweeper.spaced(command.params, [*HERE, *overrides]))
 
 
-@pytest.mark.scale
+@pytest.mark.runs
 def test_a_sweep_is_known_by_what_its_runs_are() -> None:
     assert place("sweep=seeds").name.startswith("seeds-")
     same = place("sweep=seeds", "tracking=jsonl", "dry_run=true", "sweep.objective=reward/mean", "sweep.trials=9")
@@ -116,7 +116,7 @@ def searching(folder: Path, *overrides: str) -> Search:
     return Search(folder, config(*DRAW, *overrides).sweep, space(*RANGES).varied)
 
 
-@pytest.mark.scale
+@pytest.mark.runs
 def test_what_is_drawn_lies_in_its_range(tmp_path: Path) -> None:
     found = [searching(tmp_path).ask() for _ in range(6)]
     assert [run.number for run in found] == list(range(6))
@@ -128,7 +128,7 @@ def test_what_is_drawn_lies_in_its_range(tmp_path: Path) -> None:
         assert run.values["seed"] in {"100", "101", "102", "103"}
 
 
-@pytest.mark.scale
+@pytest.mark.runs
 def test_a_search_that_was_killed_draws_what_it_would_have_drawn(tmp_path: Path) -> None:
     """The first four are drawn at random; the fifth and the sixth are TPE's."""
     how = ("sweep.sampler=tpe", "sweep.objective=eval/kl")

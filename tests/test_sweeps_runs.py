@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from command import alignlab, config
 
-pytestmark = [pytest.mark.slow, pytest.mark.scale]
+pytestmark = [pytest.mark.slow, pytest.mark.runs]
 
 SMALL = ["model=pocket_small", "dataset=pocket_small", "tracking=jsonl", "evaluation=quick", "evaluation.prompts=2"]
 QUICK = [*SMALL, "method=sft", "method.max_steps=6", "method.save_steps=2"]
