@@ -29,10 +29,8 @@ ADAPTERS = {"full": [], "lora": ["model/adapter=lora"]}
 STAGES = [(method, "full") for method in METHODS if method != "rm_last"]
 STAGES += [(method, "lora") for method in METHODS if method != "rm"]
 HARDWARE = ("single", "ddp", "zero3")
-COMPARED = [
-    (*stage, hardware) for stage in STAGES for hardware in HARDWARE[1:] if stage[1] == "full" or hardware != "ddp"
-]
-COMPARED += [("dpo", "lora", "ddp"), ("sft", "full", "zero2"), ("sft", "full", "zero3_offload")]
+COMPARED = [(*stage, hardware) for stage in STAGES for hardware in HARDWARE[1:]]
+COMPARED += [("sft", "full", "zero2"), ("sft", "full", "zero3_offload")]
 INTERRUPTED = [("sft", "single"), ("sft", "zero3"), ("ppo", "single"), ("ppo", "ddp"), ("ppo", "zero3")]
 
 
