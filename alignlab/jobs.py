@@ -14,12 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from alignlab import stopping
 from alignlab.compose import bound, to_tree
 from alignlab.errors import Explained
 from alignlab.files import write_text
 from alignlab.options import conf_folder
 from alignlab.search import OUTCOME, TRIAL, Drawn
-from alignlab.stopping import Stopped, die_with
+from alignlab.stopping import Stopped, die_with, stopped
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -55,8 +56,8 @@ def launcher(folder: Path, space: Space) -> "Iterator[tuple[Any, int]]":
         def start(batch: Sequence[Drawn]) -> None:
             if batch:
                 returned = made.launch([overrides(run, space) for run in batch], batch[0].number)
-                for one in returned:
-                    _ = one.return_value  # raises what is no fault of the user's
+                if any(one.return_value == STOPPED for one in returned):  # raises what is no fault of the user's
+                    raise stopped()
 
         yield start, at_once(master.hydra.launcher)
 
@@ -79,13 +80,21 @@ def at_once(settings: Any) -> int:
     return int(given) if int(given) > 0 else os.cpu_count() or 1
 
 
-def trial(cfg: "DictConfig") -> None:
-    """One run of a sweep, in whatever process; how it ended is written down, and the next one follows a failed one."""
+STOPPED = "stopped"
+
+
+def trial(cfg: "DictConfig") -> str:
+    """One run of a sweep, in whatever process; how it ended is written down, and the next one follows a failed one.
+
+    Where the process was asked to stop, this run and those that would follow here are left for the next command.
+    """
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
     from alignlab.launch import launch
 
+    if stopping.asked():
+        return STOPPED
     now = HydraConfig.get()
     folder = Path(now.runtime.output_dir)
     choices = {str(group): str(option) for group, option in dict(OmegaConf.to_container(now.runtime.choices)).items()}
@@ -98,13 +107,15 @@ def trial(cfg: "DictConfig") -> None:
         launch(bound(to_tree(cfg)), folder, choices)
         ended = {"state": "finished", "said": ""}
     except Stopped:
-        raise
+        stopping.ask()
+        return STOPPED
     except Explained as error:
         if (folder / OUTCOME).exists():
-            return  # it was stopped early, and that is written down
+            return "pruned"  # and that is written down
         ended = {"state": "failed", "said": str(error)}
         say(f"run {folder.name}: {error}")
     write_text(folder / OUTCOME, json.dumps(ended))
+    return ended["state"]
 
 
 def say(line: str) -> None:

@@ -4,6 +4,7 @@ On several machines, or where torchrun has started several processes, only the f
 join it when a stage is trained.
 """
 
+import os
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,6 +36,15 @@ def trains(config: Config) -> bool:
     return config.task.name == "train" and not config.dry_run
 
 
+def check_alone(config: Config) -> None:
+    """Refuse a sweep whose command was given on several machines, or in several processes."""
+    if rendezvous.processes_in_all(config.hardware) > processes.on_this_machine(config.hardware) or (
+        processes.started_outside() and os.environ["WORLD_SIZE"] != "1"
+    ):
+        now = "give the command once; for a cluster, with hydra/launcher=submitit_slurm"
+        raise mistake("sweep", "starts its runs itself, and shares none with other machines or processes", now)
+
+
 def joins(config: Config) -> bool:
     """Whether this process only joins another one, which does the task."""
     return config.hardware.strategy != "single" and not rendezvous.is_host(config.hardware)
@@ -42,6 +52,7 @@ def joins(config: Config) -> bool:
 
 def join(config: Config) -> None:
     """Train with the process that does the task, for as long as it has stages to train."""
+    stopping.heed()
     if not trains(config):
         return
     from alignlab import workers

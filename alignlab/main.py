@@ -14,7 +14,7 @@ import alignlab
 from alignlab.compose import Command, bound, check, continued, is_nothing, own_file, to_tree
 from alignlab.config import Config
 from alignlab.errors import Explained
-from alignlab.launch import join, joins
+from alignlab.launch import check_alone, join, joins
 from alignlab.options import conf_folder, usage
 
 if TYPE_CHECKING:
@@ -71,13 +71,11 @@ def dispatch(arguments: list[str]) -> None:
         hand_over(arguments)
         return
     configs = [bound(tree) for tree in command.trees]
-    if all(map(joins, configs)):
-        for config in configs:
-            join(config)
-        return
-    several = command.several or bool({"-m", "--multirun"} & set(flags))
-    if several:
+    if command.several or {"-m", "--multirun"} & set(flags):
+        check_alone(configs[0])
         run_sweep(command, overrides)
+    elif joins(configs[0]):
+        join(configs[0])
     elif command.trees[0]["dry_run"]:
         show(configs[0])
     else:
@@ -86,13 +84,14 @@ def dispatch(arguments: list[str]) -> None:
 
 def run_sweep(command: Command, overrides: list[str]) -> None:
     """Do the runs of a sweep, then print their table; or say what would be run."""
-    from alignlab import sweeper
+    from alignlab import stopping, sweeper
     from alignlab.tasks.sweep import summarise
 
     if command.trees[0]["dry_run"]:
         print("\n".join(sweeper.planned(command, overrides)))
         show(bound(command.trees[0]))
         return
+    stopping.heed()
     folder, failed = sweeper.sweep(command, overrides)
     if any(folder.glob("*/result.json")):
         print("\n".join(summarise(folder)))

@@ -3,7 +3,8 @@
 A network that is trained takes 16 bytes a parameter: in float32 its weight, its gradient and Adam's two moments, four
 each; under DeepSpeed in bfloat16 two for the weight, two for the gradient, and twelve for the optimizer, which keeps a
 float32 copy of the weight (Rajbhandari et al. 2020, section 3.1). ZeRO-2 shares out gradients and optimizer over the
-devices, ZeRO-3 and FSDP the weights as well (figure 1 there). A frozen network takes its weights, whole on each device.
+devices, ZeRO-3 and FSDP the weights as well (figure 1 there); DDP keeps its gradients twice, the second time in the
+buckets that it exchanges. A frozen network takes its weights, whole on each device.
 """
 
 import json
@@ -93,7 +94,8 @@ def trained(parameters: int, hardware: Hardware, devices: int) -> int:
     elif hardware.strategy in SHARDED:
         whole, shared = 0, sum(part)
     else:
-        whole, shared = sum(part), 0
+        buckets = part.gradient if hardware.strategy == "ddp" and devices > 1 else 0
+        whole, shared = sum(part) + buckets, 0
     if zero and zero.offload_param and zero.offload_param.device != "none":
         shared -= part.weight
     if zero and zero.offload_optimizer and zero.offload_optimizer.device != "none":

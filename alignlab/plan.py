@@ -138,6 +138,7 @@ def fingerprint(config: Config, settings: Method, inputs: dict[str, Source]) -> 
     from alignlab.data import content
     from alignlab.models import device, precision
 
+    computing = [str(device(config.hardware)), str(precision(config.hardware))]
     return digest(
         settings.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT),
         config.model.adapter.model_dump(mode="json") if config.model.adapter else None,
@@ -146,7 +147,7 @@ def fingerprint(config: Config, settings: Method, inputs: dict[str, Source]) -> 
         {need: source.fingerprint for need, source in inputs.items()},
         reward_mark(config) if REWARD in method_module(settings.name).NEEDS else None,
         config.seed,
-        [str(device(config.hardware)), str(precision(config.hardware)), threads(config)],
+        [*computing, threads(config)] if computing[0] == "cpu" else computing,
         config.hardware.micro_batch_size,
         sources(f"alignlab.methods.{settings.name}"),
         versions(),

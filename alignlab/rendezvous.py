@@ -32,9 +32,6 @@ def meeting(hardware: Hardware) -> Meeting:
     nodes = hardware.nodes or int(slurm.get("SLURM_STEP_NUM_NODES", 1))
     if nodes == 1 or hardware.strategy == "single":
         return Meeting(1, 0, "127.0.0.1:0")
-    if slurm.get("SLURM_STEP_NUM_TASKS", str(nodes)) != str(nodes):
-        said = f"srun has started {slurm['SLURM_STEP_NUM_TASKS']} tasks on {nodes} machines"
-        raise mistake("hardware.nodes", said, "use srun --ntasks-per-node=1; processes are started from there")
     rank = int(slurm.get("SLURM_NODEID", 0)) if hardware.rank is None else hardware.rank
     place = hardware.rendezvous or slurm_place(slurm.get("SLURM_STEP_NODELIST", ""), slurm.get("SLURM_JOB_ID", "0"))
     if not re.fullmatch(r"[^:]+:\d+", place):

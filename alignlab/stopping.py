@@ -46,9 +46,10 @@ def heed() -> None:
 
 
 def _answer(number: int, _: Any) -> None:
-    if not _saves or _asked.is_set():
-        raise stopped()
+    again = _asked.is_set()
     _asked.set()
+    if again or not _saves:
+        raise stopped()
 
 
 @contextmanager
@@ -73,15 +74,20 @@ def ask() -> None:
 
 def pass_on(folder: Path) -> None:
     """Answer SIGTERM by telling the workers that watch a folder; they have what time the scheduler gives."""
-    signal.signal(signal.SIGTERM, lambda *_: (folder / STOP).touch())
+
+    def answer(*_: Any) -> None:
+        _asked.set()
+        (folder / STOP).touch()
+
+    signal.signal(signal.SIGTERM, answer)
 
 
 def heed_as_worker(troubles: Path, parent: int) -> None:
     """Answer signals in a worker, even while it waits for another one; and end when its parent does.
 
     `troubles` is the folder in which workers say what went wrong: where one has, there is nothing to wait for. There
-    the parent says that it was asked to stop. Whoever sends SIGTERM to a worker itself kills it soon (torch's
-    launcher after 30 seconds): it has `GRACE`.
+    the parent says that it was asked to stop, and then waits. Whoever else sends SIGTERM to a worker kills it soon
+    (torch's launcher after 30 seconds): it has `GRACE`.
     """
     die_with(parent)
     reading, writing = os.pipe()
@@ -104,7 +110,7 @@ def _watch(reading: int, troubles: Path) -> None:
         os._exit(1)  # interrupted at the terminal
     _asked.set()
     end = time.monotonic() + GRACE
-    while time.monotonic() < end:
+    while time.monotonic() < end or (troubles / STOP).exists():
         if any(troubles.glob("*.trouble")):
             os._exit(1)
         time.sleep(0.1)

@@ -7,7 +7,6 @@ step is said in `alignlab.steps`.
 
 import json
 import math
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -169,21 +168,21 @@ def fit(
     last = last_checkpoint(folder)
     if last and is_moved(last):
         reshard(Path(last))
-    with stopping.saving(), checkpoints.open():
-        trainer.train(resume_from_checkpoint=last)
-    if checkpoints.stopped:
-        raise stopping.stopped()
-    finish(getattr(trainer.model, "policy", trainer.model), tokenizer, run)
+    with stopping.saving():
+        with checkpoints.open():
+            trainer.train(resume_from_checkpoint=last)
+        if checkpoints.stopped:
+            raise stopping.stopped()
+        finish(getattr(trainer.model, "policy", trainer.model), tokenizer, run)
     return trainer
 
 
 def finish(trained: Any, tokenizer: "PreTrainedTokenizerBase", run: Run[Training]) -> None:
-    """Save the trained model, which may lie in shares on several processes; checkpoints are needed no more."""
+    """Save the trained model, which may lie in shares on several processes."""
     if run.config.hardware.fsdp:
         processes.unshard(trained)
     with processes.whole(trained):
         processes.by_first(lambda: models.save(trained, tokenizer, run.output))
-    processes.by_first(lambda: shutil.rmtree(run.folder / "checkpoints", ignore_errors=True))
 
 
 class Resumed:

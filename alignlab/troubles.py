@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from alignlab import stopping
 from alignlab.errors import Explained, Failure, Fault, failure
 
 
@@ -37,6 +38,9 @@ ECHOES = (
     "DistBackendError",
     "DistNetworkError",
 )
+
+
+FOLDER = "workers-{}"  # in which a machine's workers say what goes wrong
 
 
 class OutOfMemory(Failure):
@@ -86,14 +90,25 @@ def write(folder: Path, rank: int, error: BaseException) -> None:
     aside.rename(folder / f"{rank}.trouble")
 
 
+def everywhere(folder: Path, names: str) -> Iterator[Path]:
+    """Files in the folder of this machine's workers, and in those of other machines'."""
+    yield from folder.parent.glob(f"{FOLDER.format('*')}/{names}")
+
+
 def first(folder: Path, failed: Any) -> Exception:
-    """What the user is told of workers that failed; `failed` is the launcher's ChildFailedError."""
-    found = [pickle.loads(path.read_bytes()) for path in folder.glob("*.trouble")]
-    own = sorted((one for one in found if not one.is_echo), key=lambda one: one.when)
+    """What the user is told of workers that failed; `failed` is the launcher's ChildFailedError.
+
+    Where every process tells of another's end and none was killed, the first to do so has met the fault itself.
+    """
+    found = sorted((pickle.loads(path.read_bytes()) for path in everywhere(folder, "*.trouble")), key=lambda t: t.when)
+    begun = {int(path.stem) for path in everywhere(folder, "*.begun")}
+    known = {one.rank for one in found}
+    own = [one for one in found if not one.is_echo] or (found if begun | set(failed.failures) <= known else [])
     if own:
         return own[0].error or WorkerError(f"in process {own[0].rank}:\n{own[0].text}")
-    begun = {int(path.stem) for path in folder.glob("*.begun")}
-    rank, what = killed(failed, {one.rank for one in found}, begun)
+    if any(one.exitcode == stopping.AGAIN for one in failed.failures.values()):
+        return stopping.stopped()
+    rank, what = killed(failed, known, begun)
     now = f"perhaps by the system, for memory: see its log; {GO_ON}"
     return failure(f"process {rank}", what, now)
 

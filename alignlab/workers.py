@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from alignlab import processes, rendezvous, stopping, troubles
 from alignlab.config import Config, Method, Training
-from alignlab.errors import mistake
+from alignlab.errors import failure, mistake
 from alignlab.named import method_module
 from alignlab.progress import say
 from alignlab.run import Run, Track
@@ -51,7 +51,8 @@ class Start(NamedTuple):
 def train(job: Job, track: Track) -> None:
     """Train a stage on the hardware of its config; with fewer rows at once, again and again, where memory runs out."""
     hardware = job.config.hardware
-    is_open = hardware.micro_batch_size is None and rendezvous.meeting(hardware).nodes == 1
+    alone = rendezvous.meeting(hardware).nodes == 1 and not processes.started_outside()
+    is_open = hardware.micro_batch_size is None and alone
     while True:
         try:
             return attempt(job, track)
@@ -114,12 +115,13 @@ def launch(job: Job, track: Track) -> None:
     """Start workers, log what they tell, and raise what went wrong first."""
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous.api import RendezvousError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     hardware = job.config.hardware
     processes.make_room()
     met = rendezvous.meeting(hardware)
-    folder = job.folder / f"workers-{met.rank}"
+    folder = job.folder / troubles.FOLDER.format(met.rank)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     settings = LaunchConfig(
@@ -141,6 +143,10 @@ def launch(job: Job, track: Track) -> None:
             elastic_launch(settings, work)(job, Start(os.getpid(), folder, wire))
     except ChildFailedError as error:
         raise troubles.first(folder, error) from None
+    except RendezvousError as error:
+        what = f"the machines did not meet at {met.place} ({' '.join(str(error).split())[:120]})"
+        now = "give the same command on all of them, and a port that is free on machine 0"
+        raise failure("hardware.rendezvous", what, now) from None
     except SignalException as error:
         raise (KeyboardInterrupt if error.sigval == signal.SIGINT else stopping.stopped(error.sigval.name)) from None
     finally:

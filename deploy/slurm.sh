@@ -19,8 +19,9 @@
 export ALIGNLAB_CACHE=${ALIGNLAB_CACHE:-$SLURM_SUBMIT_DIR/cache}
 PYTHON=${PYTHON:-$SLURM_SUBMIT_DIR/.venv/bin/python}
 
-# --wait: where one machine has failed, the others are not waited for.
-srun --wait=60 "$PYTHON" -m alignlab "$@"
+# Where one machine fails, all end; one that has nothing left to train waits for machine 0, which measures and reports.
+# srun does not take the number of cores from sbatch.
+srun --kill-on-bad-exit=1 --wait=0 --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" "$PYTHON" -m alignlab "$@"
 code=$?
 
 # 75 says: asked to stop, a checkpoint is written, the same command goes on.

@@ -61,12 +61,14 @@ def test_the_slurm_script_queues_itself_again_on_75_alone(code, requeued, tmp_pa
     for name, does in (("srun", f'echo "$@" > ran; exit {code}'), ("scontrol", 'echo "$@" > queued')):
         (tmp_path / name).write_text(f"#!/bin/bash\n{does}\n")
         (tmp_path / name).chmod(0o755)
-    slurm = {"SLURM_JOB_ID": "42", "SLURM_SUBMIT_DIR": str(tmp_path), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    slurm = {"SLURM_JOB_ID": "42", "SLURM_SUBMIT_DIR": str(tmp_path), "SLURM_CPUS_PER_TASK": "64"}
+    slurm |= {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     command = ["bash", str(DEPLOY / "slurm.sh"), "method=ppo", "dataset.path=[a,b]"]
     done = subprocess.run(command, env=os.environ | slurm, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == code
     ran = (tmp_path / "ran").read_text()
-    assert ran == f"--wait=60 {tmp_path}/.venv/bin/python -m alignlab method=ppo dataset.path=[a,b]\n"
+    flags = "--kill-on-bad-exit=1 --wait=0 --cpus-per-task=64"
+    assert ran == f"{flags} {tmp_path}/.venv/bin/python -m alignlab method=ppo dataset.path=[a,b]\n"
     assert (tmp_path / "queued").exists() == requeued
     if requeued:
         assert (tmp_path / "queued").read_text() == "requeue 42\n"

@@ -3,6 +3,7 @@
 import errno
 import json
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from alignlab import checkpoints, processes, rendezvous, stopping, troubles, wor
 from alignlab.compose import check
 from alignlab.data.batches import Marked, Pieces, Shares
 from alignlab.errors import Failure, Fault, Mistake
+from alignlab.launch import check_alone
 from alignlab.steps import Steps
 from alignlab.troubles import Trouble
 from alignlab.workers import Job
@@ -125,6 +127,44 @@ def test_slurm_says_where_machines_meet(nodes, place, monkeypatch):
     assert rendezvous.meeting(config("hardware=single").hardware).nodes == 1
 
 
+@pytest.mark.parametrize(
+    ("hardware", "tasks", "nodes", "said"),
+    [
+        (
+            "ddp",
+            8,
+            1,
+            "srun has started 8 tasks on 1 machine, each of which would be a run; use srun --ntasks-per-node=1",
+        ),
+        (
+            "ddp",
+            4,
+            2,
+            "srun has started 4 tasks on 2 machines, each of which would be a run; use srun --ntasks-per-node",
+        ),
+        ("single", 2, 2, "each of which would be a run; use srun --ntasks=1, or hardware=ddp"),
+        ("ddp", 2, 2, None),
+        ("single", 1, 1, None),
+    ],
+)
+def test_as_many_tasks_as_machines_or_one(hardware, tasks, nodes, said, monkeypatch):
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", str(tasks))
+    monkeypatch.setenv("SLURM_STEP_NUM_NODES", str(nodes))
+    settings = config(f"hardware={hardware}", "hardware.device=cpu").hardware
+    if said is None:
+        processes.check(settings)
+    else:
+        with pytest.raises(Mistake, match=re.escape(said)):
+            processes.check(settings)
+
+
+def test_a_sweep_is_not_shared_with_other_machines():
+    with pytest.raises(Mistake, match="shares none with other machines or processes; give the command once"):
+        check_alone(config("hardware=ddp", "hardware.nodes=2", "hardware.rank=1", "hardware.rendezvous=a:29500"))
+    check_alone(config("hardware=ddp"))
+    check_alone(config())
+
+
 def test_alone_everything_is_at_hand():
     assert (processes.rank(), processes.world(), processes.gathered("x")) == (0, 1, ["x"])
     assert processes.divided(5, lambda own: [row**2 for row in own]) == [0, 1, 4, 9, 16]
@@ -224,6 +264,14 @@ def test_a_checkpoint_of_another_strategy_is_not_taken(tmp_path):
     assert checkpoints.is_moved(str(place))
 
 
+@pytest.fixture
+def workers_folder(tmp_path):
+    """Where the workers of machine 0 say what goes wrong."""
+    folder = tmp_path / troubles.FOLDER.format(0)
+    folder.mkdir()
+    return folder
+
+
 def told(folder: Path, rank: int, when: int, error=None, text="") -> None:
     (folder / f"{rank}.trouble").write_bytes(pickle.dumps(Trouble(rank, when, error, text)))
 
@@ -232,27 +280,48 @@ def ended(rank: int, code: int):
     return SimpleNamespace(failures={rank: SimpleNamespace(exitcode=code)})
 
 
-def test_the_first_error_that_is_no_echo_is_told(tmp_path):
-    told(tmp_path, 0, 1, text="RuntimeError: Connection closed by peer")
-    told(tmp_path, 2, 3, stopping.stopped())
-    told(tmp_path, 1, 2, Failure([Fault("reward", "raised", "mend it")]))
-    assert str(troubles.first(tmp_path, ended(0, 1))) == "reward: raised; mend it"
+def test_the_first_error_that_is_no_echo_is_told(workers_folder):
+    told(workers_folder, 0, 1, text="RuntimeError: Connection closed by peer")
+    told(workers_folder, 2, 3, stopping.stopped())
+    told(workers_folder, 1, 2, Failure([Fault("reward", "raised", "mend it")]))
+    assert str(troubles.first(workers_folder, ended(0, 1))) == "reward: raised; mend it"
 
 
-def test_a_process_that_was_killed_is_named(tmp_path):
-    told(tmp_path, 0, 1, text="RuntimeError: Connection closed by peer")
-    said = str(troubles.first(tmp_path, ended(1, -9)))
+def test_a_process_that_was_killed_is_named(workers_folder):
+    told(workers_folder, 0, 1, text="RuntimeError: Connection closed by peer")
+    said = str(troubles.first(workers_folder, ended(1, -9)))
     assert said.startswith("process 1: was killed (SIGKILL); perhaps by the system, for memory")
     assert "goes on from the last checkpoint" in said
 
 
-def test_the_launcher_may_name_one_that_fell_with_the_one_that_was_killed(tmp_path):
+def test_the_launcher_may_name_one_that_fell_with_the_one_that_was_killed(workers_folder):
     for rank in (0, 1):
-        troubles.begin(tmp_path, rank)
-    told(tmp_path, 0, 1, text="RuntimeError: Connection closed by peer")
-    assert str(troubles.first(tmp_path, ended(0, 1))).startswith("process 1: was killed, or ended without a word")
-    troubles.begin(tmp_path, 2)  # ended by the launcher: nobody knows which of the two was first
-    assert str(troubles.first(tmp_path, ended(0, 1))).startswith("process of this stage: was killed")
+        troubles.begin(workers_folder, rank)
+    told(workers_folder, 0, 1, text="RuntimeError: Connection closed by peer")
+    assert str(troubles.first(workers_folder, ended(0, 1))).startswith("process 1: was killed, or ended without a word")
+    troubles.begin(workers_folder, 2)  # ended by the launcher: nobody knows which of the two was first
+    assert str(troubles.first(workers_folder, ended(0, 1))).startswith("process of this stage: was killed")
+
+
+def test_where_all_tell_of_each_other_the_first_has_met_the_fault(workers_folder):
+    """A collective that fails in every process raises the error that another's end raises, too."""
+    for rank, when in ((0, 5), (1, 3)):
+        troubles.begin(workers_folder, rank)
+        told(workers_folder, rank, when, text=f"DistBackendError: /dev/shm is full, says {rank}")
+    assert "in process 1:\nDistBackendError: /dev/shm is full" in str(troubles.first(workers_folder, ended(0, 1)))
+
+
+def test_a_fault_on_another_machine_is_told(tmp_path):
+    here, there = (tmp_path / troubles.FOLDER.format(machine) for machine in (0, 1))
+    for folder in (here, there):
+        folder.mkdir()
+    told(here, 0, 1, text="RuntimeError: Connection closed by peer")
+    told(there, 1, 2, Failure([Fault("reward", "raised", "mend it")]))
+    assert str(troubles.first(here, ended(0, 1))) == "reward: raised; mend it"
+
+
+def test_workers_that_were_stopped_one_by_one_have_been_stopped(workers_folder):
+    assert troubles.first(workers_folder, ended(0, stopping.AGAIN)).exit_code == stopping.AGAIN
 
 
 def test_memory_that_runs_out_is_a_sentence_with_the_remedy():

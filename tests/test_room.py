@@ -24,7 +24,7 @@ def on(*overrides):
     ("given", "bytes_each"),
     [
         (["hardware=single"], 16),
-        (["hardware=ddp"], 16),
+        (["hardware=ddp"], 16 + 4),
         (["hardware=zero2"], 2 + (2 + 12) / 4),
         (["hardware=zero2", "hardware.dtype=float32"], 4 + (4 + 8 + 4) / 4),
         (["hardware=zero3"], 16 / 4),

@@ -10,7 +10,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -174,24 +174,28 @@ def watched(track: "Tracker", last: bool, folder: Path) -> "Tracker":
 
 def train_stage(plan: Plan, stage: Stage, folder: Path, track: "Tracker") -> None:
     """Train a stage in the cache, unless it is there, and link it into the run's folder."""
-    from alignlab import workers
+    from alignlab import stopping, workers
     from alignlab.tracking import JsonlTracker, Trackers
 
-    with building(stage.folder, keep_partial=True) as partial:
+    with ExitStack() as ended, building(stage.folder, keep_partial=True) as partial:
         if partial is not None:
             started = time.monotonic()
             read = None if any(partial.iterdir()) else planning.cost(plan.config, stage)  # a part was learned before
             both = Trackers([track, JsonlTracker(partial / "metrics.jsonl")])
             workers.train(job(plan, stage, partial), both)
+            ended.enter_context(stopping.saving())  # what was trained is put away first
             facts = provenance(plan, stage) | {"seconds": round(time.monotonic() - started, 1)}
             facts |= {"tokens": read and read.tokens}
             write_text(partial / "provenance.json", json.dumps(facts, indent=1, default=str))
+    shutil.rmtree(stage.folder / "checkpoints", ignore_errors=True)
     for name in ("model", "adapter"):
         if (stage.folder / name).exists() and not (folder / name).is_symlink():
             (folder / name).symlink_to(stage.folder / name)
     for name in ("metrics.jsonl", "provenance.json", "rows.json", "gates.jsonl", *RECORDS):
         if (stage.folder / name).exists():
             shutil.copyfile(stage.folder / name, folder / name)
+    if stopping.asked():
+        raise stopping.stopped()
 
 
 RECORDS = ("revisions.jsonl", "labels.jsonl")
@@ -208,14 +212,15 @@ def job(plan: Plan, stage: Stage, partial: Path) -> "Job":
 def follow(config: Config) -> None:
     """Train with machine 0 what is not there yet; it plans, prepares, measures and reports."""
     from alignlab import rendezvous, workers
+    from alignlab.tasks import held_out
 
     config = locate_models(config)
     prepare_data(config)
-    plan = planning.make(config)
-    for stage in plan.stages:
-        if not stage.done:
-            rendezvous.wait_for_host(rendezvous.meeting(config.hardware).place)
-            workers.launch(job(plan, stage, partial_of(stage.folder)), workers.Wire(None))
+    for plan in filter(None, (held_out.plan(config), planning.make(config))):
+        for stage in plan.stages:
+            if not stage.done:
+                rendezvous.wait_for_host(rendezvous.meeting(config.hardware).place)
+                workers.launch(job(plan, stage, partial_of(stage.folder)), workers.Wire(None))
 
 
 class Story:
