@@ -17,7 +17,7 @@ from alignlab.errors import Explained, Fault
 
 AGAIN = 75
 STOP = "stop"  # the file by which the process that a user has started tells its workers to stop
-GRACE = 20.0  # seconds that a worker has for its checkpoint where it was sent SIGTERM itself
+GRACE = 5.0  # seconds that a worker goes on where it was sent SIGTERM, and its parent was not asked to stop
 
 _asked = threading.Event()
 _saves: list[bool] = []  # whether something here can be saved
@@ -86,8 +86,8 @@ def heed_as_worker(troubles: Path, parent: int) -> None:
     """Answer signals in a worker, even while it waits for another one; and end when its parent does.
 
     `troubles` is the folder in which workers say what went wrong: where one has, there is nothing to wait for. There
-    the parent says that it was asked to stop, and then waits. Whoever else sends SIGTERM to a worker kills it soon
-    (torch's launcher after 30 seconds): it has `GRACE`.
+    the parent says that it was asked to stop, and then waits for a checkpoint. torch's launcher sends SIGTERM where
+    another worker has died: there is nothing to wait for either.
     """
     die_with(parent)
     reading, writing = os.pipe()
