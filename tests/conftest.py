@@ -1,6 +1,7 @@
 """One cache for the whole session, away from the user's; nothing is asked of the network."""
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -13,6 +14,12 @@ os.environ["WANDB_MODE"] = "offline"
 if "ALIGNLAB_TESTS" not in os.environ:  # pytest's workers share the folder of the process that starts them
     os.environ["ALIGNLAB_TESTS"] = os.environ["ALIGNLAB_CACHE"] = tempfile.mkdtemp(prefix="alignlab-tests-")
     atexit.register(shutil.rmtree, os.environ["ALIGNLAB_TESTS"], ignore_errors=True)
+
+
+def pytest_collection_finish() -> None:
+    """Let what the libraries have brought in be, whenever garbage is looked for: it is never any."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

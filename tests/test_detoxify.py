@@ -99,6 +99,7 @@ def test_the_adapter_off_is_the_reference_of_an_encoder_decoder(policy, monkeypa
     assert 4 <= first["completion/length"] <= 12
 
 
+@pytest.mark.runs
 def test_the_whole_chain_measures_toxicity_and_rouge_before_and_after(tmp_path):
     bound = config(*EXPERIMENT, "evaluation.max_new_tokens=12")
     folder = tmp_path / "run"

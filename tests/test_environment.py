@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 from command import alignlab
 
 from alignlab import main
@@ -9,6 +10,7 @@ from alignlab import main
 PREPARE = ["task=prepare", "dataset=file", "dataset.path=rows.jsonl"]
 
 
+@pytest.mark.runs
 def test_folders_are_read_from_a_file(tmp_path, monkeypatch):
     monkeypatch.delenv("ALIGNLAB_CACHE")
     (tmp_path / ".env").write_text("ALIGNLAB_CACHE=kept\nALIGNLAB_OUTPUTS='my runs'\nHF_TOKEN=hf_secret\n")

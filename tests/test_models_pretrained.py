@@ -204,6 +204,7 @@ def test_a_hub_out_of_reach_is_said_at_once(monkeypatch, tmp_path):
     assert "give a folder: model=local model.path=" in str(caught.value)
 
 
+@pytest.mark.runs
 def test_a_command_without_a_hub_ends_with_one_sentence(monkeypatch, tmp_path):
     for name, value in {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}.items():
         monkeypatch.setenv(name, value)

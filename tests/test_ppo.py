@@ -206,6 +206,7 @@ def killed(work, place, name, call):
         os._exit(0)
 
 
+@pytest.mark.runs
 def test_a_run_that_is_killed_ends_as_if_nothing_had_happened(rows, tmp_path):
     often = ["method.total_episodes=48", "method.save_steps=2", "method.kl_target=0.05", "method.kl_horizon=50"]
     often += ["reward=mixture", "~reward.parts.model", "+reward@reward.parts.letters.reward=function"]

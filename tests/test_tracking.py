@@ -129,6 +129,7 @@ def silent_server() -> Iterator[str]:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
+@pytest.mark.runs
 def test_an_online_start_waits_for_no_server(tmp_path: Path, silent_server: str) -> None:
     """In a process of its own, whose end is timed too: W&B itself would hold it up for half a minute."""
     script = """
