@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import pickle
 import re
 import signal
@@ -505,3 +506,37 @@ def test_an_adapter_without_numbers_makes_no_stage(tmp_path):
     weight.data = torch.empty(0)
     with pytest.raises(Failure, match=r"1 trained tensors are empty, '.*lora_B.*' among them"):
         models.save(hollow, tiny_tokenizer(), tmp_path / "hollow" / "model")
+
+
+def test_sigterm_while_a_stage_is_saved_waits_until_it_is_put_away(tmp_path, monkeypatch):
+    """What was trained is not lost for the lack of a checkpoint: the next command finds the stage."""
+    from several import TINY, write_rows
+
+    from alignlab import models, plan
+    from alignlab.tasks import train
+
+    monkeypatch.setenv("ALIGNLAB_CACHE", str(tmp_path / "cache"))
+    settings = ["method=sft", "method.max_steps=2", "method.save_steps=1", "dataset=file"]
+    made = config(*settings, f"dataset.path={write_rows(tmp_path / 'rows.jsonl')}", *TINY)
+    train.prepare_data(made)
+    train.prepare_base(made)
+    (stage,) = plan.make(made).stages
+    (tmp_path / "run").mkdir()
+    save = models.save
+    stopping.heed()
+
+    def interrupted(*given):
+        os.kill(os.getpid(), signal.SIGTERM)
+        save(*given)
+
+    monkeypatch.setattr(models, "save", interrupted)
+    try:
+        with pytest.raises(stopping.Stopped):
+            train.train_stage(plan.make(made), stage, tmp_path / "run", workers.Wire(None))
+    finally:
+        stopping.forget()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    assert (stage.folder / "model" / "model.safetensors").exists()
+    assert (stage.folder / "provenance.json").exists()
+    assert not (stage.folder / "checkpoints").exists()
+    assert plan.make(made).stages[0].done

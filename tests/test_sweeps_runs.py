@@ -106,3 +106,25 @@ def test_a_run_that_fails_is_told_and_tried_again_and_the_others_are_shown(tmp_p
     assert "run 1: " in done.stderr
     assert "1 without a result; the same command tries them again" in done.stderr
     assert "without a result: 1" in done.stdout
+
+
+def test_a_grid_that_is_asked_to_stop_starts_no_other_run_and_goes_on(place):
+    """The second of three runs saves its step; the third is not begun; the exit code says: again."""
+    from running import PPO, WORDS, start, tiny, wait_for
+
+    grid = tiny(*PPO, WORDS, "method.total_episodes=160", "seed=1,2,3", "-m")
+    process = start(*grid, folder=place)
+    wait_for(lambda: len(list((place / "multirun").glob("*/1/ppo"))) == 1)
+    curves = (place / "cache" / "stages").glob
+    wait_for(lambda: any(path.stat().st_size for path in curves("ppo-*.partial/metrics.jsonl")))
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 75
+    said = (place / "log").read_text()
+    assert said.splitlines()[-1].startswith("stopped: by SIGTERM; the same command goes on")
+    assert "Error executing job" not in said
+    assert sorted(ended(place)) == ["0"]
+    assert not list((place / "multirun").glob("*/2/ppo"))
+    done = alignlab(*grid, folder=place)
+    assert done.returncode == 0, done.stderr
+    assert "goes on where it stopped" in done.stdout
+    assert sorted(ended(place)) == ["0", "1", "2"]
