@@ -296,6 +296,4 @@ def _line(name: str, done: bool, what: str, path: Path) -> str:
 
 
 def _short(number: int) -> str:
-    if number < 1000:
-        return str(number)
-    return f"{number / 1e6:.1f}M" if number >= 1e6 else f"{number / 1e3:.0f}k"
+    return f"{number / 1e6:.1f}M" if number >= 1e6 else f"{number / 1e3:.0f}k" if number >= 1e3 else str(number)

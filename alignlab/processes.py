@@ -75,13 +75,6 @@ def check(hardware: Hardware) -> None:
         raise mistake("hardware", "fsdp2 needs GPUs; on a CPU it would silently be ddp", "use hardware=zero3 or ddp")
     if hardware.strategy == "single" and started_outside() and os.environ["WORLD_SIZE"] != "1":
         raise mistake("hardware", f"{os.environ['WORLD_SIZE']} processes were started for one", "use hardware=ddp")
-    tasks, machines = (int(os.environ.get(f"SLURM_STEP_NUM_{name}", 1)) for name in ("TASKS", "NODES"))
-    if not started_outside() and tasks != (expected := 1 if hardware.strategy == "single" else machines):
-        said = (
-            f"srun has started {tasks} tasks on {machines} machine{'s' * (machines > 1)}, each of which would be a run"
-        )
-        now = "use srun --ntasks-per-node=1: processes are started from there"
-        raise mistake("hardware", said, now if expected == machines else "use srun --ntasks=1, or hardware=ddp")
     if started_outside() and hardware.processes not in {None, on_this_machine(hardware)}:
         said = f"{hardware.processes}, but {on_this_machine(hardware)} were started"
         raise mistake("hardware.processes", said, "leave it at auto: whoever starts the processes counts them")

@@ -41,6 +41,18 @@ def meeting(hardware: Hardware) -> Meeting:
     return Meeting(nodes, rank, place)
 
 
+def check_tasks(hardware: Hardware) -> None:
+    """Refuse more tasks of Slurm than machines (or than one, for one process): each would be a run of its own."""
+    tasks, machines = (int(os.environ.get(f"SLURM_STEP_NUM_{name}", 1)) for name in ("TASKS", "NODES"))
+    expected = 1 if hardware.strategy == "single" else machines
+    if tasks != expected and not processes.started_outside():
+        said = (
+            f"srun has started {tasks} tasks on {machines} machine{'s' * (machines > 1)}, each of which would be a run"
+        )
+        now = "use srun --ntasks-per-node=1: processes are started from there"
+        raise mistake("hardware", said, now if expected == machines else "use srun --ntasks=1, or hardware=ddp")
+
+
 def slurm_place(nodes: str, job: str) -> str:
     """The first machine of a Slurm node list (`gpu[07-09,12],big1`), with a port of the job's own."""
     first = re.match(r"([^\[,]+)(?:\[(\d+))?", nodes)

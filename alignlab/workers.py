@@ -89,6 +89,7 @@ def learn(job: Job, track: Track) -> None:
 def check(config: Config) -> None:
     """Refuse what the hardware cannot do, and steps that do not split evenly over its processes."""
     processes.check(config.hardware)
+    rendezvous.check_tasks(config.hardware)
     if config.hardware.strategy == "fsdp2" and config.method.name == "ppo":
         raise mistake("hardware", "ppo does not run under fsdp2", "use hardware=zero3")
     many = rendezvous.processes_in_all(config.hardware)

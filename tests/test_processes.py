@@ -153,10 +153,10 @@ def test_as_many_tasks_as_machines_or_one(hardware, tasks, nodes, said, monkeypa
     monkeypatch.setenv("SLURM_STEP_NUM_NODES", str(nodes))
     settings = config(f"hardware={hardware}", "hardware.device=cpu").hardware
     if said is None:
-        processes.check(settings)
+        rendezvous.check_tasks(settings)
     else:
         with pytest.raises(Mistake, match=re.escape(said)):
-            processes.check(settings)
+            rendezvous.check_tasks(settings)
 
 
 def test_a_sweep_is_not_shared_with_other_machines():
