@@ -85,7 +85,7 @@ report: setup ## Write the last run's report again.
 test: dev ## The tests, in under five minutes on two cores.
 	$(PYTEST) -m "not scale and not runs" tests
 
-test-runs: dev ## The tests of whole runs: killed, repeated, swept; about fifteen minutes.
+test-runs: dev ## The tests of whole runs: killed, repeated, swept; about six minutes.
 	$(PYTEST) -m runs tests
 
 test-scale: dev ## The tests of several processes, in under fifteen minutes.

@@ -41,13 +41,9 @@ class Checkpoints(TrainerCallback):  # type: ignore[misc]
     @contextmanager
     def open(self) -> Iterator[None]:
         """Have every checkpoint on the disk when this ends, however it does."""
-        try:
+        with self.thread:
             yield
-        except BaseException:
-            self.thread.shutdown()
-            raise
-        self.wait()
-        self.thread.shutdown()
+            self.wait()
         processes.wait()
 
     def wait(self) -> None:

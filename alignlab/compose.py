@@ -66,7 +66,7 @@ def check(overrides: list[str], binds: bool) -> Command:
 
 @contextmanager
 def quick_yaml() -> Iterator[None]:
-    """Have files read by libyaml meanwhile; OmegaConf asks for the reader in Python, which takes five times as long."""
+    """Have files read by libyaml meanwhile; OmegaConf asks for the reader in Python, which takes four times as long."""
     yaml: Any = import_module("yaml")
     slow = yaml.SafeLoader
     yaml.SafeLoader = getattr(yaml, "CSafeLoader", slow)

@@ -19,7 +19,7 @@ from alignlab import config, processes
 from alignlab.config import Count, Names, Positive
 from alignlab.constitution import Constitution
 from alignlab.errors import Fault, failure
-from alignlab.files import digest, write_text
+from alignlab.files import digest, read_lines, write_text
 from alignlab.judge_settings import OpenaiJudge
 from alignlab.judges.local import Judge
 from alignlab.run import Run
@@ -82,7 +82,7 @@ def labelled_rows(run: "Run[Any]", policy: Path) -> "Mapping[tuple[str, str], Da
     if processes.any_of(not record.exists()):  # what is drawn is shared out, and all processes have it
         said = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in labelled(run, policy))
         processes.by_first(lambda: write_text(record, said))
-    kept = [row for row in read(record) if row["kept"]]
+    kept = [row for row in read_lines(record) if row["kept"]]
     if not kept:
         raise failure(str(record), "no two answers differ, so there is nothing to judge", "raise method.temperature")
     rows = [pair(row) for row in kept] + helpful_pairs(run.config, run.method, "train")
@@ -239,13 +239,8 @@ def by_lot(rows: list[dict[str, Any]], count: int, seed: int) -> list[dict[str, 
     return [rows[place] for place in sorted(places)]
 
 
-def read(record: Path) -> list[dict[str, Any]]:
-    """The lines of a record."""
-    return [json.loads(line) for line in record.read_text(encoding="utf-8").split("\n")[:-1]]
-
-
 def measure_data(stage: Path, settings: config.Config) -> list[dict[str, Any]]:
     """How far the judge's labels can be trusted, by the world's truth where there is one."""
     from alignlab.evaluation.constitutional import measure_labels
 
-    return measure_labels(read(stage / RECORD), settings)
+    return measure_labels(read_lines(stage / RECORD), settings)

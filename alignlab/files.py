@@ -104,6 +104,14 @@ def write_text(path: Path, text: str) -> None:
         raise
 
 
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """The objects of a JSONL file that was written to its end; none where there is no file.
+
+    A line feed alone ends a line: texts may hold other signs that Python counts as ends.
+    """
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n")[:-1]] if file.exists() else []
+
+
 def sync(folder: Path) -> None:
     """Flush every file below a folder to the disk."""
     for path in folder.rglob("*"):

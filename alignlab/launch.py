@@ -38,9 +38,8 @@ def trains(config: Config) -> bool:
 
 def check_alone(config: Config) -> None:
     """Refuse a sweep whose command was given on several machines, or in several processes."""
-    if rendezvous.processes_in_all(config.hardware) > processes.on_this_machine(config.hardware) or (
-        processes.started_outside() and os.environ["WORLD_SIZE"] != "1"
-    ):
+    several = processes.started_outside() and os.environ["WORLD_SIZE"] != "1"
+    if several or rendezvous.meeting(config.hardware).nodes > 1:
         now = "give the command once; for a cluster, with hydra/launcher=submitit_slurm"
         raise mistake("sweep", "starts its runs itself, and shares none with other machines or processes", now)
 

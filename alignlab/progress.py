@@ -32,6 +32,7 @@ class TrackerCallback(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if not state.is_world_process_zero:
             return
+        forget_peak()
         self.started = time.monotonic()
         self.bar = bar(state.max_steps, self.stage, state.global_step)
         if self.bar.disable:
@@ -64,8 +65,16 @@ class TrackerCallback(TrainerCallback):  # type: ignore[misc]
         say(f"{self.stage}: {state.global_step:,} steps in {time.monotonic() - self.started:.0f} s{last}{found}")
 
 
+def forget_peak() -> None:
+    """Let the most of a GPU's memory be that of what begins now; an earlier stage may have run in this process."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
 def speed(tokens: Sequence[tuple[float, float]]) -> Iterator[str]:
-    """Tokens a second from the first log to the last, and the most of a GPU's memory that this process has held."""
+    """Tokens a second from the first log to the last, and the most of a GPU's memory that this process held."""
     import torch
 
     if len(tokens) > 1 and tokens[-1][0] > tokens[0][0]:

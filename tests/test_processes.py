@@ -358,7 +358,6 @@ def test_fewer_rows_at_once_are_tried_where_memory_runs_out(monkeypatch, capsys)
 SLEEPS = """
 import os, signal, sys, time
 from pathlib import Path
-from threading import Event
 from alignlab import stopping
 stopping.heed_as_worker(Path(sys.argv[1]), os.getppid())
 print("ready", flush=True)

@@ -3,13 +3,13 @@
 Everything is read from the run's folder: the records of revisions and labels, and the stages' measurements.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from alignlab.evaluation.results import Stage, change, number
+from alignlab.files import read_lines
 
 Row = Mapping[str, Any]
 STAGES = {"cai_sft": "supervised phase", "cai": "RLAIF, by DPO", "cai_ppo": "RLAIF, by PPO"}
@@ -53,19 +53,14 @@ class Told(NamedTuple):
 
 def told(folder: Path, stages: Sequence[Stage]) -> Told | None:
     """What the section shows; None where no stage revised or labelled anything."""
-    revised = [row for stage in stages for row in lines(folder / stage.name / "revisions.jsonl")]
-    labelled = [row for stage in stages for row in lines(folder / stage.name / "labels.jsonl")]
+    revised = [row for stage in stages for row in read_lines(folder / stage.name / "revisions.jsonl")]
+    labelled = [row for stage in stages for row in read_lines(folder / stage.name / "labels.jsonl")]
     if not revised and not labelled:
         return None
     found = {name: row for stage in stages for name, row in stage.measurements.items()}
     return Told(
         list(moments(stages, found)), list(works(revised, found)), shown_labels(labelled), list(risks(stages, found))
     )
-
-
-def lines(file: Path) -> list[Row]:
-    """The objects of a JSONL file, none where it is absent."""
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n")[:-1]] if file.exists() else []
 
 
 def moments(stages: Sequence[Stage], found: Mapping[str, Row]) -> Iterator[Moment]:

@@ -6,7 +6,6 @@ held-out prompts, against the policy that PPO started from; whether a monitor ra
 its peak is read from the rollouts; and best of n says what the same KL could have bought.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from math import sqrt
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 
 from alignlab.evaluation.results import read_json
 from alignlab.evaluation.sweeps import Job, choices, read_jobs
+from alignlab.files import read_lines
 
 COEF = "method.kl_coef"
 WINDOW = 3  # rollouts that are averaged
@@ -104,14 +104,14 @@ def policies(folder: Path) -> Iterator[Policy]:
     jobs = [job for job in read_jobs(folder)[0] if COEF in job.settings]
     for job, reward in zip(jobs, rewards(folder, jobs), strict=True):
         place = folder / job.name / "ppo"
-        rows = [row for row in lines(place / "metrics.jsonl") if "gold/score" in row]
+        rows = [row for row in read_lines(place / "metrics.jsonl") if "gold/score" in row]
         if rows:
             names = ("policy/kl", *REWARDS.values(), *ERRORS.values())
             result = read_json(place / "result.json")["measurements"]
             changes = {row["name"]: row["difference"]["previous"] for row in result if "previous" in row["difference"]}
             best = read_json(place / "best_of_n.json") if (place / "best_of_n.json").exists() else []
             measured = {name: [row[name] for row in rows] for name in names}
-            yield Policy(reward, float(job.settings[COEF]), measured, lines(place / "gates.jsonl"), changes, best)
+            yield Policy(reward, float(job.settings[COEF]), measured, read_lines(place / "gates.jsonl"), changes, best)
 
 
 def rewards(folder: Path, jobs: Sequence[Job]) -> list[str]:
@@ -138,11 +138,6 @@ def join(name: str, settings: dict[str, str]) -> str:
     """A reward's name in words."""
     told = ", ".join(f"{key}={value}" for key, value in settings.items())
     return f"{name} ({told})" if name and told else name or told or "the reward"
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSONL file; none where there is no file."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
 def facts(policy: Policy) -> dict[str, Any]:

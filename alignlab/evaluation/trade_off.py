@@ -18,7 +18,7 @@ from markupsafe import Markup
 from alignlab.evaluation.charts import Series, curves
 from alignlab.evaluation.results import Stage, read_json, read_stages
 from alignlab.evaluation.statistics import Interval, paired_difference
-from alignlab.files import write_text
+from alignlab.files import read_lines, write_text
 
 RATES = {
     "gold/harmful_compliance": "complies with harm",
@@ -116,8 +116,7 @@ def between(one: Way, other: Way, measure: str) -> Interval:
 
 def answered(samples: Path, measure: str) -> dict[str, float]:
     """What each answer to which a measure applies was worth, by prompt."""
-    rows = map(json.loads, samples.read_text(encoding="utf-8").split("\n")[:-1])
-    return {row["id"]: row["scores"][measure] for row in rows if measure in row["scores"]}
+    return {row["id"]: row["scores"][measure] for row in read_lines(samples) if measure in row["scores"]}
 
 
 def page(found: Sequence[Way]) -> Markup:

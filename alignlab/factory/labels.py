@@ -10,6 +10,7 @@ from alignlab.config import Config
 from alignlab.errors import failure
 from alignlab.factory.journal import Journal
 from alignlab.factory.settings import Config as Settings
+from alignlab.files import read_lines
 from alignlab.judge_settings import AnnotatorsJudge, HumanJudge, OpenaiJudge, RewardJudge
 from alignlab.judges.local import Judge as LocalJudge
 from alignlab.judges.protocol import Item, Judge, Labelled, Reading, Unlabelled, labelled
@@ -78,8 +79,7 @@ def joined(own: Sequence[Labelled], folders: Sequence[Path], mark: str) -> list[
                 "preferences.panel", f"{folder} is about other answers ({others}, not {mark})", "leave it out"
             )
         heard = {reading.labeler for labels in found.values() for reading in labels.readings}
-        for text in (folder / "labels.jsonl").read_text(encoding="utf-8").split("\n")[:-1]:
-            row = json.loads(text)
+        for row in read_lines(folder / "labels.jsonl"):
             new = [Reading(**one) for one in row["readings"] if one["labeler"] not in heard]
             known = found.get(row["id"], Labelled(row["id"], []))
             if new:

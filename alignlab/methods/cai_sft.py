@@ -19,8 +19,8 @@ from alignlab import config, processes
 from alignlab.config import Count, NotNegative, Positive
 from alignlab.constitution import Constitution
 from alignlab.errors import Fault, failure
-from alignlab.feedback import AnyJudge, RedTeam, attacks, by_lot, most_attacks, read
-from alignlab.files import write_text
+from alignlab.feedback import AnyJudge, RedTeam, attacks, by_lot, most_attacks
+from alignlab.files import read_lines, write_text
 from alignlab.judge_settings import OpenaiJudge
 from alignlab.methods import sft
 from alignlab.run import Run
@@ -78,7 +78,7 @@ def train(run: Run[Config]) -> None:
     if processes.any_of(not record.exists()):  # what is drawn is shared out, and all processes have it
         said = "".join(json.dumps(item.record(), ensure_ascii=False) + "\n" for item in revised(run))
         processes.by_first(lambda: write_text(record, said))
-    kept = [row for row in read(record) if not row["dropped"]]
+    kept = [row for row in read_lines(record) if not row["dropped"]]
     if run.method.rounds and not kept:
         raise failure(str(record), "the filters have dropped every revision", "see there why; or ask otherwise")
     rows = [{"prompt": row["prompt"], "completion": version(row), "model": True} for row in kept]
@@ -154,4 +154,4 @@ def measure_data(stage: Path, settings: config.Config) -> list[dict[str, Any]]:
     """What the data is like after each round, by the world's truth where there is one."""
     from alignlab.evaluation.constitutional import measure_revisions
 
-    return measure_revisions(read(stage / RECORD), settings)
+    return measure_revisions(read_lines(stage / RECORD), settings)
