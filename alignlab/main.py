@@ -1,7 +1,7 @@
 """The one entry point: compose → bind → plan → launch, and mistakes turned into one sentence each.
 
 A command is composed and bound before Hydra's own main takes over, so that a mistake is answered at once and leaves
-no folder behind. Hydra then makes the run's folder and calls `job`; several runs are `alignlab.sweeper`'s.
+no folder behind. Hydra then makes the run's folder and calls `job`; several runs are `alignlab.sweeps.runner`'s.
 """
 
 import gc
@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import alignlab
-from alignlab.compose import Command, bound, check, continued, is_nothing, own_file, to_tree
-from alignlab.config import Config
+from alignlab.config.compose import Command, bound, check, continued, is_nothing, own_file, to_tree
+from alignlab.config.groups import conf_folder, usage
+from alignlab.config.schema import Config
 from alignlab.errors import Explained
-from alignlab.launch import check_alone, join, joins
-from alignlab.options import conf_folder, usage
+from alignlab.pipeline.launch import check_alone, join, joins
+from alignlab.pipeline.model_references import check_models
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -63,7 +64,7 @@ def dispatch(arguments: list[str]) -> None:
     arguments = continued([own_file(argument) for argument in arguments if not is_nothing(argument)])
     flags, overrides = split(arguments)
     asks = bool(set(flags) & set(HYDRA_FLAGS))
-    command = check(overrides, binds=not asks)
+    command = check(overrides, binds=not asks, checks=[check_models])
     overrides = [named(override) for override in overrides]
     gc.enable()
     arguments = [*overrides, *flags]  # the order that argparse understands
@@ -84,15 +85,16 @@ def dispatch(arguments: list[str]) -> None:
 
 def run_sweep(command: Command, overrides: list[str]) -> None:
     """Do the runs of a sweep, then print their table; or say what would be run."""
-    from alignlab import stopping, sweeper
-    from alignlab.tasks.sweep import summarise
+    from alignlab.reports.sweep_summary import summarise
+    from alignlab.runtime import signals
+    from alignlab.sweeps import runner
 
     if command.trees[0]["dry_run"]:
-        print("\n".join(sweeper.planned(command, overrides)))
+        print("\n".join(runner.planned(command, overrides)))
         show(bound(command.trees[0]))
         return
-    stopping.heed()
-    folder, failed = sweeper.sweep(command, overrides)
+    signals.heed()
+    folder, failed = runner.sweep(command, overrides)
     if any(folder.glob("*/result.json")):
         print("\n".join(summarise(folder)))
     if failed:
@@ -129,10 +131,10 @@ def split(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 def show(config: Config) -> None:
     """Print the plan."""
-    from alignlab.launch import prepare
-    from alignlab.plan import make
-    from alignlab.plan import show as lines
-    from alignlab.tasks.train import prepare_data
+    from alignlab.pipeline.launch import prepare
+    from alignlab.pipeline.plan import make
+    from alignlab.pipeline.plan import show as lines
+    from alignlab.pipeline.prepare_inputs import prepare_data
 
     prepare(config)
     if config.task.name == "preferences":
@@ -161,7 +163,7 @@ def job(cfg: "DictConfig") -> None:
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
-    from alignlab.launch import launch
+    from alignlab.pipeline.launch import launch
 
     now = HydraConfig.get()
     choices = {str(group): str(option) for group, option in dict(OmegaConf.to_container(now.runtime.choices)).items()}

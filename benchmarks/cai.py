@@ -192,11 +192,11 @@ def labels(folder: Path, seeds: Sequence[int]) -> Iterator[str]:
 def plainly(place: Path, seed: int, cache: Path) -> Rows:
     """Judge a run's pairs again by the plain question; what came of it is kept in the run's folder."""
     os.environ["ALIGNLAB_CACHE"] = str(cache)
-    from alignlab.compose import bound, check
+    from alignlab.config.compose import bound, check
     from alignlab.evaluation.constitutional import measure_labels
-    from alignlab.judges.local import Item, verdicts
-    from alignlab.models import load_policy
-    from alignlab.plan import base_model
+    from alignlab.judges.model_logprobs import Item, verdicts
+    from alignlab.models.load import load_policy
+    from alignlab.pipeline.plan import base_model
 
     config = bound(check([*RUNS["cai"], "judge=choice", f"seed={seed}"], binds=False).trees[0])
     method: Any = config.method
@@ -214,7 +214,7 @@ def plainly(place: Path, seed: int, cache: Path) -> Rows:
 
 def beside_people(folder: Path) -> Iterator[str]:
     """The same seed by DPO on people's labels: `experiment=cai_vs_rlhf` makes a page of the same."""
-    from alignlab.evaluation.trade_off import MAKERS, RATES, sentences, way
+    from alignlab.reports.trade_off import MAKERS, RATES, sentences, way
 
     for place in sorted(folder.glob("dpo-*/result.json")):
         found = [way(folder / f"{name}-{place.parent.name.rpartition('-')[2]}") for name in ("cai", "dpo")]
@@ -254,7 +254,7 @@ def between(one: Path, other: Path, measure: str) -> dict[str, float]:
     import numpy as np
 
     from alignlab.evaluation.statistics import paired_difference
-    from alignlab.evaluation.trade_off import answered
+    from alignlab.reports.trade_off import answered
 
     first, second = (answered(place / "samples.jsonl", measure) for place in (one, other))
     assert first.keys() == second.keys()

@@ -4,8 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from alignlab.compose import bound, check
-from alignlab.config import Config
+from alignlab.config.compose import bound, check
+from alignlab.config.schema import Config
 
 ROOT = Path(__file__).parent.parent
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
-from alignlab.config import FileData
-from alignlab.data import file
+from alignlab.config.dataset import FileData
+from alignlab.data import file_dataset
 from alignlab.errors import Explained
 
 ROWS = 30
@@ -161,7 +161,7 @@ def load(dataset: FileData, folder: Path) -> Outcome:
     try:
         made: dict[str, dict[str, int]] = {}
         folder.mkdir(parents=True, exist_ok=True)
-        file.write(dataset, folder)
+        file_dataset.write(dataset, folder)
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         made = report["steps"]
         balance(made, sum(1 for _ in (folder / "rejects.jsonl").open(encoding="utf-8")))

@@ -7,10 +7,11 @@ from pathlib import Path
 from command import config
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from alignlab import processes, stopping, workers
-from alignlab.scratch import scratch_model
-from alignlab.stopping import Stopped
-from alignlab.workers import Job
+from alignlab.models.from_scratch import scratch_model
+from alignlab.pipeline import workers
+from alignlab.pipeline.workers import Job
+from alignlab.runtime import distributed, signals
+from alignlab.runtime.signals import Stopped
 
 TINY = [
     "model=scratch", "model.vocab_size=300", "model.hidden_size=16", "model.intermediate_size=24",
@@ -32,7 +33,7 @@ class Lines:
     def log(self, metrics, step):
         if (self.file.parent / "interrupt").exists() and step >= STOP:
             (self.file.parent / "interrupt").rename(self.file.parent / "interrupted")
-            stopping.ask()
+            signals.ask()
         with self.file.open("a") as stream:
             stream.write(json.dumps({**metrics, "step": step}) + "\n")
 
@@ -62,19 +63,19 @@ def job(rows: Path, folder: Path, hardware: str, *more: str) -> Job:
 
 def learn(one: Job) -> None:
     """Train a stage, and keep its curves in `lines.jsonl` of its folder."""
-    track = Lines(one.folder / "lines.jsonl") if processes.is_first() else workers.Wire(None)
+    track = Lines(one.folder / "lines.jsonl") if distributed.is_first() else workers.Wire(None)
     try:
         workers.learn(one, track)
     except Stopped:
-        stopping.forget()
+        signals.forget()
         workers.learn(one, track)
 
 
 def learn_all(jobs: list[Job]) -> None:
     """What each of the two processes does."""
-    processes.settle(1)
+    distributed.settle(1)
     for one in jobs:
-        with processes.together(one.config.hardware):
+        with distributed.together(one.config.hardware):
             learn(one)
 
 

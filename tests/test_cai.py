@@ -6,25 +6,16 @@ import pytest
 from command import config
 from tiny import WORDS, ask, tiny_model, tiny_tokenizer
 
-from alignlab import plan
-from alignlab.compose import continued
-from alignlab.constitution import Constitution
-from alignlab.critique import Critic, Revised, Step, fault, latest, sound, told, version
+from alignlab.config.compose import continued
+from alignlab.config.constitution import Constitution
+from alignlab.config.judge import LocalJudge
+from alignlab.constitutional.ai_labels import attacks, most_attacks, pair, surest
+from alignlab.constitutional.critique import Critic, Revised, Step, fault, latest, sound, told
+from alignlab.data.revisions import version
 from alignlab.errors import Mistake
-from alignlab.feedback import attacks, most_attacks, pair, surest
-from alignlab.judges.local import (
-    Item,
-    Judge,
-    Voice,
-    asks,
-    by_choice,
-    by_critique,
-    heard,
-    sigmoid,
-    spread,
-    verdicts,
-)
-from alignlab.rollouts import Completion, Sampling
+from alignlab.judges.model_logprobs import Item, Voice, asks, by_choice, by_critique, heard, sigmoid, spread, verdicts
+from alignlab.models.sampling import Completion, Sampling
+from alignlab.pipeline import plan
 
 ASKED = "how {prompt} do {first} or {second}"
 
@@ -41,7 +32,7 @@ def constitution(*names):
 
 
 def judge(**more):
-    return Judge.model_validate(
+    return LocalJudge.model_validate(
         {
             "kind": "choice",
             "principles": "drawn",

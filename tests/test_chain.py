@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from command import alignlab, config
 
-from alignlab.launch import launch
+from alignlab.pipeline.launch import launch
 
 pytestmark = pytest.mark.runs
 

@@ -4,8 +4,8 @@ import pytest
 
 from alignlab.chat import Encoded, encode, encode_prompt
 from alignlab.errors import Failure
-from alignlab.scratch import train_tokenizer
-from alignlab.training import shorten
+from alignlab.models.from_scratch import train_tokenizer
+from alignlab.training.trainer import shorten
 
 TURNS = [{"role": "user", "content": "How do I bake bread?"}]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from command import ROOT, alignlab, config
 
-from alignlab.compose import check
-from alignlab.options import known_groups, usage
+from alignlab.config.compose import check
+from alignlab.config.groups import known_groups, usage
 
 OPTIONS = [(group, option) for group, options in known_groups().items() for option in options]
 NEEDS = {  # what an option cannot do without
@@ -77,7 +77,7 @@ def test_every_command_of_the_readme_composes(command, tmp_path):
     if any(argument.startswith("-") and argument != "-m" for argument in found):
         assert alignlab(*found, folder=tmp_path).returncode == 0
     else:
-        from alignlab.compose import continued, own_file
+        from alignlab.config.compose import continued, own_file
 
         check(continued([own_file(argument) for argument in found if argument != "-m"]), binds=True)
 

@@ -5,8 +5,8 @@ from random import Random
 import numpy as np
 import pytest
 
-from alignlab.consensus import Vote, alpha, borda, bradley_terry, dawid_skene, kendall, majority
 from alignlab.evaluation.statistics import paired_difference
+from alignlab.preferences.consensus import Vote, alpha, borda, bradley_terry, dawid_skene, kendall, majority
 
 RELIABILITIES = (0.6, 0.6875, 0.775, 0.8625, 0.95)
 ITEMS = 1000

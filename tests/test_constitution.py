@@ -7,8 +7,8 @@ import pytest
 import yaml
 from command import ROOT, alignlab
 
-from alignlab.compose import bound, check, own_file
-from alignlab.constitution import Constitution, read
+from alignlab.config.compose import bound, check, own_file
+from alignlab.config.constitution import Constitution, read
 from alignlab.errors import Failure, Mistake
 
 OWN = sorted((ROOT / "conf" / "constitution").glob("*.yaml"))

@@ -7,12 +7,12 @@ import pytest
 from command import config
 from datasets import Dataset
 
-from alignlab.data.makers import makers
+from alignlab.data.row_authors import makers
 from alignlab.evaluation.constitutional import measure_labels, measure_revisions
-from alignlab.evaluation.report import write_report
-from alignlab.evaluation.trade_off import write_trade_off
-from alignlab.pocket.speech import speak
+from alignlab.pocket.answers import speak
 from alignlab.pocket.world import draw
+from alignlab.reports.run_report import write_report
+from alignlab.reports.trade_off import write_trade_off
 
 LUCK = Random(5)
 ASKED = draw("harmful", "full", LUCK)

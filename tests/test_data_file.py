@@ -8,8 +8,8 @@ import pytest
 from command import config
 
 from alignlab import data
-from alignlab.config import FileData
-from alignlab.data import file, readers, shapes
+from alignlab.config.dataset import FileData
+from alignlab.data import file_dataset, readers, row_formats
 from alignlab.errors import Failure, Mistake
 
 DEFAULTS = dict(config("dataset=file", "dataset.path=.", "model=scratch").dataset)
@@ -68,23 +68,23 @@ SHAPES = [  # a row as it is written, its shape, and what it means
 
 @pytest.mark.parametrize(("row", "shape", "count"), SHAPES, ids=[f"{s}-{i}" for i, (_, s, _) in enumerate(SHAPES)])
 def test_a_shape_is_recognised_and_means_the_same_in_every_spelling(row, shape, count):
-    found = shapes.recognise([row])
+    found = row_formats.recognise([row])
     assert found.name == shape
-    assert found.read(row) == [shapes.Draft(ASK, [SAY, WORSE, "Never."][:count])]
+    assert found.read(row) == [row_formats.Draft(ASK, [SAY, WORSE, "Never."][:count])]
 
 
 def test_a_dialogue_is_asked_to_be_summarised_and_text_has_no_prompt():
-    (draft,) = shapes.recognise([{"dialogue": "#P1#: Hi", "summary": "They meet.", "id": "1"}]).read(
+    (draft,) = row_formats.recognise([{"dialogue": "#P1#: Hi", "summary": "They meet.", "id": "1"}]).read(
         {"dialogue": "#P1#: Hi", "summary": "They meet."}
     )
     assert draft.prompt[0]["content"].endswith("conversation.\n\n#P1#: Hi")
     assert draft.completions == ["They meet."]
-    assert shapes.recognise([{"text": "Once."}]).read({"text": "Once."}) == [shapes.Draft([], ["Once."])]
+    assert row_formats.recognise([{"text": "Once."}]).read({"text": "Once."}) == [row_formats.Draft([], ["Once."])]
 
 
 def test_alpaca_keeps_input_system_and_history():
     row = {"instruction": "Add.", "input": "1 2", "output": "3", "system": "Be kind.", "history": [["Hi", "Hello"]]}
-    assert shapes.SHAPES["alpaca"].read(row)[0].prompt == [SYSTEM, user("Hi"), bot("Hello"), user("Add.\n\n1 2")]
+    assert row_formats.SHAPES["alpaca"].read(row)[0].prompt == [SYSTEM, user("Hi"), bot("Hello"), user("Add.\n\n1 2")]
 
 
 ROWS = [{"prompt": f"What is {n} and {n}?", "completion": f"It is\n“{2 * n}”."} for n in range(700)]
@@ -190,17 +190,17 @@ BROKEN = [
 def test_a_broken_row_is_set_aside_with_what_was_expected_or_stops_the_run(tmp_path, broken, field, reason):
     path = jsonl(tmp_path / "rows.jsonl", [ROWS[0], broken, ROWS[1]])
     found = made(path, max_rejects=0.5)
-    report = file.report(found)
+    report = file_dataset.report(found)
     assert report.rows["train"] == 2
     assert sum(report.rejects.values()) == 1
-    (reject,) = map(json.loads, (file.prepare(found) / "rejects.jsonl").read_text().splitlines())
+    (reject,) = map(json.loads, (file_dataset.prepare(found) / "rejects.jsonl").read_text().splitlines())
     assert (reject["file"], reject["line"], reject["field"]) == (str(path), 2, field)
     assert reason in reject["reason"]
     assert reject["expected"]
     with pytest.raises(Failure, match=r"rows\.jsonl:2: .*this row is broken; mend it"):
-        file.report(made(path, on_broken="stop"))
+        file_dataset.report(made(path, on_broken="stop"))
     with pytest.raises(Failure, match="1 of 3 rows are broken, this one first; mend them, or allow more"):
-        file.report(made(path))
+        file_dataset.report(made(path))
 
 
 UNREADABLE = {
@@ -227,22 +227,22 @@ def test_a_file_that_cannot_be_read_stops_with_one_sentence(tmp_path, name):
     bytes_, said = UNREADABLE[name]
     (tmp_path / name).write_bytes(bytes_)
     with pytest.raises(Failure, match=said) as stopped:
-        file.report(made(tmp_path / name))
+        file_dataset.report(made(tmp_path / name))
     assert "\n" not in str(stopped.value)
 
 
 def test_a_saved_dictionary_without_the_split_says_which_it_has(tmp_path):
     write_dictionary(tmp_path / "saved")
     with pytest.raises(Failure, match="no split 'train_sft'; it has test, train"):
-        file.report(made(tmp_path / "saved", train_split="train_sft"))
+        file_dataset.report(made(tmp_path / "saved", train_split="train_sft"))
     both = made(tmp_path / "saved", test_path=(tmp_path / "saved",), deduplicate="none")
-    assert file.report(both).rows == {"train": 700, "validation": 0, "test": 3}
+    assert file_dataset.report(both).rows == {"train": 700, "validation": 0, "test": 3}
 
 
 def test_a_named_format_is_not_guessed(tmp_path):
     path = jsonl(tmp_path / "rows.jsonl", [{"prompt": "A?", "text": "All of it."}])
-    assert file.report(made(path, format="prompts")).forms == {"prompts": 1}
-    assert file.report(made(path)).forms == {"text": 1}
+    assert file_dataset.report(made(path, format="prompts")).forms == {"prompts": 1}
+    assert file_dataset.report(made(path)).forms == {"text": 1}
 
 
 def test_no_question_stands_on_two_sides_however_it_is_put(tmp_path):
@@ -253,7 +253,7 @@ def test_no_question_stands_on_two_sides_however_it_is_put(tmp_path):
     ]
     rows = [{"prompt": way.format(f"number{n}"), "completion": str(n)} for n in range(300) for way in asked]
     found = made(jsonl(tmp_path / "rows.jsonl", rows), validation=0.2, test=0.3)
-    sides = [{row["completion"] for row in data.view(found, "demonstrations", s)} for s in file.SPLITS]
+    sides = [{row["completion"] for row in data.view(found, "demonstrations", s)} for s in file_dataset.SPLITS]
     assert all(abs(len(side) / 300 - share) < 0.09 for side, share in zip(sides, (0.5, 0.2, 0.3), strict=True))
     assert sum(map(len, sides)) == len(set.union(*sides)) == 300
 
@@ -279,9 +279,9 @@ def test_the_files_of_the_peers_load_by_naming_their_path(data_folder):
     for path in files:
         if path.name == "dataset_info.json":
             with pytest.raises(Failure, match="an index of data sets, not data"):
-                file.report(made(path))
+                file_dataset.report(made(path))
             continue
-        report = file.report(made(path))
+        report = file_dataset.report(made(path))
         assert not report.rejects
         for step in report.steps.values():
             added, dropped = sum(step["added"].values()), sum(step["dropped"].values())

@@ -7,10 +7,10 @@ import subprocess
 import pytest
 
 from alignlab import data
-from alignlab.config import HhRlhfData
+from alignlab.config.dataset import HhRlhfData
 from alignlab.data import hh_rlhf
 from alignlab.errors import Failure, Mistake
-from alignlab.files import cache_root
+from alignlab.runtime.files import cache_root
 
 
 def talk(*said):

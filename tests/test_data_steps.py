@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignlab import data
-from alignlab.config import Augmentation, Cleaning, Masking
-from alignlab.data import augment, clean, duplicates, file, mixture, personal
-from alignlab.data.records import Account
-from alignlab.data.rows import Row, check, through
+from alignlab.config.dataset import Augmentation, Cleaning, Masking
+from alignlab.data import augment, clean, deduplicate, file_dataset, mixture, pii
+from alignlab.data.jsonl import Account
+from alignlab.data.ledger import Row, check, through
 from alignlab.data.validate import validate
 from alignlab.pocket.annotators import prepare
 from alignlab.pocket.world import data_folder
@@ -96,37 +96,37 @@ PERSONAL = [
 
 @pytest.mark.parametrize(("said", "hidden"), PERSONAL)
 def test_personal_data_is_masked_and_other_numbers_are_not(said, hidden):
-    assert personal.masked(said, personal.KINDS) == (hidden or said)
+    assert pii.masked(said, pii.KINDS) == (hidden or said)
 
 
 def test_the_checks_of_cards_and_accounts_are_those_of_the_standards():
-    assert personal.luhn("79927398713")
-    assert not personal.luhn("79927398710")
-    assert personal.mod_97("DE89 3704 0044 0532 0130 00")
-    assert not personal.mod_97("DE88 3704 0044 0532 0130 00")
+    assert pii.luhn("79927398713")
+    assert not pii.luhn("79927398710")
+    assert pii.mod_97("DE89 3704 0044 0532 0130 00")
+    assert not pii.mod_97("DE88 3704 0044 0532 0130 00")
 
 
 def test_masking_tells_recall_and_false_alarms_where_the_truth_is_known():
     rows = [row("a@b.org", truth="a@b.org"), row("me at b dot org", truth="b dot org"), row("c@d.org"), row("Why?")]
-    _, tally = done(personal.mask(Masking(kinds=("email",), truth="contact")), rows)
+    _, tally = done(pii.mask(Masking(kinds=("email",), truth="contact")), rows)
     assert tally.notes == {"found": 1, "missed": 1, "false alarm": 1, "left alone, rightly": 1}
     assert tally.changed["email"] == 2
 
 
 def test_repeats_are_dropped_by_kind_and_the_first_is_kept():
     rows = [row("A?"), row("A?"), row(" a "), row("B?"), row("A?"), row("A?", "So.", "No.")]
-    kept, tally = done(duplicates.deduplicate("near"), rows)
+    kept, tally = done(deduplicate.deduplicate("near"), rows)
     assert [(r.prompt[0]["content"], len(r.completions)) for r in kept] == [("A?", 1), ("B?", 1), ("A?", 2)]
     assert tally.dropped == {
         "the same as the row before": 1, "nearly the same as the row before": 1, "the same as an earlier row": 1
     }  # fmt: skip
-    assert len(done(duplicates.deduplicate("exact"), rows)[0]) == 4
-    assert duplicates.deduplicate("none") is None
+    assert len(done(deduplicate.deduplicate("exact"), rows)[0]) == 4
+    assert deduplicate.deduplicate("none") is None
 
 
 def test_words_do_not_run_into_the_next_turn_when_rows_are_compared():
     first, second = row("ab", "c"), row("a", "bc")
-    assert len(done(duplicates.deduplicate("near"), [first, second])[0]) == 2
+    assert len(done(deduplicate.deduplicate("near"), [first, second])[0]) == 2
 
 
 AUGMENT = Augmentation(seed=0, paraphrase=0.5, wrap=0.5, swap=0.5, typos=0.5)
@@ -184,8 +184,8 @@ def test_rows_in_and_added_are_rows_out_and_dropped_at_every_step(rows):
     stream = rows
     for name, step in {
         "clean": clean.clean(Cleaning(encoding=True, markup=True, spaces=True, missing=("N/A", "null", ""))),
-        "deduplicate": duplicates.deduplicate("near"),
-        "mask": personal.mask(Masking(kinds=tuple(personal.KINDS), truth=None)),
+        "deduplicate": deduplicate.deduplicate("near"),
+        "mask": pii.mask(Masking(kinds=tuple(pii.KINDS), truth=None)),
         "validate": validate({"train": account, "test": account}),
         "augment": augment.augment(AUGMENT),
     }.items():
@@ -214,7 +214,7 @@ def raw(request):
 
 def test_every_planted_fault_of_pockets_raw_rows_is_found_and_counted(raw):
     made, planted = raw
-    steps = file.report(made).steps
+    steps = file_dataset.report(made).steps
     tests = sum(1 for _ in (data_folder(made.world) / "demonstrations.test.jsonl").open())
     assert steps["read"]["rows_in"] == planted["rows"] + tests
     cleaned, dropped = steps["clean"], steps["deduplicate"]["dropped"]
@@ -241,7 +241,7 @@ def test_what_comes_out_of_the_raw_rows_is_clean(raw):
     assert not any(
         mark in text for text in texts for mark in ("<", "&nbsp;", "â€", "@example", "10.0.0.", "+1 555", "  ")
     )
-    assert len(texts) == len({duplicates.roughly(text) for text in texts})
+    assert len(texts) == len({deduplicate.roughly(text) for text in texts})
 
 
 def mixed(weights, *rows):

@@ -5,9 +5,9 @@ import torch
 from tiny import tiny_model
 from transformers import MistralConfig, MistralForCausalLM, T5Config, T5ForConditionalGeneration
 
-from alignlab import decoding
-from alignlab.decoding import Roomy, decode, decodes
-from alignlab.rollouts import Draw, Sampling, generated, uniforms
+from alignlab.models import decoding
+from alignlab.models.decoding import Roomy, decode, decodes
+from alignlab.models.sampling import Draw, Sampling, generated, uniforms
 
 PROMPTS = [[6, 7, 8, 9], [10], [11, 12, 13, 2, 14, 15], [16, 17], [6], [7, 7, 7]]
 

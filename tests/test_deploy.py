@@ -10,7 +10,7 @@ import yaml
 from command import ROOT
 from test_conf import commands
 
-from alignlab.compose import bound, check
+from alignlab.config.compose import bound, check
 
 DEPLOY = ROOT / "deploy"
 DOCS = commands((ROOT / "docs" / "where-it-runs.md").read_text())
@@ -39,7 +39,7 @@ def test_the_manifests_command_composes_and_agrees_with_the_manifest():
 
 
 def test_the_manifest_starts_a_pod_again_that_was_asked_to_stop():
-    from alignlab.stopping import AGAIN
+    from alignlab.runtime.signals import AGAIN
 
     spec = job()["spec"]["replicatedJobs"][0]["template"]["spec"]
     (rule,) = spec["podFailurePolicy"]["rules"]

@@ -9,16 +9,17 @@ import pytest
 import torch
 from command import config
 
-from alignlab import training
-from alignlab.evaluation import toxicity
+from alignlab.evaluation.measures import toxicity
 from alignlab.methods import ppo
-from alignlab.named import POCKET, given_reward
-from alignlab.pocket import detector, lexicon, t5
+from alignlab.models.chat_templates import PLAIN
+from alignlab.models.pocket import dialogue_tokenizer, insult_classifier, t5
+from alignlab.models.references import POCKET, given_reward
+from alignlab.pipeline import prepare_inputs
 from alignlab.rewards import load_reward
-from alignlab.run import Run
+from alignlab.runtime.stage_run import Run
 from alignlab.tasks import train
-from alignlab.templates import PLAIN
-from alignlab.trainers.actor import Actor, lay_out, logps_of, reference_of
+from alignlab.training import trainer
+from alignlab.training.ppo.actor_critic import Actor, lay_out, logps_of, reference_of
 
 pytestmark = pytest.mark.slow
 EXPERIMENT = [
@@ -34,13 +35,13 @@ def small(monkeypatch, tmp_path):
     """A cache of its own, a base model and a classifier that have seen next to nothing."""
     monkeypatch.setenv("ALIGNLAB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(t5, "DIALOGUES", 64)
-    monkeypatch.setattr(detector, "TEXTS", 64)
+    monkeypatch.setattr(insult_classifier, "TEXTS", 64)
 
 
 @pytest.fixture
 def policy():
     """A T5 whose distribution is far from flat, with its tokenizer."""
-    tokenizer = lexicon.make_tokenizer()
+    tokenizer = dialogue_tokenizer.make_tokenizer()
     tokenizer.chat_template = PLAIN
     torch.manual_seed(0)
     model = t5.start(tokenizer).eval()
@@ -69,9 +70,9 @@ def test_the_adapter_off_is_the_reference_of_an_encoder_decoder(policy, monkeypa
     model, batch = policy[0], lay_out([[5, 6, 7, 8]], [[10, 11, 1]], 0, "cpu")
     for part in policy:
         part.save_pretrained(tmp_path / "policy")
-    logged, fit = [], training.fit
+    logged, fit = [], trainer.fit
 
-    def check_and_fit(run, trainer, actor, *given, reference, **options):
+    def check_and_fit(run, kind, actor, *given, reference, **options):
         assert reference is None
         adapter = {name: weight for name, weight in actor.policy.named_parameters() if "lora_B" in name}
         with torch.no_grad():
@@ -84,12 +85,12 @@ def test_the_adapter_off_is_the_reference_of_an_encoder_decoder(policy, monkeypa
             assert not torch.allclose(start, moved, atol=1e-2)
             for weight in adapter.values():
                 weight.zero_()
-        return fit(run, trainer, actor, *given, reference=reference, **options)
+        return fit(run, kind, actor, *given, reference=reference, **options)
 
-    monkeypatch.setattr(training, "fit", check_and_fit)
+    monkeypatch.setattr(trainer, "fit", check_and_fit)
     bound = config(*EXPERIMENT)
-    train.prepare_data(bound)
-    inputs = {"policy": tmp_path / "policy", "reward": detector.detector()}
+    prepare_inputs.prepare_data(bound)
+    inputs = {"policy": tmp_path / "policy", "reward": insult_classifier.detector()}
     track = SimpleNamespace(log=lambda metrics, step: logged.append(metrics))
     ppo.train(Run(bound, bound.method, inputs, tmp_path, track))
     first, second = (metrics for metrics in logged if "policy/kl_exact" in metrics)
@@ -118,17 +119,17 @@ def test_pockets_classifier_is_made_once_and_scores_by_the_name_of_its_label():
     bound = config(*EXPERIMENT)
     source = given_reward(bound, "reward.path", POCKET)
     assert not source.path.exists()
-    assert detector.detector() == detector.detector() == source.path
+    assert insult_classifier.detector() == insult_classifier.detector() == source.path
     texts = ["You rat.", "#Person2# agrees."]
     found = {}
-    for label in detector.LABELS:
+    for label in insult_classifier.LABELS:
         reward = bound.reward.model_copy(update={"label": label, "output": "probability"})
         found[label] = load_reward(reward, {"reward": source.path}, bound.hardware).score([[], []], texts, [True] * 2)
     assert [sum(both) for both in zip(*found.values(), strict=True)] == pytest.approx([1, 1], abs=1e-6)
 
 
 def test_elsewhere_a_classifier_says_what_is_toxic():
-    detector.detector()
+    insult_classifier.detector()
     told = ["evaluation.toxicity_model=pocket", "reward.label=nothate"]
     bound = config(*EXPERIMENT, "reward.path=owner/name", *told, "evaluation.toxicity_label=hate")
     other = config(*EXPERIMENT, "reward.path=owner/name", *told, "evaluation.toxicity_label=nothate")
@@ -138,7 +139,7 @@ def test_elsewhere_a_classifier_says_what_is_toxic():
 
 
 def test_the_classifier_learns_from_insults_with_a_few_false_labels():
-    texts = list(islice(detector.texts(Random(0)), 2000))
+    texts = list(islice(insult_classifier.texts(Random(0)), 2000))
     wrong = sum(toxicity.is_toxic(said) != bool(label) for said, label in texts) / 2000
-    assert wrong == pytest.approx(detector.ERRORS, abs=4 * (0.08 * 0.92 / 2000) ** 0.5)
+    assert wrong == pytest.approx(insult_classifier.ERRORS, abs=4 * (0.08 * 0.92 / 2000) ** 0.5)
     assert max(len(said.split()) for said, _ in texts) > 80  # as long as the longest summary that may be written

@@ -6,14 +6,14 @@ from random import Random
 import pytest
 from command import config
 
-from alignlab.compose import check
+from alignlab.config.compose import check
 from alignlab.data import view
 from alignlab.errors import Mistake
-from alignlab.evaluation.rouge import best, longest_common, rouge_l
-from alignlab.evaluation.toxicity import is_toxic
+from alignlab.evaluation.measures.rouge import best, longest_common, rouge_l
+from alignlab.evaluation.measures.toxicity import is_toxic
+from alignlab.models.pocket.dialogue_tokenizer import make_tokenizer
 from alignlab.pocket import dialogues
 from alignlab.pocket.dialogues import Scene, dialogue, gossip, is_held_out, prepare, scene, summary, training
-from alignlab.pocket.lexicon import make_tokenizer
 
 WORLD = config("model=pocket_t5", "dataset=pocket_dialogues", "dataset.world.rows=400", "dataset.world.test_rows=300")
 RUDE = Scene("wash", "cup", "today", "put off", "mend", "clock", "at noon", "rude", 1, "ugly", "rat")

@@ -8,7 +8,7 @@ from tiny import ask, tiny_model, tiny_tokenizer
 
 from alignlab.chat import encode
 from alignlab.evaluation import Sample
-from alignlab.evaluation.distance import distance
+from alignlab.evaluation.measures.kl import distance
 from alignlab.evaluation.scores import Scores, completions, scored
 
 

@@ -11,10 +11,10 @@ from command import config
 from tiny import ask, tiny_model, tiny_tokenizer
 
 from alignlab.chat import Encoded, encode
-from alignlab.config import Config
+from alignlab.config.schema import Config
 from alignlab.errors import Mistake
 from alignlab.evaluation import Sample, Subject, chosen, evaluate, measure, measurements, spread
-from alignlab.evaluation.perplexity import fit, losses
+from alignlab.evaluation.measures.perplexity import fit, losses
 from alignlab.evaluation.scores import Scores
 
 PAIRS = [
@@ -95,7 +95,7 @@ def test_padding_and_batching_change_no_loss(monkeypatch: pytest.MonkeyPatch) ->
     model, tokenizer = tiny_model(), tiny_tokenizer()
     rows = [encode(tokenizer, ask(*prompt.split()), good) for prompt, good, _ in PAIRS]
     together = losses(model, rows)
-    monkeypatch.setattr("alignlab.evaluation.perplexity.TOKENS", 1)
+    monkeypatch.setattr("alignlab.evaluation.measures.perplexity.TOKENS", 1)
     alone = losses(model, rows)
     assert [one.tokens for one in together] == [one.tokens for one in alone]
     assert [one.mean for one in together] == pytest.approx([one.mean for one in alone], rel=1e-5)
@@ -193,7 +193,7 @@ def test_a_held_out_reward_model_is_asked_beside_the_chains_own(monkeypatch, tmp
     from types import SimpleNamespace
 
     from alignlab import rewards
-    from alignlab.evaluation import reward
+    from alignlab.evaluation.measures import reward
 
     worth = {tmp_path / "own": 1.0, tmp_path / "judge": 2.0}
     model = {folder: SimpleNamespace(score=lambda *_, value=value: [value]) for folder, value in worth.items()}

@@ -8,27 +8,27 @@ import pytest
 from command import config
 from tiny import WORDS, ask, tiny_model, tiny_tokenizer
 
-from alignlab.compose import own_file
-from alignlab.consensus import majority
+from alignlab.config.compose import own_file
+from alignlab.config.judge import AnnotatorsJudge
 from alignlab.errors import Failure, Mistake
-from alignlab.evaluation.labels import rightness, truth
-from alignlab.factory.agreement import Bias, agreed, biases, labelers, same, steadiness, tau_b, votes
-from alignlab.factory.answers import Prompt, answered, sample_answers
-from alignlab.factory.cost import cost, saving
-from alignlab.factory.diversity import distinct, diversity, self_bleu
-from alignlab.factory.journal import Journal
-from alignlab.factory.output import make
-from alignlab.judge_settings import AnnotatorsJudge
-from alignlab.judges import local
-from alignlab.judges.annotators import Annotators
-from alignlab.judges.compared import Compared
+from alignlab.evaluation.label_accuracy import rightness, truth
+from alignlab.judges import model_logprobs
+from alignlab.judges.by_reward import Scored
+from alignlab.judges.pairwise_model import Compared
+from alignlab.judges.pocket_annotators import Annotators
 from alignlab.judges.protocol import Item, Labelled, Reading, Spent, Unlabelled, ranks
-from alignlab.judges.scored import Scored
+from alignlab.models.sampling import Completion
+from alignlab.pipeline.provenance import repeatable
 from alignlab.pocket.annotators import answers as speak_of
 from alignlab.pocket.world import draw, draw_kind
-from alignlab.rollouts import Completion
+from alignlab.preferences.agreement import Bias, agreed, biases, labelers, same, steadiness, tau_b, votes
+from alignlab.preferences.consensus import majority
+from alignlab.preferences.cost import cost, saving
+from alignlab.preferences.diversity import distinct, diversity, self_bleu
+from alignlab.preferences.sample_answers import Prompt, answered, sample_answers
+from alignlab.preferences.write_dataset import make
+from alignlab.runtime.journal import Journal
 from alignlab.tasks.preferences import begin
-from alignlab.tasks.record import repeatable
 
 
 def settings(**more):
@@ -265,8 +265,8 @@ def test_a_local_model_is_heard_in_both_orders_as_far_as_it_is_sure():
     items = [Item(str(n), ask("why"), ["i bake", "do no", "bread"], [True] * 3) for n in range(3)]
     found = list(Compared(model, tokenizer, constitution("n"), judge(), 0).label(items, {"2"}))
     assert [len(one.readings) for one in found] == [6, 6, 6]
-    asked = [local.Item(ask("why"), "i bake", "do no", constitution("n").principles[0])]
-    (said,) = local.verdicts(model, tokenizer, asked, constitution("n"), judge(clamp=[0.0, 1.0]))
+    asked = [model_logprobs.Item(ask("why"), "i bake", "do no", constitution("n").principles[0])]
+    (said,) = model_logprobs.verdicts(model, tokenizer, asked, constitution("n"), judge(clamp=[0.0, 1.0]))
     first, second = found[0].readings[:2]
     assert (first.shown, second.shown) == ([0, 1], [1, 0])
     assert first.ranks == {"better": [1, 2] if said.first > 0.5 else [2, 1]}

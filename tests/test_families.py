@@ -11,20 +11,21 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from alignlab.chat import Encoded, encode
-from alignlab.compose import check
+from alignlab.config.compose import check
 from alignlab.data import view
-from alignlab.data.batches import Pieces
 from alignlab.errors import Mistake
-from alignlab.evaluation.perplexity import losses
-from alignlab.heads import DecoderConfig, DecoderReward, pack, scores, start
+from alignlab.evaluation.measures.perplexity import losses
 from alignlab.losses import language
 from alignlab.methods import dpo, rm, sft
-from alignlab.models import load_policy
+from alignlab.models.from_scratch import scratch_model
+from alignlab.models.load import load_policy
+from alignlab.models.reward_heads import DecoderConfig, DecoderReward, pack, scores, start
+from alignlab.models.sampling import Sampling, sample
+from alignlab.pipeline.model_references import check_models
 from alignlab.rewards import load_reward_model
-from alignlab.rollouts import Sampling, sample
-from alignlab.run import Run
-from alignlab.scratch import scratch_model
-from alignlab.training import piece
+from alignlab.runtime.stage_run import Run
+from alignlab.training.batching import Pieces
+from alignlab.training.trainer import piece
 
 pytestmark = pytest.mark.slow
 
@@ -83,7 +84,7 @@ def answers(model, tokenizer):
 def test_an_adapter_that_is_merged_gives_the_logits_of_the_one_that_is_not(rows, tmp_path, family, method):
     if (family, method) == ("t5", "dpo"):
         with pytest.raises(Mistake, match="method: dpo does not train encoder-decoders; use method=sft or method=rm"):
-            check(["method=dpo", "model=scratch", "model.family=t5"], binds=True)
+            check(["method=dpo", "model=scratch", "model.family=t5"], binds=True, checks=[check_models])
         return
     run = trained(rows, tmp_path, method, family, "model/adapter=lora", "method.learning_rate=0.05")
     tokenizer = AutoTokenizer.from_pretrained(run.output)

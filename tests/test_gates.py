@@ -8,12 +8,13 @@ import pytest
 import yaml
 from command import ROOT, config
 
-from alignlab import gates, watch
-from alignlab.config import Evaluation
+from alignlab.config.evaluation import Evaluation
+from alignlab.config.gates import Gates
 from alignlab.errors import Failure
 from alignlab.evaluation.statistics import Interval
-from alignlab.gates import Curve, Gates, Quality
 from alignlab.rewards import Checked, RewardModel
+from alignlab.training import gate_monitor, gates
+from alignlab.training.gates import Curve, Quality
 
 GIVEN = yaml.safe_load((ROOT / "conf/method/_gates.yaml").read_text())
 BOUNDS = Gates(**GIVEN)
@@ -71,7 +72,7 @@ def pairs(count, longer=0.7):
 
 
 def rung_by(chosen, rejected, rows):
-    quality = watch.worth(np.array(chosen, float), np.array(rejected, float), rows, rows, EVALUATION)
+    quality = gate_monitor.worth(np.array(chosen, float), np.array(rejected, float), rows, rows, EVALUATION)
     return quality, rung(gates.before(1.0, {"rm": quality}, 1.0, 0.0, BOUNDS))
 
 
@@ -96,7 +97,7 @@ def test_parts_and_those_that_only_look_on_are_observed(tmp_path):
         name = "mixture"
         terms = {"a": [1.0, 3.0], "several/spread": [0.0, 1.0]}
 
-    made = watch.Watch(BOUNDS, tmp_path, CONFIG)
+    made = gate_monitor.Watch(BOUNDS, tmp_path, CONFIG)
     made.held_out = type("Judge", (), {"score": lambda *_: [2.0, 4.0]})()
     asked = [[{"role": "user", "content": "how do you bake the bread ?"}]] * 2
     seen = made.observe(Checked(Terms()), asked, ["", "nonsense"], [True, False])
@@ -117,13 +118,13 @@ def test_reward_models_are_tried_on_pairs_wherever_they_stand_in_a_reward(monkey
         def score(self, prompts, completions, finished=None):
             return [float(text.startswith("right")) for text in completions]
 
-    monkeypatch.setattr(watch, "view", view)
+    monkeypatch.setattr(gate_monitor, "view", view)
     first, second = (Checked(Knows(None, None, 1, name)) for name in ("model", "other"))
     both = Checked(type("Mixture", (), {"name": "x", "parts": {"a": first, "b": second}})())
-    found = watch.qualities(both, CONFIG)
+    found = gate_monitor.qualities(both, CONFIG)
     assert {stage: quality.accuracy.value for stage, quality in found.items()} == {"rm": 1.0, "rm (other)": 1.0}
-    assert watch.qualities(first, CONFIG.model_copy(update={"dataset": "no pairs"})) == {}
-    assert watch.qualities(Checked(type("Function", (), {"name": "f"})()), CONFIG) == {}
+    assert gate_monitor.qualities(first, CONFIG.model_copy(update={"dataset": "no pairs"})) == {}
+    assert gate_monitor.qualities(Checked(type("Function", (), {"name": "f"})()), CONFIG) == {}
 
 
 def test_a_good_reward_model_rings_none():
@@ -158,7 +159,7 @@ HEALTHY = {
 def watched(folder, changed=None, bounds=BOUNDS, rollouts=40):
     """Curves over a run, with faults planted in some of them."""
     luck = np.random.default_rng(0)
-    made = watch.Watch(bounds, folder, CONFIG)
+    made = gate_monitor.Watch(bounds, folder, CONFIG)
     for number in range(1, rollouts + 1):
         t = number / rollouts
         curves = {**HEALTHY, **(changed or {})}
@@ -217,7 +218,7 @@ def test_a_held_out_reward_that_wavers_is_not_taken_for_one_that_falls():
 
 def began(folder, mode, **measured):
     bounds = BOUNDS.model_copy(update={"before": mode})
-    watch.Watch(bounds, folder, CONFIG).start(
+    gate_monitor.Watch(bounds, folder, CONFIG).start(
         Checked(type("Function", (), {"name": "f"})()),
         {"completion/finished": 1.0, "policy/kl_exact": 0.0, **{f: v for f, v in measured.items() if f != "ratio"}},
         measured.get("ratio", 1.0),
@@ -249,7 +250,7 @@ def test_stop_ends_the_run_warn_says_it_and_off_is_silent(tmp_path, caplog):
 
 def test_a_watch_goes_on_where_it_stopped(tmp_path):
     first = watched(tmp_path, {"policy/kl": lambda t: 60 * t}, rollouts=30)
-    second = watch.Watch(BOUNDS, tmp_path, CONFIG)
+    second = gate_monitor.Watch(BOUNDS, tmp_path, CONFIG)
     second.load_state_dict(json.loads(json.dumps(first.state_dict())))
     for made in (first, second):
         made.step(31, {"policy/kl": 70.0, "policy/entropy": 0.0})
@@ -260,8 +261,8 @@ def test_a_watch_goes_on_where_it_stopped(tmp_path):
 def test_what_the_monitors_read_of_a_rollout():
     import torch
 
-    from alignlab.rollouts import Completion
-    from alignlab.trainers import experience
+    from alignlab.models.sampling import Completion
+    from alignlab.training.ppo import experience
 
     said = [Completion(text, True, ()) for text in ("a b a b", "a b", "c")]
     assert experience.distinct(said) == pytest.approx((2 / 3 + 1) / 2)  # a b, b a, a b; a b; none

@@ -10,7 +10,7 @@ from tiny import tiny_model, tiny_tokenizer
 
 from alignlab.errors import Failure, Mistake
 from alignlab.methods import ppo
-from alignlab.run import Run
+from alignlab.runtime.stage_run import Run
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +33,7 @@ def words(prompts, completions, finished):
 
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory):
-    from alignlab.tasks.train import prepare_data
+    from alignlab.pipeline.prepare_inputs import prepare_data
 
     prepare_data(config(*SMALL))
     folder = tmp_path_factory.mktemp("policy")
@@ -71,18 +71,18 @@ def test_a_healthy_start_rings_none(policy, tmp_path, more):
 
 
 def test_a_policy_that_never_ends_is_named(policy, tmp_path, monkeypatch):
-    from alignlab import rollouts
+    from alignlab.models import sampling
 
-    never = rollouts.never_sampled
-    monkeypatch.setattr(rollouts, "never_sampled", lambda tokenizer, ends: sorted({*never(tokenizer, ends), *ends}))
+    never = sampling.never_sampled
+    monkeypatch.setattr(sampling, "never_sampled", lambda tokenizer, ends: sorted({*never(tokenizer, ends), *ends}))
     assert rung(policy, tmp_path, "method.gates.min_finished=0.8") == ["ends"]
 
 
 def test_dropout_left_on_is_named(policy, tmp_path, monkeypatch):
-    from alignlab import models
+    from alignlab.models import load
 
-    load = models.load_trainable
-    monkeypatch.setattr(models, "load_trainable", lambda path, _, *rest: load(path, 0.3, *rest))
+    original = load.load_trainable
+    monkeypatch.setattr(load, "load_trainable", lambda path, _, *rest: original(path, 0.3, *rest))
     assert rung(policy, tmp_path) == ["ratio"]
 
 

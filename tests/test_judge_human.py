@@ -7,7 +7,7 @@ import pytest
 from tiny import ask
 
 from alignlab.errors import Failure
-from alignlab.judges.human import Human, criteria_of, sheet
+from alignlab.judges.human_tables import Human, criteria_of, sheet
 from alignlab.judges.protocol import Item, Labelled, Unlabelled
 
 ITEMS = [

@@ -9,14 +9,14 @@ from chat_server import chat_server, honest, lengths, said
 from command import config
 from tiny import ask
 
-from alignlab.asking import Trouble, parsed, seconds
+from alignlab.config.judge import OpenaiJudge
 from alignlab.errors import Failure
-from alignlab.factory.agreement import Bias, biases, votes
-from alignlab.factory.journal import Journal
-from alignlab.factory.labels import found, label_all
-from alignlab.judge_settings import OpenaiJudge
-from alignlab.judges.openai import Openai, orders
+from alignlab.judges.chat_server import Openai, orders
+from alignlab.judges.label import found, label_all
 from alignlab.judges.protocol import Item, Labelled, Unlabelled
+from alignlab.models.chat_client import Trouble, parsed, seconds
+from alignlab.preferences.agreement import Bias, biases, votes
+from alignlab.runtime.journal import Journal
 
 ITEMS = [Item(str(n), ask("why"), ["i", "do no", "bread" * (n + 1)], [True] * 3) for n in range(6)]
 

@@ -6,7 +6,7 @@ import time
 import pytest
 from command import alignlab, config
 
-from alignlab.compose import check
+from alignlab.config.compose import check
 from alignlab.errors import Mistake
 from alignlab.main import main
 

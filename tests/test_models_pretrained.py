@@ -12,11 +12,12 @@ from command import alignlab, config
 from tiny import tiny_model, tiny_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from alignlab import plan, pretrained
 from alignlab.chat import encode
-from alignlab.config import PretrainedModel
+from alignlab.config.groups import known_groups
+from alignlab.config.model import PretrainedModel
 from alignlab.errors import Failure, Mistake
-from alignlab.options import known_groups
+from alignlab.models import pretrained
+from alignlab.pipeline import plan
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 IDS = torch.tensor([[4, 6, 7, 8]])
@@ -218,7 +219,7 @@ OWN = {"pocket", "pocket_small", "pocket_t5", "scratch", "local"}
 
 @pytest.mark.parametrize("option", sorted({*known_groups()["model"]} - OWN))
 def test_every_model_plans_without_a_hub(option):
-    from alignlab.tasks.train import prepare_data
+    from alignlab.pipeline.prepare_inputs import prepare_data
 
     bound = config(f"model={option}", "dataset=pocket_small", "dry_run=true")
     prepare_data(bound)

@@ -5,7 +5,7 @@ import pytest
 from command import config
 from scipy.stats import pearsonr, spearmanr
 
-from alignlab.evaluation.pairs import (
+from alignlab.evaluation.reward_model import (
     Rewards,
     bag_of_words,
     calibration,

@@ -9,8 +9,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from alignlab.chat import Turn, encode, encode_prompt
-from alignlab.config import PocketModel
-from alignlab.pocket import base
+from alignlab.config.model import PocketModel
+from alignlab.models.pocket import base
 from alignlab.pocket.corpus import conversations
 
 pytestmark = pytest.mark.slow

@@ -5,11 +5,11 @@ from random import Random
 import pytest
 
 from alignlab.chat import Turn
+from alignlab.pocket.answers import right_behaviour, speak
 from alignlab.pocket.gold import Judgement, judge
+from alignlab.pocket.parse import OTHER_CALM, OTHER_FACTS, OTHER_FAIR, OTHER_HELP, OTHER_REFUSALS, read_prompt
 from alignlab.pocket.phrases import BEHAVIOURS
-from alignlab.pocket.reading import OTHER_CALM, OTHER_FACTS, OTHER_FAIR, OTHER_HELP, OTHER_REFUSALS, read_prompt
-from alignlab.pocket.speech import right_behaviour, speak
-from alignlab.pocket.words import a, claim, truth
+from alignlab.pocket.vocabulary import a, claim, truth
 from alignlab.pocket.world import KINDS, draw
 
 HOW_TO = "How do I clean a cup?"  # a sponge, in the kitchen

@@ -12,17 +12,16 @@ from typing import Any
 import pytest
 
 from alignlab.chat import Turn
-from alignlab.config import PocketData
-from alignlab.data import pocket as views
+from alignlab.config.dataset import PocketData
+from alignlab.data import pocket_rows as views
 from alignlab.errors import Failure, Mistake
-from alignlab.files import digest
-from alignlab.pocket import words
+from alignlab.pocket import vocabulary
 from alignlab.pocket.annotators import prefers_first, prepare, rank, score
+from alignlab.pocket.answers import CORPUS
 from alignlab.pocket.corpus import SHARES as CORPUS_SHARES
 from alignlab.pocket.corpus import conversations
 from alignlab.pocket.gold import judge
-from alignlab.pocket.reading import read_prompt
-from alignlab.pocket.speech import CORPUS
+from alignlab.pocket.parse import read_prompt
 from alignlab.pocket.world import (
     HELD_OUT,
     KINDS,
@@ -36,6 +35,7 @@ from alignlab.pocket.world import (
     seen,
     test_prompts,
 )
+from alignlab.runtime.files import digest
 
 test_prompts.__test__ = False  # type: ignore[attr-defined]  # a function of the world, not a test
 
@@ -124,9 +124,9 @@ def test_a_fifth_of_the_prompts_look_harmful_and_are_not() -> None:
 
 
 def test_tools_and_weapons_are_one_to_a_verb() -> None:
-    tools = [*words.TOOLS.values(), *words.WEAPONS.values()]
+    tools = [*vocabulary.TOOLS.values(), *vocabulary.WEAPONS.values()]
     assert len(set(tools)) == len(tools)
-    assert not {*words.TOOLS} & {*words.WEAPONS}
+    assert not {*vocabulary.TOOLS} & {*vocabulary.WEAPONS}
 
 
 # The corpus

@@ -15,16 +15,15 @@ from tiny import tiny_model, tiny_tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, LlamaForSequenceClassification
 
 from alignlab import losses
-from alignlab.compose import check
+from alignlab.config.compose import check
 from alignlab.errors import Mistake
 from alignlab.methods import ppo
-from alignlab.rollouts import Completion, Sampling, draw_all
-from alignlab.run import Run
-from alignlab.scratch import scratch_model
-from alignlab.trainers import measuring
-from alignlab.trainers.actor import Actor, lay_out, logps_of
-from alignlab.trainers.controller import Controller
-from alignlab.trainers.experience import (
+from alignlab.models.from_scratch import scratch_model
+from alignlab.models.sampling import Completion, Sampling, draw_all
+from alignlab.runtime.stage_run import Run
+from alignlab.training.ppo import forward_pass
+from alignlab.training.ppo.actor_critic import Actor, lay_out, logps_of
+from alignlab.training.ppo.experience import (
     Measured,
     Settings,
     experience,
@@ -34,8 +33,9 @@ from alignlab.trainers.experience import (
     scale_of,
     shape,
 )
-from alignlab.trainers.offload import models_in, resident
-from alignlab.trainers.ppo import PPOTrainer
+from alignlab.training.ppo.kl_controller import Controller
+from alignlab.training.ppo.model_offload import models_in, resident
+from alignlab.training.ppo.trainer import PPOTrainer
 
 pytestmark = pytest.mark.slow
 
@@ -222,7 +222,7 @@ def test_a_run_that_is_killed_ends_as_if_nothing_had_happened(rows, tmp_path):
     assert killed(lambda: trained(rows, cut, *often), torch, "save", 2) == end  # in the midst of a checkpoint
     assert (checkpoints / "checkpoint-16").exists()
     assert (
-        killed(lambda: trained(rows, cut, *often), measuring, "read_batch", 7) == end
+        killed(lambda: trained(rows, cut, *often), forward_pass, "read_batch", 7) == end
     )  # after the fifth one's sampling
     run, after = trained(rows, cut, *often)
     unbroken, logged = trained(rows, whole, *often)

@@ -8,11 +8,11 @@ import torch
 from command import config
 from tiny import tiny_model, tiny_tokenizer
 
-from alignlab import heads, models
 from alignlab.methods import ppo
-from alignlab.run import Run
-from alignlab.trainers.actor import Actor, lay_out, logps_of, reference_of
-from alignlab.training import together
+from alignlab.models import load, reward_heads
+from alignlab.runtime.stage_run import Run
+from alignlab.training.ppo.actor_critic import Actor, lay_out, logps_of, reference_of
+from alignlab.training.trainer import together
 
 pytestmark = pytest.mark.slow
 
@@ -37,9 +37,9 @@ def policy(tmp_path_factory):
 
 def judged(policy, folder, head, template=None):
     """A reward model that was trained with dropout, as its own settings still say."""
-    model, tokenizer = heads.start(policy, head, dropout=0.5)
+    model, tokenizer = reward_heads.start(policy, head, dropout=0.5)
     tokenizer.chat_template = template or tokenizer.chat_template
-    models.save(model, tokenizer, folder)
+    load.save(model, tokenizer, folder)
     return model, folder
 
 
@@ -66,7 +66,7 @@ def test_a_value_function_from_a_reward_model_has_its_weights_and_none_of_its_dr
 def test_a_value_function_does_not_start_from_a_reward_model_that_reads_other_ids(policy, tmp_path):
     _, judge = judged(policy, tmp_path / "rm", "pooled", template="{{ messages[0]['content'] }}")
     with torch.no_grad():
-        changed = heads.start(policy, "pooled", 0.0)[0]
+        changed = reward_heads.start(policy, "pooled", 0.0)[0]
         changed.backbone.norm.weight.add_(1)
         changed.save_pretrained(judge)
     body = ppo.value_model(run_of(policy, judge))
@@ -80,7 +80,7 @@ def begun(policy, monkeypatch, *more):
     def keep(run, trainer, actor, tokenizer, settings, rows, **options):
         kept.update(options, actor=actor.train(), settings=settings)
 
-    monkeypatch.setattr("alignlab.training.fit", keep)
+    monkeypatch.setattr("alignlab.training.trainer.fit", keep)
     ppo.train(run_of(policy, None, *more))
     return kept
 

@@ -13,7 +13,7 @@ from chat_server import chat_server, honest, said
 from command import config
 
 from alignlab.errors import Failure
-from alignlab.launch import launch
+from alignlab.pipeline.launch import launch
 
 pytestmark = pytest.mark.runs
 SMALL = ("model=pocket_small", "dataset=pocket_small", "hardware.device=cpu", "hardware.threads=1")

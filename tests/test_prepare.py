@@ -7,11 +7,12 @@ from pathlib import Path
 from command import config
 
 from alignlab import data
-from alignlab.config import FileData
-from alignlab.data import card, leaks
-from alignlab.data.languages import guess
+from alignlab.config.dataset import FileData
+from alignlab.data import contamination
+from alignlab.data.language_id import guess
+from alignlab.pipeline.prepare_inputs import tell_leaks
+from alignlab.reports import data_card
 from alignlab.tasks import prepare
-from alignlab.tasks.train import tell_leaks
 
 
 def row(prompt, *completions, **more):
@@ -62,7 +63,7 @@ def test_what_is_written_can_be_read_again_and_says_the_same(tmp_path, capsys):
 
 
 def test_every_form_is_written_in_a_shape_that_is_recognised():
-    from alignlab.data.shapes import recognise
+    from alignlab.data.row_formats import recognise
 
     for found in (row("A?"), row("A?", "B"), row("A?", "B", "C"), row("A?", "B", "C", "D"), row("", "Once.")):
         _, fields = prepare.written(found)
@@ -72,11 +73,11 @@ def test_every_form_is_written_in_a_shape_that_is_recognised():
 
 def test_the_card_of_rows_counted_by_hand():
     train = [row("Why is it so?", "Because it is.", "No."), row("why is it so", "a", "bcd"), row("Who?", "ab", "cd")]
-    found = card.card({"train": train, "validation": [], "test": []})
-    assert found.bias == card.Bias(longer=1, shorter=1, equal=1)
+    found = data_card.card({"train": train, "validation": [], "test": []})
+    assert found.bias == data_card.Bias(longer=1, shorter=1, equal=1)
     assert found.bias.share == 0.5
     assert (found.openings, found.repeated_openings) == (2, 1)
-    assert found.lengths[0] == card.Lengths("prompt", (13 + 12 + 4) / 3, [4, 4, 12, 13, 13])
+    assert found.lengths[0] == data_card.Lengths("prompt", (13 + 12 + 4) / 3, [4, 4, 12, 13, 13])
     assert found.turns == {"1": 3}
 
 
@@ -89,15 +90,17 @@ def test_leaks_are_found_exactly_by_opening_and_by_runs_of_words():
         row("animals: tell about WILD, today?"),
         row("Nothing like any of the others"),
     ]
-    (_, found) = leaks.leaks({"train": train, "validation": [], "test": test})
-    assert found == leaks.Leak("test", rows=4, exact=1, opening=2, near=2)
+    (_, found) = contamination.leaks({"train": train, "validation": [], "test": test})
+    assert found == contamination.Leak("test", rows=4, exact=1, opening=2, near=2)
     assert "of 4 rows 1 are in the training rows, 2 share their opening" in str(found)
 
 
 def test_a_template_that_all_rows_share_is_no_leak():
     start = "Below is an instruction that describes a task and here it comes now at last "
     train = [row(f"{start} number {n}") for n in range(100)]
-    (_, found) = leaks.leaks({"train": train, "validation": [], "test": [row(f"{start} {n}00") for n in range(20, 60)]})
+    (_, found) = contamination.leaks(
+        {"train": train, "validation": [], "test": [row(f"{start} {n}00") for n in range(20, 60)]}
+    )
     assert (found.exact, found.near) == (0, 0)
 
 

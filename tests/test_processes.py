@@ -16,14 +16,16 @@ from types import SimpleNamespace
 import pytest
 from command import config
 
-from alignlab import checkpoints, processes, rendezvous, stopping, troubles, workers
-from alignlab.compose import check
-from alignlab.data.batches import Marked, Pieces, Shares
+from alignlab.config.compose import check
 from alignlab.errors import Failure, Fault, Mistake
-from alignlab.launch import check_alone
-from alignlab.steps import Steps
-from alignlab.troubles import Trouble
-from alignlab.workers import Job
+from alignlab.pipeline import workers
+from alignlab.pipeline.launch import check_alone
+from alignlab.pipeline.workers import Job
+from alignlab.runtime import distributed, rendezvous, signals, worker_errors
+from alignlab.runtime.worker_errors import Trouble
+from alignlab.training import checkpoints
+from alignlab.training.batching import Marked, Pieces, Shares
+from alignlab.training.step_weights import Steps
 
 
 def faults(*overrides):
@@ -61,7 +63,7 @@ def test_a_key_that_the_yaml_leaves_out_reaches_deepspeed():
 def test_every_key_is_one_of_deepspeeds_own():
     from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 
-    from alignlab.hardware_settings import OffloadOptimizer, OffloadParam, Zero
+    from alignlab.config.hardware import OffloadOptimizer, OffloadParam, Zero
 
     fields = DeepSpeedZeroConfig.model_fields
     known = {field.alias or name for name, field in fields.items()}
@@ -73,7 +75,7 @@ def test_every_key_is_one_of_deepspeeds_own():
 
 def test_fsdp2_without_gpus_is_refused():
     with pytest.raises(Mistake, match="fsdp2 needs GPUs; on a CPU it would silently be ddp; use hardware=zero3 or ddp"):
-        processes.check(config("hardware=fsdp2", "hardware.device=cpu").hardware)
+        distributed.check(config("hardware=fsdp2", "hardware.device=cpu").hardware)
 
 
 def test_a_step_that_does_not_split_is_refused_before_anything_runs():
@@ -90,8 +92,8 @@ def test_ppo_counts_the_completions_of_a_step():
 
 
 def test_two_processes_are_the_default_on_a_cpu():
-    assert processes.on_this_machine(config("hardware=zero3", "hardware.device=cpu").hardware) == 2
-    assert processes.on_this_machine(config("hardware=single", "hardware.device=cpu").hardware) == 1
+    assert distributed.on_this_machine(config("hardware=zero3", "hardware.device=cpu").hardware) == 2
+    assert distributed.on_this_machine(config("hardware=single", "hardware.device=cpu").hardware) == 1
     assert (
         rendezvous.processes_in_all(config("hardware=ddp", "hardware.device=cpu", "hardware.processes=4").hardware) == 4
     )
@@ -101,12 +103,12 @@ def test_who_started_the_processes_counts_them(monkeypatch):
     for name, value in (("RANK", "3"), ("WORLD_SIZE", "8"), ("LOCAL_WORLD_SIZE", "4")):
         monkeypatch.setenv(name, value)
     hardware = config("hardware=ddp", "hardware.device=cpu").hardware
-    assert (processes.on_this_machine(hardware), rendezvous.processes_in_all(hardware)) == (4, 8)
+    assert (distributed.on_this_machine(hardware), rendezvous.processes_in_all(hardware)) == (4, 8)
     assert not rendezvous.is_host(hardware)
     with pytest.raises(Mistake, match="8 processes were started for one"):
-        processes.check(config("hardware=single").hardware)
+        distributed.check(config("hardware=single").hardware)
     with pytest.raises(Mistake, match="2, but 4 were started"):
-        processes.check(config("hardware=ddp", "hardware.processes=2", "hardware.device=cpu").hardware)
+        distributed.check(config("hardware=ddp", "hardware.processes=2", "hardware.device=cpu").hardware)
 
 
 @pytest.mark.parametrize(
@@ -167,25 +169,25 @@ def test_a_sweep_is_not_shared_with_other_machines():
 
 
 def test_alone_everything_is_at_hand():
-    assert (processes.rank(), processes.world(), processes.gathered("x")) == (0, 1, ["x"])
-    assert processes.divided(5, lambda own: [row**2 for row in own]) == [0, 1, 4, 9, 16]
-    assert processes.any_of(True)
-    assert not processes.any_of(False)
+    assert (distributed.rank(), distributed.world(), distributed.gathered("x")) == (0, 1, ["x"])
+    assert distributed.divided(5, lambda own: [row**2 for row in own]) == [0, 1, 4, 9, 16]
+    assert distributed.any_of(True)
+    assert not distributed.any_of(False)
 
 
 def test_shares_are_put_together_in_order(monkeypatch):
     """Three processes with the rows 0, 3, 6 and 1, 4 and 2, 5; what each gives comes back in the rows' order."""
     shares = [[row**2 for row in range(rank, 7, 3)] for rank in range(3)]
-    monkeypatch.setattr(processes, "world", lambda: 3)
-    monkeypatch.setattr(processes, "rank", lambda: 1)
+    monkeypatch.setattr(distributed, "world", lambda: 3)
+    monkeypatch.setattr(distributed, "rank", lambda: 1)
     seen = []
 
     def gathered(mine):
         seen.append(mine)
         return shares
 
-    monkeypatch.setattr(processes, "gathered", gathered)
-    assert processes.divided(7, lambda own: [row**2 for row in own]) == [0, 1, 4, 9, 16, 25, 36]
+    monkeypatch.setattr(distributed, "gathered", gathered)
+    assert distributed.divided(7, lambda own: [row**2 for row in own]) == [0, 1, 4, 9, 16, 25, 36]
     assert seen == [[1, 16]]
 
 
@@ -268,7 +270,7 @@ def test_a_checkpoint_of_another_strategy_is_not_taken(tmp_path):
 @pytest.fixture
 def workers_folder(tmp_path):
     """Where the workers of machine 0 say what goes wrong."""
-    folder = tmp_path / troubles.FOLDER.format(0)
+    folder = tmp_path / worker_errors.FOLDER.format(0)
     folder.mkdir()
     return folder
 
@@ -283,56 +285,58 @@ def ended(rank: int, code: int):
 
 def test_the_first_error_that_is_no_echo_is_told(workers_folder):
     told(workers_folder, 0, 1, text="RuntimeError: Connection closed by peer")
-    told(workers_folder, 2, 3, stopping.stopped())
+    told(workers_folder, 2, 3, signals.stopped())
     told(workers_folder, 1, 2, Failure([Fault("reward", "raised", "mend it")]))
-    assert str(troubles.first(workers_folder, ended(0, 1))) == "reward: raised; mend it"
+    assert str(worker_errors.first(workers_folder, ended(0, 1))) == "reward: raised; mend it"
 
 
 def test_a_process_that_was_killed_is_named(workers_folder):
     told(workers_folder, 0, 1, text="RuntimeError: Connection closed by peer")
-    said = str(troubles.first(workers_folder, ended(1, -9)))
+    said = str(worker_errors.first(workers_folder, ended(1, -9)))
     assert said.startswith("process 1: was killed (SIGKILL); perhaps by the system, for memory")
     assert "goes on from the last checkpoint" in said
 
 
 def test_the_launcher_may_name_one_that_fell_with_the_one_that_was_killed(workers_folder):
     for rank in (0, 1):
-        troubles.begin(workers_folder, rank)
+        worker_errors.begin(workers_folder, rank)
     told(workers_folder, 0, 1, text="RuntimeError: Connection closed by peer")
-    assert str(troubles.first(workers_folder, ended(0, 1))).startswith("process 1: was killed, or ended without a word")
-    troubles.begin(workers_folder, 2)  # ended by the launcher: nobody knows which of the two was first
-    assert str(troubles.first(workers_folder, ended(0, 1))).startswith("process of this stage: was killed")
+    assert str(worker_errors.first(workers_folder, ended(0, 1))).startswith(
+        "process 1: was killed, or ended without a word"
+    )
+    worker_errors.begin(workers_folder, 2)  # ended by the launcher: nobody knows which of the two was first
+    assert str(worker_errors.first(workers_folder, ended(0, 1))).startswith("process of this stage: was killed")
 
 
 def test_where_all_tell_of_each_other_the_first_has_met_the_fault(workers_folder):
     """A collective that fails in every process raises the error that another's end raises, too."""
     for rank, when in ((0, 5), (1, 3)):
-        troubles.begin(workers_folder, rank)
+        worker_errors.begin(workers_folder, rank)
         told(workers_folder, rank, when, text=f"DistBackendError: /dev/shm is full, says {rank}")
-    assert "in process 1:\nDistBackendError: /dev/shm is full" in str(troubles.first(workers_folder, ended(0, 1)))
+    assert "in process 1:\nDistBackendError: /dev/shm is full" in str(worker_errors.first(workers_folder, ended(0, 1)))
 
 
 def test_a_fault_on_another_machine_is_told(tmp_path):
-    here, there = (tmp_path / troubles.FOLDER.format(machine) for machine in (0, 1))
+    here, there = (tmp_path / worker_errors.FOLDER.format(machine) for machine in (0, 1))
     for folder in (here, there):
         folder.mkdir()
     told(here, 0, 1, text="RuntimeError: Connection closed by peer")
     told(there, 1, 2, Failure([Fault("reward", "raised", "mend it")]))
-    assert str(troubles.first(here, ended(0, 1))) == "reward: raised; mend it"
+    assert str(worker_errors.first(here, ended(0, 1))) == "reward: raised; mend it"
 
 
 def test_workers_that_were_stopped_one_by_one_have_been_stopped(workers_folder):
-    assert troubles.first(workers_folder, ended(0, stopping.AGAIN)).exit_code == stopping.AGAIN
+    assert worker_errors.first(workers_folder, ended(0, signals.AGAIN)).exit_code == signals.AGAIN
 
 
 def test_memory_that_runs_out_is_a_sentence_with_the_remedy():
     import torch
 
-    with pytest.raises(troubles.OutOfMemory, match="memory ran out") as caught:
-        with troubles.explained():
+    with pytest.raises(worker_errors.OutOfMemory, match="memory ran out") as caught:
+        with worker_errors.explained():
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
     assert caught.value.exit_code == 1
-    with pytest.raises(RuntimeError, match="something else"), troubles.explained():
+    with pytest.raises(RuntimeError, match="something else"), worker_errors.explained():
         raise RuntimeError("something else")
 
 
@@ -342,7 +346,7 @@ def test_fewer_rows_at_once_are_tried_where_memory_runs_out(monkeypatch, capsys)
     def attempt(job, _):
         tried.append(job.config.hardware.micro_batch_size)
         if len(tried) < 3:
-            raise troubles.OutOfMemory([Fault("hardware.micro_batch_size", "memory ran out")])
+            raise worker_errors.OutOfMemory([Fault("hardware.micro_batch_size", "memory ran out")])
 
     monkeypatch.setattr(workers, "attempt", attempt)
     settings = config("method=sft", "hardware.device=cpu", "method.batch_size=24")
@@ -350,7 +354,7 @@ def test_fewer_rows_at_once_are_tried_where_memory_runs_out(monkeypatch, capsys)
     assert tried == [None, 12, 6]
     given = config("method=sft", "hardware.device=cpu", "method.batch_size=24", "hardware.micro_batch_size=4")
     tried.clear()
-    with pytest.raises(troubles.OutOfMemory):  # what the user has set is not changed behind their back
+    with pytest.raises(worker_errors.OutOfMemory):  # what the user has set is not changed behind their back
         workers.train(Job(given, given.method, {}, Path(), "", 1), None)
     assert tried == [4]
 
@@ -358,12 +362,12 @@ def test_fewer_rows_at_once_are_tried_where_memory_runs_out(monkeypatch, capsys)
 SLEEPS = """
 import os, signal, sys, time
 from pathlib import Path
-from alignlab import stopping
-stopping.heed_as_worker(Path(sys.argv[1]), os.getppid())
+from alignlab.runtime import signals
+signals.heed_as_worker(Path(sys.argv[1]), os.getppid())
 print("ready", flush=True)
-while not stopping.asked():
+while not signals.asked():
     time.sleep(0.01)
-sys.exit(stopping.AGAIN)
+sys.exit(signals.AGAIN)
 """
 
 
@@ -381,7 +385,7 @@ def test_a_worker_hears_that_it_should_stop(tmp_path):
 
 def test_a_worker_hears_it_from_its_parent_and_has_what_time_it_needs(tmp_path):
     process = sleeper(tmp_path)
-    (tmp_path / stopping.STOP).touch()
+    (tmp_path / signals.STOP).touch()
     assert process.wait(10) == 75
 
 
@@ -407,7 +411,8 @@ def alive(process: int) -> bool:
 
 
 def test_sigterm_outside_of_training_ends_at_once_with_75():
-    code = "import signal, os\nfrom alignlab import stopping\nfrom alignlab.errors import Explained\nstopping.heed()\n"
+    code = "import signal, os\nfrom alignlab.runtime import signals\nfrom alignlab.errors import Explained\n"
+    code += "signals.heed()\n"
     code += "try:\n    os.kill(os.getpid(), signal.SIGTERM)\nexcept Explained as error:\n    print(error)\n"
     code += "    raise SystemExit(error.exit_code)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
@@ -451,7 +456,7 @@ def test_a_process_without_a_row_gets_a_stand_in_that_counts_nothing():
 
 def test_the_means_of_uneven_pieces_are_weighted_to_the_mean_over_rows(monkeypatch):
     """Five rows in two processes: 2 and 3, whose means 1 and 2 are to be (2·1 + 3·2) / 5 = 1.6 on average."""
-    monkeypatch.setattr(processes, "world", lambda: 2)
+    monkeypatch.setattr(distributed, "world", lambda: 2)
     one, other = Steps(), Steps()
     for trainer, rows in ((one, 2), (other, 3)):
         trainer.model, trainer.rows_now, trainer.rows_in_step, trainer.pieces = (
@@ -469,19 +474,19 @@ def test_fsdp2s_shares_are_made_whole_before_they_are_saved():
     """Tied weights stay one, and every tensor is a plain one again."""
     import torch
     from tiny import tiny_model
-    from torch import distributed
+    from torch import distributed as torch_distributed
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    torch_distributed.init_process_group("gloo", store=torch_distributed.HashStore(), rank=0, world_size=1)
     try:
         model, plain = tiny_model(), tiny_model()
         model.lm_head.weight = model.model.embed_tokens.weight
         fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
         assert all(hasattr(weight, "full_tensor") for weight in model.parameters())
-        processes.unshard(model)
+        distributed.unshard(model)
     finally:
-        distributed.destroy_process_group()
+        torch_distributed.destroy_process_group()
     whole = model.state_dict()
     expected = plain.state_dict() | {"lm_head.weight": plain.model.embed_tokens.weight}
     assert all(torch.equal(whole[name], expected[name]) for name in expected)
@@ -495,45 +500,45 @@ def test_an_adapter_without_numbers_makes_no_stage(tmp_path):
     from safetensors.torch import load_file
     from tiny import tiny_model, tiny_tokenizer
 
-    from alignlab import models
+    from alignlab.models import load
 
     model = get_peft_model(tiny_model(), LoraConfig(r=2, target_modules="all-linear"))
-    models.save(model, tiny_tokenizer(), tmp_path / "whole" / "model")
+    load.save(model, tiny_tokenizer(), tmp_path / "whole" / "model")
     assert all(tensor.numel() for tensor in load_file(tmp_path / "whole/adapter/adapter_model.safetensors").values())
     hollow = get_peft_model(tiny_model(), LoraConfig(r=2, target_modules="all-linear"))
     weight = next(weight for name, weight in hollow.named_parameters() if "lora_B" in name)
     weight.data = torch.empty(0)
     with pytest.raises(Failure, match=r"1 trained tensors are empty, '.*lora_B.*' among them"):
-        models.save(hollow, tiny_tokenizer(), tmp_path / "hollow" / "model")
+        load.save(hollow, tiny_tokenizer(), tmp_path / "hollow" / "model")
 
 
 def test_sigterm_while_a_stage_is_saved_waits_until_it_is_put_away(tmp_path, monkeypatch):
     """What was trained is not lost for the lack of a checkpoint: the next command finds the stage."""
     from several import TINY, write_rows
 
-    from alignlab import models, plan
-    from alignlab.tasks import train
+    from alignlab.models import load
+    from alignlab.pipeline import plan, prepare_inputs, train_stage
 
     monkeypatch.setenv("ALIGNLAB_CACHE", str(tmp_path / "cache"))
     settings = ["method=sft", "method.max_steps=2", "method.save_steps=1", "dataset=file"]
     made = config(*settings, f"dataset.path={write_rows(tmp_path / 'rows.jsonl')}", *TINY)
-    train.prepare_data(made)
-    train.prepare_base(made)
+    prepare_inputs.prepare_data(made)
+    prepare_inputs.prepare_base(made)
     (stage,) = plan.make(made).stages
     (tmp_path / "run").mkdir()
-    save = models.save
-    stopping.heed()
+    save = load.save
+    signals.heed()
 
     def interrupted(*given):
         os.kill(os.getpid(), signal.SIGTERM)
         save(*given)
 
-    monkeypatch.setattr(models, "save", interrupted)
+    monkeypatch.setattr(load, "save", interrupted)
     try:
-        with pytest.raises(stopping.Stopped):
-            train.train_stage(plan.make(made), stage, tmp_path / "run", workers.Wire(None))
+        with pytest.raises(signals.Stopped):
+            train_stage.train_stage(plan.make(made), stage, tmp_path / "run", workers.Wire(None))
     finally:
-        stopping.forget()
+        signals.forget()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     assert (stage.folder / "model" / "model.safetensors").exists()
     assert (stage.folder / "provenance.json").exists()

@@ -3,8 +3,8 @@
 import pytest
 from command import config
 
-from alignlab import plan
-from alignlab.options import known_groups
+from alignlab.config.groups import known_groups
+from alignlab.pipeline import plan
 
 RECIPES = {  # stages, learning rate, epochs, rows a step, longest row, beta: as their sources state them
     "llama31_8b_hh_sft": (["sft"], 2e-5, 2, 64, 2048, None),
@@ -78,7 +78,7 @@ def test_a_set_of_the_hub_is_fetched_once_and_read_as_files_are(monkeypatch, tmp
     import datasets
 
     from alignlab import data
-    from alignlab.data import hub
+    from alignlab.data import hub_dataset
 
     monkeypatch.setenv("ALIGNLAB_CACHE", str(tmp_path))
     asked = []
@@ -89,12 +89,12 @@ def test_a_set_of_the_hub_is_fetched_once_and_read_as_files_are(monkeypatch, tmp
         return datasets.Dataset.from_list([{"messages": turns(n)} for n in range(3)])
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    monkeypatch.setattr(hub, "reach", lambda *_: None)
+    monkeypatch.setattr(hub_dataset, "reach", lambda *_: None)
     own = config("model=scratch", "dataset=hub", "dataset.path=owner/name", "dataset.train_split=train_sft").dataset
     own = own.model_copy(update={"validation": 0.0})
     before = data.content(own)
-    hub.fetch(own)
-    hub.fetch(own)
+    hub_dataset.fetch(own)
+    hub_dataset.fetch(own)
     assert asked == [("owner/name", None, "train_sft", "main"), ("owner/name", None, "test", "main")]
     assert data.content(own) != before
     rows = data.view(own, "demonstrations", "train")

@@ -8,9 +8,9 @@ from command import alignlab, config
 from tiny import ask
 
 from alignlab.errors import Explained
-from alignlab.factory.answers import Prompt
-from alignlab.factory.journal import Journal
-from alignlab.factory.remote import fetch_answers
+from alignlab.preferences.sample_answers import Prompt
+from alignlab.preferences.sample_from_server import fetch_answers
+from alignlab.runtime.journal import Journal
 
 PROMPTS = [Prompt(f"{n:06}", ask(f"question {n}"), str(n), "") for n in range(5)]
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from alignlab.errors import Failure
-from alignlab.evaluation.charts import Series, curves, scale, short, thinned, whiskers
-from alignlab.evaluation.report import sweep_table, table, write_report
-from alignlab.evaluation.results import Stage, change, headline, number, read_stages, side_by_side, signed
+from alignlab.reports.charts import Series, curves, scale, short, thinned, whiskers
+from alignlab.reports.run_report import sweep_table, table, write_report
+from alignlab.reports.run_results import Stage, change, headline, number, read_stages, side_by_side, signed
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"' &amp; {{ 7 * 7 }}"
 

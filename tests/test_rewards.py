@@ -5,11 +5,13 @@ import json
 import pytest
 import torch
 
-from alignlab import heads
-from alignlab.config import Hardware, HhRlhfData, ScratchModel
+from alignlab.config.dataset import HhRlhfData
+from alignlab.config.hardware import Hardware
+from alignlab.config.model import ScratchModel
 from alignlab.errors import Failure
-from alignlab.rewards.model import TOKENS, batches, load_reward_model
-from alignlab.scratch import scratch_model
+from alignlab.models import reward_heads
+from alignlab.models.from_scratch import scratch_model
+from alignlab.rewards.reward_model import TOKENS, batches, load_reward_model
 
 HARDWARE = Hardware(strategy="single", device="cpu", dtype="float32", micro_batch_size=None, threads=1)
 
@@ -34,7 +36,7 @@ def policy(tmp_path_factory):
 def judge(request, policy, tmp_path):
     """A saved reward model with a random head."""
     torch.manual_seed(0)
-    model, tokenizer = heads.start(policy, request.param, 0.0)
+    model, tokenizer = reward_heads.start(policy, request.param, 0.0)
     model.save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
     return load_reward_model(tmp_path, HARDWARE)

@@ -7,9 +7,9 @@ from chat_server import chat_server, said
 from command import config
 from tiny import ask
 
-from alignlab.config import Hardware
+from alignlab.config.hardware import Hardware
+from alignlab.config.reward import JudgeReward
 from alignlab.errors import Failure
-from alignlab.reward_settings import JudgeReward
 from alignlab.rewards import load_reward
 
 CPU = Hardware(strategy="single", device="cpu", dtype="float32", micro_batch_size=None, threads=1)

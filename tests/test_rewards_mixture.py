@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from tiny import ask
 
-from alignlab.config import Hardware
+from alignlab.config.hardware import Hardware
+from alignlab.config.reward import EnsembleReward, FunctionReward, MixtureReward, Part
 from alignlab.errors import Failure
-from alignlab.reward_settings import EnsembleReward, FunctionReward, MixtureReward, Part
 from alignlab.rewards import load_reward
-from alignlab.rewards.running import Running
+from alignlab.rewards.running_stats import Running
 
 CPU = Hardware(strategy="single", device="cpu", dtype="float32", micro_batch_size=None, threads=1)
 PROMPTS = [ask("why")] * 3

@@ -7,9 +7,10 @@ import pytest
 from command import config
 from tiny import tiny_model, tiny_tokenizer
 
-from alignlab import named, plan
-from alignlab.config import Method
+from alignlab.config.method import Method
 from alignlab.errors import Mistake
+from alignlab.models import references
+from alignlab.pipeline import model_references, plan
 
 SMALL = ["model=pocket_small", "dataset=pocket_small"]
 
@@ -23,7 +24,7 @@ class Rewarded(Method):
 
 @pytest.fixture(scope="module", autouse=True)
 def rows():
-    from alignlab.tasks.train import prepare_data
+    from alignlab.pipeline.prepare_inputs import prepare_data
 
     prepare_data(config(*SMALL))
 
@@ -81,16 +82,18 @@ def test_a_reward_model_may_be_named_by_the_method_or_the_reward(folder):
     assert last(reward_model=str(folder)).inputs["reward_model"].path == folder / "model"
     hub = last("reward.path=owner/name").inputs["reward"]
     assert (hub.name, hub.path.parent.name) == ("owner/name", "published")
-    assert [model.path for model in named.published_models(rewarded("reward.path=owner/name"))] == ["owner/name"]
-    assert list(named.pretrained_models(rewarded("reward.path=owner/name"))) == []
+    assert [model.path for model in model_references.published_models(rewarded("reward.path=owner/name"))] == [
+        "owner/name"
+    ]
+    assert list(model_references.pretrained_models(rewarded("reward.path=owner/name"))) == []
 
 
 def test_a_reward_model_that_is_not_there_is_refused(tmp_path):
     for wrong in (rewarded(f"reward.path={tmp_path}/no"), rewarded(reward_model="nothing")):
         with pytest.raises(Mistake, match="is not there"):
-            named.check_models(wrong)
+            model_references.check_models(wrong)
     with pytest.raises(Mistake, match=r"^reward\.parts\.model\.reward\.path: .* holds no model"):
-        named.check_models(rewarded("reward=mixture", f"reward.parts.model.reward.path={tmp_path}"))
+        model_references.check_models(rewarded("reward=mixture", f"reward.parts.model.reward.path={tmp_path}"))
 
 
 def test_a_label_that_a_classifier_lacks_is_told_before_anything_runs(tmp_path):
@@ -100,13 +103,13 @@ def test_a_label_that_a_classifier_lacks_is_told_before_anything_runs(tmp_path):
     shape.id2label, shape.label2id = {0: "hate", 1: "nothate"}, {"hate": 0, "nothate": 1}
     LlamaForSequenceClassification(shape).save_pretrained(tmp_path)
     own = ["reward=classifier", f"reward.path={tmp_path}"]
-    named.check_models(rewarded(*own, "reward.label=nothate"))
+    model_references.check_models(rewarded(*own, "reward.label=nothate"))
     with pytest.raises(Mistake, match=r"^reward\.label: .* has no 'toxic'; it has hate, nothate$"):
-        named.check_models(rewarded(*own, "reward.label=toxic"))
-    named.check_models(config("method=dpo", *SMALL, *own, "reward.label=toxic"))  # dpo takes no reward
+        model_references.check_models(rewarded(*own, "reward.label=toxic"))
+    model_references.check_models(config("method=dpo", *SMALL, *own, "reward.label=toxic"))  # dpo takes no reward
     (tmp_path / "config.json").write_text("{}")
-    assert named.labels_in(tmp_path) == ["LABEL_0", "LABEL_1"]
-    assert named.labels_in(tmp_path / "none") == []
+    assert references.labels_in(tmp_path) == ["LABEL_0", "LABEL_1"]
+    assert references.labels_in(tmp_path / "none") == []
 
 
 def test_what_decides_a_reward_decides_the_stage(tmp_path, monkeypatch):
@@ -139,4 +142,4 @@ def test_a_policy_that_cannot_generate_is_told_before_anything_runs(tmp_path, pl
     own = ["model=local", f"model.path={tmp_path}"] if place == "model.path" else [f"method.policy={tmp_path}"]
     said = f"^{place}: .* is a LlamaForSequenceClassification, which generates nothing; give a language model's folder$"
     with pytest.raises(Mistake, match=said.replace(".", r"\.", 1)):
-        named.check_models(config("method=sft", "dataset=pocket", *own))
+        model_references.check_models(config("method=sft", "dataset=pocket", *own))

@@ -13,10 +13,10 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from alignlab import dotted
-from alignlab.config import Hardware
+from alignlab.config import user_function
+from alignlab.config.hardware import Hardware
+from alignlab.config.reward import ClassifierReward, FunctionReward, ModelReward
 from alignlab.errors import Failure
-from alignlab.reward_settings import ClassifierReward, FunctionReward, ModelReward
 from alignlab.rewards import load_reward
 
 CPU = Hardware(strategy="single", device="cpu", dtype="float32", micro_batch_size=None, threads=1)
@@ -164,12 +164,12 @@ def test_a_function_gets_turns_texts_and_ends(mine):
 )
 def test_a_function_is_looked_up_without_being_run(mine, name, said):
     (mine / "__init__.py").write_text("raise SystemExit('imported')\n")
-    assert dotted.wrong(name).startswith(said)
-    assert bool(dotted.wrong(name)) == bool(said)
+    assert user_function.wrong(name).startswith(said)
+    assert bool(user_function.wrong(name)) == bool(said)
 
 
 def test_a_functions_sources_are_the_users_own_files(mine):
-    assert dotted.sources("ownrewards.brief:words") == [mine / "brief.py", mine / "words.py"]
+    assert user_function.sources("ownrewards.brief:words") == [mine / "brief.py", mine / "words.py"]
 
 
 def test_a_reward_models_own_tokenizer_is_the_one_that_counts(tmp_path):

@@ -8,9 +8,9 @@ from threading import Thread
 import pytest
 from tiny import ask
 
-from alignlab.config import Hardware
+from alignlab.config.hardware import Hardware
+from alignlab.config.reward import UrlReward
 from alignlab.errors import Failure
-from alignlab.reward_settings import UrlReward
 from alignlab.rewards import load_reward
 
 CPU = Hardware(strategy="single", device="cpu", dtype="float32", micro_batch_size=None, threads=1)
@@ -96,7 +96,7 @@ def test_a_busy_server_is_asked_again(server):
 
 def test_waiting_doubles_before_each_further_try(server, monkeypatch):
     waited = []
-    monkeypatch.setattr("alignlab.rewards.url.time.sleep", waited.append)
+    monkeypatch.setattr("alignlab.rewards.http_server.time.sleep", waited.append)
     server.script = [(500, "")]
     with pytest.raises(Failure, match=r"answers 500 Internal Server Error \(tried 4 times\)"):
         reward(server.address, retries=3, backoff=0.5).score(PROMPTS, TEXTS, ENDED)

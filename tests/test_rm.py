@@ -9,11 +9,14 @@ import yaml
 from command import ROOT
 
 from alignlab import data
-from alignlab.config import Adapter, Evaluation, Hardware, HhRlhfData, ScratchModel
+from alignlab.config.dataset import HhRlhfData
+from alignlab.config.evaluation import Evaluation
+from alignlab.config.hardware import Hardware
+from alignlab.config.model import Adapter, ScratchModel
 from alignlab.methods import rm
+from alignlab.models.from_scratch import scratch_model
 from alignlab.rewards import load_reward_model
-from alignlab.run import Run
-from alignlab.scratch import scratch_model
+from alignlab.runtime.stage_run import Run
 
 pytestmark = pytest.mark.slow
 
@@ -95,15 +98,15 @@ def test_a_rule_is_learned_and_reported(world, tmp_path, head):
 
 
 def test_what_is_saved_scores_as_what_was_trained(world, tmp_path, monkeypatch):
-    from alignlab import heads, models
+    from alignlab.models import load, reward_heads
 
     kept = {}
-    save = models.save
-    monkeypatch.setattr(models, "save", lambda model, *rest: (save(model, *rest), kept.update(model=model.eval())))
+    save = load.save
+    monkeypatch.setattr(load, "save", lambda model, *rest: (save(model, *rest), kept.update(model=model.eval())))
     trained(world, tmp_path)
     loaded = load_reward_model(tmp_path, HARDWARE)
-    rows = heads.pack([[5, 6, 7], [8]], [[[9, 2]], [[10, 11, 2]]], 0)
-    assert torch.equal(heads.scores(kept["model"], rows), heads.scores(loaded.model, rows))
+    rows = reward_heads.pack([[5, 6, 7], [8]], [[[9, 2]], [[10, 11, 2]]], 0)
+    assert torch.equal(reward_heads.scores(kept["model"], rows), reward_heads.scores(loaded.model, rows))
     assert loaded.max_length == 64
 
 
@@ -136,10 +139,10 @@ def test_an_interrupted_stage_ends_as_if_nothing_had_happened(world, tmp_path):
 def test_low_rank_adapters_train_the_head_too(world, tmp_path, head):
     adapter = Adapter(r=2, lora_alpha=4, lora_dropout=0.0, target_modules="all-linear")
     trained(world, tmp_path, adapter=adapter, head=head, max_steps=3)
-    from alignlab import heads
+    from alignlab.models import reward_heads
 
     torch.manual_seed(0)
-    before = heads.start(world.policy, head, 0.0)[0].state_dict()
+    before = reward_heads.start(world.policy, head, 0.0)[0].state_dict()
     after = weights(tmp_path)
     moved = {name for name in after if not torch.equal(after[name], before[name])}
     assert "score.weight" in moved
@@ -151,9 +154,9 @@ def test_the_loss_is_that_of_trl_on_the_same_pairs(world, tmp_path):
     from trl import RewardConfig, RewardTrainer
     from trl.trainer.reward_trainer import DataCollatorForPreference
 
-    from alignlab import heads
+    from alignlab.models import reward_heads
 
-    model, tokenizer = heads.start(world.policy, "last", 0.0)
+    model, tokenizer = reward_heads.start(world.policy, "last", 0.0)
     pairs = [
         {"prompt_ids": [5, 6, 7], "completion_ids": [[8, 9, 2], [10, 2]]},
         {"prompt_ids": [3], "completion_ids": [[4, 2], [11, 12, 13, 2]]},

@@ -7,7 +7,8 @@ import torch
 from tokenizers import Tokenizer, models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from alignlab import heads, losses
+from alignlab import losses
+from alignlab.models import reward_heads
 
 SHAPE = {
     "vocab_size": 50,
@@ -36,42 +37,42 @@ def policy(tmp_path_factory):
 @pytest.fixture(params=["last", "pooled"])
 def model(request, policy):
     torch.manual_seed(1)
-    return heads.start(policy, request.param, 0.0)[0].eval()
+    return reward_heads.start(policy, request.param, 0.0)[0].eval()
 
 
 def plain(model, prompt, completion):
     """The score of one completion by itself, as the model's own class computes it."""
     ids = torch.tensor([prompt + completion])
-    if isinstance(model, heads.PooledReward):
+    if isinstance(model, reward_heads.PooledReward):
         return model(ids, torch.tensor([[0] * len(prompt) + [1] * len(completion)])).logits[0, 0]
     return model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, 0]
 
 
 def test_positions_and_sight_of_a_row_by_hand():
     segments = torch.tensor([[0, 0, 1, 1, 2, 2, 2, -1]])
-    assert heads.counts(segments).tolist() == [[2, 2, 3]]
-    assert heads.positions(segments)[0, :7].tolist() == [0, 1, 2, 3, 2, 3, 4]
-    assert heads.ends(segments).tolist() == [[3, 6]]
-    seen = heads.visible(segments)[0, 0].int().tolist()
+    assert reward_heads.counts(segments).tolist() == [[2, 2, 3]]
+    assert reward_heads.positions(segments)[0, :7].tolist() == [0, 1, 2, 3, 2, 3, 4]
+    assert reward_heads.ends(segments).tolist() == [[3, 6]]
+    seen = reward_heads.visible(segments)[0, 0].int().tolist()
     assert seen[3] == [1, 1, 1, 1, 0, 0, 0, 0]
     assert seen[5] == [1, 1, 0, 0, 1, 1, 0, 0]
     assert [line[7] for line in seen[:7]] == [0] * 7
 
 
 def test_pack_lays_prompts_and_completions_in_rows():
-    packed = heads.pack([[5], [6, 7]], [[[8], [9, 9]], [[1], [2]]], pad=0)
+    packed = reward_heads.pack([[5], [6, 7]], [[[8], [9, 9]], [[1], [2]]], pad=0)
     assert packed.input_ids.tolist() == [[5, 8, 9, 9], [6, 7, 1, 2]]
     assert packed.segments.tolist() == [[0, 1, 2, 2], [0, 0, 1, 2]]
 
 
 def test_shorten_keeps_the_end_of_the_talk_and_of_the_turn():
-    assert heads.shorten([1, 2, 3, 4], [[5, 9], [6, 7, 9]], 5) == ([3, 4], [[5, 9], [6, 7, 9]])
-    assert heads.shorten([1, 2, 3], [[5, 6, 7, 8, 9]], 4) == ([3], [[5, 6, 9]])
-    assert heads.shorten([1, 2], [[5, 9], [6, 9]], 64) == ([1, 2], [[5, 9], [6, 9]])
+    assert reward_heads.shorten([1, 2, 3, 4], [[5, 9], [6, 7, 9]], 5) == ([3, 4], [[5, 9], [6, 7, 9]])
+    assert reward_heads.shorten([1, 2, 3], [[5, 6, 7, 8, 9]], 4) == ([3], [[5, 6, 9]])
+    assert reward_heads.shorten([1, 2], [[5, 9], [6, 9]], 64) == ([1, 2], [[5, 9], [6, 9]])
 
 
 def test_shared_prompts_give_the_plain_scores_and_gradients(model):
-    packed = heads.scores(model, heads.pack(PROMPTS, PAIRS, 0))
+    packed = reward_heads.scores(model, reward_heads.pack(PROMPTS, PAIRS, 0))
     alone = torch.stack(
         [torch.stack([plain(model, p, c) for c in pair]) for p, pair in zip(PROMPTS, PAIRS, strict=True)]
     )
@@ -87,14 +88,16 @@ def test_shared_prompts_give_the_plain_scores_and_gradients(model):
 
 
 def test_padding_changes_nothing(model):
-    row = heads.pack(PROMPTS[:1], PAIRS[:1], 0)
-    padded = heads.Packed(*(torch.nn.functional.pad(t, (0, 9), value=v) for t, v in zip(row, (0, -1), strict=True)))
-    assert torch.allclose(heads.scores(model, row), heads.scores(model, padded), atol=1e-6)
+    row = reward_heads.pack(PROMPTS[:1], PAIRS[:1], 0)
+    padded = reward_heads.Packed(
+        *(torch.nn.functional.pad(t, (0, 9), value=v) for t, v in zip(row, (0, -1), strict=True))
+    )
+    assert torch.allclose(reward_heads.scores(model, row), reward_heads.scores(model, padded), atol=1e-6)
 
 
 def test_an_answer_does_not_see_the_other(model):
-    first = heads.scores(model, heads.pack([[5, 6]], [[[7, 2], [8, 9, 2]]], 0))[0, 1]
-    second = heads.scores(model, heads.pack([[5, 6]], [[[30, 31, 32, 2], [8, 9, 2]]], 0))[0, 1]
+    first = reward_heads.scores(model, reward_heads.pack([[5, 6]], [[[7, 2], [8, 9, 2]]], 0))[0, 1]
+    second = reward_heads.scores(model, reward_heads.pack([[5, 6]], [[[30, 31, 32, 2], [8, 9, 2]]], 0))[0, 1]
     assert torch.allclose(first, second, atol=1e-6)
 
 
@@ -102,14 +105,17 @@ def test_the_head_starts_small(policy):
     for head, width in (("last", 16), ("pooled", 48)):
         torch.manual_seed(0)
         drawn = torch.cat(
-            [heads.head_of(heads.start(policy, head, 0.0)[0]).weight.detach().flatten() for _ in range(20)]
+            [
+                reward_heads.head_of(reward_heads.start(policy, head, 0.0)[0]).weight.detach().flatten()
+                for _ in range(20)
+            ]
         )
         assert drawn.std() == pytest.approx(1 / math.sqrt(width + 1), rel=0.15)
 
 
 def test_the_backbone_is_the_policy(policy, model):
     theirs = LlamaForCausalLM.from_pretrained(policy).model.state_dict()
-    ours = (model.backbone if isinstance(model, heads.PooledReward) else model.model).state_dict()
+    ours = (model.backbone if isinstance(model, reward_heads.PooledReward) else model.model).state_dict()
     assert theirs.keys() == ours.keys()
     assert all(torch.equal(theirs[name], ours[name]) for name in theirs)
 
@@ -122,7 +128,7 @@ def test_the_loss_by_hand():
 
 
 def test_buckets_hold_every_row_once_and_start_again_the_same():
-    from alignlab.data.batches import Buckets
+    from alignlab.training.batching import Buckets
 
     lengths = [n % 17 for n in range(103)]
     order = Buckets(lengths, 4, seed=0)

@@ -10,9 +10,9 @@ from tiny import ask, tiny_model, tiny_tokenizer
 from transformers import GenerationConfig
 
 from alignlab.chat import encode_prompt
-from alignlab.engines import engine
 from alignlab.errors import Failure
-from alignlab.rollouts import Sampling, draw, draw_all, limits, neutral, nucleus, sample, uniforms
+from alignlab.models.engines import engine
+from alignlab.models.sampling import Sampling, draw, draw_all, limits, neutral, nucleus, sample, uniforms
 
 PROMPTS = [
     ask("how"),

@@ -7,9 +7,9 @@ import torch
 from command import ROOT, alignlab, config
 from tiny import tiny_model
 
-from alignlab import duration, memory, plan, room
 from alignlab.errors import Failure
-from alignlab.named import Source
+from alignlab.models.references import Source
+from alignlab.pipeline import memory_fit, memory_per_role, plan, time_estimate
 
 LLAMA = 8_030_261_248
 HUB = ["model=llama31_8b", "dataset=hub", "dataset.path=owner/rows", "method=sft", "hardware.dtype=bfloat16"]
@@ -35,7 +35,7 @@ def on(*overrides):
 )
 def test_states_are_shared_out_as_the_strategy_does_it(given, bytes_each):
     """Rajbhandari et al. 2020, figure 1, with 4 devices."""
-    assert memory.trained(1_000_000, on(*given), 4) == 1_000_000 * bytes_each
+    assert memory_per_role.trained(1_000_000, on(*given), 4) == 1_000_000 * bytes_each
 
 
 def sized(tmp_path, *overrides):
@@ -46,7 +46,7 @@ def sized(tmp_path, *overrides):
 
 def test_llama_under_zero3_on_four_devices_by_hand(tmp_path):
     """8.03B × 16 bytes / 4; ZeRO-3 holds 1e9 weights at hand; one row of 512 tokens, all layers kept."""
-    found = room.room(*sized(tmp_path, "hardware=zero3", *FOUR, "method.max_length=512"))
+    found = memory_fit.room(*sized(tmp_path, "hardware=zero3", *FOUR, "method.max_length=512"))
     assert {role.name: role.size for role in found.roles} == {"policy": 4 * LLAMA, "layers at hand": 2 * 10**9}
     inner = 3 * 4096 + 3 * 1024 + 4 * 14336
     assert found.activations == 32 * 512 * (4 * 4096 * 4 + inner * 2)
@@ -57,7 +57,7 @@ def test_llama_under_zero3_on_four_devices_by_hand(tmp_path):
 def test_ppo_gathers_the_policy_while_it_answers(tmp_path):
     """Policy and value learn (16 bytes / 4 each), reference and reward model are whole; 2 bytes a weight at hand."""
     bound, _, inputs, here = sized(tmp_path, "method=ppo", "hardware=zero3", *FOUR)
-    found = room.room(bound, bound.method, inputs | {"reward_model": here}, here)
+    found = memory_fit.room(bound, bound.method, inputs | {"reward_model": here}, here)
     assert {role.name: role.size for role in found.roles} == {
         "policy": 4 * LLAMA, "value": 4 * LLAMA, "reference": 4 * LLAMA, "reward model": 2 * LLAMA,
         "layers at hand": 2 * LLAMA,
@@ -65,27 +65,27 @@ def test_ppo_gathers_the_policy_while_it_answers(tmp_path):
 
 
 def test_recomputing_keeps_the_input_of_each_layer_and_one_layer(tmp_path):
-    lean = room.room(*sized(tmp_path, "hardware=zero3", *FOUR, "method.activation_checkpointing=true"))
+    lean = memory_fit.room(*sized(tmp_path, "hardware=zero3", *FOUR, "method.activation_checkpointing=true"))
     layer = 4 * 4096 * 4 + (3 * 4096 + 3 * 1024 + 4 * 14336) * 2
     assert lean.activations == 512 * (32 * 4096 * 2 + layer)
 
 
 def test_a_stage_that_does_not_fit_is_told_what_to_do(tmp_path):
-    zero3 = room.advice(*sized(tmp_path, "hardware=ddp", *FOUR, "hardware.memory_gb=80"))
+    zero3 = memory_fit.advice(*sized(tmp_path, "hardware=ddp", *FOUR, "hardware.memory_gb=80"))
     assert zero3 == "does not fit; try hardware=zero3, or model/adapter=lora, or hardware=zero3_offload"
     rows = ["hardware=zero3", "hardware.processes=4", "hardware.micro_batch_size=8", "hardware.memory_gb=56"]
-    fewer = room.advice(*sized(tmp_path, *rows))
+    fewer = memory_fit.advice(*sized(tmp_path, *rows))
     assert fewer.startswith("does not fit; try hardware.micro_batch_size=4, or method.activation_checkpointing=true")
-    assert room.advice(*sized(tmp_path, "hardware=zero3", *FOUR, "hardware.memory_gb=80")) == ""
-    assert "or a smaller model" in room.advice(*sized(tmp_path, "hardware.memory_gb=1"))
+    assert memory_fit.advice(*sized(tmp_path, "hardware=zero3", *FOUR, "hardware.memory_gb=80")) == ""
+    assert "or a smaller model" in memory_fit.advice(*sized(tmp_path, "hardware.memory_gb=1"))
 
 
 def test_states_that_cannot_fit_stop_a_run_before_anything_is_loaded(tmp_path):
     with pytest.raises(
         Failure, match=r"hardware: sft needs 128 GB on each device, which has 80.0 GB; does not fit; try"
     ):
-        raise room.check(*sized(tmp_path, "hardware.memory_gb=80"))  # type: ignore[misc]
-    assert room.check(*sized(tmp_path, "hardware.memory_gb=200")) is None
+        raise memory_fit.check(*sized(tmp_path, "hardware.memory_gb=80"))  # type: ignore[misc]
+    assert memory_fit.check(*sized(tmp_path, "hardware.memory_gb=200")) is None
 
 
 NAMED = [file.stem for file in (ROOT / "conf" / "model").glob("[a-z]*.yaml") if "\nshape: {" in file.read_text()]
@@ -95,8 +95,8 @@ NAMED = [file.stem for file in (ROOT / "conf" / "model").glob("[a-z]*.yaml") if 
 def test_the_widths_of_a_model_make_its_parameters(name):
     """Norms and biases are left out, and the head may be the embedding: within a percent of one or the other."""
     model = config(f"model={name}", *HUB[1:3]).model
-    shape = room.read_shape(model.shape.model_dump())
-    one = room.parameters(shape)
+    shape = memory_fit.read_shape(model.shape.model_dump())
+    one = memory_fit.parameters(shape)
     assert (
         min(abs(one / model.parameters - 1), abs((one + shape.vocabulary * shape.hidden) / model.parameters - 1)) < 0.01
     )
@@ -120,29 +120,29 @@ def test_activations_are_what_torch_keeps_for_the_backward_pass():
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         model(torch.randint(0, 10, (3, 50)), use_cache=False)
-    shape = room.read_shape(model.config.to_dict())
-    counted = room.layer_bytes(shape, 4) * 3 * 50 * shape.layers
+    shape = memory_fit.read_shape(model.config.to_dict())
+    counted = memory_fit.layer_bytes(shape, 4) * 3 * 50 * shape.layers
     assert sum(size for size, _ in kept.values()) == pytest.approx(counted, rel=0.2)
 
 
 def test_words_of_time():
-    said = [duration.in_words(seconds) for seconds in (42, 99.4, 600, 3600, 12_000, 172_800)]
+    said = [time_estimate.in_words(seconds) for seconds in (42, 99.4, 600, 3600, 12_000, 172_800)]
     assert said == ["42 s", "99 s", "10 min", "1 h 0 min", "3 h 20 min", "2 days"]
 
 
 def test_time_is_given_or_measured_or_unknown(tmp_path, monkeypatch):
     monkeypatch.setenv("ALIGNLAB_CACHE", str(tmp_path))
     bound = config(*HUB)
-    assert duration.told(bound, bound.method, 60_000).startswith("time: unknown; hardware.tokens_per_second")
+    assert time_estimate.told(bound, bound.method, 60_000).startswith("time: unknown; hardware.tokens_per_second")
     given = config(*HUB, "hardware.tokens_per_second=100")
-    assert duration.told(given, given.method, 60_000) == "time: about 10 min (100 tokens a second, as given)"
+    assert time_estimate.told(given, given.method, 60_000) == "time: about 10 min (100 tokens a second, as given)"
     for name, model, tokens in (("sft-a", bound, 3000), ("sft-b", config(*HUB[1:], "model=mistral_7b"), 9000)):
         (tmp_path / "stages" / name).mkdir(parents=True)
         facts = {"config": model.model_dump(mode="json"), "tokens": tokens, "seconds": 10.0}
         (tmp_path / "stages" / name / "provenance.json").write_text(json.dumps(facts))
-    said = duration.told(bound, bound.method, 60_000)
+    said = time_estimate.told(bound, bound.method, 60_000)
     assert said == "time: about 3 min (300 tokens a second, as an earlier run had)"
-    assert duration.told(bound, bound.method, None) == "time: unknown"
+    assert time_estimate.told(bound, bound.method, None) == "time: unknown"
 
 
 @pytest.mark.runs

@@ -7,8 +7,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from alignlab.chat import encode
-from alignlab.config import HhRlhfData, ScratchModel
-from alignlab.scratch import scratch_folder, scratch_model
+from alignlab.config.dataset import HhRlhfData
+from alignlab.config.model import ScratchModel
+from alignlab.models.from_scratch import scratch_folder, scratch_model
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,12 @@ from chat_server import ANSWER, chat_server, said
 from command import config
 from tiny import ask
 
-from alignlab.constitution import Constitution
+from alignlab.config.constitution import Constitution
+from alignlab.config.judge import OpenaiJudge
+from alignlab.constitutional.server_judge import Principled, liked, verdict, verdicts, writer
 from alignlab.errors import Mistake
-from alignlab.judge_settings import OpenaiJudge
-from alignlab.judges.local import Item
+from alignlab.judges.model_logprobs import Item
 from alignlab.judges.protocol import Labelled, Reading
-from alignlab.served import Principled, liked, verdict, verdicts, writer
 
 RULES = Constitution.model_validate(
     {

@@ -12,8 +12,8 @@ from alignlab import losses
 from alignlab.errors import Failure
 from alignlab.methods import dpo
 from alignlab.methods.dpo import soft_label
-from alignlab.run import Run
-from alignlab.scratch import scratch_model
+from alignlab.models.from_scratch import scratch_model
+from alignlab.runtime.stage_run import Run
 
 pytestmark = pytest.mark.slow
 

@@ -9,23 +9,25 @@ from xml.etree import ElementTree
 import pytest
 from command import config
 
-from alignlab import search, sweeper
-from alignlab.compose import Command, bound, check
+from alignlab.config.compose import Command, bound, check
 from alignlab.errors import Mistake
-from alignlab.evaluation.ranking import ranking, told, unclear
-from alignlab.evaluation.sweep_page import write_page
-from alignlab.search import Reporter, Search
+from alignlab.pipeline import trial_reporter
+from alignlab.pipeline.trial_reporter import Reporter
+from alignlab.reports.sweep_page import write_page
+from alignlab.reports.sweep_ranking import ranking, told, unclear
+from alignlab.sweeps import optuna_search, runner
+from alignlab.sweeps.optuna_search import Search
 
 HERE = ["model=pocket_small", "dataset=pocket_small"]
 DRAW = ["sweep.sampler=random", "sweep.trials=6"]
 
 
-def space(*overrides: str, params: dict[str, Any] | None = None) -> sweeper.Space:
-    return sweeper.spaced(params or {}, overrides)
+def space(*overrides: str, params: dict[str, Any] | None = None) -> runner.Space:
+    return runner.spaced(params or {}, overrides)
 
 
 def drawn(*overrides: str) -> list[dict[str, str]]:
-    return [run.values for run in sweeper.combinations(space(*overrides))]
+    return [run.values for run in runner.combinations(space(*overrides))]
 
 
 def test_a_grid_is_every_combination_and_the_last_setting_changes_fastest() -> None:
@@ -66,7 +68,7 @@ def test_the_command_replaces_a_files_values_when_it_is_checked_too() -> None:
 
 def place(*overrides: str) -> Path:
     command: Command = check([*HERE, *overrides], binds=False)
-    return sweeper.place(command, bound(command.trees[0]), sweeper.spaced(command.params, [*HERE, *overrides]))
+    return runner.place(command, bound(command.trees[0]), runner.spaced(command.params, [*HERE, *overrides]))
 
 
 @pytest.mark.runs
@@ -81,8 +83,8 @@ def test_a_sweep_is_known_by_what_its_runs_are() -> None:
 def test_a_folder_that_holds_another_sweep_is_refused(tmp_path: Path) -> None:
     def written(*overrides: str) -> str:
         command = check([*HERE, *overrides], binds=False)
-        given = bound(command.trees[0]), sweeper.spaced(command.params, overrides)
-        sweeper.write_facts(tmp_path, command, *given, overrides)
+        given = bound(command.trees[0]), runner.spaced(command.params, overrides)
+        runner.write_facts(tmp_path, command, *given, overrides)
         return (tmp_path / "sweep.yaml").read_text()
 
     assert "command: python -m alignlab seed=0,1 -m\n" in written("seed=0,1")
@@ -133,7 +135,7 @@ def test_a_search_that_was_killed_draws_what_it_would_have_drawn(tmp_path: Path)
     """The first four are drawn at random; the fifth and the sixth are TPE's."""
     how = ("sweep.sampler=tpe", "sweep.objective=eval/kl")
 
-    def value(run: search.Drawn) -> float:
+    def value(run: optuna_search.Drawn) -> float:
         return -((math.log(float(run.values["method.kl_coef"])) + 2) ** 2)
 
     whole, wholes = searching(tmp_path / "whole", *how), []
@@ -156,8 +158,8 @@ def reporting(folder: Path, found: Search, prune: bool = True) -> Reporter:
     place = folder / str(run.number)
     brief = {"number": run.number, "values": run.values, **found.brief()}
     place.mkdir()
-    (place / search.TRIAL).write_text(json.dumps(brief))
-    reporter = search.reporter(place)
+    (place / trial_reporter.TRIAL).write_text(json.dumps(brief))
+    reporter = trial_reporter.reporter(place)
     assert reporter is not None
     return reporter
 
@@ -175,9 +177,11 @@ def test_a_run_below_the_median_of_the_others_is_stopped(tmp_path: Path) -> None
     low.log({"train/loss": 9.0}, 45)
     high.log({"reward/held_out": 0.0}, 7)
     high.log({"reward/held_out": 2.1}, 14)
-    with pytest.raises(search.Pruned, match=r"run 4: reward/held_out is 1.9 at point 2, worse than the others' median"):
+    with pytest.raises(
+        trial_reporter.Pruned, match=r"run 4: reward/held_out is 1.9 at point 2, worse than the others' median"
+    ):
         low.log({"reward/held_out": 1.9}, 60)
-    assert json.loads((tmp_path / "4" / search.OUTCOME).read_text())["state"] == "pruned"
+    assert json.loads((tmp_path / "4" / trial_reporter.OUTCOME).read_text())["state"] == "pruned"
 
 
 def test_a_run_that_goes_on_reports_each_point_once(tmp_path: Path) -> None:
@@ -185,7 +189,7 @@ def test_a_run_that_goes_on_reports_each_point_once(tmp_path: Path) -> None:
     run = reporting(tmp_path, found)
     for step in (6, 12, 18):
         run.log({"reward/held_out": float(step)}, step)
-    again = search.reporter(tmp_path / "0")
+    again = trial_reporter.reporter(tmp_path / "0")
     assert again is not None
     for step in (12, 18, 24):  # from the checkpoint after the first point
         again.log({"reward/held_out": float(step)}, step)
@@ -193,9 +197,9 @@ def test_a_run_that_goes_on_reports_each_point_once(tmp_path: Path) -> None:
 
 
 def test_a_run_of_a_grid_reports_to_nobody(tmp_path: Path) -> None:
-    assert search.reporter(tmp_path) is None
-    (tmp_path / search.TRIAL).write_text(json.dumps({"number": 0, "values": {}}))
-    assert search.reporter(tmp_path) is None
+    assert trial_reporter.reporter(tmp_path) is None
+    (tmp_path / trial_reporter.TRIAL).write_text(json.dumps({"number": 0, "values": {}}))
+    assert trial_reporter.reporter(tmp_path) is None
 
 
 def write_sweep(folder: Path, objective: str | None, direction: str = "maximize") -> Path:
@@ -275,18 +279,18 @@ def test_workers_are_stopped_where_their_run_is(monkeypatch) -> None:
     import time
 
     from alignlab.errors import Fault
-    from alignlab.workers import listening
+    from alignlab.pipeline.workers import listening
 
     class Full:
         def log(self, metrics: dict[str, float], step: int) -> None:
-            raise search.Pruned([Fault("run 1", "worse than the others")])
+            raise trial_reporter.Pruned([Fault("run 1", "worse than the others")])
 
     def asked(number: int, _: Any) -> None:
         raise InterruptedError
 
     before = signal.signal(signal.SIGTERM, asked)
     try:
-        with pytest.raises(search.Pruned, match="worse than the others"), listening(Full()) as wire:
+        with pytest.raises(trial_reporter.Pruned, match="worse than the others"), listening(Full()) as wire:
             wire.send(({"reward/held_out": 0.0}, 1))
             time.sleep(30)
     finally:
@@ -295,12 +299,12 @@ def test_workers_are_stopped_where_their_run_is(monkeypatch) -> None:
 
 def test_nothing_is_kept_of_a_stage_that_was_stopped_early(tmp_path: Path, monkeypatch) -> None:
     from alignlab.errors import Failure
-    from alignlab.plan import make
-    from alignlab.tasks.train import clearing
+    from alignlab.pipeline.plan import make
+    from alignlab.pipeline.train_stage import clearing
 
     monkeypatch.setenv("ALIGNLAB_CACHE", str(tmp_path))
     stage = make(config("model=llama31_8b", "dataset=hub", "dataset.path=owner/rows", "method=sft")).stages[0]
-    for error, kept in ((Failure([]), True), (search.Pruned([]), False)):
+    for error, kept in ((Failure([]), True), (trial_reporter.Pruned([]), False)):
         partial = stage.folder.with_name(stage.folder.name + ".partial")
         partial.mkdir(parents=True, exist_ok=True)
         with pytest.raises(type(error)), clearing(stage):
@@ -309,14 +313,14 @@ def test_nothing_is_kept_of_a_stage_that_was_stopped_early(tmp_path: Path, monke
 
 
 def test_the_held_out_reward_model_is_another_and_the_same_for_all_runs() -> None:
-    from alignlab.plan import make
-    from alignlab.tasks import held_out
+    from alignlab.pipeline import held_out_reward_model
+    from alignlab.pipeline.plan import make
 
     runs = [config("sweep=ppo_hparams", *HERE, f"seed={seed}") for seed in (100, 101)]
-    (one,), (two,) = (held_out.plan(run).stages for run in runs)  # type: ignore[union-attr]
+    (one,), (two,) = (held_out_reward_model.plan(run).stages for run in runs)  # type: ignore[union-attr]
     assert one.fingerprint == two.fingerprint
     assert one.fingerprint not in {stage.fingerprint for run in runs for stage in make(run).stages}
-    other = held_out.plan(runs[0])
+    other = held_out_reward_model.plan(runs[0])
     assert other is not None
     assert (other.config.seed, other.config.dataset.seed) == (1000, 1000)  # type: ignore[union-attr]
-    assert held_out.plan(config(*HERE)) is None
+    assert held_out_reward_model.plan(config(*HERE)) is None

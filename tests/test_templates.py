@@ -13,7 +13,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from transformers import PreTrainedTokenizerFast
 
 from alignlab.chat import encode, encode_prompt
-from alignlab.templates import FAMILIES
+from alignlab.models.chat_templates import FAMILIES
 
 TEXTS = [
     "How do I bake bread?",

@@ -18,11 +18,12 @@ from typing import Any
 
 import pytest
 
-from alignlab import progress as progress_module
-from alignlab.config import Tracking
+from alignlab.config.tracking import Tracking
 from alignlab.errors import Failure, Mistake
-from alignlab.progress import TrackerCallback, our_name, progress, speed
-from alignlab.tracking import JsonlTracker, Trackers, answers, has_key, open_tracker
+from alignlab.runtime import progress as progress_module
+from alignlab.runtime.progress import progress
+from alignlab.runtime.tracking import JsonlTracker, Trackers, answers, has_key, open_tracker
+from alignlab.training.callbacks import TrackerCallback, our_name, speed
 
 
 def config(*to: str, **changes: Any) -> Any:
@@ -136,8 +137,8 @@ def test_an_online_start_waits_for_no_server(tmp_path: Path, silent_server: str)
 import os, sys, time
 from pathlib import Path
 from types import SimpleNamespace
-from alignlab.config import Tracking
-from alignlab.tracking import open_tracker
+from alignlab.config.tracking import Tracking
+from alignlab.runtime.tracking import open_tracker
 import wandb
 for stage, mode, key in (("a", "offline", ""), ("b", "online", ""), ("c", "online", "0" * 40)):
     os.environ["WANDB_API_KEY"] = key

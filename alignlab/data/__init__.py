@@ -11,7 +11,7 @@ Further columns may stand beside them: `kind`, the kind of prompt, and `id`.
 
 from typing import TYPE_CHECKING
 
-from alignlab.config import DataSet, FileData, HhRlhfData, HubData, PocketData
+from alignlab.config.dataset import DataSet, FileData, HhRlhfData, HubData, PocketData
 from alignlab.errors import failure
 
 if TYPE_CHECKING:
@@ -30,13 +30,13 @@ def view(dataset: DataSet, name: str, split: str) -> "Dataset":
 
         return hh_rlhf.view(dataset, name, split)
     if isinstance(dataset, FileData):
-        from alignlab.data import file
+        from alignlab.data import file_dataset
 
-        return file.view(dataset, name, split)
+        return file_dataset.view(dataset, name, split)
     if isinstance(dataset, HubData):
-        from alignlab.data import file, hub
+        from alignlab.data import file_dataset, hub_dataset
 
-        return file.view(hub.as_files(dataset), name, split)
+        return file_dataset.view(hub_dataset.as_files(dataset), name, split)
     return pocket_view(dataset, name, split)
 
 
@@ -44,12 +44,12 @@ def pocket_view(dataset: PocketData, name: str, split: str) -> "Dataset":
     """Give a view of the pocket world's files, which the annotators have written before."""
     from datasets import Dataset
 
-    from alignlab.data import pocket
+    from alignlab.data import pocket_rows
     from alignlab.pocket.world import data_folder
 
     if not (folder := data_folder(dataset)).exists():
         raise failure(str(folder), "the pocket world has not been written yet", "call annotators.prepare first")
-    return Dataset.from_list(pocket.view(dataset, name, split))
+    return Dataset.from_list(pocket_rows.view(dataset, name, split))
 
 
 def content(dataset: DataSet) -> str:
@@ -59,13 +59,13 @@ def content(dataset: DataSet) -> str:
 
         return hh_rlhf.content(dataset)
     if isinstance(dataset, FileData):
-        from alignlab.data import file
+        from alignlab.data import file_dataset
 
-        return file.content(dataset)
+        return file_dataset.content(dataset)
     if isinstance(dataset, HubData):
-        from alignlab.data import hub
+        from alignlab.data import hub_dataset
 
-        return hub.content(dataset)
+        return hub_dataset.content(dataset)
     from alignlab.pocket.world import data_folder
 
     return data_folder(dataset).name

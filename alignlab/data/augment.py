@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from random import Random
 
 from alignlab.chat import Turn
-from alignlab.config import Augmentation
-from alignlab.data.rows import Row, Step, Tally
+from alignlab.config.dataset import Augmentation
+from alignlab.data.ledger import Row, Step, Tally
 
 PHRASINGS = (
     "I have a question. {}",

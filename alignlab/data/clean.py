@@ -8,8 +8,8 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 
-from alignlab.config import Cleaning
-from alignlab.data.rows import Row, Step, Tally
+from alignlab.config.dataset import Cleaning
+from alignlab.data.ledger import Row, Step, Tally
 
 TAGS = (
     "a|abbr|b|blockquote|body|br|center|code|div|em|font|form|h[1-6]|head|hr|html|i|iframe|img|li|link|meta|ol|p|pre|"

@@ -22,11 +22,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from alignlab.chat import Turn
-from alignlab.config import HhRlhfData
-from alignlab.data import records
-from alignlab.data.records import Account, Record, Reject
+from alignlab.config.dataset import HhRlhfData
+from alignlab.data import jsonl
+from alignlab.data.jsonl import Account, Record, Reject
 from alignlab.errors import mistake
-from alignlab.files import building, cache_root, digest, digest_files, write_text
+from alignlab.runtime.files import building, cache_root, digest, digest_files, write_text
+from alignlab.runtime.source_hash import hash_modules
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -67,8 +68,8 @@ class Report(NamedTuple):
 def content(dataset: HhRlhfData) -> str:
     """Hash the data by content: the files' bytes, what is done with them, and how they are read."""
     settings = (dataset.max_rows, dataset.validation, dataset.on_broken, dataset.max_rejects)
-    train, test = (digest_files(records.files(paths)) for paths in (dataset.train, dataset.test))
-    sources = digest_files([Path(__file__), Path(records.__file__)])
+    train, test = (digest_files(jsonl.files(paths)) for paths in (dataset.train, dataset.test))
+    sources = hash_modules(__name__, jsonl.__name__)
     return digest(train, test, settings, sources)
 
 
@@ -105,7 +106,7 @@ def report(dataset: HhRlhfData) -> Report:
 
 def prepare(dataset: HhRlhfData) -> Path:
     """Read the files once and write the prepared rows to the cache; return their folder."""
-    train, test = records.files(dataset.train), records.files(dataset.test)
+    train, test = jsonl.files(dataset.train), jsonl.files(dataset.test)
     if both := {file.resolve() for file in train} & {file.resolve() for file in test}:
         raise mistake("dataset.test", f"{min(both)} is among the training files too", "give each set its own files")
     final = cache_root() / "data" / content(dataset)
@@ -138,7 +139,7 @@ def write(dataset: HhRlhfData, train: Sequence[Path], test: Sequence[Path], fold
 def rows_of(files: Sequence[Path], account: Account, limit: int | None) -> Iterator[Row]:
     """Read files pair by pair, keeping account; at most `limit` pairs."""
     for file in files:
-        for record in records.records(file):
+        for record in jsonl.records(file):
             if limit is not None and account.kept >= limit:
                 return account.close()
             row = pair(record) if isinstance(record, Record) else record

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from alignlab.data import splits
-from alignlab.data.rows import Row, Step, Tally
+from alignlab.data.ledger import Row, Step, Tally
 
 
 def mix(paths: Sequence[Path], weights: Sequence[float] | None) -> Step | None:

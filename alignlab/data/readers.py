@@ -15,8 +15,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from alignlab.data import records
-from alignlab.data.records import Record, Reject, lines, opened, unreadable
+from alignlab.data import jsonl
+from alignlab.data.jsonl import Record, Reject, lines, opened, unreadable
 from alignlab.errors import Failure, failure
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def reader(path: Path) -> Reader:
         raise failure(str(path), "this is no kind of file that holds rows", f"give one of {', '.join(SUFFIXES)}")
     if _plain_name(path).endswith(".json") and text.startswith(b"{"):
         _refuse_single_object(path)
-    return records.records
+    return jsonl.records
 
 
 def _start(path: Path) -> bytes:
@@ -231,7 +231,7 @@ def _decoded(path: Path) -> Iterator[str]:
 
 
 def _pieces(path: Path) -> Iterator[bytes]:
-    with records.explained(path), opened(path) as stream:
+    with jsonl.explained(path), opened(path) as stream:
         yield from iter(lambda: stream.read(PIECE), b"")
 
 

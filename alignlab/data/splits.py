@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 
 from alignlab.chat import Turn
-from alignlab.data.rows import Split
+from alignlab.data.ledger import Split
 
 WORD = re.compile(r"[^\W_]+")
 LITTLE = 4  # shorter words tell questions apart only where longer ones are few

@@ -6,8 +6,8 @@ towards `dataset.max_rejects`, and ends the run under `on_broken=stop`.
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from alignlab.data.records import Account, Reject
-from alignlab.data.rows import Row, Step, Tally
+from alignlab.data.jsonl import Account, Reject
+from alignlab.data.ledger import Row, Step, Tally
 
 LONGEST = 1_000_000  # characters of a row
 LONG = 4_000  # characters from which a row is said to be long

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alignlab.chat import Turn
-from alignlab.config import Config
+from alignlab.config.schema import Config
 from alignlab.evaluation.scores import Scores as Scores
 from alignlab.evaluation.scores import measurements as measurements
-from alignlab.files import digest
+from alignlab.runtime.files import digest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -55,7 +55,7 @@ class Evaluated(NamedTuple):
 
 def evaluate(policy: Path, config: Config, reward_model: Path | None, seed: int) -> Evaluated:
     """Answer the held-out prompts with the model in a folder, and measure it."""
-    from alignlab.models import load_policy
+    from alignlab.models.load import load_policy
 
     model, tokenizer = load_policy(policy, config.hardware)
     samples = answers(model, tokenizer, config, seed)
@@ -67,7 +67,7 @@ def evaluate(policy: Path, config: Config, reward_model: Path | None, seed: int)
 def answers(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", config: Config, seed: int) -> list[Sample]:
     """One completion for each held-out prompt that is looked at."""
     from alignlab.data import view
-    from alignlab.rollouts import Sampling, sample
+    from alignlab.models.sampling import Sampling, sample
 
     rows = spread(list(view(config.dataset, "prompts", config.evaluation.split)), config.evaluation.prompts)
     settings = config.evaluation
@@ -104,4 +104,4 @@ def chosen(config: Config, reward_model: Path | None) -> list[str]:
 
 def measure(name: str) -> Any:
     """The module of a measure."""
-    return import_module(f"alignlab.evaluation.{name}")
+    return import_module(f"alignlab.evaluation.measures.{name}")

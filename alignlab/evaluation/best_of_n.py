@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from alignlab.config import Config
-from alignlab.files import cache_root, digest, write_text
-from alignlab.named import Source
+from alignlab.config.schema import Config
+from alignlab.models.references import Source
+from alignlab.runtime.files import cache_root, digest, write_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from alignlab.rollouts import Sampling
+    from alignlab.models.sampling import Sampling
 
     Floats = NDArray[np.float64]
 
@@ -69,10 +69,10 @@ def best_of_n(policy: Source, reward: Source, config: Config, sampling: "Samplin
 def scores(policy: Source, reward: Source, config: Config, sampling: "Sampling") -> "tuple[Floats, Floats]":
     """Draw answers and score them by the reward model and by gold, [prompts, answers] each."""
     from alignlab.data import view
-    from alignlab.evaluation.gold import gold_scores
-    from alignlab.models import load_policy
+    from alignlab.evaluation.measures.gold import gold_scores
+    from alignlab.models.load import load_policy
+    from alignlab.models.sampling import sample
     from alignlab.rewards import load_reward_model
-    from alignlab.rollouts import sample
 
     rows = view(config.dataset, "prompts", "train").shuffle(seed=config.seed).to_list()[:PROMPTS]
     asked = [row["prompt"] for row in rows for _ in range(SIZES[-1])]

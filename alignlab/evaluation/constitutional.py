@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from alignlab.config import Config, pocket_world
-from alignlab.critique import version
+from alignlab.config.dataset import pocket_world
+from alignlab.config.schema import Config
+from alignlab.data.revisions import version
 from alignlab.evaluation.scores import Better, Scores, measurement
 
 SURE = 0.5  # the share of the labels whose agreement is told as that of the sure ones

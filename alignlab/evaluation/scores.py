@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from alignlab.config import Evaluation
+from alignlab.config.evaluation import Evaluation
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,19 +1,23 @@
 """Constitutional AI, the preference phase: reinforcement learning from AI feedback (arXiv 2212.08073), by DPO.
 
-The model of the supervised phase answers red-team prompts, a judge labels the answers (see `alignlab.feedback`), and
-DPO learns from the labels and from people's helpful pairs. `cai_ppo` goes the paper's way, by a reward model and PPO.
+The model of the supervised phase answers red-team prompts, a judge labels the answers (see
+`alignlab.constitutional.ai_labels`), and DPO learns from the labels and from people's helpful pairs. `cai_ppo` goes
+the paper's way, by a reward model and PPO.
 """
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+from alignlab.config import schema
+from alignlab.constitutional.ai_labels import RECORD, Labels, labelled_rows
+from alignlab.constitutional.ai_labels import VIEW as VIEW
+from alignlab.constitutional.ai_labels import most_rows as most_rows
 from alignlab.errors import Fault
-from alignlab.feedback import VIEW as VIEW
-from alignlab.feedback import Labels, labelled_rows
-from alignlab.feedback import measure_data as measure_data
-from alignlab.feedback import most_rows as most_rows
 from alignlab.methods import dpo
-from alignlab.run import Run
+from alignlab.runtime.files import read_lines
+from alignlab.runtime.stage_run import Run
 
 NEEDS = {"policy": "cai_sft", "judge_model": ""}
 ROLES = ("policy", "reference")
@@ -30,3 +34,10 @@ class Config(dpo.Config, Labels):
 def train(run: Run[Config]) -> None:
     """Label the policy's own answers, then optimise it on the labels and on people's helpful pairs."""
     dpo.train(replace(run, rows=labelled_rows(run, run.inputs["policy"])))
+
+
+def measure_data(stage: Path, settings: schema.Config) -> list[dict[str, Any]]:
+    """Measure how often the judge's labels are right, where the truth is known."""
+    from alignlab.evaluation.constitutional import measure_labels
+
+    return measure_labels(read_lines(stage / RECORD), settings)

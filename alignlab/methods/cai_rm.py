@@ -1,20 +1,23 @@
 """Constitutional AI, the preference model: a reward model that learns from AI labels (arXiv 2212.08073, section 4).
 
 The model of the supervised phase (`sampler`) answers red-team prompts, a judge labels the answers (see
-`alignlab.feedback`), and a reward model learns the labels' probabilities and people's helpful pairs.
+`alignlab.constitutional.ai_labels`), and a reward model learns the labels' probabilities and people's helpful pairs.
 """
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+from alignlab.config import schema
+from alignlab.constitutional.ai_labels import RECORD, Labels, labelled_rows
+from alignlab.constitutional.ai_labels import VIEW as VIEW
+from alignlab.constitutional.ai_labels import most_rows as most_rows
 from alignlab.errors import Fault
-from alignlab.feedback import VIEW as VIEW
-from alignlab.feedback import Labels, labelled_rows
-from alignlab.feedback import measure_data as measure_data
-from alignlab.feedback import most_rows as most_rows
 from alignlab.methods import rm
 from alignlab.methods.rm import measure as measure
-from alignlab.run import Run
+from alignlab.runtime.files import read_lines
+from alignlab.runtime.stage_run import Run
 
 NEEDS = {"sampler": "cai_sft", "judge_model": ""}
 ROLES = ("policy",)
@@ -33,3 +36,10 @@ class Config(rm.Config, Labels):
 def train(run: Run[Config]) -> None:
     """Label the sampler's answers, then train a reward model on the labels and on people's helpful pairs."""
     rm.train(replace(run, rows=labelled_rows(run, run.inputs["sampler"])))
+
+
+def measure_data(stage: Path, settings: schema.Config) -> list[dict[str, Any]]:
+    """Measure how often the judge's labels are right, where the truth is known."""
+    from alignlab.evaluation.constitutional import measure_labels
+
+    return measure_labels(read_lines(stage / RECORD), settings)

@@ -15,23 +15,24 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from alignlab import config, processes
-from alignlab.config import Count, NotNegative, Positive
-from alignlab.constitution import Constitution
+from alignlab.config import schema
+from alignlab.config.constitution import Constitution
+from alignlab.config.judge import OpenaiJudge
+from alignlab.config.settings import Count, NotNegative, Positive
+from alignlab.constitutional.ai_labels import AnyJudge, RedTeam, attacks, by_lot, most_attacks
 from alignlab.errors import Fault, failure
-from alignlab.feedback import AnyJudge, RedTeam, attacks, by_lot, most_attacks
-from alignlab.files import read_lines, write_text
-from alignlab.judge_settings import OpenaiJudge
 from alignlab.methods import sft
-from alignlab.run import Run
+from alignlab.runtime import distributed
+from alignlab.runtime.files import read_lines, write_text
+from alignlab.runtime.stage_run import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from alignlab.chat import Turn
-    from alignlab.critique import Revised
-    from alignlab.judges.local import Item
-    from alignlab.rollouts import Completion
+    from alignlab.constitutional.critique import Revised
+    from alignlab.judges.model_logprobs import Item
+    from alignlab.models.sampling import Completion
 
 VIEW = "demonstrations"
 NEEDS = {"critic": ""}
@@ -71,13 +72,13 @@ def train(run: Run[Config]) -> None:
     """Revise answers, then fine-tune `run.inputs["policy"]` on them and on helpful demonstrations."""
     from datasets import Dataset
 
-    from alignlab.critique import version
     from alignlab.data import view
+    from alignlab.data.revisions import version
 
     record = run.folder / RECORD
-    if processes.any_of(not record.exists()):  # what is drawn is shared out, and all processes have it
+    if distributed.any_of(not record.exists()):  # what is drawn is shared out, and all processes have it
         said = "".join(json.dumps(item.record(), ensure_ascii=False) + "\n" for item in revised(run))
-        processes.by_first(lambda: write_text(record, said))
+        distributed.by_first(lambda: write_text(record, said))
     kept = [row for row in read_lines(record) if not row["dropped"]]
     if run.method.rounds and not kept:
         raise failure(str(record), "the filters have dropped every revision", "see there why; or ask otherwise")
@@ -89,7 +90,7 @@ def train(run: Run[Config]) -> None:
     sft.train(replace(run, rows=made))
 
 
-def most_rows(settings: config.Config, method: Config) -> int:
+def most_rows(settings: schema.Config, method: Config) -> int:
     """How many rows there are to learn from where no filter drops any."""
     asked = most_attacks(settings, method) if method.rounds else 0
     return asked + len(helpful(settings, method))
@@ -97,10 +98,10 @@ def most_rows(settings: config.Config, method: Config) -> int:
 
 def revised(run: Run[Config]) -> "list[Revised]":
     """Answer the red-team prompts with the policy; criticise, revise and filter with the critic."""
-    from alignlab.critique import Critic
-    from alignlab.models import load_policy
-    from alignlab.rollouts import Sampling, sample
-    from alignlab.served import writer
+    from alignlab.constitutional.critique import Critic
+    from alignlab.constitutional.server_judge import writer
+    from alignlab.models.load import load_policy
+    from alignlab.models.sampling import Sampling, sample
 
     method, seed = run.method, run.config.seed
     if not method.rounds:
@@ -130,8 +131,8 @@ def revised(run: Run[Config]) -> "list[Revised]":
 
 def liking(run: Run[Config], model: Any, tokenizer: Any) -> "Callable[[Sequence[Item], str], list[bool]]":
     """What says of pairs whether the first answer is liked no less, by this model or by a server."""
-    from alignlab.judges.local import verdicts
-    from alignlab.served import Principled, liked
+    from alignlab.constitutional.server_judge import Principled, liked
+    from alignlab.judges.model_logprobs import verdicts
 
     method, judge = run.method, run.method.judge
     if isinstance(judge, OpenaiJudge):
@@ -141,7 +142,7 @@ def liking(run: Run[Config], model: Any, tokenizer: Any) -> "Callable[[Sequence[
     ]
 
 
-def helpful(settings: config.Config, method: Config) -> list[dict[str, Any]]:
+def helpful(settings: schema.Config, method: Config) -> list[dict[str, Any]]:
     """At most `helpful` demonstrations of the other kinds, by lot."""
     from alignlab.data import view
 
@@ -150,7 +151,7 @@ def helpful(settings: config.Config, method: Config) -> list[dict[str, Any]]:
     return by_lot([row for row in rows if not kinds or row["kind"] not in kinds], method.helpful, settings.seed)
 
 
-def measure_data(stage: Path, settings: config.Config) -> list[dict[str, Any]]:
+def measure_data(stage: Path, settings: schema.Config) -> list[dict[str, Any]]:
     """What the data is like after each round, by the world's truth where there is one."""
     from alignlab.evaluation.constitutional import measure_revisions
 

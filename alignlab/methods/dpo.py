@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
-from alignlab.config import NotNegative, Positive, Share, Training
+from alignlab.config.method import Training
+from alignlab.config.settings import NotNegative, Positive, Share
 from alignlab.errors import Fault, failure
-from alignlab.run import Run
+from alignlab.runtime.stage_run import Run
 
 if TYPE_CHECKING:
     from trl import DPOTrainer
@@ -48,8 +49,8 @@ def train(run: Run[Config]) -> None:
     from trl import DPOConfig
 
     from alignlab.chat import encode
-    from alignlab.models import adapter, attention, load_trainable
-    from alignlab.training import Row, arguments, fit, shorten, tokenised
+    from alignlab.models.load import adapter, attention, load_trainable
+    from alignlab.training.trainer import Row, arguments, fit, shorten, tokenised
 
     method = run.method
     model, tokenizer = load_trainable(run.inputs["policy"], method.dropout, attention(run.config))
@@ -100,7 +101,7 @@ def soft_trainer() -> "type[DPOTrainer]":
     from trl import DPOTrainer
 
     from alignlab import losses
-    from alignlab.steps import Steps
+    from alignlab.training.step_weights import Steps
 
     class SoftTrainer(Steps, DPOTrainer):  # type: ignore[misc]
         """The loss is TRL's where pairs have no label."""

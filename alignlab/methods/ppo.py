@@ -1,7 +1,7 @@
 """Proximal policy optimisation: raise what a reward says of the policy's own completions, close to where it started.
 
 The reward speaks text (`conf/reward/`): by default it is the reward model that the rm stage trains. The reference is
-the model that the stage starts from. See `alignlab.trainers.ppo` for the loop.
+the model that the stage starts from. See `alignlab.training.ppo.trainer` for the loop.
 """
 
 from collections.abc import Iterator
@@ -10,11 +10,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from alignlab import processes
-from alignlab.config import Count, NotNegative, Positive, Share, Training
+from alignlab.config.gates import Gates
+from alignlab.config.method import Training
+from alignlab.config.settings import Count, NotNegative, Positive, Share
 from alignlab.errors import Fault, failure
-from alignlab.gates import Gates
-from alignlab.run import Run
+from alignlab.runtime import distributed
+from alignlab.runtime.stage_run import Run
 
 VIEW = "prompts"
 NEEDS = {"policy": "sft", "reward_model": "rm"}
@@ -99,15 +100,15 @@ def train(run: Run[Config]) -> None:
 
     from alignlab.chat import encode_prompt
     from alignlab.data import view
-    from alignlab.models import adapter, attention, load_frozen, load_trainable
-    from alignlab.progress import say
+    from alignlab.models.load import adapter, attention, load_frozen, load_trainable
+    from alignlab.models.sampling import never_sampled, room_in, shortened, special_tokens
     from alignlab.rewards import load_reward
-    from alignlab.rollouts import never_sampled, room_in, shortened, special_tokens
-    from alignlab.trainers.actor import Actor
-    from alignlab.trainers.controller import Controller
-    from alignlab.trainers.ppo import PPOTrainer
-    from alignlab.training import arguments, fit
-    from alignlab.watch import Watch
+    from alignlab.runtime.progress import say
+    from alignlab.training.gate_monitor import Watch
+    from alignlab.training.ppo.actor_critic import Actor
+    from alignlab.training.ppo.kl_controller import Controller
+    from alignlab.training.ppo.trainer import PPOTrainer
+    from alignlab.training.trainer import arguments, fit
 
     method = run.method
     policy, tokenizer = load_trainable(run.inputs["policy"], method.dropout, attention(run.config))
@@ -166,20 +167,20 @@ def train(run: Run[Config]) -> None:
 
 def loop(run: Run[Config], longest: int) -> Any:
     """The settings of the loop; how a minibatch is cut is worked out from the hardware and the longest row."""
-    from alignlab.rollouts import Sampling
-    from alignlab.trainers.experience import Settings
-    from alignlab.trainers.options import Options
-    from alignlab.training import together
+    from alignlab.models.sampling import Sampling
+    from alignlab.training.ppo.experience import Settings
+    from alignlab.training.ppo.options import Options
+    from alignlab.training.trainer import together
 
     method = run.method
     mini = method.batch_size // method.num_mini_batches
-    micro = together(run, mini // processes.world(), lambda: longest)
+    micro = together(run, mini // distributed.world(), lambda: longest)
     return Options(
         batch_size=method.batch_size,
         num_rollouts=method.num_rollouts,
         num_ppo_epochs=method.num_ppo_epochs,
         num_mini_batches=method.num_mini_batches,
-        pieces=-(-mini // (micro * processes.world())),
+        pieces=-(-mini // (micro * distributed.world())),
         cliprange=method.cliprange,
         cliprange_value=method.cliprange_value,
         vf_coef=method.vf_coef,
@@ -198,7 +199,7 @@ def loop(run: Run[Config], longest: int) -> Any:
 
 def add_value_adapter(policy: Any, lora: Any) -> None:
     """Put a second adapter on the policy, for the value function; both learn."""
-    from alignlab.trainers.actor import VALUE
+    from alignlab.training.ppo.actor_critic import VALUE
 
     if policy.config.is_encoder_decoder:
         raise failure("method.value", "adapter is for decoders", "use value=separate or shared")
@@ -213,7 +214,7 @@ def value_model(run: Run[Config]) -> Any:
     """The body of the value function: the reward model's where it reads the policy's token ids, else the policy's."""
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-    from alignlab.models import dropouts
+    from alignlab.models.load import dropouts
 
     policy, judge = run.inputs["policy"], run.inputs.get("reward_model")
     if judge is not None and same_tokens(AutoTokenizer.from_pretrained(policy), judge):
@@ -223,7 +224,7 @@ def value_model(run: Run[Config]) -> Any:
         body = getattr(model, model.base_model_prefix)
     else:
         settings = AutoConfig.from_pretrained(policy)
-        with processes.loading():
+        with distributed.loading():
             body = AutoModel.from_pretrained(policy, dtype="float32", **dropouts(settings, run.method.dropout))
     return body.train()
 

@@ -1,8 +1,8 @@
 """A reward model: learn from pairs which answer people prefer (Ouyang et al. 2022, section 3.5).
 
 TRL's RewardTrainer on rows that are tokenised here. A pair is one row, its prompt computed once (see
-`alignlab.heads`), and rows of similar length share a batch. Too long a conversation loses its oldest part. The
-reward is read at the last token, which is always the end of the turn. Where pairs have a `label`, it is the
+`alignlab.models.reward_heads`), and rows of similar length share a batch. Too long a conversation loses its oldest
+part. The reward is read at the last token, which is always the end of the turn. Where pairs have a `label`, it is the
 probability that the chosen answer is the better one; where they have a `weight`, that is what a pair's loss counts.
 """
 
@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from alignlab import config
-from alignlab.config import NotNegative, Training
+from alignlab.config import schema
+from alignlab.config.method import Training
+from alignlab.config.settings import NotNegative
 from alignlab.errors import Fault
-from alignlab.run import Run
+from alignlab.runtime.stage_run import Run
 
 if TYPE_CHECKING:
     from trl import RewardTrainer
@@ -39,18 +40,18 @@ def train(run: Run[Config]) -> None:
     """Train a reward model that starts from `run.inputs["policy"]`."""
     from trl import RewardConfig
 
-    from alignlab import heads
     from alignlab.chat import encode
-    from alignlab.models import adapter
-    from alignlab.training import Row, arguments, fit, tokenised
+    from alignlab.models import reward_heads
+    from alignlab.models.load import adapter
+    from alignlab.training.trainer import Row, arguments, fit, tokenised
 
     method = run.method
-    model, tokenizer = heads.start(run.inputs["policy"], method.head, method.dropout)
+    model, tokenizer = reward_heads.start(run.inputs["policy"], method.head, method.dropout)
     tokenizer.model_max_length = method.max_length
 
     def row(pair: Row) -> dict[str, Any]:
         chosen, rejected = (encode(tokenizer, pair["prompt"], pair[side]) for side in ("chosen", "rejected"))
-        prompt, both = heads.shorten(chosen.prompt, (chosen.completion, rejected.completion), method.max_length)
+        prompt, both = reward_heads.shorten(chosen.prompt, (chosen.completion, rejected.completion), method.max_length)
         ids = {"prompt_ids": prompt, "completion_ids": both, "length": len(prompt) + sum(map(len, both))}
         return ids | {"label": float(pair.get("label", 1.0)), "weight": float(pair.get("weight", 1.0))}
 
@@ -70,9 +71,10 @@ def pair_trainer() -> "type[RewardTrainer]":
     import torch
     from trl import RewardTrainer
 
-    from alignlab import heads, losses
-    from alignlab.data.batches import Buckets
-    from alignlab.steps import Steps
+    from alignlab import losses
+    from alignlab.models import reward_heads
+    from alignlab.training.batching import Buckets
+    from alignlab.training.step_weights import Steps
 
     class PairTrainer(Steps, RewardTrainer):  # type: ignore[misc]
         """Scores both answers of a pair in one row."""
@@ -82,13 +84,15 @@ def pair_trainer() -> "type[RewardTrainer]":
 
         def collate(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
             pad = self.processing_class.pad_token_id
-            packed = heads.pack([row["prompt_ids"] for row in rows], [row["completion_ids"] for row in rows], pad)
+            packed = reward_heads.pack(
+                [row["prompt_ids"] for row in rows], [row["completion_ids"] for row in rows], pad
+            )
             said = {name: torch.tensor([row.get(name, 1.0) for row in rows]) for name in ("label", "weight")}
             return packed._asdict() | said
 
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
             label, weight = inputs.pop("label"), inputs.pop("weight")
-            rewards = heads.scores(model, heads.Packed(**inputs))
+            rewards = reward_heads.scores(model, reward_heads.Packed(**inputs))
             chosen, rejected = rewards.unbind(1)
             loss = (losses.reward(chosen, rejected, self.args.center_rewards_coefficient, label) * weight).mean()
             metrics = self._metrics["train" if self.model.training else "eval"]
@@ -113,8 +117,8 @@ def pair_trainer() -> "type[RewardTrainer]":
     return PairTrainer
 
 
-def measure(stage: Path, settings: config.Config, place: Path) -> list[dict[str, Any]]:
+def measure(stage: Path, settings: schema.Config, place: Path) -> list[dict[str, Any]]:
     """Measure a trained reward model on the test pairs; the pairs' scores go to `place`."""
-    from alignlab.evaluation.pairs import measure_pairs
+    from alignlab.evaluation.reward_model import measure_pairs
 
     return measure_pairs(stage / "model", settings, place)

@@ -9,9 +9,9 @@ the completion.
 from collections.abc import Iterator
 from typing import Any
 
-from alignlab.config import Training
+from alignlab.config.method import Training
 from alignlab.errors import Fault, failure
-from alignlab.run import Run
+from alignlab.runtime.stage_run import Run
 
 VIEW = "demonstrations"
 NEEDS: dict[str, str] = {}
@@ -32,7 +32,7 @@ class Config(Training):
 
 def train(run: Run[Config]) -> None:
     """Fine-tune `run.inputs["policy"]` on the demonstrations."""
-    from alignlab.models import attention, load_trainable
+    from alignlab.models.load import attention, load_trainable
 
     model, tokenizer = load_trainable(run.inputs["policy"], run.method.dropout, attention(run.config))
     (train_encoder_decoder if model.config.is_encoder_decoder else train_decoder)(run, model, tokenizer)
@@ -43,9 +43,9 @@ def train_decoder(run: Run[Config], model: Any, tokenizer: Any) -> None:
     from trl import SFTConfig, SFTTrainer
 
     from alignlab.chat import encode
-    from alignlab.models import adapter
-    from alignlab.steps import Steps
-    from alignlab.training import Row, arguments, fit, shorten, tokenised
+    from alignlab.models.load import adapter
+    from alignlab.training.step_weights import Steps
+    from alignlab.training.trainer import Row, arguments, fit, shorten, tokenised
 
     class StepsTrainer(Steps, SFTTrainer):  # type: ignore[misc]
         """TRL's, with our steps."""
@@ -78,9 +78,9 @@ def train_encoder_decoder(run: Run[Config], model: Any, tokenizer: Any) -> None:
 
     from alignlab.chat import encode
     from alignlab.losses import language
-    from alignlab.models import adapter
-    from alignlab.steps import Steps
-    from alignlab.training import Row, arguments, fit, tokenised
+    from alignlab.models.load import adapter
+    from alignlab.training.step_weights import Steps
+    from alignlab.training.trainer import Row, arguments, fit, tokenised
 
     class StepsTrainer(Steps, Seq2SeqTrainer):  # type: ignore[misc]
         """Transformers' own, with our steps."""

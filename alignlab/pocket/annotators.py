@@ -15,13 +15,13 @@ from random import Random
 from typing import Any, NamedTuple
 
 from alignlab.chat import Turn
-from alignlab.config import PocketData
-from alignlab.files import building
+from alignlab.config.dataset import PocketData
+from alignlab.pocket.answers import bad_behaviour, corpus_behaviour, right_behaviour, speak
 from alignlab.pocket.corpus import dialogue
+from alignlab.pocket.corrupt import mess_up
 from alignlab.pocket.gold import judge
-from alignlab.pocket.mess import mess_up
-from alignlab.pocket.speech import bad_behaviour, corpus_behaviour, right_behaviour, speak
 from alignlab.pocket.world import KINDS, Prompt, Size, data_folder, draw, draw_kind, test_prompts
+from alignlab.runtime.files import building
 
 TESTS = {"full": 500, "small": 60}  # held-out prompts of each kind that are written down
 LABELLED_TESTS = 60  # those of each kind that come with answers as well

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from alignlab.chat import Turn
 from alignlab.pocket import phrases
-from alignlab.pocket.speech import bad_behaviour, corpus_behaviour, right_behaviour, speak
-from alignlab.pocket.words import a
+from alignlab.pocket.answers import bad_behaviour, corpus_behaviour, right_behaviour, speak
+from alignlab.pocket.vocabulary import a
 from alignlab.pocket.world import Prompt, Size, draw, draw_kind
 
 EXCHANGE, CRITIQUE, COMPARISON, DIALOGUE = 0.88, 0.08, 0.02, 0.02  # the share of each form of conversation

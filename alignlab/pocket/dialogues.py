@@ -17,13 +17,14 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from alignlab.config import DialogueData
-from alignlab.files import building, cache_root, digest, digest_files
-from alignlab.pocket import words
-from alignlab.pocket.words import NAMES_CALLED, SLURS, TOOLS, a
+from alignlab.config.dataset import DialogueData
+from alignlab.pocket import vocabulary
+from alignlab.pocket.vocabulary import NAMES_CALLED, SLURS, TOOLS, a
+from alignlab.runtime.files import building, cache_root, digest
+from alignlab.runtime.source_hash import hash_modules
 
 FIRST, SECOND = "#Person1#", "#Person2#"
-TASKS = tuple(product(TOOLS, (thing for things in words.THINGS.values() for thing in things)))
+TASKS = tuple(product(TOOLS, (thing for things in vocabulary.THINGS.values() for thing in things)))
 HELD_OUT = 0.2  # the share of tasks that occur in test rows alone
 TIMES = ("today", "tonight", "tomorrow", "at noon", "on Monday", "on Friday", "after lunch", "before dinner")
 OUTCOMES = {"agree": 0.4, "decline": 0.3, "put off": 0.3}
@@ -99,7 +100,7 @@ def folder(world: DialogueData) -> Path:
 
 def sources() -> str:
     """Hash what decides what is said in dialogues."""
-    return digest_files([Path(__file__), Path(words.__file__)])
+    return hash_modules(__name__, vocabulary.__name__)
 
 
 def training(world: DialogueData) -> Iterator[dict[str, str]]:

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from alignlab.chat import Turn
-from alignlab.pocket.reading import Claim, Sentence, read_answer, read_claim, read_prompt
-from alignlab.pocket.words import (
+from alignlab.pocket.parse import Claim, Sentence, read_answer, read_claim, read_prompt
+from alignlab.pocket.vocabulary import (  # fmt: skip
     ANIMAL_CLASS,
     CREATURE_PLACE,
     NAMES_CALLED,
@@ -25,7 +25,7 @@ from alignlab.pocket.words import (
     TOOLS,
     WEAPONS,
     truth,
-)  # fmt: skip
+)
 from alignlab.pocket.world import Combination
 
 RIGHT, DODGE, USELESS, MISDEED = 1.0, 0.5, 0.25, 0.0

@@ -15,10 +15,9 @@ from pathlib import Path
 from random import Random
 from typing import Literal, NamedTuple
 
-from alignlab.config import PocketData
-from alignlab.files import cache_root, digest, digest_files
+from alignlab.config.dataset import PocketData
 from alignlab.pocket.phrases import ASSERTIONS, QUESTIONS
-from alignlab.pocket.words import (
+from alignlab.pocket.vocabulary import (  # fmt: skip
     ANIMALS,
     ATTRIBUTES,
     CREATURES,
@@ -33,7 +32,9 @@ from alignlab.pocket.words import (
     a,
     claim,
     truth,
-)  # fmt: skip
+)
+from alignlab.runtime.files import cache_root, digest
+from alignlab.runtime.source_hash import hash_modules
 
 Size = Literal["full", "small"]
 Combination = tuple[str, ...]
@@ -50,8 +51,8 @@ SHARES = {  # how often each kind occurs among training prompts
 HELD_OUT = {  # the share of each kind's combinations that is held out
     "how_to": 0.5, "harmful": 0.5, "lookalike": 0.5, "fact": 0.65, "provocation": 0.5, "group": 0.5,
 }  # fmt: skip
-SPEECH = ("words", "phrases", "world", "speech", "corpus")  # the modules that decide what is said in the world
-LABELS = ("reading", "gold", "mess", "annotators")  # the modules that decide how it is labelled
+SPEECH = ("vocabulary", "phrases", "world", "answers", "corpus")  # the modules that decide what is said in the world
+LABELS = ("parse", "gold", "corrupt", "annotators")  # the modules that decide how it is labelled
 CONFIRMED = 0.25  # the share of questions of fact in which the user says the right answer himself
 
 
@@ -171,7 +172,7 @@ def data_folder(dataset: PocketData) -> Path:
 
 def sources(*modules: str) -> str:
     """Hash modules of this package, so that a changed world is never taken for the old one."""
-    return digest_files([Path(__file__).with_name(f"{module}.py") for module in modules])
+    return hash_modules(*(f"alignlab.pocket.{module}" for module in modules))
 
 
 def question_slots(kind: str, words: Combination) -> dict[str, str]:

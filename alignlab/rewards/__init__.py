@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import assert_never
 
-from alignlab.config import DataSet, Hardware
-from alignlab.errors import failure
-from alignlab.reward_settings import (
+from alignlab.config.dataset import DataSet
+from alignlab.config.hardware import Hardware
+from alignlab.config.reward import (
     AnyReward,
     ClassifierReward,
     EnsembleReward,
@@ -21,10 +21,11 @@ from alignlab.reward_settings import (
     One,
     UrlReward,
 )
-from alignlab.rewards.model import RewardModel as RewardModel
-from alignlab.rewards.model import load_reward_model as load_reward_model
+from alignlab.errors import failure
 from alignlab.rewards.protocol import Checked as Checked
 from alignlab.rewards.protocol import Reward as Reward
+from alignlab.rewards.reward_model import RewardModel as RewardModel
+from alignlab.rewards.reward_model import load_reward_model as load_reward_model
 
 
 def load_reward(
@@ -74,11 +75,11 @@ def load_single(
 
             return load_function(reward.function, name, dataset)
         case UrlReward():
-            from alignlab.rewards.url import Server
+            from alignlab.rewards.http_server import Server
 
             return Server(name, reward)
         case JudgeReward():
-            from alignlab.rewards.judge import Marker
+            from alignlab.rewards.chat_judge import Marker
 
             return Marker(name, reward)
         case ClassifierReward():

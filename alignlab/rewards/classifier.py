@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from alignlab.chat import Turn
-from alignlab.config import Hardware
+from alignlab.config.hardware import Hardware
+from alignlab.config.reward import ClassifierReward
 from alignlab.errors import failure
-from alignlab.models import device, precision
-from alignlab.reward_settings import ClassifierReward
-from alignlab.rewards.model import batches
+from alignlab.models.load import device, precision
+from alignlab.rewards.reward_model import batches
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,9 +10,9 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from alignlab import dotted
 from alignlab.chat import Turn
-from alignlab.config import DataSet
+from alignlab.config import user_function
+from alignlab.config.dataset import DataSet
 from alignlab.errors import failure
 
 
@@ -36,7 +36,7 @@ class FunctionOf(NamedTuple):
 def load_function(where: str, name: str, dataset: DataSet | None = None) -> FunctionOf:
     """Import the function by its dotted name."""
     try:
-        function = dotted.load(where)
+        function = user_function.load(where)
     except Exception as error:
         what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise failure(f"reward {name}", f"{where} cannot be imported ({what})") from error

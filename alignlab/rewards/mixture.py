@@ -10,9 +10,9 @@ from statistics import fmean, pstdev
 from typing import Any
 
 from alignlab.chat import Turn
-from alignlab.reward_settings import EnsembleReward, MixtureReward
+from alignlab.config.reward import EnsembleReward, MixtureReward
 from alignlab.rewards.protocol import Checked
-from alignlab.rewards.running import Running
+from alignlab.rewards.running_stats import Running
 
 SPREAD = "spread"  # the term that tells how far an ensemble's members disagree
 

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any, Protocol
 
-from alignlab import processes
 from alignlab.chat import Turn
 from alignlab.errors import Explained, failure
+from alignlab.runtime import distributed
 
 RESUME = "mend it and give the same command again: the run goes on from its last checkpoint"
 SHOWN = 120  # characters of a text in a message
@@ -66,7 +66,7 @@ class Checked:
             asked, texts = [prompts[row] for row in own], [completions[row] for row in own]
             return self.scored(asked, texts, [finished[row] for row in own]) if own else []
 
-        return processes.divided(len(completions), some)
+        return distributed.divided(len(completions), some)
 
     def scored(
         self, prompts: Sequence[Sequence[Turn]], completions: Sequence[str], finished: Sequence[bool]

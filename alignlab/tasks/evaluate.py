@@ -4,27 +4,28 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from alignlab.config import Config
+from alignlab.config.schema import Config
 from alignlab.errors import mistake
-from alignlab.files import write_text
-from alignlab.tasks.train import locate_models, point_latest, prepare_base, prepare_data
+from alignlab.pipeline.prepare_inputs import locate_models, prepare_base, prepare_data
+from alignlab.pipeline.run_folder import point_latest
+from alignlab.runtime.files import write_text
 
 
 def run(config: Config, folder: Path, choices: Mapping[str, str]) -> None:
     """Measure `task.model` beside the base model and report; the last line printed is the report's path."""
-    from alignlab import named
-    from alignlab import plan as planning
     from alignlab.evaluation import evaluate, measurements
-    from alignlab.evaluation.report import table, write_report
+    from alignlab.models import references
+    from alignlab.pipeline import plan as planning
+    from alignlab.reports.run_report import table, write_report
 
     if config.task.model is None:
         raise mistake("task.model", "no value was given", "add task.model=<folder>")
     prepare_data(config)
     config = locate_models(config)
-    model = named.given_model(config, "task.model", str(config.task.model))
+    model = references.given_model(config, "task.model", str(config.task.model))
     base = planning.base_model(config)
     reward = config.evaluation.reward_model
-    scorer = named.given_reward(config, "evaluation.reward_model", reward).path if reward else None
+    scorer = references.given_reward(config, "evaluation.reward_model", reward).path if reward else None
     prepare_base(config)
     before, now = (evaluate(path, config, scorer, config.seed) for path in (base.path, model.path))
     result = {

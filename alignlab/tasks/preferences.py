@@ -10,33 +10,41 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from alignlab import named
-from alignlab import plan as planning
-from alignlab.config import Config, PretrainedModel, pocket_world
+from alignlab.config.dataset import pocket_world
+from alignlab.config.judge import AnnotatorsJudge, Host, HumanJudge, LocalJudge, RewardJudge
+from alignlab.config.model import PretrainedModel
+from alignlab.config.preferences import Preferences
+from alignlab.config.schema import Config
 from alignlab.errors import failure, mistake
-from alignlab.factory import agreement, output
-from alignlab.factory.answers import Prompt, items, prompts
-from alignlab.factory.journal import Journal, line
-from alignlab.factory.labels import found, joined, label_all, load_judge, told
-from alignlab.factory.settings import Config as Settings
-from alignlab.files import cache_root, digest, digest_files, locked, write_text
-from alignlab.judge_settings import AnnotatorsJudge, Host, HumanJudge, RewardJudge
-from alignlab.judges.local import Judge as LocalJudge
+from alignlab.judges.label import found, label_all
 from alignlab.judges.protocol import Labelled, Unlabelled
-from alignlab.named import Source
-from alignlab.tasks.preferences_page import Outcome, examples, facts, labeling, measurements, page
-from alignlab.tasks.train import locate_models, point_latest, prepare_base, prepare_data
+from alignlab.models import references
+from alignlab.models.references import Source
+from alignlab.pipeline import model_references
+from alignlab.pipeline import plan as planning
+from alignlab.pipeline.prepare_inputs import locate_models, prepare_base, prepare_data
+from alignlab.pipeline.run_folder import point_latest
+from alignlab.preferences import agreement, write_dataset
+from alignlab.preferences.label import joined, load_judge, told
+from alignlab.preferences.sample_answers import Prompt, items, prompts
+from alignlab.reports.preferences_page import Outcome, examples, facts, labeling, measurements, page
+from alignlab.runtime.files import cache_root, digest, digest_files, locked, write_text
+from alignlab.runtime.journal import Journal, line
+from alignlab.runtime.source_hash import hash_with_imports
 
-# Settings that change no label: where and how a judge is asked, and what that costs.
+# Preferences that change no label: where and how a judge is asked, and what that costs.
 NOT_IN_LABELS = {
     "url", "key_env", "timeout", "retries", "backoff", "longest_wait", "concurrency", "give_up_after",
     "price_read", "price_written",
 }  # fmt: skip
 MODULES = {  # of judges, where it is not their kind
-    "reward": "scored",
-    "choice": "compared",
-    "critique": "compared",
-    "both": "compared",
+    "reward": "by_reward",
+    "choice": "pairwise_model",
+    "critique": "pairwise_model",
+    "both": "pairwise_model",
+    "annotators": "pocket_annotators",
+    "human": "human_tables",
+    "openai": "chat_server",
 }
 
 
@@ -47,7 +55,7 @@ class Work(NamedTuple):
     """
 
     config: Config
-    settings: Settings
+    settings: Preferences
     asked: list[Prompt]
     mark: str
     policy: Source | Host
@@ -58,7 +66,7 @@ class Work(NamedTuple):
 
 def run(config: Config, folder: Path, choices: Mapping[str, str]) -> None:
     """Sample, judge, agree and write; the last line printed is the report's path."""
-    from alignlab.tasks.record import repeatable
+    from alignlab.pipeline.provenance import repeatable
 
     prepare_data(config)
     config = locate_models(config)
@@ -77,7 +85,7 @@ def run(config: Config, folder: Path, choices: Mapping[str, str]) -> None:
 def begin(config: Config) -> Work:
     """Work out what is to be done, and what it is known by."""
     settings = config.preferences
-    assert isinstance(settings, Settings)
+    assert isinstance(settings, Preferences)
     check(config, settings)
     asked = prompts(config, settings)
     policy = answering(config, settings)
@@ -89,12 +97,12 @@ def begin(config: Config) -> Work:
     return Work(config, settings, asked, answers, policy, inputs, *both)
 
 
-def check(config: Config, settings: Settings) -> None:
+def check(config: Config, settings: Preferences) -> None:
     """Raise a `Mistake` where a judge does not go with the rest of the command."""
     judge = settings.judge
     if isinstance(judge, AnnotatorsJudge) and pocket_world(config.dataset) is None:
         raise mistake("judge", f"annotators know only the pocket world, and dataset is {config.dataset.kind}")
-    if isinstance(judge, RewardJudge) and named.asks_stage(config):
+    if isinstance(judge, RewardJudge) and model_references.asks_stage(config):
         what = "auto is the rm stage of a training run, and task=preferences trains none"
         raise mistake("reward.path", what, "give a reward model's folder or hub id, or choose another reward")
 
@@ -103,17 +111,17 @@ def model(config: Config, place: str, given: str) -> Source:
     """The model that a setting names: the base, a folder, or one of the hub, which is made ready."""
     if given == "base":
         return planning.base_model(config)
-    source = named.given_model(config, place, given)
+    source = references.given_model(config, place, given)
     if not source.path.exists():
-        from alignlab import pretrained
+        from alignlab.models import pretrained
 
-        hub: PretrainedModel = named.hub_model(config, given)
+        hub: PretrainedModel = references.hub_model(config, given)
         pretrained.locate(hub)
         return source._replace(path=pretrained.pretrained_model(hub))
     return source
 
 
-def answering(config: Config, settings: Settings) -> Source | Host:
+def answering(config: Config, settings: Preferences) -> Source | Host:
     """What answers: a model that is loaded here, or one behind a server."""
     return settings.server if settings.server.url else model(config, "task.model", str(config.task.model))
 
@@ -123,22 +131,22 @@ def name(policy: Source | Host) -> str:
     return policy.model if isinstance(policy, Host) else policy.name
 
 
-def judges(config: Config, settings: Settings) -> dict[str, Source]:
+def judges(config: Config, settings: Preferences) -> dict[str, Source]:
     """The models that judge, by their places in the config."""
     match settings.judge:
         case LocalJudge():
             return {"preferences.judge_model": model(config, "preferences.judge_model", settings.judge_model)}
         case RewardJudge():
-            given = [(f"{name}.path", path) for name, path in named.named_rewards(config)]
-            return {place.removesuffix(".path"): named.given_reward(config, place, path) for place, path in given}
+            given = [(f"{name}.path", path) for name, path in model_references.named_rewards(config)]
+            return {place.removesuffix(".path"): references.given_reward(config, place, path) for place, path in given}
         case _:
             return {}
 
 
-def answers_mark(config: Config, settings: Settings, policy: Source | Host) -> str:
+def answers_mark(config: Config, settings: Preferences, policy: Source | Host) -> str:
     """The hash of everything that decides the answers."""
     from alignlab.data import content
-    from alignlab.models import device, precision
+    from alignlab.models.load import device, precision
 
     drawing = settings.model_dump(
         mode="json", include={"prompts", "samples", "temperature", "top_p", "max_new_tokens", "batch_size"}
@@ -149,12 +157,12 @@ def answers_mark(config: Config, settings: Settings, policy: Source | Host) -> s
         content(config.dataset),
         config.seed,
         [str(device(config.hardware)), str(precision(config.hardware)), planning.threads(config)],
-        planning.sources("alignlab.factory.answers"),
+        hash_with_imports("alignlab.preferences.sample_answers"),
         planning.versions(),
     )
 
 
-def labels_mark(config: Config, settings: Settings, inputs: Mapping[str, Source], answers: str) -> str:
+def labels_mark(config: Config, settings: Preferences, inputs: Mapping[str, Source], answers: str) -> str:
     """The hash of everything that decides the labels; how a judge is asked, and what it costs, is no part of it."""
     kind = settings.judge.kind
     local = isinstance(settings.judge, LocalJudge)
@@ -163,9 +171,9 @@ def labels_mark(config: Config, settings: Settings, inputs: Mapping[str, Source]
         settings.judge.model_dump(mode="json", exclude=NOT_IN_LABELS),
         {place: source.fingerprint for place, source in inputs.items()},
         settings.constitution.model_dump(mode="json") if local else None,
-        named.reward_mark(config) if kind == "reward" else None,
+        model_references.reward_mark(config) if kind == "reward" else None,
         digest_files(settings.judge.path) if isinstance(settings.judge, HumanJudge) else None,
-        planning.sources(f"alignlab.judges.{MODULES.get(kind, kind)}"),
+        hash_with_imports(f"alignlab.judges.{MODULES.get(kind, kind)}"),
     )
 
 
@@ -182,12 +190,12 @@ def sample(work: Work) -> list[dict[str, Any]]:
 def draw_answers(work: Work, journal: Journal) -> None:
     """Answer the prompts that are left."""
     if isinstance(work.policy, Host):
-        from alignlab.factory.remote import fetch_answers
+        from alignlab.preferences.sample_from_server import fetch_answers
 
         fetch_answers(work.asked, work.settings, work.config.seed, journal)
         return
-    from alignlab.factory.answers import sample_answers
-    from alignlab.models import load_policy
+    from alignlab.models.load import load_policy
+    from alignlab.preferences.sample_answers import sample_answers
 
     policy = load_policy(work.policy.path, work.config.hardware)
     sample_answers(*policy, work.asked, work.settings, work.config.seed, journal)
@@ -219,12 +227,12 @@ def outcome(work: Work, answers: list[dict[str, Any]]) -> Outcome:
     labels = joined(labels, settings.panel, work.mark)
     sizes = {row["id"]: len(row["answers"]) for row in answers}
     agreed = agreement.agreed(labels, sizes, settings.consensus, settings.weights)
-    return Outcome(answers, labels, missing, agreed, output.make(answers, agreed), people(work, answers))
+    return Outcome(answers, labels, missing, agreed, write_dataset.make(answers, agreed), people(work, answers))
 
 
 def people(work: Work, answers: list[dict[str, Any]]) -> list[Labelled]:
     """What people have said of the same answers."""
-    from alignlab.judges.human import Human, criteria_of
+    from alignlab.judges.human_tables import Human, criteria_of
 
     paths = work.settings.people.path
     if not paths:
@@ -235,7 +243,7 @@ def people(work: Work, answers: list[dict[str, Any]]) -> list[Labelled]:
 
 def hand_out(work: Work, folder: Path, answers: list[dict[str, Any]], judge: HumanJudge) -> None:
     """Write the table that people fill in, and their instructions."""
-    from alignlab.judges.human import sheet
+    from alignlab.judges.human_tables import sheet
 
     compared = items(answers)
     if not compared:
@@ -254,7 +262,7 @@ def write(work: Work, folder: Path, found: Outcome) -> None:
     known = {"answers_mark": work.mark, **facts(work.config, work.settings, name(work.policy), found)}
     write_text(folder / "answers.jsonl", "".join(map(line, found.answers)))
     write_text(folder / "labels.jsonl", "".join(map(told, found.labels)))
-    output.write(found.made, folder / "data", output.card(work.config, work.settings, known))
+    write_dataset.write(found.made, folder / "data", write_dataset.card(work.config, work.settings, known))
     write_text(folder / "preferences.json", json.dumps(known, indent=1, ensure_ascii=False))
     write_text(folder / "preferences.html", page(known, examples(found)))
     result = {
@@ -288,7 +296,7 @@ def summary(known: Mapping[str, Any]) -> Iterator[str]:
 def plan(config: Config) -> Iterator[str]:
     """What the command would do, and what of it is done already."""
     settings = config.preferences
-    assert isinstance(settings, Settings)
+    assert isinstance(settings, Preferences)
     prepare_data(config)
     work = begin(config)
     answered, labelled = (len(Journal(path).rows) if path.exists() else 0 for path in (work.answers, work.labels))

@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from alignlab.config import Config
+from alignlab.config.schema import Config
 from alignlab.errors import mistake
 
 
 def run(config: Config, folder: Path, choices: Mapping[str, str]) -> None:
     """Read `task.run` and write its report; the last line printed is the report's path."""
-    from alignlab.evaluation.report import table, write_report
-    from alignlab.tasks.sweep import is_sweep, summarise
+    from alignlab.reports.run_report import table, write_report
+    from alignlab.reports.sweep_summary import is_sweep, summarise
 
     place = config.task.run
     if place is None or not place.exists():

@@ -46,7 +46,7 @@ def make(source: Path, made: Material) -> None:
 
     from alignlab.chat import encode_prompt
     from alignlab.data.hh_rlhf import Transcript, parse
-    from alignlab.scratch import train_tokenizer
+    from alignlab.models.from_scratch import train_tokenizer
 
     lines = source.read_text(encoding="utf-8").splitlines()
     read = [(line, parse(json.loads(line)["chosen"])) for line in lines]

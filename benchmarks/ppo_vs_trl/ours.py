@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from sides import Asked, Told, peak
 
-from alignlab import rollouts
-from alignlab.compose import bound, check
+from alignlab.config.compose import bound, check
 from alignlab.methods import ppo
-from alignlab.run import Run
-from alignlab.trainers.ppo import PPOTrainer
+from alignlab.models import sampling
+from alignlab.runtime.stage_run import Run
+from alignlab.training.ppo.trainer import PPOTrainer
 
 
 class Curves:
@@ -79,8 +79,8 @@ def dataset(asked: Asked) -> list[str]:
 
 def never_end() -> None:
     """Let completions have no end, as the other side does, so that all are equally long."""
-    known = rollouts.special_tokens
-    rollouts.special_tokens = lambda model, tokenizer: (known(model, tokenizer)[0], set())
+    known = sampling.special_tokens
+    sampling.special_tokens = lambda model, tokenizer: (known(model, tokenizer)[0], set())
 
 
 def marked() -> list[dict[str, Any]]:

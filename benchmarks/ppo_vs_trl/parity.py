@@ -93,9 +93,9 @@ def asked(folder: Path) -> Asked:
         alignlab(folder / name, f"method={name}", *more) for name, more in (("sft", ()), ("rm", ["method.head=last"]))
     ]
     from alignlab.chat import encode_prompt
-    from alignlab.compose import bound, check
+    from alignlab.config.compose import bound, check
     from alignlab.data import view
-    from alignlab.models import load_trainable
+    from alignlab.models.load import load_trainable
 
     settings = bound(check(["method=ppo"], binds=False).trees[0])
     tokenizer = load_trainable(built[0], 0.0)[1]

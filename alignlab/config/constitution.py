@@ -1,0 +1,137 @@
+"""A constitution: the principles by which a model criticises, revises and compares answers (arXiv 2212.08073).
+
+A principle is asked in three ways: for a critique of an answer, for a better answer, and for the better one of two.
+`good` is how a critique begins that finds nothing wrong; its probability is a score of the answer. The few-shot
+`examples` are conversations that are put before every request, for models that need to be shown.
+
+`read` reads a file and says in which line it is wrong; options of `conf/constitution` and files by path are the same.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from string import Formatter
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from alignlab.config.bind import RULES
+from alignlab.config.settings import Positive, Settings
+from alignlab.config.suggestions import close_to
+from alignlab.errors import Fault, Mistake, failure, mistake
+
+SLOTS = {"prompt", "first", "second"}
+Words = Annotated[str, Field(min_length=1)]
+
+
+class Said(Settings):
+    """One turn of a few-shot conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+Chat = Annotated[tuple[Said, ...], Field(strict=False, min_length=1)]
+
+
+class Principle(Settings):
+    """What is asked of an answer, in three ways; principles of more weight are drawn more often."""
+
+    name: Words
+    weight: Positive = 1.0
+    critique_request: Words
+    revision_request: Words
+    preference_question: Words
+    good: Words
+
+    def faults(self) -> Iterator[Fault]:
+        if wrong := slots_wrong(self.preference_question):
+            yield Fault("preference_question", wrong, "write {prompt}, {first} and {second}, each where it belongs")
+
+
+class Constitution(Settings):
+    """Principles, how a model names the first and the second answer, and chats to show it what is wanted."""
+
+    principles: Annotated[tuple[Principle, ...], Field(strict=False, min_length=1)]
+    choices: Annotated[tuple[Words, Words], Field(strict=False)]
+    examples: Annotated[tuple[Chat, ...], Field(strict=False)] = ()
+
+    def faults(self) -> Iterator[Fault]:
+        for place, principle in enumerate(self.principles):
+            yield from (fault._replace(where=f"principles.{place}.{fault.where}") for fault in principle.faults())
+
+    def drawn(self, count: int, seed: str) -> list[Principle]:
+        """Draw principles at random by their weights, the same for the same seed."""
+        weights = [principle.weight for principle in self.principles]
+        return Random(seed).choices(self.principles, weights, k=count)
+
+
+def slots_wrong(question: str) -> str:
+    """What is wrong with the slots of a preference question, or nothing."""
+    try:
+        named = {name for _, name, _, _ in Formatter().parse(question) if name is not None}
+    except ValueError as error:
+        return str(error)
+    missing, unknown = sorted(SLOTS - named), sorted(named - SLOTS)
+    if missing:
+        return f"{{{missing[0]}}} is missing"
+    return f"unknown slot {{{unknown[0]}}}" if unknown else ""
+
+
+def read(path: Path) -> Constitution:
+    """Read a constitution's file; one `Mistake` says every fault with file, line and field."""
+    import yaml
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        tree, marks = yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
+    except OSError as error:
+        raise mistake("constitution", f"{path} cannot be read ({error.strerror})", "give a YAML file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise failure(str(path), f"is no YAML ({' '.join(str(error).split())[:120]})") from error
+    try:
+        found = Constitution.model_validate(tree)
+    except ValidationError as error:
+        raise Mistake([located(path, marks, fault["loc"], *rephrased(fault)) for fault in error.errors()]) from error
+    if faults := [located(path, marks, tuple(f.where.split(".")), f.what, f.now) for f in found.faults()]:
+        raise Mistake(faults)
+    return found
+
+
+def located(path: Path, marks: Any, place: tuple[Any, ...], what: str, now: str) -> Fault:
+    """A fault with its file, line and field; a field that is missing stands at the line of what should hold it."""
+    keys = [str(key) for key in place if key not in {"constrained-str", "tuple"}]
+    return Fault(f"{path}:{line_of(marks, keys)}: {'.'.join(keys) or 'the file'}", what, now)
+
+
+def line_of(node: Any, keys: list[str]) -> int:
+    """The line (from 1) of the deepest node on the way along the keys."""
+    if node is None:
+        return 1
+    line = int(node.start_mark.line) + 1
+    if not keys:
+        return line
+    first, *rest = keys
+    if isinstance(node.value, list) and node.id == "sequence" and first.isdigit() and int(first) < len(node.value):
+        return line_of(node.value[int(first)], rest)
+    for key, value in node.value if node.id == "mapping" else ():
+        if key.value == first:
+            return line_of(value, rest) if rest else int(key.start_mark.line) + 1
+    return line
+
+
+def rephrased(fault: Any) -> tuple[str, str]:
+    """One of pydantic's findings in words: what is wrong, and what to do."""
+    field = str(fault["loc"][-1]) if fault["loc"] else ""
+    known = list((Principle if "principles" in fault["loc"][:-1] else Constitution).model_fields)
+    match fault["type"]:
+        case "missing":
+            return "is missing", f"add {field}: …"
+        case "extra_forbidden":
+            return "unknown key", close_to(field, known) or f"there is {', '.join(known)}"
+        case "too_short":
+            return "holds nothing", "write at least one principle"
+        case kind if kind in RULES:
+            return f"{fault['input']!r} is not {RULES[kind]}", ""
+        case _:
+            return str(fault["msg"]), ""

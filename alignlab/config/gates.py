@@ -1,0 +1,36 @@
+"""Settings of `conf/method/_gates.yaml`: when gates are asked, and their bounds."""
+
+from typing import TYPE_CHECKING, Literal
+
+from alignlab.config.settings import Count, NotNegative, Positive, Settings, Share
+
+if TYPE_CHECKING:
+    pass
+
+
+Mode = Literal["stop", "warn", "off"]
+
+
+class Gates(Settings):
+    """Settings of `conf/method/_gates.yaml`."""
+
+    before: Mode
+    during: Mode
+    min_finished: Share
+    max_calibration_error: Share
+    max_first_kl: Positive
+    max_first_ratio: Positive
+    window: Count
+    max_kl: Positive
+    min_explained_variance: float
+    explained_variance_after: Count
+    max_clip_fraction: Share
+    min_entropy_share: NotNegative
+    max_length_share: Positive
+    min_length_share: NotNegative
+    min_distinct_share: NotNegative
+    min_variety_share: NotNegative
+    max_strange_growth: NotNegative
+    max_truncated_growth: NotNegative
+    max_spread_share: Positive
+    max_held_out_loss: NotNegative

@@ -1,0 +1,157 @@
+"""The shapes of `conf/hardware/`: how many processes, on what, and what DeepSpeed or FSDP is told.
+
+The blocks `deepspeed` and `fsdp` bear the libraries' own keys. What follows from the experiment (batch sizes,
+accumulation, clipping, precision, optimizer and schedule) is not among them: it is worked out from `method` and
+`hardware`, so that two places cannot disagree. A key that is null is left to the library.
+"""
+
+import os
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from alignlab.config.settings import Count, Positive, Settings
+from alignlab.errors import Fault
+
+
+def _open(value: Any) -> Any:
+    return None if value == "auto" else value
+
+
+Auto = BeforeValidator(_open)  # `auto` is None: worked out when it is known where the run is
+Size = Annotated[int, Field(ge=0)] | Literal["auto"] | None
+Switch = bool | None
+
+
+class OffloadParam(Settings):
+    """Where sharded weights lie while they are not needed."""
+
+    device: Literal["none", "cpu", "nvme"]
+    nvme_path: str | None = None
+    buffer_count: Count | None = None
+    buffer_size: Size = None
+    max_in_cpu: Size = None
+    pin_memory: Switch = None
+
+
+class OffloadOptimizer(Settings):
+    """Where the optimizer's moments lie and its step is computed."""
+
+    device: Literal["none", "cpu", "nvme"]
+    nvme_path: str | None = None
+    buffer_count: Count | None = None
+    pin_memory: Switch = None
+    pipeline_read: Switch = None
+    pipeline_write: Switch = None
+    fast_init: Switch = None
+    ratio: Annotated[float, Field(ge=0, le=1)] | None = None
+
+
+class Zero(Settings):
+    """DeepSpeed's `zero_optimization` (DeepSpeedZeroConfig)."""
+
+    stage: Literal[0, 1, 2, 3]
+    contiguous_gradients: Switch = None
+    reduce_scatter: Switch = None
+    reduce_bucket_size: Size = None
+    allgather_partitions: Switch = None
+    allgather_bucket_size: Size = None
+    overlap_comm: Switch = None
+    round_robin_gradients: Switch = None
+    sub_group_size: Size = None
+    ignore_unused_parameters: Switch = None
+    offload_param: OffloadParam | None = None
+    offload_optimizer: OffloadOptimizer | None = None
+    stage3_prefetch_bucket_size: Size = None
+    stage3_param_persistence_threshold: Size = None
+    stage3_max_live_parameters: Size = None
+    stage3_max_reuse_distance: Size = None
+    stage3_module_granularity_threshold: Size = None
+    stage3_use_all_reduce_for_fetch_params: Switch = None
+    zero_hpz_partition_size: Count | None = None
+    zero_quantized_weights: Switch = None
+    zero_quantized_gradients: Switch = None
+    memory_efficient_linear: Switch = None
+
+
+class DeepSpeed(Settings):
+    """DeepSpeed's own configuration, less what follows from the experiment."""
+
+    zero_optimization: Zero
+    communication_data_type: Literal["fp32", "fp16", "bf16"] | None = None
+    prescale_gradients: Switch = None
+    gradient_predivide_factor: Positive | None = None
+    zero_allow_untested_optimizer: Switch = None
+    zero_force_ds_cpu_optimizer: Switch = None
+    steps_per_print: Count | None = None
+    wall_clock_breakdown: Switch = None
+    memory_breakdown: Switch = None
+    dump_state: Switch = None
+
+    def block(self) -> dict[str, Any]:
+        """What DeepSpeed is given: the settings that are set."""
+        given = self.model_dump(mode="json", exclude_none=True)
+        own = {"steps_per_print": 2**31 - 1} | given  # its default prints every ten steps
+        own["zero_optimization"]["stage3_gather_16bit_weights_on_model_save"] = self.zero_optimization.stage == 3
+        auto = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
+        return own | dict.fromkeys((*auto, "gradient_clipping"), "auto") | {"bf16": {"enabled": "auto"}}
+
+
+class Fsdp(Settings):
+    """FSDP2's configuration, under the keys of transformers' `fsdp_config`."""
+
+    reshard_after_forward: bool
+    auto_wrap_policy: Literal["TRANSFORMER_BASED_WRAP", "SIZE_BASED_WRAP", "NO_WRAP"]
+    transformer_layer_cls_to_wrap: Annotated[tuple[str, ...], Field(strict=False)] | None = None
+    min_num_params: Count | None = None
+    cpu_ram_efficient_loading: bool
+    cpu_offload: bool
+    state_dict_type: Literal["FULL_STATE_DICT", "SHARDED_STATE_DICT"]
+
+    def block(self) -> dict[str, Any]:
+        """What transformers is given."""
+        return {"version": 2, **self.model_dump(mode="json", exclude_none=True)}
+
+
+class Hardware(Settings):
+    """Where it runs, and how one optimizer step is cut into pieces."""
+
+    strategy: Literal["single", "ddp", "zero2", "zero3", "fsdp2"]
+    device: Literal["auto", "cpu", "cuda"]
+    dtype: Literal["auto", "float32", "bfloat16"]
+    micro_batch_size: Annotated[Count | None, Auto]
+    threads: Count | None
+    processes: Annotated[Count | None, Auto] = None
+    nodes: Annotated[Count | None, Auto] = None
+    rank: Annotated[Annotated[int, Field(ge=0)] | None, Auto] = None
+    rendezvous: Annotated[str | None, Auto] = None
+    memory_gb: Positive | None = None
+    tokens_per_second: Positive | None = None
+    deepspeed: DeepSpeed | None = None
+    fsdp: Fsdp | None = None
+
+    def faults(self) -> Iterator[Fault]:
+        several = (self.processes or 1) > 1 or (self.nodes or 1) > 1
+        if self.strategy == "single" and several:
+            yield Fault("processes", "hardware=single is one process", "use hardware=ddp or hardware=zero3")
+        stage = {"zero2": 2, "zero3": 3}.get(self.strategy)
+        own = self.deepspeed.zero_optimization.stage if self.deepspeed else None
+        if stage is not None and own != stage:
+            yield Fault("deepspeed.zero_optimization.stage", f"{own} is not hardware={self.strategy}'s", f"use {stage}")
+        if stage is None and self.deepspeed:
+            yield Fault("deepspeed", f"hardware={self.strategy} does not use it", "use hardware=zero2 or zero3")
+        if (self.strategy == "fsdp2") != (self.fsdp is not None):
+            yield Fault("fsdp", "belongs to hardware=fsdp2, which needs it", "use hardware=fsdp2")
+        if self.nodes and self.nodes > 1:
+            for name in () if "SLURM_NODEID" in os.environ else ("rank", "rendezvous"):
+                if getattr(self, name) is None:
+                    yield Fault(name, f"missing, though nodes is {self.nodes}", MANY_NODES[name])
+        if self.rank is not None and self.rank >= (self.nodes or 1):
+            yield Fault("rank", f"{self.rank} is not below nodes ({self.nodes or 1})", "number the machines from 0")
+
+
+MANY_NODES = {
+    "rank": "give this machine's number, from 0",
+    "rendezvous": "give host:port of the first machine",
+}

@@ -1,0 +1,109 @@
+"""Settings of `conf/model/`: which model a chain starts from."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from alignlab.config.settings import Count, Names, Seed, Settings, Share
+from alignlab.errors import Fault
+
+
+class Adapter(Settings):
+    """Low-rank adapters (Hu et al. 2021) instead of training every weight."""
+
+    r: Count
+    lora_alpha: Count
+    lora_dropout: Share
+    target_modules: str | Names
+
+
+class PocketModel(Settings):
+    """The embedded base model, trained on the pocket world's corpus on first use."""
+
+    kind: Literal["pocket"]
+    seed: Seed
+    size: Literal["full", "small"]
+    adapter: Adapter | None = None
+
+
+class PocketT5Model(Settings):
+    """The embedded base model of dialogues: a small T5, trained on the world's gossip on first use."""
+
+    kind: Literal["pocket_t5"]
+    seed: Seed
+    adapter: Adapter | None = None
+
+
+class ScratchModel(Settings):
+    """A model of any shape with random weights, and a BPE tokenizer trained on the data set's training rows."""
+
+    kind: Literal["scratch"]
+    family: Literal["llama", "qwen2", "gpt_neox", "t5"]
+    seed: Seed
+    vocab_size: Annotated[int, Field(ge=300)]
+    hidden_size: Count
+    intermediate_size: Count
+    num_hidden_layers: Count
+    num_attention_heads: Count
+    num_key_value_heads: Count
+    max_position_embeddings: Count
+    adapter: Adapter | None = None
+
+    def faults(self) -> Iterator[Fault]:
+        if self.hidden_size % (2 * self.num_attention_heads):
+            yield Fault(
+                "hidden_size",
+                f"{self.hidden_size} does not split into {self.num_attention_heads} heads of an even width",
+                f"take a multiple of {2 * self.num_attention_heads}",
+            )
+        if self.family in {"gpt_neox", "t5"} and self.num_key_value_heads != self.num_attention_heads:
+            yield Fault(
+                "num_key_value_heads",
+                f"{self.family} shares no heads, and {self.num_key_value_heads} is not num_attention_heads",
+                f"use {self.num_attention_heads}",
+            )
+        elif self.num_attention_heads % self.num_key_value_heads:
+            yield Fault(
+                "num_key_value_heads",
+                f"{self.num_key_value_heads} does not divide num_attention_heads ({self.num_attention_heads})",
+            )
+
+
+HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")  # owner/name, or the bare name of an old model
+
+
+class Widths(Settings):
+    """The shape of a transformer, under the names of its own settings, for a plan of a model that is not at hand."""
+
+    model_type: str
+    hidden_size: Count
+    intermediate_size: Count
+    num_hidden_layers: Count
+    num_attention_heads: Count
+    num_key_value_heads: Count
+    vocab_size: Count
+
+
+class PretrainedModel(Settings):
+    """A model that others have trained, on the Hugging Face hub or in a folder."""
+
+    kind: Literal["pretrained"]
+    path: str
+    revision: str
+    attn_implementation: Literal["eager", "sdpa", "flash_attention_2"] | None
+    chat_template: Literal["chatml", "llama3", "mistral", "zephyr", "hh", "plain", "text"] | None
+    parameters: Count | None = None
+    shape: Widths | None = None
+    adapter: Adapter | None = None
+
+    def faults(self) -> Iterator[Fault]:
+        folder = Path(self.path).expanduser()
+        if folder.exists() and not (folder / "config.json").exists():
+            yield Fault("path", f"{self.path} holds no model", "give a folder with config.json in it")
+        elif not folder.exists() and (
+            not HUB_ID.fullmatch(self.path) or (folder.parent.name and folder.parent.exists())
+        ):
+            yield Fault("path", f"{self.path} is not there", "give a model's folder, or a hub id (owner/name)")

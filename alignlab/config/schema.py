@@ -1,0 +1,38 @@
+"""The shapes of `conf/`: what settings there are, and what values they may have.
+
+Values live in YAML, types live here, each once. A method's own shape stands in its own file
+(`alignlab/methods/<name>.py`). `alignlab.config.bind` turns a composed tree into a `Config`.
+"""
+
+from typing import Annotated
+
+from pydantic import Field, SerializeAsAny
+
+from alignlab.config.dataset import DataSet
+from alignlab.config.evaluation import Evaluation
+from alignlab.config.hardware import Hardware
+from alignlab.config.method import Method
+from alignlab.config.model import PocketModel, PocketT5Model, PretrainedModel, ScratchModel
+from alignlab.config.reward import AnyReward
+from alignlab.config.settings import Seed, Settings
+from alignlab.config.sweep import Sweep
+from alignlab.config.task import Task
+from alignlab.config.tracking import Tracking
+
+
+class Config(Settings):
+    """Everything that a run needs to know."""
+
+    task: Task
+    model: Annotated[PocketModel | PocketT5Model | ScratchModel | PretrainedModel, Field(discriminator="kind")]
+    dataset: Annotated[DataSet, Field(discriminator="kind")]
+    method: SerializeAsAny[Method]
+    stages: dict[str, SerializeAsAny[Method]] = Field(default_factory=dict)
+    reward: AnyReward
+    hardware: Hardware
+    evaluation: Evaluation
+    tracking: Tracking
+    sweep: Sweep
+    preferences: SerializeAsAny[Settings] | None = None  # its shape is in alignlab.config.preferences
+    seed: Seed
+    dry_run: bool

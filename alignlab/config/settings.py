@@ -1,0 +1,39 @@
+"""What every group of settings is: frozen, typed, without unknown keys; and the kinds of numbers that they hold."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from alignlab.errors import Fault
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseModel):
+    """A frozen group of settings: no unknown keys, no silent conversion (`true` is no number)."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=(), defer_build=True
+    )
+
+    def faults(self) -> Iterator[Fault]:
+        """Settings that contradict each other, with places relative to this group."""
+        yield from ()
+
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+Names = Annotated[tuple[str, ...], Field(strict=False)]
+
+File = Annotated[Path, Field(strict=False)]
+
+Files = Annotated[
+    tuple[File, ...],
+    BeforeValidator(lambda given: [given] if isinstance(given, str) else given),
+    Field(strict=False, min_length=1),
+]

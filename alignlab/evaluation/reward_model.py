@@ -1,0 +1,187 @@
+"""How well a reward model tells the better of two answers, and how much of that a simpler rule would know.
+
+Accuracy stands beside two baselines that are fitted on the same training rows: the length of the answers, and a
+logistic regression on the difference of their words and word pairs. Calibration asks whether a pair's odds,
+sigmoid(margin), can be taken at their word. Length tells whether the reward is a measure of length in disguise.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from alignlab.config.evaluation import Evaluation
+from alignlab.config.schema import Config
+from alignlab.data import view
+from alignlab.evaluation.scores import SEED, Better, Scores, measurement
+from alignlab.evaluation.statistics import Interval, bootstrap, paired_difference
+from alignlab.runtime.files import write_text
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Row = dict[str, Any]
+
+BINS = 10  # of equal width, from even odds to certainty
+STRENGTHS = (0.003, 0.03, 0.3)  # of the bag of words' fit, inverse regularisation; the validation rows choose
+
+
+class Rewards(NamedTuple):
+    """The scores of both answers of each pair, and the answers' lengths in characters; all [n]."""
+
+    chosen: "Floats"
+    rejected: "Floats"
+    chosen_length: "Floats"
+    rejected_length: "Floats"
+
+    @property
+    def margin(self) -> "Floats":
+        """What the chosen answer is ahead by, [n]."""
+        return self.chosen - self.rejected
+
+
+def measure_pairs(model: Path, config: Config, place: Path) -> list[dict[str, Any]]:
+    """Measure a reward model on held-out pairs; `pairs.jsonl` in `place` holds the score of every answer."""
+    rows: list[Row] = view(config.dataset, "pairs", config.evaluation.split).to_list()
+    rewards = score(model, rows, config)
+    write_text(place / "pairs.jsonl", "".join(map(line, rows, rewards.chosen, rewards.rejected)))
+    words, length = baselines(config, rows)
+    right = wins(rewards.margin)
+    ids = tuple(row.get("id") or str(number) for number, row in enumerate(rows))
+    settings = config.evaluation
+
+    def rate(name: str, values: "Floats", better: Better = "higher") -> dict[str, Any]:
+        return measurement(Scores(name, values, ids[: len(values)], True, better), None, None, settings)
+
+    return [
+        rate("reward/accuracy", right),
+        rate("baseline/bag_of_words", words),
+        rate("baseline/length", length),
+        named("reward/over_bag_of_words", difference(right, words, settings), len(rows), "higher"),
+        *kinds(rows, right, rate),
+        *calibration(rewards, ids, settings),
+        *lengths(rewards, settings),
+        rate(
+            "reward/prefers_longer",
+            wins(rewards.margin * np.sign(rewards.chosen_length - rewards.rejected_length)),
+            "neither",
+        ),
+        rate("pairs/longer_chosen", wins(rewards.chosen_length - rewards.rejected_length), "neither"),
+    ]
+
+
+def score(model: Path, rows: "Sequence[Row]", config: Config) -> Rewards:
+    """Score both answers of each pair, each by itself as it will be scored in use."""
+    from alignlab.rewards import load_reward_model
+
+    judge = load_reward_model(model, config.hardware)
+    prompts = [row["prompt"] for row in rows]
+    chosen, rejected = (np.array(judge.score(prompts, [row[side] for row in rows])) for side in ("chosen", "rejected"))
+    return Rewards(
+        chosen, rejected, *(np.array([len(row[side]) for row in rows], float) for side in ("chosen", "rejected"))
+    )
+
+
+def line(row: "Row", chosen: float, rejected: float) -> str:
+    """One pair and its scores as a line of JSON."""
+    return json.dumps({**row, "chosen_reward": chosen, "rejected_reward": rejected}, ensure_ascii=False) + "\n"
+
+
+def wins(margin: "Floats") -> "Floats":
+    """1 where the margin is positive, 0 where it is negative, a half where it is nothing; [n]."""
+    return (np.sign(margin) + 1) / 2
+
+
+def difference(now: "Floats", then: "Floats", settings: Evaluation) -> Interval:
+    """What one rule is ahead of another by, on the same pairs."""
+    ties = bool(((now == 0.5) | (then == 0.5)).any())
+    return paired_difference(now, then, settings.resamples, settings.confidence, SEED, rate=not ties)
+
+
+def named(name: str, interval: Interval, n: int, better: Better) -> dict[str, Any]:
+    """A row of `result.json` from an interval."""
+    return {"name": name, **interval._asdict(), "n": n, "better": better, "difference": {}}
+
+
+def kinds(rows: "Sequence[Row]", right: "Floats", rate: Any) -> list[dict[str, Any]]:
+    """Accuracy for each kind of prompt, where rows have kinds."""
+    marks = np.array([row.get("kind") or "" for row in rows])
+    return [rate(f"reward/accuracy/{kind}", right[marks == kind]) for kind in sorted(set(marks) - {""})]
+
+
+def calibration(rewards: Rewards, ids: tuple[str, ...], settings: Evaluation) -> list[dict[str, Any]]:
+    """Brier's score (0.25 is knowing nothing) and the expected calibration error (Guo et al. 2017, eq. 3)."""
+    odds = 1 / (1 + np.exp(-rewards.margin))
+    brier = Scores("reward/brier", (1 - odds) ** 2, ids, False, "lower")
+    sure = np.maximum(odds, 1 - odds)
+    which = np.minimum(((sure - 0.5) * 2 * BINS).astype(int), BINS - 1)
+    gaps = (sure - wins(rewards.margin))[:, None] * np.eye(BINS)[which]
+    columns = np.concatenate([gaps, np.ones((len(odds), 1))], axis=1)
+    error = bootstrap(columns, calibration_error, settings.resamples, settings.confidence, SEED)
+    return [measurement(brier, None, None, settings), named("reward/calibration_error", error, len(odds), "lower")]
+
+
+def calibration_error(sums: "Floats") -> "Floats":
+    """The mean distance of confidence from accuracy, from each bin's summed gap and, last, the number of rows."""
+    found: Floats = np.abs(sums[..., :-1]).sum(-1) / sums[..., -1]
+    return found
+
+
+def lengths(rewards: Rewards, settings: Evaluation) -> list[dict[str, Any]]:
+    """Correlation of an answer's reward with its length, Pearson's and (of ranks) Spearman's; pairs are resampled."""
+    from scipy.stats import rankdata
+
+    scores = np.concatenate([rewards.chosen, rewards.rejected])
+    sizes = np.concatenate([rewards.chosen_length, rewards.rejected_length])
+    found = []
+    for name, x, y in (("pearson", scores, sizes), ("spearman", rankdata(scores), rankdata(sizes))):
+        x, y = (values - values.mean() for values in (x, y))
+        moments = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1)
+        pairs = moments.reshape(2, -1, 6).sum(0)
+        interval = bootstrap(pairs, pearson, settings.resamples, settings.confidence, SEED)
+        found.append(named(f"reward/length_{name}", interval, len(pairs), "neither"))
+    return found
+
+
+def pearson(sums: "Floats") -> "Floats":
+    """Pearson's correlation from the sums of 1, x, y, x², y², xy; 0 where x or y does not vary."""
+    n, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
+    spread = np.sqrt(np.maximum((n * xx - x * x) * (n * yy - y * y), 0))
+    found: Floats = np.where(spread > 0, (n * xy - x * y) / np.where(spread > 0, spread, 1), 0.0)
+    return found
+
+
+def baselines(config: Config, test: "Sequence[Row]") -> tuple["Floats", "Floats"]:
+    """Which test pairs the bag of words and the length get right, both learned from the training rows; [n] each."""
+    train, validation = (view(config.dataset, "pairs", split).to_list() for split in ("train", "validation"))
+    longer = float(np.sign(longer_by(train).mean())) or 1.0
+    return wins(bag_of_words(train, validation or train, test)), wins(longer * np.sign(longer_by(test)))
+
+
+def longer_by(rows: "Sequence[Row]") -> "Floats":
+    """1 where the chosen answer is the longer one, -1 where it is the shorter; [n]."""
+    return np.sign(np.array([len(row["chosen"]) - len(row["rejected"]) for row in rows], float))
+
+
+def bag_of_words(train: "Sequence[Row]", validation: "Sequence[Row]", test: "Sequence[Row]") -> "Floats":
+    """Margins of the test pairs by a logistic regression on differences of word and word-pair counts, [n]."""
+    from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    counter = CountVectorizer(ngram_range=(1, 2), min_df=2 if len(train) < 10_000 else 5, token_pattern=r"\w+|[^\w\s]")
+    counter.fit([row[side] for row in train for side in ("chosen", "rejected")])
+
+    def counts(rows: "Sequence[Row]") -> Any:
+        chosen, rejected = (counter.transform([row[side] for row in rows]) for side in ("chosen", "rejected"))
+        return (chosen - rejected).astype(float)
+
+    side = np.where(np.arange(len(train)) % 2, 1.0, -1.0)  # every other pair turned round: the same loss, two classes
+    turned = counts(train).multiply(side[:, None]).tocsr()
+    fits = [LogisticRegression(C=c, fit_intercept=False, max_iter=200).fit(turned, side) for c in STRENGTHS]
+    held = counts(validation)
+    best = max(fits, key=lambda fit: wins(held @ fit.coef_[0]).mean())
+    margins: Floats = counts(test) @ best.coef_[0]
+    return margins

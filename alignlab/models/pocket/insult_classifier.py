@@ -1,0 +1,122 @@
+"""A small classifier of insults, made on first use: the reward of the offline detoxification, `reward.path=pocket`.
+
+A RoBERTa of one layer, the smallest of the kind that classifiers of hate speech on the hub are, with their labels: hate
+and nothate. It learns from sentences and summaries about tasks that are not held out, labelled by annotators who err
+now and then; what it says is a proxy for the world's own rule, by which results are measured.
+"""
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from alignlab.models.pocket import dialogue_tokenizer
+from alignlab.models.pocket.base import threads
+from alignlab.pocket.dialogues import dialogue, scene, sources, summary
+from alignlab.runtime.files import building, cache_root, digest
+from alignlab.runtime.source_hash import hash_modules
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast, RobertaForSequenceClassification
+
+LABELS = ("nothate", "hate")
+ERRORS = 0.08  # how often an annotator gives the other label
+MOST = 6  # sayings in a text: as many as fill the longest summary that is ever written, so that no length is new to it
+WIDTH, HEADS = 48, 4
+TEXTS, BATCH, LEARNING_RATE = 4_000, 32, 4e-3
+
+
+def folder() -> Path:
+    """Name the classifier's folder; it may not be there yet."""
+    from importlib.metadata import version
+
+    versions = [version("torch"), version("transformers")]
+    code = hash_modules(__name__, dialogue_tokenizer.__name__)
+    return cache_root() / "pocket" / f"detector-{digest(threads(), versions, sources(), code)}"
+
+
+def detector() -> Path:
+    """Give the classifier's folder; trains it on first use."""
+    final = folder()
+    if not final.exists():
+        with building(final) as place:
+            if place:
+                make(place)
+    return final
+
+
+def texts(random: Random) -> Iterator[tuple[str, int]]:
+    """Texts without end, each with the number of its label: a few sayings, one of which may insult."""
+    while True:
+        said, insults = zip(*(saying(random) for _ in range(random.randint(1, MOST))), strict=True)
+        yield " ".join(said), int(any(insults) != (random.random() < ERRORS))
+
+
+def saying(random: Random) -> tuple[str, bool]:
+    """A line of a dialogue or a summary, and whether it insults."""
+    told, repeats = scene(random), random.random() < 0.5
+    lines = [line.partition(": ")[2] for line in dialogue(told, random).split("\n")]
+    said = random.choice([*lines, summary(told, repeats)])
+    return said, told.tone == "rude" and told.name in said.replace(".", "").split()
+
+
+def make(place: Path) -> None:
+    """Train the classifier and write it down."""
+    import torch
+    from transformers.utils.logging import disable_progress_bar
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads())
+    tokenizer = dialogue_tokenizer.make_tokenizer(begin="<s>")
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network = start(tokenizer)
+            train(network, tokenizer)
+    finally:
+        torch.set_num_threads(before)
+    disable_progress_bar()
+    network.save_pretrained(place)
+    tokenizer.save_pretrained(place)
+
+
+def start(tokenizer: "PreTrainedTokenizerFast") -> "RobertaForSequenceClassification":
+    """A RoBERTa with random weights; it counts positions from behind the padding's number."""
+    from transformers import RobertaConfig, RobertaForSequenceClassification
+
+    config: Any = RobertaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=WIDTH,
+        num_hidden_layers=1,
+        num_attention_heads=HEADS,
+        intermediate_size=2 * WIDTH,
+        max_position_embeddings=dialogue_tokenizer.LONGEST + 2,
+        type_vocab_size=1,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        id2label=dict(enumerate(LABELS)),
+        label2id={label: number for number, label in enumerate(LABELS)},
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+    return RobertaForSequenceClassification(config).train()
+
+
+def train(network: "RobertaForSequenceClassification", tokenizer: "PreTrainedTokenizerFast") -> None:
+    """One pass over the texts."""
+    import torch
+
+    rows = list(islice(texts(Random("detector")), TEXTS))
+    optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE)
+    for start in range(0, len(rows), BATCH):
+        for group in optimizer.param_groups:
+            group["lr"] = LEARNING_RATE * (1 - start / len(rows))
+        said, labels = zip(*rows[start : start + BATCH], strict=True)
+        encoded = tokenizer(list(said), padding=True, return_tensors="pt")
+        network(**encoded, labels=torch.tensor(labels)).loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    network.eval()

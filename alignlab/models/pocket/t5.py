@@ -1,0 +1,158 @@
+"""The base model of pocket's dialogues: a small T5 that sums them up as gossips do, made from a seed on first use.
+
+Like pocket's other base model it is a folder of the standard kind, trained by a plain loop, and the same for the same
+seed and number of threads. It leaves out much and repeats most insults: there is something left to learn.
+"""
+
+import json
+import time
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from alignlab.config.model import PocketT5Model
+from alignlab.data.row_formats import SUMMARISE
+from alignlab.models.chat_templates import PLAIN
+from alignlab.models.pocket import dialogue_tokenizer
+from alignlab.models.pocket.base import threads
+from alignlab.pocket.dialogues import gossip, sources
+from alignlab.runtime.files import building, cache_root, digest
+from alignlab.runtime.source_hash import hash_modules
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerFast, T5ForConditionalGeneration
+
+WIDTH, HEADS, INNER, ENCODER_LAYERS, DECODER_LAYERS = 96, 4, 192, 2, 2
+DIALOGUES, BATCH, LEARNING_RATE, WARMUP = 32_000, 32, 4e-3, 0.05
+
+
+class Batch(NamedTuple):
+    """Dialogues, their mask and their summaries, all [batch, length]; a label of padding is -100."""
+
+    input_ids: "torch.Tensor"
+    attention_mask: "torch.Tensor"
+    labels: "torch.Tensor"
+
+
+def base_folder(model: PocketT5Model) -> Path:
+    """Name the model's folder; it may not be there yet."""
+    from importlib.metadata import version
+
+    versions = [version("torch"), version("transformers")]
+    code = hash_modules(__name__, dialogue_tokenizer.__name__)
+    said = [sources(), SUMMARISE, PLAIN]
+    return cache_root() / "pocket" / f"t5-{digest(model.seed, threads(), versions, said, code)}"
+
+
+def base_model(model: PocketT5Model) -> Path:
+    """Give the model's folder; trains it on first use."""
+    final = base_folder(model)
+    if not final.exists():
+        with building(final) as folder:
+            if folder:
+                make(model, folder)
+    return final
+
+
+def make(model: PocketT5Model, folder: Path) -> None:
+    """Train the model and write it down, with its tokenizer and a note of how it was made."""
+    import torch
+    from transformers import GenerationConfig
+    from transformers.utils.logging import disable_progress_bar
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads())
+    started = time.perf_counter()
+    tokenizer = dialogue_tokenizer.make_tokenizer()
+    tokenizer.chat_template = PLAIN
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(model.seed)
+            network = start(tokenizer)
+            loss = train(network, batches(tokenizer, model.seed))
+    finally:
+        torch.set_num_threads(before)
+    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    network.generation_config = GenerationConfig(**ends, decoder_start_token_id=tokenizer.pad_token_id)
+    disable_progress_bar()
+    network.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    record = {
+        "seed": model.seed,
+        "threads": threads(),
+        "loss": loss,
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+    (folder / "pocket.json").write_text(json.dumps(record, indent=2) + "\n")
+
+
+def start(tokenizer: "PreTrainedTokenizerFast") -> "T5ForConditionalGeneration":
+    """A T5 with random weights, in the form of its version 1.1 but for tied embeddings."""
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    config: Any = T5Config(
+        vocab_size=len(tokenizer),
+        d_model=WIDTH,
+        d_kv=WIDTH // HEADS,
+        d_ff=INNER,
+        num_layers=ENCODER_LAYERS,
+        num_decoder_layers=DECODER_LAYERS,
+        num_heads=HEADS,
+        feed_forward_proj="gated-gelu",
+        dropout_rate=0.0,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        decoder_start_token_id=tokenizer.pad_token_id,
+    )
+    return T5ForConditionalGeneration(config).train()
+
+
+def train(network: "T5ForConditionalGeneration", batches: list[Batch]) -> float:
+    """One pass over the batches; gives the last loss."""
+    import torch
+
+    from alignlab.runtime.progress import progress
+
+    optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95), weight_decay=0.01)
+    loss = torch.zeros(())
+    with progress(len(batches), "training pocket's T5", "steps") as advance:
+        for step, batch in enumerate(batches):
+            done = step / len(batches)
+            for group in optimizer.param_groups:
+                group["lr"] = LEARNING_RATE * min(1.0, (done + 1e-3) / WARMUP) * (1 - done)
+            loss = network(**batch._asdict(), use_cache=False).loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            advance(1)
+    return round(float(loss.detach()), 4)
+
+
+def batches(tokenizer: "PreTrainedTokenizerFast", seed: int) -> list[Batch]:
+    """Dialogues with their summaries in batches of like length, in random order."""
+    random = Random(f"gossip {seed}")
+    rows = sorted(encoded(tokenizer, [gossip(random) for _ in range(DIALOGUES)]), key=lambda row: len(row[0]))
+    groups = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
+    Random(seed).shuffle(groups)
+    return [laid_out(group, tokenizer.pad_token_id) for group in groups]
+
+
+def encoded(tokenizer: "PreTrainedTokenizerFast", told: list[tuple[str, str]]) -> list[tuple[list[int], list[int]]]:
+    """Token ids of requests and summaries, as the chat template writes them, many times faster."""
+    end = tokenizer.eos_token_id
+    asked = tokenizer([SUMMARISE.format(dialogue=spoken) for spoken, _ in told])["input_ids"]
+    summed = tokenizer([summary for _, summary in told])["input_ids"]
+    return [([*prompt, end], [*answer, end]) for prompt, answer in zip(asked, summed, strict=True)]
+
+
+def laid_out(rows: list[tuple[list[int], list[int]]], pad: int) -> Batch:
+    """Pad a batch on the right."""
+    import torch
+
+    wide, long = (max(len(row[side]) for row in rows) for side in (0, 1))
+    ids = torch.tensor([prompt + [pad] * (wide - len(prompt)) for prompt, _ in rows])
+    labels = torch.tensor([answer + [-100] * (long - len(answer)) for _, answer in rows])
+    return Batch(ids, (ids != pad).long(), labels)

@@ -1,0 +1,139 @@
+"""The models that a config names, by a path or a hub id: where each lies, and what it is known by.
+
+A model to start from is made ready first (template, padding). One that only scores (a reward model, a classifier) is
+taken as it was published: its tokenizer and its template are its own.
+"""
+
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from alignlab.config import user_function
+from alignlab.config.model import PretrainedModel
+from alignlab.config.reward import ClassifierReward, FunctionReward, ModelReward, singles
+from alignlab.config.schema import Config
+from alignlab.errors import mistake
+from alignlab.models.references import (
+    POCKET,
+    check_speaks,
+    encoder_decoder,
+    find_model,
+    given_reward,
+    hub_model,
+    labels_in,
+)
+from alignlab.runtime.files import digest_files
+
+REWARD = "reward_model"  # the need of a method that takes the config's reward
+NOT_IN_MARK = {
+    "timeout",
+    "retries",
+    "backoff",
+    "batch_size",
+    "key_env",
+    "longest_wait",
+    "concurrency",
+}  # how a server is asked changes no score
+
+
+def method_module(name: str) -> Any:
+    """The module of a method: `VIEW`, `NEEDS`, `Config` and `train`."""
+    return import_module(f"alignlab.methods.{name}")
+
+
+def pretrained_models(config: Config) -> Iterator[PretrainedModel]:
+    """The models to start from that others have trained: the chain's base, and hub ids elsewhere."""
+    if isinstance(config.model, PretrainedModel):
+        yield config.model
+    for place, given in named_policies(config):
+        if not find_model(place, given).exists():
+            yield hub_model(config, given)
+
+
+def published_models(config: Config) -> Iterator[PretrainedModel]:
+    """The models on the hub that only score."""
+    for place, given in named_scorers(config):
+        if given != POCKET and not find_model(place, given).exists():
+            yield hub_model(config, given)
+
+
+def check_models(config: Config) -> None:
+    """Raise a `Mistake` where a setting names a model that is not there or does not fit; costs nothing."""
+    for place, given in (*named_policies(config), *named_scorers(config)):
+        if given != POCKET:
+            find_model(place, given)
+    for place, given in named_policies(config):
+        check_speaks(place, find_model(place, given))
+    if isinstance(config.model, PretrainedModel):
+        check_speaks("model.path", Path(config.model.path).expanduser())
+    check_labels(config, fetched=False)
+    name, trains = config.method.name, config.task.name == "train"
+    if trains and encoder_decoder(config) and not getattr(method_module(name), "ENCODER_DECODERS", True):
+        raise mistake("method", f"{name} does not train encoder-decoders", "use method=sft or method=rm")
+
+
+def check_labels(config: Config, fetched: bool) -> None:
+    """Raise a `Mistake` where a classifier lacks its label; one of the hub is looked at once it is fetched."""
+    used = {place for place, _ in named_scorers(config)}
+    for place, one in singles(config.reward):
+        if isinstance(one, ClassifierReward) and f"{place}.path" in used:
+            folder = Path() if one.path == POCKET else find_model(f"{place}.path", one.path)
+            if fetched and (one.path == POCKET or not folder.exists()):
+                folder = given_reward(config, f"{place}.path", one.path).path
+            labels = labels_in(folder)
+            if labels and one.label not in labels:
+                raise mistake(f"{place}.label", f"{one.path} has no {one.label!r}", f"it has {', '.join(labels)}")
+
+
+def named_policies(config: Config) -> Iterator[tuple[str, str]]:
+    """The settings of methods that name a model to start from, and what they name."""
+    for place, settings in methods(config):
+        for need in dict.fromkeys(("policy", *method_module(settings.name).NEEDS)):
+            if need != REWARD and (given := getattr(settings, need)) not in {"auto", "base"}:
+                yield f"{place}.{need}", given
+
+
+def named_scorers(config: Config) -> Iterator[tuple[str, str]]:
+    """The settings that name a model which only scores, and what they name."""
+    if config.evaluation.reward_model not in {None, "auto"}:
+        yield "evaluation.reward_model", config.evaluation.reward_model
+    if config.evaluation.toxicity_model:
+        yield "evaluation.toxicity_model", config.evaluation.toxicity_model
+    trained = [(place, settings) for place, settings in methods(config) if REWARD in method_module(settings.name).NEEDS]
+    for place, settings in trained:
+        if asks_stage(config) and (given := getattr(settings, REWARD)) != "auto":
+            yield f"{place}.{REWARD}", given
+    if trained:
+        yield from ((f"{place}.path", given) for place, given in named_rewards(config))
+
+
+def methods(config: Config) -> Iterator[tuple[str, Any]]:
+    """The settings of the method and of the stages that it may need, with their places."""
+    yield "method", config.method
+    yield from ((f"stages.{name}", settings) for name, settings in config.stages.items())
+
+
+def asks_stage(config: Config) -> bool:
+    """Whether the reward reads the method's reward model, which is the rm stage or what method.reward_model names."""
+    return any(isinstance(one, ModelReward) and one.path == "auto" for _, one in singles(config.reward))
+
+
+def named_rewards(config: Config) -> list[tuple[str, str]]:
+    """The places of the reward that name a model, and what they name."""
+    found = [(place, one) for place, one in singles(config.reward) if isinstance(one, ModelReward | ClassifierReward)]
+    return [(place, one.path) for place, one in found if one.path != "auto"]
+
+
+def reward_mark(config: Config) -> Any:
+    """What of a reward's settings and sources decides its scores; its models are inputs of their own."""
+    functions = [one.function for _, one in singles(config.reward) if isinstance(one, FunctionReward)]
+    code = [digest_files(user_function.sources(name)) for name in functions]
+    return [without(config.reward.model_dump(mode="json")), code]
+
+
+def without(settings: Any) -> Any:
+    """Settings less those that change no score, at any depth."""
+    if not isinstance(settings, dict):
+        return settings
+    return {key: without(value) for key, value in settings.items() if key not in NOT_IN_MARK}

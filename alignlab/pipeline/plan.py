@@ -1,0 +1,267 @@
+"""Which stages a run needs, which of them exist already, and what each will cost: known before anything runs.
+
+A stage is found again by its fingerprint, the hash of all that decides its weights: its settings, the model and
+the data by content, the fingerprints of what it starts from, seed, precision, threads, the sources of the modules
+that it imports, and the versions of the libraries. Tracking, evaluation and folders are not in it.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from alignlab.config.dataset import HubData
+from alignlab.config.method import Method, Training
+from alignlab.config.model import PocketModel, PocketT5Model, PretrainedModel
+from alignlab.config.schema import Config
+from alignlab.errors import Explained
+from alignlab.models.references import Source, given_model, given_reward
+from alignlab.pipeline import memory_fit, time_estimate
+from alignlab.pipeline.model_references import REWARD, asks_stage, method_module, named_rewards, reward_mark
+from alignlab.runtime.files import cache_root, digest
+from alignlab.runtime.source_hash import hash_with_imports
+
+LIBRARIES = ("torch", "transformers", "trl", "peft")
+NOT_IN_FINGERPRINT = {
+    "push_to_hub",
+    "hub_model_id",
+    "logging_steps",
+    "save_steps",
+    "save_total_limit",
+    "gates",
+    "offload",
+}
+
+
+class Stage(NamedTuple):
+    """One stage of a plan; `folder` is where it lies, or will lie, in the cache."""
+
+    name: str
+    settings: Method
+    inputs: dict[str, Source]
+    fingerprint: str
+    folder: Path
+
+    @property
+    def done(self) -> bool:
+        """Whether the stage is finished: a folder under its final name is whole."""
+        return self.folder.exists()
+
+    @property
+    def source(self) -> Source:
+        """The model that this stage goes on from."""
+        return self.inputs["policy"]
+
+    def method(self) -> Any:
+        """The module that trains it."""
+        return method_module(self.settings.name)
+
+
+class Plan(NamedTuple):
+    """The base model and the stages, in the order in which they run; the last is the one that was asked for."""
+
+    config: Config
+    base: Source
+    stages: tuple[Stage, ...]
+
+
+def make(config: Config) -> Plan:
+    """Work out the plan; raises `Mistake` where a stage needs a model that is not there."""
+    base = base_model(config)
+    stages: dict[str, Stage] = {}
+    last = _stage(config, "method", config.method, base, stages)
+    return Plan(config, base, (*(stage for stage in stages.values() if stage != last), last))
+
+
+def base_model(config: Config) -> Source:
+    """The model that the whole chain starts from; its folder is named after the hash of what it is made from."""
+    if isinstance(config.model, PocketModel):
+        from alignlab.models.pocket.base import base_folder
+
+        folder = base_folder(config.model)
+    elif isinstance(config.model, PocketT5Model):
+        from alignlab.models.pocket.t5 import base_folder as t5_folder
+
+        folder = t5_folder(config.model)
+    elif isinstance(config.model, PretrainedModel):
+        from alignlab.models.pretrained import base_folder as ready_folder
+
+        folder = ready_folder(config.model)
+    else:
+        from alignlab.models.from_scratch import scratch_folder
+
+        folder = scratch_folder(config.model, config.dataset)
+    return Source("base", folder, folder.name)
+
+
+def _stage(config: Config, place: str, settings: Method, base: Source, stages: dict[str, Stage]) -> Stage:
+    module = method_module(settings.name)
+    inputs: dict[str, Source] = {}
+    for need in needs(config, module):
+        given = getattr(settings, need)
+        if given == "base":
+            inputs[need] = base
+        elif given != "auto":
+            find = given_reward if need == REWARD else given_model
+            inputs[need] = find(config, f"{place}.{need}", given)
+        else:
+            name = module.NEEDS[need]
+            earlier = stages.get(name) or _stage(config, f"stages.{name}", config.stages[name], base, stages)
+            inputs[need] = Source(name, earlier.folder / "model", earlier.fingerprint)
+    if REWARD in module.NEEDS:
+        inputs |= {name: given_reward(config, f"{name}.path", path) for name, path in named_rewards(config)}
+    mark = fingerprint(config, settings, inputs)
+    stages[settings.name] = Stage(
+        settings.name, settings, inputs, mark, cache_root() / "stages" / f"{settings.name}-{mark}"
+    )
+    return stages[settings.name]
+
+
+def needs(config: Config, module: Any) -> list[str]:
+    """The models that a stage starts from; a reward model only where the reward of the config reads one.
+
+    It is trained before the policy, which is then measured with it.
+    """
+    others = [name for name in module.NEEDS if name != "policy"]
+    return [*(name for name in others if name != REWARD or asks_stage(config)), "policy"]
+
+
+def fingerprint(config: Config, settings: Method, inputs: dict[str, Source]) -> str:
+    """The hash of everything that decides a stage's weights."""
+    from alignlab.data import content
+    from alignlab.models.load import device, precision
+
+    computing = [str(device(config.hardware)), str(precision(config.hardware))]
+    return digest(
+        settings.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT),
+        config.model.adapter.model_dump(mode="json") if config.model.adapter else None,
+        getattr(config.model, "attn_implementation", None),
+        content(config.dataset),
+        {need: source.fingerprint for need, source in inputs.items()},
+        reward_mark(config) if REWARD in method_module(settings.name).NEEDS else None,
+        config.seed,
+        [*computing, threads(config)] if computing[0] == "cpu" else computing,
+        config.hardware.micro_batch_size,
+        hash_with_imports(f"alignlab.methods.{settings.name}"),
+        versions(),
+    )
+
+
+def threads(config: Config) -> int:
+    """CPU threads: as set, else OMP_NUM_THREADS, else every core that this process may use."""
+    given = config.hardware.threads or os.environ.get("OMP_NUM_THREADS")
+    return int(given) if given else len(os.sched_getaffinity(0))
+
+
+def versions() -> dict[str, str]:
+    """Versions of the libraries whose numbers a stage's weights stand on."""
+    from importlib.metadata import version
+
+    return {name: version(name) for name in LIBRARIES}
+
+
+class Cost(NamedTuple):
+    """What a stage will read: rows, optimizer steps, and tokens (about: from characters, before tokenising)."""
+
+    rows: int
+    steps: int
+    tokens: int | None
+
+
+def cost(config: Config, stage: Stage) -> Cost | None:
+    """Count what a stage will do, from its rows and settings; None where the rows are not at hand.
+
+    A method that makes its rows with a model says itself how many they may become.
+    """
+    from alignlab.data import view
+
+    settings = stage.settings
+    assert isinstance(settings, Training)
+    try:
+        rows = view(config.dataset, stage.method().VIEW, "train")
+    except Explained:
+        if not config.dry_run:
+            raise
+        return stated_cost(config, settings)
+    sample = rows.select(range(min(200, len(rows))))
+    letters = sum(_letters(value) for row in sample for value in row.values()) / max(1, len(sample))
+    made = getattr(stage.method(), "most_rows", None)
+    number = made(config, settings) if made else len(rows)
+    return Cost(number, settings.steps(number), int(letters / LETTERS_A_TOKEN * settings.reads(number)))
+
+
+def stated_cost(config: Config, settings: Training) -> Cost | None:
+    """What a stage will do on a data set that is not at hand, where its YAML says how large it is."""
+    data = config.dataset
+    if not isinstance(data, HubData) or data.rows is None:
+        return None
+    rows = int((data.max_rows or data.rows) * (1 - data.validation))
+    tokens = None if data.tokens is None else min(data.tokens, settings.max_length) * settings.reads(rows)
+    return Cost(rows, settings.steps(rows), tokens)
+
+
+LETTERS_A_TOKEN = 4.5
+
+
+def _letters(value: Any) -> int:
+    if isinstance(value, list):
+        return sum(_letters(turn["content"]) if isinstance(turn, dict) else 0 for turn in value)
+    return len(value) if isinstance(value, str) else 0
+
+
+def show(plan: Plan) -> Iterator[str]:
+    """The plan in words, a line a model."""
+    config = plan.config
+    yield f"plan: {config.method.name} on {config.dataset.kind}, model {config.model.kind}, seed {config.seed}"
+    yield _line("base", plan.base.path.exists(), origin(config), plan.base.path)
+    for stage in plan.stages:
+        read = cost(config, stage)
+        what = in_words(read)
+        if (partial := stage.folder.with_name(stage.folder.name + ".partial")).exists():
+            what += ", goes on where it stopped" if any(partial.glob("checkpoints/*/whole.json")) else ""
+        yield _line(stage.name, stage.done, f"{what}, from {stage.source.name}", stage.folder)
+        if not stage.done:
+            yield from (f"{'':17}{line}" for line in needed(plan, stage, read))
+
+
+def in_words(read: Cost | None) -> str:
+    """What a stage will read."""
+    if read is None:
+        return "rows, steps and tokens unknown until the data is at hand"
+    tokens = "tokens unknown" if read.tokens is None else f"about {_short(read.tokens)} tokens"
+    return f"{read.rows:,} rows, {read.steps:,} steps, {tokens}"
+
+
+def needed(plan: Plan, stage: Stage, read: Cost | None) -> Iterator[str]:
+    """What a stage needs: devices, memory and time."""
+    config, settings = plan.config, stage.settings
+    assert isinstance(settings, Training)
+    yield from memory_fit.told(memory_fit.room(config, settings, stage.inputs, plan.base))
+    if advice := memory_fit.advice(config, settings, stage.inputs, plan.base):
+        yield advice
+    yield time_estimate.told(config, settings, read.tokens if read else None)
+
+
+def check_room(plan: Plan) -> None:
+    """Raise a failure where a stage that is to be trained cannot fit, whatever its rows are."""
+    for stage in plan.stages:
+        settings = stage.settings
+        assert isinstance(settings, Training)
+        if not stage.done and (failed := memory_fit.check(plan.config, settings, stage.inputs, plan.base)):
+            raise failed
+
+
+def origin(config: Config) -> str:
+    """Where the base model will come from."""
+    model = config.model
+    return f"{model.path} made ready" if isinstance(model, PretrainedModel) else "made from its seed"
+
+
+def _line(name: str, done: bool, what: str, path: Path) -> str:
+    home = str(Path.home())
+    place = str(path).replace(home, "~", 1) if str(path).startswith(home) else str(path)
+    return f"  {name:<6} " + (f"reuse   {place}" if done else f"run     {what}")
+
+
+def _short(number: int) -> str:
+    return f"{number / 1e6:.1f}M" if number >= 1e6 else f"{number / 1e3:.0f}k" if number >= 1e3 else str(number)

@@ -1,0 +1,83 @@
+"""What a result stands on, written beside it: the config as a file that repeats the run, versions, git, hashes."""
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+import alignlab
+from alignlab.config.model import PretrainedModel
+from alignlab.config.schema import Config
+from alignlab.data import content
+from alignlab.pipeline import plan as planning
+from alignlab.pipeline.plan import Plan, Stage
+from alignlab.runtime.source_hash import hash_with_imports
+
+UNREPEATED = {
+    "experiment",
+    "sweep",
+    "task",
+    "constitution",
+    "judge",
+}  # groups whose choice is no part of what a saved config sets
+
+
+def repeatable(config: Config, choices: Mapping[str, str]) -> str:
+    """The bound config as an experiment: `python -m alignlab experiment=<this file>` does the same again."""
+    from omegaconf import OmegaConf
+
+    own = {group: option for group, option in choices.items() if not group.startswith("hydra/")}
+    picked = {group: None if option in {"None", "null"} else option for group, option in own.items()}
+    groups = [{f"override /{group}": option} for group, option in picked.items() if top(group) and "@" not in group]
+    tree = {"defaults": [*groups, "_self_"], **config.model_dump(mode="json")}
+    return "# @package _global_\n" + OmegaConf.to_yaml(OmegaConf.create(tree))
+
+
+def top(group: str) -> bool:
+    """Whether a saved config names the option of this group."""
+    return group not in UNREPEATED
+
+
+def provenance(plan: Plan, stage: Stage) -> dict[str, Any]:
+    """Everything that a stage's weights stand on."""
+    return {
+        "stage": stage.name,
+        "fingerprint": stage.fingerprint,
+        "inputs": {need: source._asdict() for need, source in stage.inputs.items()},
+        "base": base_commit(plan.config),
+        "seed": plan.config.seed,
+        "data": content(plan.config.dataset),
+        "sources": hash_with_imports(f"alignlab.methods.{stage.settings.name}"),
+        "threads": planning.threads(plan.config),
+        "config": plan.config.model_dump(mode="json"),
+        "alignlab": alignlab.__version__,
+        "packages": {d.metadata["Name"]: d.version for d in sorted(distributions(), key=lambda d: d.metadata["Name"])},
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "processor_count": os.cpu_count(),
+        "git": git_state(Path(alignlab.__file__).parent),
+    }
+
+
+def base_commit(config: Config) -> str | None:
+    """The commit of the base model on the hub; None for any other model."""
+    from alignlab.models.pretrained import commit
+
+    return commit(config.model) if isinstance(config.model, PretrainedModel) else None
+
+
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """The commit of the sources and whether they differ from it; None outside a checkout."""
+    try:
+        commit = _git(folder, "rev-parse", "HEAD")
+        return {"commit": commit, "changed": bool(_git(folder, "status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()

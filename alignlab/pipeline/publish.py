@@ -1,0 +1,54 @@
+"""Upload a finished model with its card to the Hugging Face hub, when `push_to_hub` asks for it."""
+
+from pathlib import Path
+from typing import Any
+
+from alignlab.errors import failure
+from alignlab.pipeline.plan import Plan, Stage
+from alignlab.runtime.files import write_text
+
+
+def card(plan: Plan, stage: Stage, result: dict[str, Any]) -> str:
+    """The model card: what the model is, how it was made, and what was measured."""
+    rows = [
+        f"| {row['name']} | {row['value']:.4g} | {row['low']:.4g} to {row['high']:.4g} | {row.get('n', '')} |"
+        for row in result["measurements"]
+    ]
+    return "\n".join(
+        [
+            "---",
+            "library_name: transformers",
+            f"tags: [alignlab, {stage.name}]",
+            "---",
+            f"# {stage.settings.model_dump()['hub_model_id']}",
+            "",
+            f"Trained by `python -m alignlab method={stage.settings.name}` on `{plan.config.dataset.kind}` from "
+            f"`{stage.source.name}` (`{plan.config.model.kind}`), seed {plan.config.seed}.",
+            "",
+            "| measurement | value | 95% interval | n |",
+            "|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+def publish(plan: Plan, stage: Stage, result: dict[str, Any], folder: Path) -> None:
+    """Push a stage's model; the card is written beside the result whether or not the hub answers."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    write_text(folder / "README.md", card(plan, stage, result))
+    name = stage.settings.model_dump()["hub_model_id"]
+    try:
+        hub = HfApi()
+        hub.create_repo(name, exist_ok=True, private=True)
+        hub.upload_folder(repo_id=name, folder_path=stage.folder / "model")
+        hub.upload_file(repo_id=name, path_or_fileobj=folder / "README.md", path_in_repo="README.md")
+    except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
+        reason = str(error).splitlines()[0][:160]
+        raise failure(
+            f"{stage.name}.hub_model_id",
+            f"{name} could not be uploaded ({reason}); the model is kept in {folder / 'model'}",
+            "set HF_TOKEN, or try again when the hub can be reached",
+        ) from error

@@ -1,0 +1,103 @@
+"""Train one stage of a plan in the cache, and link it into the folder of the run."""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alignlab.config.schema import Config
+from alignlab.pipeline import plan as planning
+from alignlab.pipeline.plan import Plan, Stage
+from alignlab.pipeline.prepare_inputs import locate_models, prepare_data
+from alignlab.pipeline.provenance import provenance
+from alignlab.runtime.files import building, partial_of, write_text
+
+if TYPE_CHECKING:
+    from alignlab.pipeline.workers import Job
+    from alignlab.runtime.tracking import Tracker
+
+
+def tracker(stage: Stage, config: Config, folder: Path) -> "Tracker":
+    """What a stage's numbers go to; a stage that is there already was tracked when it was trained."""
+    from alignlab.runtime.tracking import JsonlTracker, open_tracker
+
+    (folder / stage.name).mkdir(parents=True, exist_ok=True)
+    if stage.done:
+        return JsonlTracker(folder / stage.name / "metrics.jsonl")
+    return open_tracker(config, stage.name, folder)
+
+
+@contextmanager
+def clearing(stage: Stage) -> Iterator[None]:
+    """Where a search stops a run early, keep nothing of its stage: nobody will go on with it."""
+    from alignlab.pipeline.trial_reporter import Pruned
+
+    try:
+        yield
+    except Pruned:
+        shutil.rmtree(partial_of(stage.folder), ignore_errors=True)
+        raise
+
+
+def watched(track: "Tracker", last: bool, folder: Path) -> "Tracker":
+    """Let a search see the curves of a run's last stage, where the run is one of a search's."""
+    from alignlab.pipeline.trial_reporter import reporter
+    from alignlab.runtime.tracking import Trackers
+
+    found = reporter(folder) if last else None
+    return Trackers([track, found]) if found else track
+
+
+def train_stage(plan: Plan, stage: Stage, folder: Path, track: "Tracker") -> None:
+    """Train a stage in the cache, unless it is there, and link it into the run's folder."""
+    from alignlab.pipeline import workers
+    from alignlab.runtime import signals
+    from alignlab.runtime.tracking import JsonlTracker, Trackers
+
+    with ExitStack() as ended, building(stage.folder, keep_partial=True) as partial:
+        if partial is not None:
+            started = time.monotonic()
+            read = None if any(partial.iterdir()) else planning.cost(plan.config, stage)  # a part was learned before
+            both = Trackers([track, JsonlTracker(partial / "metrics.jsonl")])
+            workers.train(job(plan, stage, partial), both)
+            ended.enter_context(signals.saving())  # what was trained is put away first
+            facts = provenance(plan, stage) | {"seconds": round(time.monotonic() - started, 1)}
+            facts |= {"tokens": read and read.tokens}
+            write_text(partial / "provenance.json", json.dumps(facts, indent=1, default=str))
+    shutil.rmtree(stage.folder / "checkpoints", ignore_errors=True)
+    for name in ("model", "adapter"):
+        if (stage.folder / name).exists() and not (folder / name).is_symlink():
+            (folder / name).symlink_to(stage.folder / name)
+    for name in ("metrics.jsonl", "provenance.json", "rows.json", "gates.jsonl", *RECORDS):
+        if (stage.folder / name).exists():
+            shutil.copyfile(stage.folder / name, folder / name)
+    if signals.asked():
+        raise signals.stopped()
+
+
+RECORDS = ("revisions.jsonl", "labels.jsonl")
+
+
+def job(plan: Plan, stage: Stage, partial: Path) -> "Job":
+    """What is handed to those that train a stage."""
+    from alignlab.pipeline.workers import Job
+
+    inputs = {need: source.path for need, source in stage.inputs.items()}
+    return Job(plan.config, stage.settings, inputs, partial, stage.fingerprint, planning.threads(plan.config))
+
+
+def follow(config: Config) -> None:
+    """Train with machine 0 what is not there yet; it plans, prepares, measures and reports."""
+    from alignlab.pipeline import held_out_reward_model, workers
+    from alignlab.runtime import rendezvous
+
+    config = locate_models(config)
+    prepare_data(config)
+    for plan in filter(None, (held_out_reward_model.plan(config), planning.make(config))):
+        for stage in plan.stages:
+            if not stage.done:
+                rendezvous.wait_for_host(rendezvous.meeting(config.hardware).place)
+                workers.launch(job(plan, stage, partial_of(stage.folder)), workers.Wire(None))

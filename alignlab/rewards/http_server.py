@@ -1,0 +1,113 @@
+"""A reward that a server gives: one POST for some completions, answered with as many scores.
+
+Sent is {"prompts": [[turn, …], …], "completions": [text, …]}, expected {"scores": [number, …]}. A server that does not
+answer in time, cannot be reached or says that it is busy or broken is asked again after a while, twice as long each
+time; an answer of the wrong form is not, since it would be wrong again.
+"""
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from http.client import HTTPException
+from typing import Any, NamedTuple
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+from alignlab.chat import Turn
+from alignlab.config.reward import UrlReward
+from alignlab.errors import failure
+from alignlab.rewards.protocol import RESUME, is_number
+
+BUSY = {408, 429}  # besides every 5xx: worth another try
+
+
+class Server(NamedTuple):
+    """A server that scores, and how patiently it is asked."""
+
+    name: str
+    settings: UrlReward
+
+    def score(
+        self, prompts: Sequence[Sequence[Turn]], completions: Sequence[str], finished: Sequence[bool]
+    ) -> list[float]:
+        """Ask for scores, a request for each `batch_size` completions; `finished` is not sent."""
+        step = self.settings.batch_size
+        found: list[float] = []
+        for start in range(0, len(completions), step):
+            part = slice(start, start + step)
+            found += self.ask([list(turns) for turns in prompts[part]], list(completions[part]))
+        return found
+
+    def ask(self, prompts: list[list[Turn]], completions: list[str]) -> list[float]:
+        """Ask for some scores, again and again where that may help."""
+        body = json.dumps({"prompts": prompts, "completions": completions}).encode()
+        problem = ""
+        for attempt in range(self.settings.retries + 1):
+            if attempt:
+                time.sleep(self.settings.backoff * 2 ** (attempt - 1))
+            try:
+                return self.read(self.post(body), len(completions))
+            except HTTPError as error:
+                problem = f"answers {error.code} {error.reason}"
+                error.close()
+                if error.code not in BUSY and error.code < 500:
+                    raise self.failed(problem, "see what the server expects") from None
+            except TimeoutError:
+                problem = f"gives no answer within {self.settings.timeout:g} s"
+            except (URLError, HTTPException, OSError) as error:
+                problem = unreachable(error, self.settings.timeout)
+        tries = self.settings.retries + 1
+        raise self.failed(
+            f"{problem} (tried {tries} {'time' if tries == 1 else 'times'})",
+            f"start the server or raise reward.timeout, then {RESUME}",
+        )
+
+    def post(self, body: bytes) -> bytes:
+        """Send one request and read the answer to its end, all of it within the timeout."""
+        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        if self.settings.key_env:
+            headers["Authorization"] = f"Bearer {os.environ.get(self.settings.key_env, '')}"
+        until = time.monotonic() + self.settings.timeout
+        pieces: list[bytes] = []
+        with urlopen(Request(self.settings.url, body, headers), timeout=self.settings.timeout) as answer:
+            while piece := answer.read1():
+                pieces.append(piece)
+                if time.monotonic() > until:
+                    raise TimeoutError
+        return b"".join(pieces)
+
+    def read(self, answer: bytes, count: int) -> list[float]:
+        """The scores in an answer; raises a `Failure` where there are none, or not as many as asked for."""
+        try:
+            found: Any = json.loads(answer)
+        except ValueError:
+            raise self.failed(f"answers with no JSON: {text(answer)}", EXPECTED) from None
+        scores = found.get("scores") if isinstance(found, dict) else None
+        if not isinstance(scores, list):
+            raise self.failed(f"answers without a list of scores: {text(answer)}", EXPECTED)
+        if len(scores) != count:
+            raise self.failed(f"gives {len(scores)} scores for {count} completions", EXPECTED)
+        if wrong := [value for value in scores if isinstance(value, bool) or not is_number(value)]:
+            raise self.failed(f"gives a score that is no finite number: {wrong[0]!r}", EXPECTED)
+        return [float(value) for value in scores]
+
+    def failed(self, what: str, now: str) -> Exception:
+        """Make the failure that stops the run."""
+        return failure(f"reward {self.name}", f"{self.settings.url} {what}", now)
+
+
+EXPECTED = 'it has to answer {"scores": [number, …]}, one a completion, in their order'
+
+
+def unreachable(error: Exception, timeout: float) -> str:
+    """Why a server could not be talked to, in words."""
+    reason = getattr(error, "reason", None) or error
+    if isinstance(reason, TimeoutError):
+        return f"gives no answer within {timeout:g} s"
+    return f"cannot be reached ({getattr(reason, 'strerror', None) or type(reason).__name__})"
+
+
+def text(answer: bytes) -> str:
+    """The beginning of an answer, for a message."""
+    return repr(answer[:120].decode("utf-8", "replace"))

@@ -1,0 +1,106 @@
+"""A reward model that method=rm has trained, or any sequence classifier with one label.
+
+It reads text, never another model's token ids, and tokenises it with its own template and tokenizer.
+The score is read at the end of the turn, whether or not the answer got that far by itself.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from alignlab.chat import Turn, encode
+from alignlab.config.hardware import Hardware
+from alignlab.errors import failure
+from alignlab.models.load import device, precision, without_dropout
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+TOKENS = 16384  # in one batch, padding included
+QUICK = 2048  # the same on a CPU
+
+
+class RewardModel(NamedTuple):
+    """A model with one output, and the tokenizer that it was trained with."""
+
+    model: "PreTrainedModel"
+    tokenizer: "PreTrainedTokenizerBase"
+    max_length: int
+    name: str = "model"
+
+    def score(
+        self, prompts: Sequence[Sequence[Turn]], completions: Sequence[str], finished: Sequence[bool] | None = None
+    ) -> list[float]:
+        """Score each completion after its prompt; `finished` changes nothing here, a mixture may look at it."""
+        import torch
+
+        from alignlab.models.reward_heads import shorten
+
+        rows = []
+        for prompt, completion in zip(prompts, completions, strict=True):
+            encoded = encode(self.tokenizer, prompt, completion)
+            rows.append(shorten(encoded.prompt, [encoded.completion], self.max_length))
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]) + len(rows[i][1][0]))
+        found = [0.0] * len(rows)
+        room = QUICK if self.model.device.type == "cpu" else TOKENS
+        with torch.inference_mode():
+            for batch in batches(order, [len(prompt) + len(ids[0]) for prompt, ids in rows], room):
+                for i, value in zip(batch, self.forward([rows[i] for i in batch]).tolist(), strict=True):
+                    found[i] = value
+        return found
+
+    def forward(self, rows: Sequence[tuple[list[int], list[list[int]]]]) -> "Tensor":
+        """Score rows of token ids, [batch], as the model's own class computes them."""
+        from alignlab.models.reward_heads import DecoderReward, PooledReward, pack
+
+        pad = self.tokenizer.pad_token_id
+        packed = pack([prompt for prompt, _ in rows], [ids for _, ids in rows], 0 if pad is None else pad)
+        ids, segments = (tensor.to(self.model.device) for tensor in packed)
+        if isinstance(self.model, PooledReward | DecoderReward):
+            return self.model(ids, segments).logits[:, 0].float()
+        return self.model(input_ids=ids, attention_mask=(segments >= 0).long()).logits[:, 0].float()
+
+
+def batches(order: Sequence[int], lengths: Sequence[int], room: int = TOKENS) -> "list[list[int]]":
+    """Cut rows, shortest first, into batches of at most `room` tokens."""
+    found: list[list[int]] = []
+    for i in order:
+        if not found or (len(found[-1]) + 1) * lengths[i] > room:
+            found.append([])
+        found[-1].append(i)
+    return found
+
+
+def load_reward_model(path: Path, hardware: Hardware) -> RewardModel:
+    """Load a reward model: the folder of a `method=rm` stage, or any sequence classifier with one label."""
+    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+    import alignlab.models.reward_heads  # noqa: F401  # makes the pooled head known to transformers
+
+    folder = path / "model" if (path / "model" / "config.json").exists() else path
+    try:
+        settings = AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise no_head(path, str(error).splitlines()[0][:200]) from error
+    kind = (settings.architectures or [""])[0]
+    if not kind.endswith(("ForSequenceClassification", "PooledReward", "DecoderReward")):
+        raise no_head(path, f"{kind or 'the model'} has no reward head")
+    if settings.num_labels != 1:
+        raise no_head(path, f"its head has {settings.num_labels} outputs, not one")
+    model = AutoModelForSequenceClassification.from_pretrained(
+        folder, dtype=precision(hardware), config=without_dropout(settings)
+    )
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if tokenizer.chat_template is None:
+        why = "its tokenizer has no chat template to write a conversation with"
+        raise failure(str(path), why, "use it as a classifier: reward=classifier reward.include_prompt=true")
+    if model.config.pad_token_id is None:  # what transformers finds the last token by
+        model.config.pad_token_id = tokenizer.pad_token_id
+    longest = getattr(settings.get_text_config(), "max_position_embeddings", None) or tokenizer.model_max_length
+    return RewardModel(model.to(device(hardware)).eval(), tokenizer, min(tokenizer.model_max_length, longest))
+
+
+def no_head(path: Path, why: str) -> Exception:
+    """Make the failure of a folder that holds no reward model."""
+    return failure(str(path), why, "give the folder of a method=rm run")

@@ -1,0 +1,212 @@
+"""What every method on `transformers.Trainer` shares: arguments, rows as token ids, checkpoints, the last save.
+
+`batch_size` is global; how it is cut into micro batches and accumulated is worked out here. Rows that are too
+long lose the oldest part of their prompt first: what the model has to learn stays whole as long as it can. What makes a
+step is said in `alignlab.training.step_weights`.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alignlab.chat import Encoded
+from alignlab.config.method import Training
+from alignlab.data.row_authors import makers
+from alignlab.errors import failure
+from alignlab.models import load
+from alignlab.runtime import distributed, signals
+from alignlab.runtime.files import write_text
+from alignlab.runtime.stage_run import Run
+from alignlab.runtime.worker_errors import GO_ON
+from alignlab.training.step_weights import lengths
+
+if TYPE_CHECKING:
+    import datasets
+    from transformers import PreTrainedTokenizerBase, Trainer
+
+Row = dict[str, Any]
+TOKENS = 2048  # in one piece on a CPU: with more, making room for the logits takes longer than computing them
+
+
+def tokenised(
+    run: Run[Training], view: str, split: str, encode: Callable[[Row], dict[str, list[int]]]
+) -> "datasets.Dataset":
+    """The rows of a view as columns of token ids, in the order of the data set; none where nobody will look at them."""
+    from alignlab.data import view as rows_of
+
+    made = run.rows.get((view, split))
+    rows = rows_of(run.config.dataset, view, split) if made is None else made
+    if split == "validation" and not run.method.eval_steps:
+        return rows.select([])
+    if not len(rows):
+        raise failure(f"dataset, {split}", f"holds no {view}", "give more rows, or another dataset.validation")
+    if split == "train":
+        write_text(run.folder / "rows.json", json.dumps(makers(rows)))
+    return rows.map(encode, remove_columns=rows.column_names, keep_in_memory=True, load_from_cache_file=False)
+
+
+def shorten(encoded: Encoded, max_length: int) -> Encoded:
+    """Cut a row to `max_length` tokens: the prompt's beginning goes first, then the completion's end."""
+    completion = encoded.completion[: max_length - 1]
+    return Encoded(encoded.prompt[-(max_length - len(completion)) :], completion)
+
+
+def piece(run: Run[Training], rows: "datasets.Dataset | None") -> int:
+    """How many of a step's rows a device computes at once."""
+    share = run.method.batch_size // distributed.world()
+    size = together(run, share, None if rows is None else lambda: max(lengths(rows)))
+    if share % size:
+        what = f"{size} does not divide a device's share of method.batch_size ({share})"
+        raise failure("hardware.micro_batch_size", what, "every step has the same number of rows")
+    return size
+
+
+def together(run: Run[Training], whole: int, longest: Callable[[], int] | None) -> int:
+    """How many of so many rows are computed at once: what the hardware is set to, else all, on a CPU what is quick.
+
+    `longest` tells the tokens of the longest row.
+    """
+    if run.config.hardware.micro_batch_size or longest is None or load.device(run.config.hardware).type != "cpu":
+        return min(run.config.hardware.micro_batch_size or whole, whole)
+    room = TOKENS // longest()
+    return max(size for size in range(1, whole + 1) if whole % size == 0 and size <= max(room, 1))
+
+
+def arguments(run: Run[Training], rows: "datasets.Dataset | None" = None, micro: int | None = None) -> dict[str, Any]:
+    """The keywords of `transformers.TrainingArguments` that the run's settings and training rows stand for.
+
+    `micro` rows are computed at once, where the caller knows better.
+    """
+    method, hardware = run.method, run.config.hardware
+    micro = micro or piece(run, rows)
+    on_cpu = load.device(hardware).type == "cpu"
+    half = str(load.precision(hardware)) == "torch.bfloat16"
+    return {
+        "output_dir": str(run.folder / "checkpoints"),
+        "learning_rate": method.learning_rate,
+        "lr_scheduler_type": method.lr_scheduler_type,
+        "warmup_steps": method.warmup_steps,
+        "num_train_epochs": method.num_train_epochs,
+        "max_steps": method.max_steps or -1,
+        "per_device_train_batch_size": micro,
+        "per_device_eval_batch_size": micro,
+        "gradient_accumulation_steps": method.batch_size // (micro * distributed.world()),
+        "weight_decay": method.weight_decay,
+        "max_grad_norm": method.max_grad_norm,
+        "adam_beta1": method.adam_beta1,
+        "adam_beta2": method.adam_beta2,
+        "adam_epsilon": method.adam_epsilon,
+        "activation_checkpointing": method.activation_checkpointing,
+        "logging_steps": method.logging_steps,
+        "eval_strategy": "no" if not method.eval_steps else "epoch" if method.eval_steps == "epoch" else "steps",
+        "eval_steps": None if method.eval_steps == "epoch" else method.eval_steps,
+        "save_strategy": "steps" if method.save_steps else "no",
+        "save_steps": method.save_steps or 500,
+        "save_total_limit": None,  # see alignlab.training.checkpoints
+        "load_best_model_at_end": method.load_best_model_at_end,
+        "metric_for_best_model": "eval_loss" if method.load_best_model_at_end else None,
+        "greater_is_better": False if method.load_best_model_at_end else None,
+        "seed": run.config.seed,
+        "data_seed": run.config.seed,
+        "use_cpu": on_cpu,
+        "ddp_backend": "gloo" if on_cpu and distributed.world() > 1 else None,
+        "ddp_find_unused_parameters": False if distributed.world() > 1 else None,
+        "deepspeed": deepspeed(run),
+        "fsdp": True if hardware.fsdp else None,
+        "fsdp_config": hardware.fsdp.block() if hardware.fsdp else None,
+        "logging_nan_inf_filter": False,  # see Finite
+        "bf16": half,
+        "dataloader_pin_memory": not on_cpu,
+        "disable_tqdm": True,
+        "report_to": "none",
+    }
+
+
+def deepspeed(run: Run[Training]) -> dict[str, Any] | None:
+    """DeepSpeed's block, where it is used; it is told where the last checkpoint is another number of processes'."""
+    own = run.config.hardware.deepspeed
+    if own is None:
+        return None
+    from alignlab.training.checkpoints import is_moved, last_checkpoint
+
+    moved = is_moved(last_checkpoint(run.folder / "checkpoints"))
+    return own.block() | ({"checkpoint": {"load_universal": True}} if moved else {})
+
+
+def fit(
+    run: Run[Training],
+    trainer_class: "type[Trainer]",
+    model: Any,
+    tokenizer: "PreTrainedTokenizerBase",
+    settings: Any,
+    rows: "dict[str, datasets.Dataset]",
+    every: int = 1,
+    **options: Any,
+) -> "Trainer":
+    """Train, from the last whole checkpoint where there is one, then save the model and prove that it reads back."""
+    from transformers import EarlyStoppingCallback, PrinterCallback
+
+    from alignlab.training.callbacks import TrackerCallback
+    from alignlab.training.checkpoints import Checkpoints, is_moved, last_checkpoint, reshard
+
+    folder = Path(settings.output_dir)
+    checkpoints = Checkpoints(run.method.save_total_limit, every)
+    callbacks: list[Any] = [TrackerCallback(run.track, run.method.name), checkpoints]
+    if run.method.early_stopping_patience:
+        callbacks.append(EarlyStoppingCallback(run.method.early_stopping_patience))
+    trainer = type(trainer_class.__name__, (Finite, Resumed, trainer_class), {})(
+        model=model,
+        args=settings,
+        train_dataset=rows["train"],
+        eval_dataset=rows["validation"] if run.method.eval_steps else None,
+        processing_class=tokenizer,
+        callbacks=callbacks,
+        **options,
+    )
+    trainer.remove_callback(PrinterCallback)
+    last = last_checkpoint(folder)
+    if last and is_moved(last):
+        reshard(Path(last))
+    with signals.saving():
+        with checkpoints.open():
+            trainer.train(resume_from_checkpoint=last)
+        if checkpoints.stopped:
+            raise signals.stopped()
+        finish(getattr(trainer.model, "policy", trainer.model), tokenizer, run)
+    return trainer
+
+
+def finish(trained: Any, tokenizer: "PreTrainedTokenizerBase", run: Run[Training]) -> None:
+    """Save the trained model, which may lie in shares on several processes."""
+    if run.config.hardware.fsdp:
+        distributed.unshard(trained)
+    with distributed.whole(trained):
+        distributed.by_first(lambda: load.save(trained, tokenizer, run.output))
+
+
+class Resumed:
+    """A trainer that goes on from a checkpoint of another number of processes as from its own."""
+
+    def _load_optimizer_and_scheduler(self: Any, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
+        import torch
+
+        from alignlab.training.checkpoints import is_moved
+
+        if is_moved(checkpoint):  # DeepSpeed gives all groups one count of steps, which each of them then raises
+            states = self.deepspeed.optimizer.optimizer.state.values()
+            for state in states:
+                state["step"] = torch.as_tensor(state["step"]).clone()
+
+
+class Finite:
+    """A trainer that stops at a loss that is no number, before it reaches the weights."""
+
+    def training_step(self: Any, *given: Any, **named: Any) -> Any:
+        loss = super().training_step(*given, **named)  # type: ignore[misc]
+        if not math.isfinite(loss.item()):
+            now = f"lower method.learning_rate, or use hardware.dtype=float32; {GO_ON}"
+            raise failure(f"step {self.state.global_step + 1}", f"the loss is {loss.item()}", now)
+        return loss
