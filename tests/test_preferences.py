@@ -96,7 +96,7 @@ def test_a_run_that_is_killed_twice_ends_with_the_same_files(tmp_path, data_fold
         name: (alone / name).read_bytes() for name in FILES
     }
     assert len(rows(alone / "answers.jsonl")) == 40
-    assert [leak["split"] for leak in facts(alone)["leaks"]] == ["validation", "test"]
+    assert [split["split"] for split in facts(alone)["contamination"]] == ["validation", "test"]
 
 
 def test_a_server_that_errs_and_what_is_learned_from_its_labels(tmp_path, monkeypatch):

@@ -8,9 +8,9 @@ from command import config
 
 from alignlab import data
 from alignlab.config.dataset import FileData
-from alignlab.data import contamination
+from alignlab.data.contamination import Contamination, contamination
 from alignlab.data.language_id import guess
-from alignlab.pipeline.prepare_inputs import tell_leaks
+from alignlab.pipeline.prepare_inputs import report_contamination
 from alignlab.reports import data_card
 from alignlab.tasks import prepare
 
@@ -81,7 +81,7 @@ def test_the_card_of_rows_counted_by_hand():
     assert found.turns == {"1": 3}
 
 
-def test_leaks_are_found_exactly_by_opening_and_by_runs_of_words():
+def test_contamination_is_counted_by_text_opening_and_ngrams():
     long = "one two three four five six seven eight nine ten eleven twelve"
     train = [row("Where is the blue house?"), row(long + " and thirteen more"), row("Tell me about wild animals today")]
     test = [
@@ -90,18 +90,18 @@ def test_leaks_are_found_exactly_by_opening_and_by_runs_of_words():
         row("animals: tell about WILD, today?"),
         row("Nothing like any of the others"),
     ]
-    (_, found) = contamination.leaks({"train": train, "validation": [], "test": test})
-    assert found == contamination.Leak("test", rows=4, exact=1, opening=2, near=2)
-    assert "of 4 rows 1 are in the training rows, 2 share their opening" in str(found)
+    (_, counts) = contamination({"train": train, "validation": [], "test": test})
+    assert counts == Contamination("test", rows=4, exact=1, opening=2, near=2)
+    assert "of 4 rows 1 are in the training rows, 2 share their opening" in str(counts)
 
 
-def test_a_template_that_all_rows_share_is_no_leak():
+def test_a_template_that_all_rows_share_is_not_contamination():
     start = "Below is an instruction that describes a task and here it comes now at last "
     train = [row(f"{start} number {n}") for n in range(100)]
-    (_, found) = contamination.leaks(
+    (_, counts) = contamination(
         {"train": train, "validation": [], "test": [row(f"{start} {n}00") for n in range(20, 60)]}
     )
-    assert (found.exact, found.near) == (0, 0)
+    assert (counts.exact, counts.near) == (0, 0)
 
 
 def test_languages_are_guessed_and_doubt_is_said():
@@ -146,6 +146,6 @@ def test_a_run_says_which_measured_rows_it_trains_on(tmp_path, capsys):
     (tmp_path / "train.jsonl").write_text('{"prompt": "Where is it?", "completion": "There."}\n')
     (tmp_path / "test.jsonl").write_text('{"prompt": "where is it", "completion": "Here."}\n')
     paths = [f"dataset.path={tmp_path / 'train.jsonl'}", f"dataset.test_path=[{tmp_path / 'test.jsonl'}]"]
-    tell_leaks(config("dataset=file", "model=scratch", *paths, "dataset.validation=0"), tmp_path)
+    report_contamination(config("dataset=file", "model=scratch", *paths, "dataset.validation=0"), tmp_path)
     assert "test: of 1 rows 1 are in the training rows" in capsys.readouterr().out
-    assert json.loads((tmp_path / "leaks.json").read_text())[1]["exact"] == 1
+    assert json.loads((tmp_path / "contamination.json").read_text())[1]["exact"] == 1

@@ -1,8 +1,8 @@
-"""Are the rows that are measured on also trained on? Exactly, by their opening, or by the words that they share.
+"""Count the held-out rows that are also training rows: identical, with the same opening, or with shared words.
 
-A row's words are compared as overlapping runs of eight; a row of which at least half of the runs stand in training
-rows is near to them. Runs that many measured rows share, such as a template's, do not count. What is remembered of
-the measured rows are hashes, so that the training rows can be a stream: memory grows with the smaller side.
+Words are compared as overlapping 8-grams. A held-out row is near the training rows if at least half of its 8-grams
+occur in them. An 8-gram that many held-out rows share belongs to a template and is ignored. Only hashes of the
+held-out rows are kept, so that the training rows can be a stream: memory grows with the held-out splits.
 """
 
 import hashlib
@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 from alignlab.data.splits import opening
 
 WORD = re.compile(r"[^\W_]+")
-RUN = 8  # words in a row that are compared; shorter texts are compared whole
-NEAR = 0.5  # the share of a row's runs that makes it near
-COMMON = 0.02  # runs in more than this share of the measured rows, and in more than ten, belong to a template
+N = 8  # words in an n-gram; a shorter text is one n-gram
+NEAR = 0.5  # share of a row's n-grams that must occur in the training rows for the row to be near
+COMMON = 0.02  # an n-gram in more than this share of the held-out rows, and in more than 10, belongs to a template
 
 
-class Leak(NamedTuple):
-    """What was found of one split in the training rows; `rows` is how many were looked for."""
+class Contamination(NamedTuple):
+    """How many of a held-out split's rows occur among the training rows; `rows` is the size of the split."""
 
     split: str
     rows: int
@@ -33,68 +33,81 @@ class Leak(NamedTuple):
             return f"{self.split}: none of {self.rows:,} rows is in the training rows"
         return (
             f"{self.split}: of {self.rows:,} rows {self.exact:,} are in the training rows, {self.opening:,} share "
-            f"their opening with one, {self.near:,} share at least half of their words' runs of {RUN}"
+            f"their opening with one, {self.near:,} share at least half of their word {N}-grams with them"
         )
 
+    def record(self) -> dict[str, Any]:
+        """Return the counts and the sentence about them, as JSON files hold them."""
+        return {**self._asdict(), "summary": str(self)}
 
-class Measured(NamedTuple):
-    """A measured row as hashes."""
 
-    whole: int
+class RowHashes(NamedTuple):
+    """A row as hashes of its whole text, its opening and its n-grams."""
+
+    text: int
     opening: int
-    runs: frozenset[int]
+    ngrams: frozenset[int]
 
 
-def leaks(splits: Mapping[str, Iterable[Mapping[str, Any]]]) -> list[Leak]:
-    """Look for the rows of validation and test among those of training."""
-    measured = {name: telling([hashed(row) for row in splits[name]]) for name in ("validation", "test")}
-    rows_measured = [row for rows in measured.values() for row in rows]
-    wholes, openings = {row.whole for row in rows_measured}, {row.opening for row in rows_measured}
-    wanted = {run for row in rows_measured for run in row.runs}
-    seen_whole, seen_opening, seen_runs = set[int](), set[int](), set[int]()
-    for row in splits["train"]:
-        found = hashed(row)
-        seen_whole |= {found.whole} & wholes
-        seen_opening |= {found.opening} & openings
-        seen_runs |= found.runs & wanted
-    return [
-        Leak(
-            name,
-            len(rows),
-            sum(row.whole in seen_whole for row in rows),
-            sum(row.opening in seen_opening for row in rows),
-            sum(row.whole in seen_whole or near(row, seen_runs) for row in rows),
-        )
-        for name, rows in measured.items()
-    ]
+class RowSets(NamedTuple):
+    """Hashes of held-out rows that were seen in the training rows."""
+
+    texts: set[int]
+    openings: set[int]
+    ngrams: set[int]
 
 
-def telling(rows: list[Measured]) -> list[Measured]:
-    """The same rows without the runs of words that so many share that they tell nothing."""
-    shared = Counter(run for row in rows for run in row.runs)
+def contamination(splits: Mapping[str, Iterable[Mapping[str, Any]]]) -> list[Contamination]:
+    """Look for the rows of the validation and test splits in the training split; return one record per split."""
+    held_out = {name: drop_common_ngrams([hash_row(row) for row in splits[name]]) for name in ("validation", "test")}
+    rows = [row for split in held_out.values() for row in split]
+    texts, openings = {row.text for row in rows}, {row.opening for row in rows}
+    ngrams = {ngram for row in rows for ngram in row.ngrams}
+    trained = RowSets(set(), set(), set())
+    for row in map(hash_row, splits["train"]):
+        trained.texts.update({row.text} & texts)
+        trained.openings.update({row.opening} & openings)
+        trained.ngrams.update(row.ngrams & ngrams)
+    return [count(name, split, trained) for name, split in held_out.items()]
+
+
+def count(name: str, rows: list[RowHashes], trained: RowSets) -> Contamination:
+    """Count the rows of one held-out split that are in the training rows."""
+    return Contamination(
+        name,
+        len(rows),
+        exact=sum(row.text in trained.texts for row in rows),
+        opening=sum(row.opening in trained.openings for row in rows),
+        near=sum(row.text in trained.texts or is_near(row, trained.ngrams) for row in rows),
+    )
+
+
+def drop_common_ngrams(rows: list[RowHashes]) -> list[RowHashes]:
+    """Return the rows without the n-grams of templates."""
+    counts = Counter(ngram for row in rows for ngram in row.ngrams)
     most = max(10, COMMON * len(rows))
-    return [row._replace(runs=frozenset(run for run in row.runs if shared[run] <= most)) for row in rows]
+    return [row._replace(ngrams=frozenset(ngram for ngram in row.ngrams if counts[ngram] <= most)) for row in rows]
 
 
-def near(row: Measured, seen: set[int]) -> bool:
-    """Whether enough of a row's runs have been seen."""
-    return bool(row.runs) and len(row.runs & seen) >= NEAR * len(row.runs)
+def is_near(row: RowHashes, trained: set[int]) -> bool:
+    """Return whether enough of a row's n-grams occur in the training rows."""
+    return bool(row.ngrams) and len(row.ngrams & trained) >= NEAR * len(row.ngrams)
 
 
-def hashed(row: Mapping[str, Any]) -> Measured:
-    """A row as hashes: all that is asked in it, its opening, and its runs of words."""
-    said = [turn["content"] for turn in row["prompt"]] or list(row["completions"])
-    words = WORD.findall(" ".join(said).casefold())
-    asked = opening(row["prompt"]) or " ".join(words)
-    return Measured(number(" ".join(words)), number(asked), frozenset(map(number, runs(words))))
+def hash_row(row: Mapping[str, Any]) -> RowHashes:
+    """Hash a row's prompt (its completions if it has none), its opening and its n-grams."""
+    texts = [turn["content"] for turn in row["prompt"]] or list(row["completions"])
+    words = WORD.findall(" ".join(texts).casefold())
+    first = opening(row["prompt"]) or " ".join(words)
+    return RowHashes(hash_text(" ".join(words)), hash_text(first), frozenset(map(hash_text, word_ngrams(words))))
 
 
-def runs(words: list[str]) -> Iterator[str]:
-    """Overlapping runs of words; all words as one run where there are fewer."""
-    for start in range(max(1, len(words) - RUN + 1)):
-        yield " ".join(words[start : start + RUN])
+def word_ngrams(words: list[str]) -> Iterator[str]:
+    """Yield overlapping n-grams; all words as one n-gram if there are fewer than N."""
+    for start in range(max(1, len(words) - N + 1)):
+        yield " ".join(words[start : start + N])
 
 
-def number(text: str) -> int:
+def hash_text(text: str) -> int:
     """Hash a text to 64 bits."""
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest())

@@ -40,14 +40,14 @@ def locate_models(config: Config) -> Config:
     return pretrained.pinned(config)
 
 
-def tell_leaks(config: Config, folder: Path) -> None:
-    """Say which rows that will be measured on stand among those that any stage trains on; keep it in leaks.json."""
-    from alignlab.data.contamination import leaks
+def report_contamination(config: Config, folder: Path) -> None:
+    """Print how many held-out rows are among the training rows, and write the counts to contamination.json."""
+    from alignlab.data.contamination import contamination
     from alignlab.data.prepared import prepared
 
-    found = leaks(prepared(config.dataset).splits)
-    write_text(folder / "leaks.json", json.dumps([{**leak._asdict(), "said": str(leak)} for leak in found], indent=1))
-    print("\n".join(f"  {leak}" for leak in found), flush=True)
+    splits = contamination(prepared(config.dataset).splits)
+    write_text(folder / "contamination.json", json.dumps([split.record() for split in splits], indent=1))
+    print("\n".join(f"  {split}" for split in splits), flush=True)
 
 
 def prepare_base(config: Config) -> None:

@@ -125,7 +125,10 @@ def card(config: Config, settings: Preferences, known: Mapping[str, Any]) -> str
             *(f"- `{name}`: {count:,} rows" for name, count in known["rows"].items()),
             *(f"- left out: {count:,} {why}" for why, count in sorted(known["left_out"].items())),
             *(f"- labeler {one['name']}: {told(one)}" for one in known["labelers"]),
-            *(f"- {leak['said'].replace('the training rows', 'these prompts')}" for leak in known["leaks"]),
+            *(
+                f"- {split['summary'].replace('the training rows', 'these prompts')}"
+                for split in known["contamination"]
+            ),
             "",
             "A pair weighs 1/C(n, 2), where n is the number of different answers to its prompt; `label` is the "
             "probability that the chosen answer is the better one.",

@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from alignlab.data.contamination import Leak, leaks
+from alignlab.data.contamination import Contamination, contamination
 from alignlab.data.language_id import guess
 from alignlab.data.splits import opening
 
@@ -56,7 +56,7 @@ class Card(NamedTuple):
     openings: int
     repeated_openings: int
     bias: Bias
-    leaks: list[Leak]
+    contamination: list[Contamination]
     samples: list[dict[str, Any]]
 
 
@@ -90,7 +90,7 @@ def card(splits: Mapping[str, Iterable[Mapping[str, Any]]]) -> Card:
         len(+openings),
         sum(count - 1 for count in openings.values() if count > 1),
         Bias(bias["longer"], bias["shorter"], bias["equal"]),
-        leaks(splits),
+        contamination(splits),
         [shortened(row) for _, _, row in sorted(samples, key=lambda one: one[1])],
     )
 
@@ -137,10 +137,11 @@ def masking(steps: Mapping[str, Any]) -> str:
 
 def plain(value: Any) -> Any:
     """Named tuples as JSON writes them: objects, with what the properties of `Bias` work out."""
+    if isinstance(value, Contamination):
+        return value.record()
     if hasattr(value, "_asdict"):
         more = {"share": value.share} if hasattr(value, "share") else {}
-        said = {"said": str(value)} if type(value).__name__ == "Leak" else {}
-        return {name: plain(inner) for name, inner in value._asdict().items()} | more | said
+        return {name: plain(inner) for name, inner in value._asdict().items()} | more
     return [plain(inner) for inner in value] if isinstance(value, list) else value
 
 

@@ -64,7 +64,7 @@ def facts(config: Config, settings: Preferences, policy: str, found: Outcome) ->
         "cost": {**spent._asdict(), "price": spent.price, "minutes": spent.minutes},
         "people": {"price": settings.people.price, "minutes": settings.people.minutes},
         "saving": saving(spent, settings, pairs, agree)._asdict(),
-        "leaks": leaks(config, found.answers),
+        "contamination": prompt_contamination(config, found.answers),
     }
 
 
@@ -131,15 +131,15 @@ def placed(shares: Mapping[str, float]) -> dict[tuple[str, int, int], float]:
     return found
 
 
-def leaks(config: Config, answers: Rows) -> list[dict[str, Any]]:
-    """Which of the data set's measured rows stand among the prompts that were answered."""
-    from alignlab.data.contamination import leaks as look
+def prompt_contamination(config: Config, answers: Rows) -> list[dict[str, Any]]:
+    """Count the held-out rows of the data set that are among the prompts that were answered."""
+    from alignlab.data.contamination import contamination
     from alignlab.data.prepared import prepared
 
     splits = prepared(config.dataset).splits
-    asked = [{"prompt": row["prompt"], "completions": [one["text"] for one in row["answers"]]} for row in answers]
-    found = look({"train": asked, **{name: splits[name] for name in ("validation", "test")}})
-    return [{**leak._asdict(), "said": str(leak)} for leak in found]
+    train = [{"prompt": row["prompt"], "completions": [one["text"] for one in row["answers"]]} for row in answers]
+    held_out = {name: splits[name] for name in ("validation", "test")}
+    return [split.record() for split in contamination({"train": train, **held_out})]
 
 
 def measurements(known: Mapping[str, Any]) -> list[dict[str, Any]]:

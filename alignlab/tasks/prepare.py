@@ -87,7 +87,7 @@ def summary(facts: Mapping[str, Any]) -> Iterator[str]:
             parts += [f"{what} {count:,} ({reason})" for reason, count in done[what].items()]
         yield ", ".join(parts)
     yield "rows: " + ", ".join(f"{name} {count:,}" for name, count in facts["rows"].items())
-    yield from (leak["said"] for leak in facts["leaks"])
+    yield from (split["summary"] for split in facts["contamination"])
     for one in facts["planted"]:
         yield f"{one['fault']}: {one['planted']:,} planted, {one['found']:,} found"
     if told := masking(facts["steps"]):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from alignlab.config.schema import Config
 from alignlab.pipeline import plan as planning
 from alignlab.pipeline.measure_stage import Story
-from alignlab.pipeline.prepare_inputs import locate_models, prepare_base, prepare_data, tell_leaks
+from alignlab.pipeline.prepare_inputs import locate_models, prepare_base, prepare_data, report_contamination
 from alignlab.pipeline.provenance import repeatable
 from alignlab.pipeline.publish import publish
 from alignlab.pipeline.run_folder import point_latest
@@ -39,7 +39,7 @@ def run(config: Config, folder: Path, choices: Mapping[str, str]) -> None:
     from alignlab.pipeline.held_out_reward_model import with_held_out
 
     write_text(folder / "config.yaml", repeatable(config, choices))
-    tell_leaks(config, folder)
+    report_contamination(config, folder)
     prepare_base(config)
     plan = plan._replace(config=with_held_out(config, folder))
     done = [{"stage": stage.name, "action": "reused" if stage.done else "ran"} for stage in plan.stages]
