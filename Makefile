@@ -17,7 +17,7 @@ export ALIGNLAB_DATA := $(abspath ../shared/data)
 endif
 endif
 
-.PHONY: help setup dev demo sft rm dpo ppo sweep search gpu gpus slurm image kubernetes report lora test test-runs test-scale quick check format evidence bench-ppo bench-ppo-parity bench-gpu clean clean-cache
+.PHONY: help setup dev demo sft rm dpo ppo sweep search gpu gpus slurm image kubernetes report lora test test-runs test-scale quick check format docs evidence bench-ppo bench-ppo-parity bench-gpu clean clean-cache
 
 help: ## Explain every target.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -70,7 +70,7 @@ $(VENV)/.gpus: $(VENV)/.run
 gpus: $(VENV)/.gpus ## The main job on all GPUs of this machine, sharded (ZeRO-3).
 	$(RUN) hardware=zero3 $(ARGS)
 
-slurm: $(VENV)/.gpus ## Submit a run to Slurm, queued again until it is done; see docs/where-it-runs.md.
+slurm: $(VENV)/.gpus ## Submit a run to Slurm, queued again until it is done; see docs/hardware.md.
 	sbatch deploy/slurm.sh $(ARGS)
 
 image: ## Build the container image.
@@ -103,6 +103,14 @@ check: dev ## Format, lint, types and import floors.
 format: dev ## Rewrite the sources in the house's format.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+$(VENV)/.docs: $(VENV)/.run
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	@touch $@
+
+docs: $(VENV)/.docs ## Build the documentation into build/site; a broken link is an error.
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --builder html docs build/site
+	@echo "build/site/index.html"
 
 evidence: setup ## Measure what the README claims, and write benchmarks/RESULTS.md (an hour).
 	$(BIN)/python benchmarks/evidence.py

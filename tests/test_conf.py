@@ -1,8 +1,6 @@
-"""Every YAML file binds; help lists every group and option; the README's commands compose."""
+"""Every YAML file binds; help lists every group and option."""
 
 import re
-import shlex
-from pathlib import Path
 
 import pytest
 from command import ROOT, alignlab, config
@@ -46,44 +44,6 @@ def test_help_has_a_line_for_every_option():
 
 def test_every_value_of_the_yaml_files_has_its_type_in_a_shape():
     assert config().model_dump()["seed"] == 0
-
-
-def commands(text: str) -> list[str]:
-    """The `python -m alignlab` commands in fenced blocks of bash."""
-    fences = text.split("```")
-    blocks = [block.partition("\n")[2] for block in fences[1::2] if block.startswith("bash\n")]
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return [line.split(" #")[0].strip() for line in lines if "python -m alignlab" in line]
-
-
-README = commands((ROOT / "README.md").read_text())
-
-
-@pytest.mark.parametrize("command", README)
-def test_every_command_of_the_readme_composes(command, tmp_path):
-    arguments = shlex.split(command.partition("python -m alignlab")[2])
-    short = (ROOT / "conf" / "constitution" / "short.yaml").read_text()
-    content = {"experiment": "# @package _global_\n", "constitution": short}
-    exists = {"dataset.path", "dataset.train", "dataset.test", "judge.path", *content}
-    found = []
-    for argument in arguments:
-        key, _, value = argument.partition("=")
-        if key in exists and "/" in value:
-            paths = [tmp_path / Path(one).name for one in value.strip("[]").split(",")]
-            for path in paths:
-                path.write_text(content.get(key, ""))
-            argument = f"{key}={paths[0]}" if len(paths) == 1 else f"{key}=[{','.join(map(str, paths))}]"
-        found.append(argument)
-    if any(argument.startswith("-") and argument != "-m" for argument in found):
-        assert alignlab(*found, folder=tmp_path).returncode == 0
-    else:
-        from alignlab.config.compose import continued, own_file
-
-        check(continued([own_file(argument) for argument in found if argument != "-m"]), binds=True)
-
-
-def test_the_readme_has_commands():
-    assert len(README) >= 8
 
 
 def test_a_command_adds_entries_with_names_of_its_own(tmp_path):

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 from command import ROOT
-from test_conf import commands
+from test_docs import commands
 
 from alignlab.config.compose import bound, check
 
 DEPLOY = ROOT / "deploy"
-DOCS = commands((ROOT / "docs" / "where-it-runs.md").read_text())
+DOCS = commands((ROOT / "docs" / "hardware.md").read_text())
 
 
 def job() -> dict:
@@ -74,15 +74,8 @@ def test_the_slurm_script_queues_itself_again_on_75_alone(code, requeued, tmp_pa
         assert (tmp_path / "queued").read_text() == "requeue 42\n"
 
 
-@pytest.mark.parametrize("command", DOCS)
-def test_every_command_of_the_page_composes(command):
-    check(command.partition("python -m alignlab")[2].split(), binds=True)
-
-
 def test_the_page_has_a_section_for_every_place():
-    page = (ROOT / "docs" / "where-it-runs.md").read_text()
+    page = (ROOT / "docs" / "hardware.md").read_text()
     titles = ["A CPU, or one GPU", "Eight GPUs in one machine", "Slurm", "Kubernetes", "SageMaker", "Vertex AI", "TPUs"]
     assert re.findall(r"^## (.+)$", page, re.MULTILINE) == titles
-    for target in re.findall(r"`make (\w+)", page):
-        assert re.search(rf"^{target}:.*##", (ROOT / "Makefile").read_text(), re.MULTILINE), target
     assert len(DOCS) >= 7

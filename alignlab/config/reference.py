@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from alignlab.config.groups import conf_folder, known_groups
-from alignlab.config.setting_types import describe_type, field_at
+from alignlab.config.setting_types import describe_type, field_at, fields_of
 from alignlab.config.yaml_comments import description, read_defaults, read_keys, read_package, read_tree
 
 ROOT = "config"  # conf/config.yaml, as the one option of the group ""
@@ -51,6 +51,31 @@ def settings_in_file(group: str, option: str) -> list[Setting]:
     _, user = (group, option) if not option.startswith("_") else first_user(group, option)
     file = option_file(group, option)
     return list(settings_in(next(part for part in parts_of(group, user) if part.file == file), group, user))
+
+
+def unset_settings(group: str, option: str) -> list[Setting]:
+    """Return the settings inside an option's groups that their types allow and no file sets; all are null.
+
+    They are the keys that a library takes and conf/ does not list, such as DeepSpeed's.
+    """
+    tree = composed(group, option)
+    parts = own_parts(group, option)
+    places = {(*part.package, *key.path) for part in parts for key in read_keys(part.file)}
+    settings = []
+    for place in sorted(places):
+        node, annotation = value_at(tree, place), field_at(tree, place).annotation
+        for name, field in fields_of(annotation, node) if isinstance(node, Mapping) else ():
+            words = describe_type(field)
+            if name not in node and "group" not in words:
+                settings.append(Setting(".".join((*place, name)), words, "null", "", ""))
+    return settings
+
+
+def value_at(tree: Any, path: tuple[str, ...]) -> Any:
+    """Return the value at a path of keys and places in lists."""
+    for name in path:
+        tree = tree[int(name)] if isinstance(tree, list) else tree[name]
+    return tree
 
 
 def files_of(group: str) -> list[str]:

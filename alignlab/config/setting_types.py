@@ -63,6 +63,12 @@ def choose(candidates: list[type[Settings]], node: Any) -> type[Settings]:
     return named[0] if len(candidates) > 1 else candidates[0]
 
 
+def fields_of(annotation: Any, node: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return the names and annotations of all that a group of settings may hold."""
+    candidates = [] if isinstance(annotation, str) else list(classes(annotation))
+    return list(hints(choose(candidates, node)).items()) if candidates else []
+
+
 @cache
 def method_class(name: str) -> type[Method]:
     """Return the settings class of a method."""

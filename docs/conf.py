@@ -1,0 +1,48 @@
+"""Sphinx's settings for the documentation; `make docs` builds it into build/site."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
+
+from settings_pages import write_pages  # noqa: E402
+
+import alignlab  # noqa: E402
+
+project = "alignlab"
+release = alignlab.__version__
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
+exclude_patterns = ["README.md"]
+nitpick_ignore: list[tuple[str, str]] = []
+
+myst_enable_extensions = ["attrs_block", "colon_fence"]
+myst_heading_anchors = 3
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+python_use_unqualified_type_names = True
+copybutton_prompt_text = "$ "
+
+html_theme = "furo"
+html_title = "alignlab"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_copyright = False
+html_copy_source = False
+
+# Pages link to files of the repository, as a reader of the repository needs; on the site these are pages, too.
+MOVED = {"(../benchmarks/RESULTS.md": "(results.md", "(../CHANGELOG.md": "(changelog.md"}
+MOVED |= {"(../CONTRIBUTING.md": "(contributing.md"}
+
+
+def link_inside(app: Any, page: str, source: list[str]) -> None:
+    """Let links to the repository's own pages lead to their copies on the site."""
+    for before, after in MOVED.items():
+        source[0] = source[0].replace(before, after)
+
+
+def setup(app: Any) -> None:
+    """Write the pages that are generated, before the others are read."""
+    app.connect("source-read", link_inside)
+    app.connect("builder-inited", lambda app: write_pages(Path(app.srcdir) / "settings"))
