@@ -145,7 +145,7 @@ def test_the_longest_common_subsequence_by_hand():
         (["method.max_new_tokens_from=50", "method.missing_eos_penalty=0"],
          "method.max_new_tokens_from: 50 is more than max_new_tokens \\(48\\)"),
         (["method.max_new_tokens_from=20"],
-         "method.missing_eos_penalty: would punish a completion for the limit that was drawn for it"),
+         "method.missing_eos_penalty: would punish completions for a limit that was drawn for them"),
     ],
 )  # fmt: skip
 def test_what_does_not_go_together_is_said(typed, said):

@@ -262,10 +262,10 @@ def test_what_the_monitors_read_of_a_rollout():
     import torch
 
     from alignlab.models.sampling import Completion
-    from alignlab.training.ppo import experience
+    from alignlab.training.ppo import rollout_metrics
 
     said = [Completion(text, True, ()) for text in ("a b a b", "a b", "c")]
-    assert experience.distinct(said) == pytest.approx((2 / 3 + 1) / 2)  # a b, b a, a b; a b; none
-    assert experience.variety(said) == 2 / 4  # a b, b a among four
-    assert experience.variety([said[1]] * 10) == 0.1  # each answer is as varied as can be, and they are one
-    assert experience.strange(torch.tensor([[-1.0, -9.3], [-9.2, -1.0]])) == 0.5  # log 1e-4 is -9.21
+    assert rollout_metrics.distinct(said) == pytest.approx((2 / 3 + 1) / 2)  # a b, b a, a b; a b; none
+    assert rollout_metrics.variety(said) == 2 / 4  # a b, b a among four
+    assert rollout_metrics.variety([said[1]] * 10) == 0.1  # each answer is as varied as can be, and they are one
+    assert rollout_metrics.strange(torch.tensor([[-1.0, -9.3], [-9.2, -1.0]])) == 0.5  # log 1e-4 is -9.21

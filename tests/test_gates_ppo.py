@@ -87,7 +87,7 @@ def test_dropout_left_on_is_named(policy, tmp_path, monkeypatch):
 
 
 def test_dropout_is_refused():
-    with pytest.raises(Mistake, match=r"^method\.dropout: 0\.1 would make every ratio a matter of luck; use 0$"):
+    with pytest.raises(Mistake, match=r"^method\.dropout: 0\.1 randomises the importance ratio; PPO needs 0$"):
         config(*SMALL, "method.dropout=0.1")
 
 

@@ -23,18 +23,11 @@ from alignlab.models.sampling import Completion, Sampling, draw_all
 from alignlab.runtime.stage_run import Run
 from alignlab.training.ppo import forward_pass
 from alignlab.training.ppo.actor_critic import Actor, lay_out, logps_of
-from alignlab.training.ppo.experience import (
-    Measured,
-    Settings,
-    experience,
-    explained_variance,
-    minibatches,
-    places,
-    scale_of,
-    shape,
-)
+from alignlab.training.ppo.experience import AdvantageOptions, Measured, build_experience, scale_of, shape_scores
 from alignlab.training.ppo.kl_controller import Controller
+from alignlab.training.ppo.minibatches import minibatches, rollout_rows
 from alignlab.training.ppo.model_offload import models_in, resident
+from alignlab.training.ppo.rollout_metrics import explained_variance
 from alignlab.training.ppo.trainer import PPOTrainer
 
 pytestmark = pytest.mark.slow
@@ -216,13 +209,13 @@ def test_a_run_that_is_killed_ends_as_if_nothing_had_happened(rows, tmp_path):
     checkpoints = cut / "checkpoints"
     end = -signal.SIGKILL
     assert (
-        killed(lambda: trained(rows, cut, *often), PPOTrainer, "surrogate", 11) == end
+        killed(lambda: trained(rows, cut, *often), PPOTrainer, "compute_loss", 11) == end
     )  # in the third rollout's steps
     assert [path.name for path in checkpoints.iterdir()] == ["checkpoint-8"]
     assert killed(lambda: trained(rows, cut, *often), torch, "save", 2) == end  # in the midst of a checkpoint
     assert (checkpoints / "checkpoint-16").exists()
     assert (
-        killed(lambda: trained(rows, cut, *often), forward_pass, "read_batch", 7) == end
+        killed(lambda: trained(rows, cut, *often), forward_pass, "measure_batch", 7) == end
     )  # after the fifth one's sampling
     run, after = trained(rows, cut, *often)
     unbroken, logged = trained(rows, whole, *often)
@@ -268,11 +261,11 @@ def test_log_probabilities_are_those_of_the_distribution_that_was_drawn_from():
 
 
 def test_prompts_come_round_in_turn():
-    seen = [row for number in range(5) for row in places(10, 4, number, seed=3)]
+    seen = [row for number in range(5) for row in rollout_rows(10, 4, number, seed=3)]
     assert sorted(seen[:10]) == sorted(seen[10:]) == list(range(10))
     assert seen[:10] != seen[10:]
-    assert places(10, 4, 3, seed=3) == seen[12:16]
-    assert len(places(3, 8, 0, seed=0)) == 8
+    assert rollout_rows(10, 4, 3, seed=3) == seen[12:16]
+    assert len(rollout_rows(3, 8, 0, seed=0)) == 8
 
 
 def test_minibatches_hold_every_row_once_and_pieces_rows_of_like_length():
@@ -299,8 +292,8 @@ def test_scores_are_set_to_a_scale_and_an_answer_without_an_end_pays():
     scores = torch.tensor([1.0, 3.0])
     assert scale_of(scores) == (2.0, 1.0)
     assert scale_of(torch.ones(3)) == (1.0, 1e-6)
-    assert shape(scores, [True, True], (2.0, 0.5), 1.0).tolist() == [-2.0, 2.0]
-    assert shape(scores, [True, False], None, 0.7).tolist() == pytest.approx([1.0, 2.3])
+    assert shape_scores(scores, [True, True], (2.0, 0.5), 1.0).tolist() == [-2.0, 2.0]
+    assert shape_scores(scores, [True, False], None, 0.7).tolist() == pytest.approx([1.0, 2.3])
 
 
 def test_an_experience_by_hand():
@@ -309,12 +302,12 @@ def test_an_experience_by_hand():
     values, zeros = torch.tensor([[0.2, 0.4], [0.1, 0.0]]), torch.zeros(2, 2)
     measured = Measured(logps, reference, values, zeros, zeros)
     scores = torch.tensor([1.0, -1.0])
-    found = experience(3, [[1], [2]], answers, scores, scores, measured, 0.1, Settings("k1", 1.0, 1.0))
-    assert torch.allclose(found.kl, torch.tensor([[0.5, -1.0], [0.0, 0.0]]))
+    built = build_experience(3, [[1], [2]], answers, scores, scores, measured, 0.1, AdvantageOptions("k1", 1.0, 1.0))
+    assert torch.allclose(built.kl, torch.tensor([[0.5, -1.0], [0.0, 0.0]]))
     # rewards are [-0.05, 1.1] and [-1]; with gamma and lambda 1 the returns are what is still to come
-    assert torch.allclose(found.returns, torch.tensor([[1.05, 1.1], [-1.0, 0.0]]))
+    assert torch.allclose(built.returns, torch.tensor([[1.05, 1.1], [-1.0, 0.0]]))
     mask = torch.tensor([[1.0, 1.0], [1.0, 0.0]])
-    assert torch.allclose(found.advantages, losses.whiten(torch.tensor([[0.85, 0.7], [-1.1, 0.0]]), mask), atol=1e-6)
+    assert torch.allclose(built.advantages, losses.whiten(torch.tensor([[0.85, 0.7], [-1.1, 0.0]]), mask), atol=1e-6)
 
 
 def test_explained_variance_by_hand():

@@ -93,7 +93,7 @@ def test_the_adapter_off_is_the_model_that_the_stage_starts_from_whatever_the_ad
     policy, monkeypatch, capsys
 ):
     kept = begun(policy, monkeypatch, "model/adapter=lora", "model.adapter.lora_dropout=0.5", "method.value=shared")
-    assert "ppo: lora_dropout=0.5 is left off" in capsys.readouterr().err
+    assert "ppo: lora_dropout=0.5 is ignored" in capsys.readouterr().err
     actor, batch = kept["actor"], lay_out([[6, 7, 8], [6]], [[9, 10, 2], [11]], 0, "cpu")
     with torch.no_grad():
         start = read(actor, tiny_model(), batch)
@@ -133,7 +133,7 @@ def test_policy_and_value_function_may_be_two_adapters_on_the_same_weights(polic
 
 def test_the_reference_is_frozen_and_the_settings_reach_the_trainer(policy, monkeypatch, capsys):
     kept = begun(policy, monkeypatch, "hardware.micro_batch_size=20", "method.max_grad_norm=0.7")
-    said = "ppo: 40 rollouts of 96 completions, 3 passes of 2 steps with 48 completions each, in 3 pieces"
+    said = "ppo: 40 rollouts of 96 completions, 3 passes of 2 steps with 48 completions each, in 3 micro-batches"
     assert said in capsys.readouterr().err
     settings, reference = kept["settings"], kept["reference"]
     assert (settings.adam_epsilon, settings.max_grad_norm, settings.max_steps) == (1e-5, 0.7, 240)

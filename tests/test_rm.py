@@ -155,6 +155,7 @@ def test_the_loss_is_that_of_trl_on_the_same_pairs(world, tmp_path):
     from trl.trainer.reward_trainer import DataCollatorForPreference
 
     from alignlab.models import reward_heads
+    from alignlab.training.reward_trainer import PairRewardTrainer
 
     model, tokenizer = reward_heads.start(world.policy, "last", 0.0)
     pairs = [
@@ -172,7 +173,7 @@ def test_the_loss_is_that_of_trl_on_the_same_pairs(world, tmp_path):
         output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to="none", center_rewards_coefficient=0.5
     )
     rows = data.view(world.dataset, "pairs", "train")
-    ours = rm.pair_trainer()(model=model, args=arguments, train_dataset=rows, processing_class=tokenizer)
+    ours = PairRewardTrainer(model=model, args=arguments, train_dataset=rows, processing_class=tokenizer)
     mine = ours.compute_loss(model, ours.collate(pairs))
     theirs = RewardTrainer.compute_loss(
         ours, model, DataCollatorForPreference(pad_token_id=tokenizer.pad_token_id)(plain)

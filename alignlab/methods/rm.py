@@ -8,16 +8,13 @@ probability that the chosen answer is the better one; where they have a `weight`
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from alignlab.config import schema
 from alignlab.config.method import Training
 from alignlab.config.settings import NotNegative
 from alignlab.errors import Fault
 from alignlab.runtime.stage_run import Run
-
-if TYPE_CHECKING:
-    from trl import RewardTrainer
 
 VIEW = "pairs"
 NEEDS: dict[str, str] = {}
@@ -43,6 +40,7 @@ def train(run: Run[Config]) -> None:
     from alignlab.chat import encode
     from alignlab.models import reward_heads
     from alignlab.models.load import adapter
+    from alignlab.training.reward_trainer import PairRewardTrainer
     from alignlab.training.trainer import Row, arguments, fit, tokenised
 
     method = run.method
@@ -63,58 +61,7 @@ def train(run: Run[Config]) -> None:
         disable_dropout=method.dropout == 0,
     )
     lora = adapter(run.config, task_type="SEQ_CLS", modules_to_save=["score"])
-    fit(run, pair_trainer(), model, tokenizer, settings, rows, peft_config=lora)
-
-
-def pair_trainer() -> "type[RewardTrainer]":
-    """Make TRL's RewardTrainer take rows in the layout of `heads.pack`, in batches of similar length."""
-    import torch
-    from trl import RewardTrainer
-
-    from alignlab import losses
-    from alignlab.models import reward_heads
-    from alignlab.training.batching import Buckets
-    from alignlab.training.step_weights import Steps
-
-    class PairTrainer(Steps, RewardTrainer):  # type: ignore[misc]
-        """Scores both answers of a pair in one row."""
-
-        def __init__(self, **options: Any) -> None:
-            super().__init__(**options, data_collator=self.collate)
-
-        def collate(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-            pad = self.processing_class.pad_token_id
-            packed = reward_heads.pack(
-                [row["prompt_ids"] for row in rows], [row["completion_ids"] for row in rows], pad
-            )
-            said = {name: torch.tensor([row.get(name, 1.0) for row in rows]) for name in ("label", "weight")}
-            return packed._asdict() | said
-
-        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
-            label, weight = inputs.pop("label"), inputs.pop("weight")
-            rewards = reward_heads.scores(model, reward_heads.Packed(**inputs))
-            chosen, rejected = rewards.unbind(1)
-            loss = (losses.reward(chosen, rejected, self.args.center_rewards_coefficient, label) * weight).mean()
-            metrics = self._metrics["train" if self.model.training else "eval"]
-            for name, value in (
-                ("accuracy", chosen > rejected),
-                ("margin", chosen - rejected),
-                ("mean_reward", rewards),
-            ):
-                metrics[name].append(self.accelerator.gather(value.detach().float().mean()).mean().item())
-            loss = loss * self.weight()
-            return (loss, {"logits": rewards}) if return_outputs else loss
-
-        def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
-            return dataset
-
-        def _set_signature_columns_if_needed(self) -> None:
-            self._signature_columns = ["prompt_ids", "completion_ids", "length", "label", "weight"]
-
-        def order(self, lengths: list[int], batch_size: int) -> Buckets:
-            return Buckets(self.train_dataset["length"], batch_size, self.args.seed)
-
-    return PairTrainer
+    fit(run, PairRewardTrainer, model, tokenizer, settings, rows, peft_config=lora)
 
 
 def measure(stage: Path, settings: schema.Config, place: Path) -> list[dict[str, Any]]:

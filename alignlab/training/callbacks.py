@@ -16,6 +16,7 @@ class TrackerCallback(TrainerCallback):  # type: ignore[misc]
     def __init__(self, track: Any, stage: str) -> None:
         self.track, self.stage = track, stage
         self.bar: Any = None
+        self.started = 0.0  # when training began, by time.monotonic
         self.loss = math.nan
         self.tokens: list[tuple[float, float]] = []  # seconds and tokens by then, where the trainer counts them
 

@@ -22,8 +22,11 @@ REAL = "rows that count"
 class Steps:
     """A trainer whose steps have `batch_size` rows over all processes, laid out by length within a step."""
 
-    rows_now = 0  # of the piece that is computed
-    rows_in_step = 0  # over all pieces and processes
+    waiting: list[int]  # rows that count in each micro-batch of the step that are still to be computed
+    pieces = 0  # micro-batches of this process in the step
+    rows_now = 0  # that count in the current micro-batch
+    rows_in_step = 0  # that count, over all micro-batches and processes
+    in_step: list[float]  # the sums of `counts`, over all micro-batches and processes
 
     def order(self: Any, lengths: list[int], batch_size: int) -> Buckets:
         """The rows of an epoch in their order: chance alone decides which make a step."""

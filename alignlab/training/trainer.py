@@ -18,15 +18,19 @@ from alignlab.errors import failure
 from alignlab.models import load
 from alignlab.runtime import distributed, signals
 from alignlab.runtime.files import write_text
-from alignlab.runtime.stage_run import Run
+from alignlab.runtime.stage_run import Run, Track
 from alignlab.runtime.worker_errors import GO_ON
 from alignlab.training.step_weights import lengths
 
 if TYPE_CHECKING:
     import datasets
-    from transformers import PreTrainedTokenizerBase, Trainer
+    from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback
 
 Row = dict[str, Any]
+SAME_NAME = (  # settings of a method that are keywords of TrainingArguments
+    *("learning_rate", "lr_scheduler_type", "warmup_steps", "num_train_epochs", "weight_decay", "max_grad_norm"),
+    *("adam_beta1", "adam_beta2", "adam_epsilon", "activation_checkpointing", "logging_steps"),
+)
 TOKENS = 2048  # in one piece on a CPU: with more, making room for the logits takes longer than computing them
 
 
@@ -85,21 +89,11 @@ def arguments(run: Run[Training], rows: "datasets.Dataset | None" = None, micro:
     half = str(load.precision(hardware)) == "torch.bfloat16"
     return {
         "output_dir": str(run.folder / "checkpoints"),
-        "learning_rate": method.learning_rate,
-        "lr_scheduler_type": method.lr_scheduler_type,
-        "warmup_steps": method.warmup_steps,
-        "num_train_epochs": method.num_train_epochs,
+        **{name: getattr(method, name) for name in SAME_NAME},
         "max_steps": method.max_steps or -1,
         "per_device_train_batch_size": micro,
         "per_device_eval_batch_size": micro,
         "gradient_accumulation_steps": method.batch_size // (micro * distributed.world()),
-        "weight_decay": method.weight_decay,
-        "max_grad_norm": method.max_grad_norm,
-        "adam_beta1": method.adam_beta1,
-        "adam_beta2": method.adam_beta2,
-        "adam_epsilon": method.adam_epsilon,
-        "activation_checkpointing": method.activation_checkpointing,
-        "logging_steps": method.logging_steps,
         "eval_strategy": "no" if not method.eval_steps else "epoch" if method.eval_steps == "epoch" else "steps",
         "eval_steps": None if method.eval_steps == "epoch" else method.eval_steps,
         "save_strategy": "steps" if method.save_steps else "no",
@@ -145,28 +139,26 @@ def fit(
     every: int = 1,
     **options: Any,
 ) -> "Trainer":
-    """Train, from the last whole checkpoint where there is one, then save the model and prove that it reads back."""
-    from transformers import EarlyStoppingCallback, PrinterCallback
+    """Train, from the last whole checkpoint if there is one, then save the model and prove that it reads back.
 
-    from alignlab.training.callbacks import TrackerCallback
+    `every` is the number of optimizer steps after which there is a state to save.
+    """
+    from transformers import PrinterCallback
+
     from alignlab.training.checkpoints import Checkpoints, is_moved, last_checkpoint, reshard
 
-    folder = Path(settings.output_dir)
     checkpoints = Checkpoints(run.method.save_total_limit, every)
-    callbacks: list[Any] = [TrackerCallback(run.track, run.method.name), checkpoints]
-    if run.method.early_stopping_patience:
-        callbacks.append(EarlyStoppingCallback(run.method.early_stopping_patience))
     trainer = type(trainer_class.__name__, (Finite, Resumed, trainer_class), {})(
         model=model,
         args=settings,
         train_dataset=rows["train"],
         eval_dataset=rows["validation"] if run.method.eval_steps else None,
         processing_class=tokenizer,
-        callbacks=callbacks,
+        callbacks=[*callbacks(run.method, run.track), checkpoints],
         **options,
     )
     trainer.remove_callback(PrinterCallback)
-    last = last_checkpoint(folder)
+    last = last_checkpoint(Path(settings.output_dir))
     if last and is_moved(last):
         reshard(Path(last))
     with signals.saving():
@@ -176,6 +168,16 @@ def fit(
             raise signals.stopped()
         finish(getattr(trainer.model, "policy", trainer.model), tokenizer, run)
     return trainer
+
+
+def callbacks(method: Training, track: Track) -> "list[TrainerCallback]":
+    """Return the callbacks that every method has."""
+    from transformers import EarlyStoppingCallback
+
+    from alignlab.training.callbacks import TrackerCallback
+
+    patience = method.early_stopping_patience
+    return [TrackerCallback(track, method.name), *([EarlyStoppingCallback(patience)] if patience else [])]
 
 
 def finish(trained: Any, tokenizer: "PreTrainedTokenizerBase", run: Run[Training]) -> None:

@@ -86,15 +86,15 @@ def never_end() -> None:
 def marked() -> list[dict[str, Any]]:
     """Note the time, and where it went so far, after each rollout that has been learned from."""
     marks: list[dict[str, Any]] = []
-    finish = PPOTrainer.finish
+    log_rollout = PPOTrainer.log_rollout
 
     def noted(self: PPOTrainer) -> None:
-        learned = self.experience is not None
-        finish(self)
+        learned = self.rollout_log.number is not None
+        log_rollout(self)
         if learned:
-            marks.append({"at": time.monotonic(), **self.seconds})
+            marks.append({"at": time.monotonic(), **self.rollout_log.seconds})
 
-    PPOTrainer.finish = noted  # type: ignore[method-assign]
+    PPOTrainer.log_rollout = noted  # type: ignore[method-assign]
     return marks
 
 

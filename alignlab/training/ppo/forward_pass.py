@@ -1,4 +1,4 @@
-"""What PPO's networks say of completions: log-probabilities, values, entropy, and the distance to the reference."""
+"""What the networks compute for a rollout's completions: log-probabilities, values, entropy, KL to the reference."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,37 +11,37 @@ from alignlab.models.sampling import Completion
 from alignlab.training.ppo.actor_critic import Actor, Tokens, logps_of, reference_of
 from alignlab.training.ppo.experience import Measured
 
-Lay = Callable[[Sequence[list[int]], Sequence[list[int]]], Tokens]  # prompts and completions on the device
+Pad = Callable[[Sequence[list[int]], Sequence[list[int]]], Tokens]  # prompts and completions → tensors on the device
 
 
 def measure_rows(
     actor: Actor,
     reference: Any,
-    ids: Sequence[list[int]],
+    prompts: Sequence[list[int]],
     completions: Sequence[Completion],
-    own: Sequence[int],
+    rows: Sequence[int],
     size: int,
-    lay: Lay,
+    pad: Pad,
 ) -> list[tuple[Tensor, ...]]:
-    """Measure the rows `own`, `size` of like length at once; a row is the fields of `Measured`, [longest] each."""
+    """Measure some rows, `size` of similar length at once; a row is the fields of `Measured`, [longest] each."""
     tokens = [list(completion.tokens) for completion in completions]
     longest = max(map(len, tokens))
-    order = sorted(own, key=lambda row: (len(ids[row]) + len(tokens[row]), row))
-    found = Measured(*(torch.zeros(len(ids), longest) for _ in Measured._fields))
+    order = sorted(rows, key=lambda row: (len(prompts[row]) + len(tokens[row]), row))
+    measured = Measured(*(torch.zeros(len(prompts), longest) for _ in Measured._fields))
     for start in range(0, len(order), size):
-        rows = order[start : start + size]
-        read = read_batch(actor, reference, lay([ids[row] for row in rows], [tokens[row] for row in rows]))
-        for whole, part in zip(found, read, strict=True):
-            whole[rows, : part.shape[1]] = part.float().cpu()
-    return [tuple(tensor[row].clone() for tensor in found) for row in own]
+        batch = order[start : start + size]
+        of_batch = measure_batch(actor, reference, pad([prompts[row] for row in batch], [tokens[row] for row in batch]))
+        for whole, part in zip(measured, of_batch, strict=True):
+            whole[batch, : part.shape[1]] = part.float().cpu()
+    return [tuple(tensor[row].clone() for tensor in measured) for row in rows]
 
 
-def read_batch(actor: Actor, reference: Any, batch: Tokens) -> Measured:
-    """What the networks say of one batch."""
+def measure_batch(actor: Actor, reference: Any, batch: Tokens) -> Measured:
+    """Measure one batch with policy, value function and reference."""
     ours = actor.read(actor.policy, batch)
     values = actor.values(batch, ours)
-    with reference_of(actor.policy, reference) as fixed:
-        theirs = actor.read(fixed, batch)
+    with reference_of(actor.policy, reference) as frozen:
+        theirs = actor.read(frozen, batch)
     kl = losses.exact_kl(ours.logits.flatten(0, 1), theirs.logits.flatten(0, 1)).view(values.shape)
     mask = batch.mask
     return Measured(

@@ -1,32 +1,32 @@
-"""What PPO's loop is told."""
+"""The settings of PPO's loop."""
 
 from typing import NamedTuple
 
 from alignlab.models.sampling import Sampling
-from alignlab.training.ppo.experience import Settings
+from alignlab.training.ppo.experience import AdvantageOptions
 
 
 class Options(NamedTuple):
-    """The settings of `conf/method/ppo.yaml` that the loop reads, and into how many pieces each process cuts a step."""
+    """The settings of `conf/method/ppo.yaml` that the loop reads."""
 
     batch_size: int
     num_rollouts: int
     num_ppo_epochs: int
     num_mini_batches: int
-    pieces: int
+    micro_batches: int  # of a minibatch, in each process
     cliprange: float
     cliprange_value: float
     vf_coef: float
     entropy_coef: float
     standardize: bool
     missing_eos_penalty: float
-    settings: Settings
+    advantage: AdvantageOptions
     sampling: Sampling
     seed: int
     engine: str = "generate"
-    offload: tuple[str, ...] = ()  # the roles that wait in main memory: reference, reward
+    offload: tuple[str, ...] = ()  # roles that wait in main memory while they are not used: reference, reward
 
     @property
     def steps(self) -> int:
-        """Optimizer steps a rollout."""
+        """Return the optimizer steps of a rollout."""
         return self.num_ppo_epochs * self.num_mini_batches

@@ -1,0 +1,99 @@
+"""TRL's DPOTrainer on rows that are token ids already, with soft labels and steps that any hardware repeats."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from trl import DPOTrainer
+
+from alignlab import losses
+from alignlab.training.step_weights import Steps
+
+
+class SoftLabelDPOTrainer(Steps, DPOTrainer):  # type: ignore[misc]
+    """The loss is TRL's where pairs have no label."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.collate_pairs: Any = self.data_collator  # TRL's, which knows no labels
+        self.data_collator: Any = self.collate
+        self.configured_weights: list[float] = self.loss_weights  # of the preference loss and, if used, of the NLL
+
+    def collate(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        batch: dict[str, Any] = self.collate_pairs(rows)
+        labels = {"label": torch.tensor([row["label"] for row in rows])} if "label" in rows[0] else {}
+        return batch | labels
+
+    def counts(self, batches: list[Any]) -> list[list[float]]:
+        """Return each micro-batch's number of chosen tokens; the NLL is the mean over those of the whole step."""
+        rows = zip(batches, self.waiting, strict=True)
+        return [[chosen_tokens(batch["completion_mask"]) * bool(count) for batch, count in rows]]
+
+    def weights(self, mask: Tensor) -> list[float]:
+        """Return the weights of preference loss and NLL for one micro-batch."""
+        if not self.model.training:
+            return self.configured_weights
+        tokens = self.part(chosen_tokens(mask) * bool(self.rows_now), self.in_step[0])
+        shares = self.weight(), tokens
+        return [weight * share for weight, share in zip(self.configured_weights, shares, strict=False)]
+
+    def _compute_loss(self, model: Any, inputs: Any, return_outputs: bool) -> Any:
+        self.loss_weights = self.weights(inputs["completion_mask"])
+        if "label" not in inputs:
+            return super()._compute_loss(model, inputs, return_outputs)
+        label, mask = inputs.pop("label"), inputs.pop("completion_mask")
+        policy, outputs = completion_logps(model, inputs, mask)
+        with torch.no_grad(), self.reference() as reference_model:
+            reference = completion_logps(reference_model, inputs, mask)[0]
+        chosen, rejected = (self.beta * (policy - reference)).chunk(2)
+        preference_weight, nll_weight = [*self.loss_weights, 0.0][:2]
+        nll = -policy.chunk(2)[0] * (2 * label - 1).clamp(min=0)
+        tokens = mask[:, 1:].sum(1).chunk(2)[0].sum()
+        preference = losses.preference(chosen - rejected, label).mean()
+        loss = preference_weight * preference + nll_weight * nll.sum() / tokens
+        self.log_pairs(policy, chosen, rejected)
+        return (loss, outputs) if return_outputs else loss
+
+    @contextmanager
+    def reference(self) -> Iterator[Any]:
+        """Yield the reference: the frozen copy, or the policy with its adapter off."""
+        if self.ref_model is not None:
+            yield self.ref_model
+            return
+        with self.accelerator.unwrap_model(self.model).disable_adapter():
+            yield self.model
+
+    def log_pairs(self, policy: Tensor, chosen: Tensor, rejected: Tensor) -> None:
+        """Log rewards, margins and log-probabilities under TRL's names."""
+        metrics = self._metrics["train" if self.model.training else "eval"]
+        logps = policy.detach().chunk(2)
+        for name, value in (
+            ("rewards/chosen", chosen),
+            ("rewards/rejected", rejected),
+            ("rewards/margins", chosen - rejected),
+            ("rewards/accuracies", (chosen > rejected).float()),
+            ("logps/chosen", logps[0]),
+            ("logps/rejected", logps[1]),
+        ):
+            metrics[name].append(self.accelerator.gather(value.detach().mean()).mean().item())
+
+    def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+        return dataset  # the rows are token ids
+
+    def _set_signature_columns_if_needed(self) -> None:
+        self._signature_columns = ["prompt_ids", "chosen_ids", "rejected_ids", "label"]
+
+
+def chosen_tokens(mask: Tensor) -> int:
+    """Return the number of tokens of the chosen completions, the first half of a mask [2 * batch, length]."""
+    return int(mask.chunk(2)[0].sum())
+
+
+def completion_logps(model: Any, inputs: Any, mask: Tensor) -> tuple[Tensor, Any]:
+    """Return log-probabilities of completions, [2 * batch], chosen ones first, and the model's output."""
+    outputs = model(
+        **inputs, use_cache=False, labels=inputs["input_ids"].masked_fill(mask == 0, -100), fused_lm_head=True
+    )
+    return outputs.log_probs[:, -(mask.shape[1] - 1) :].sum(1), outputs

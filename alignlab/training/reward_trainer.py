@@ -1,0 +1,48 @@
+"""TRL's RewardTrainer on pairs in the layout of `reward_heads.pack`, in batches of similar length."""
+
+from typing import Any
+
+import torch
+from trl import RewardTrainer
+
+from alignlab import losses
+from alignlab.models import reward_heads
+from alignlab.training.batching import Buckets
+from alignlab.training.step_weights import Steps
+
+
+class PairRewardTrainer(Steps, RewardTrainer):  # type: ignore[misc]
+    """Scores both completions of a pair in one row, so that their prompt is computed once."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, data_collator=self.collate)
+
+    def collate(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        pad = self.processing_class.pad_token_id
+        packed = reward_heads.pack([row["prompt_ids"] for row in rows], [row["completion_ids"] for row in rows], pad)
+        columns = {name: torch.tensor([row.get(name, 1.0) for row in rows]) for name in ("label", "weight")}
+        return packed._asdict() | columns
+
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
+        label, weight = inputs.pop("label"), inputs.pop("weight")
+        rewards = reward_heads.scores(model, reward_heads.Packed(**inputs))
+        chosen, rejected = rewards.unbind(1)
+        loss = (losses.reward(chosen, rejected, self.args.center_rewards_coefficient, label) * weight).mean()
+        metrics = self._metrics["train" if self.model.training else "eval"]
+        for name, value in (
+            ("accuracy", chosen > rejected),
+            ("margin", chosen - rejected),
+            ("mean_reward", rewards),
+        ):
+            metrics[name].append(self.accelerator.gather(value.detach().float().mean()).mean().item())
+        loss = loss * self.weight()
+        return (loss, {"logits": rewards}) if return_outputs else loss
+
+    def order(self, lengths: list[int], batch_size: int) -> Buckets:
+        return Buckets(self.train_dataset["length"], batch_size, self.args.seed)
+
+    def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+        return dataset  # the rows are token ids
+
+    def _set_signature_columns_if_needed(self) -> None:
+        self._signature_columns = ["prompt_ids", "completion_ids", "length", "label", "weight"]
