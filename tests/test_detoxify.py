@@ -124,7 +124,9 @@ def test_pockets_classifier_is_made_once_and_scores_by_the_name_of_its_label():
     found = {}
     for label in insult_classifier.LABELS:
         reward = bound.reward.model_copy(update={"label": label, "output": "probability"})
-        found[label] = load_reward(reward, {"reward": source.path}, bound.hardware).score([[], []], texts, [True] * 2)
+        found[label] = (
+            load_reward(reward, {"reward": source.path}, bound.hardware).score([[], []], texts, [True] * 2).total
+        )
     assert [sum(both) for both in zip(*found.values(), strict=True)] == pytest.approx([1, 1], abs=1e-6)
 
 

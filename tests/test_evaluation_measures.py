@@ -196,7 +196,10 @@ def test_a_held_out_reward_model_is_asked_beside_the_chains_own(monkeypatch, tmp
     from alignlab.evaluation.measures import reward
 
     worth = {tmp_path / "own": 1.0, tmp_path / "judge": 2.0}
-    model = {folder: SimpleNamespace(score=lambda *_, value=value: [value]) for folder, value in worth.items()}
+    model = {
+        folder: SimpleNamespace(score=lambda *_, value=value: rewards.Scored([value]))
+        for folder, value in worth.items()
+    }
     monkeypatch.setattr(rewards, "load_reward_model", lambda folder, _: model[folder])
     monkeypatch.setattr(reward, "given_reward", lambda *given: SimpleNamespace(path=tmp_path / given[2]))
     plain = config("model=pocket_small", "dataset=pocket_small")

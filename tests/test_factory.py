@@ -13,7 +13,7 @@ from alignlab.config.judge import AnnotatorsJudge
 from alignlab.errors import Failure, Mistake
 from alignlab.evaluation.label_accuracy import rightness, truth
 from alignlab.judges import model_logprobs
-from alignlab.judges.by_reward import Scored
+from alignlab.judges.by_reward import ByReward
 from alignlab.judges.pairwise_model import Compared
 from alignlab.judges.pocket_annotators import Annotators
 from alignlab.judges.protocol import Item, Labelled, Reading, Spent, Unlabelled, ranks
@@ -27,6 +27,7 @@ from alignlab.preferences.cost import cost, saving
 from alignlab.preferences.diversity import distinct, diversity, self_bleu
 from alignlab.preferences.sample_answers import Prompt, answered, sample_answers
 from alignlab.preferences.write_dataset import make
+from alignlab.rewards import Scored
 from alignlab.runtime.journal import Journal
 from alignlab.tasks.preferences import begin
 
@@ -176,12 +177,12 @@ class Lengths:
     """A reward: the answer's length."""
 
     def score(self, prompts, completions, finished):
-        return [float(len(text)) for text in completions]
+        return Scored([float(len(text)) for text in completions])
 
 
 def test_a_reward_ranks_by_its_score():
     items = [Item(str(n), ask("why"), ["i", "do", "no", "bread"], [True] * 4) for n in range(3)]
-    found = list(Scored("reward", Lengths(), 2).label(items, {"2"}))
+    found = list(ByReward("reward", Lengths(), 2).label(items, {"2"}))
     assert [one.id for one in found] == ["0", "1"]
     assert found[0].readings == [Reading("reward", [0, 1, 2, 3], {"better": [4, 2, 2, 1]}, [])]
     assert json.loads(json.dumps(found[0].row()))["readings"][0]["shown"] == [0, 1, 2, 3]

@@ -122,8 +122,10 @@ def test_a_reward_model_of_a_family_scores_as_it_was_trained(rows, tmp_path, fam
     run = trained(rows, tmp_path, "rm", family, f"method.head={head}", *adapter)
     judge = load_reward_model(run.output, run.config.hardware)
     prompts = [[{"role": "user", "content": f"What is {n}?"}] for n in (1, 22)]
-    both = judge.score(prompts, ["It is 1.", "No idea."])
-    alone = [judge.score([prompt], [said])[0] for prompt, said in zip(prompts, ["It is 1.", "No idea."], strict=True)]
+    both = judge.score(prompts, ["It is 1.", "No idea."]).total
+    alone = [
+        judge.score([prompt], [said]).total[0] for prompt, said in zip(prompts, ["It is 1.", "No idea."], strict=True)
+    ]
     assert both == pytest.approx(alone, abs=1e-5)
     assert both[0] != both[1]
     encoded = encode(judge.tokenizer, prompts[0], "It is 1.")

@@ -12,7 +12,7 @@ from alignlab.config.evaluation import Evaluation
 from alignlab.config.gates import Gates
 from alignlab.errors import Failure
 from alignlab.evaluation.statistics import Interval
-from alignlab.rewards import Checked, RewardModel
+from alignlab.rewards import Checked, RewardModel, Scored
 from alignlab.training import gate_monitor, gates
 from alignlab.training.gates import Curve, Quality
 
@@ -93,16 +93,14 @@ def test_a_reward_model_of_shuffled_labels_rings():
 
 
 def test_parts_and_those_that_only_look_on_are_observed(tmp_path):
-    class Terms:
-        name = "mixture"
-        terms = {"a": [1.0, 3.0], "several/spread": [0.0, 1.0]}
-
     made = gate_monitor.Watch(BOUNDS, tmp_path, CONFIG)
-    made.held_out = type("Judge", (), {"score": lambda *_: [2.0, 4.0]})()
+    made.held_out = type("Judge", (), {"score": lambda *_: Scored([2.0, 4.0])})()
     asked = [[{"role": "user", "content": "how do you bake the bread ?"}]] * 2
-    seen = made.observe(Checked(Terms()), asked, ["", "nonsense"], [True, False])
+    scored = Scored([0.5, 1.5], {"a": [0.5, 1.5]}, {"a": [1.0, 3.0], "several/spread": [0.0, 1.0]})
+    seen = made.observe(scored, asked, ["", "nonsense"], [True, False])
     held_out = {"reward/held_out": 3.0, "reward/held_out_error": pytest.approx(1 / 2**0.5)}
-    assert seen == {"reward/a": 2.0, "reward/spread": 0.5, **held_out, "gold/score": 0.25, "gold/error": 0.0}
+    parts = {"reward/a": 2.0, "reward/spread": 0.5, "reward/terms/a": 1.0}
+    assert seen == {**parts, **held_out, "gold/score": 0.25, "gold/error": 0.0}
 
 
 def test_reward_models_are_tried_on_pairs_wherever_they_stand_in_a_reward(monkeypatch):
@@ -116,7 +114,7 @@ def test_reward_models_are_tried_on_pairs_wherever_they_stand_in_a_reward(monkey
 
     class Knows(RewardModel):
         def score(self, prompts, completions, finished=None):
-            return [float(text.startswith("right")) for text in completions]
+            return Scored([float(text.startswith("right")) for text in completions])
 
     monkeypatch.setattr(gate_monitor, "view", view)
     first, second = (Checked(Knows(None, None, 1, name)) for name in ("model", "other"))

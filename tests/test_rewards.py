@@ -47,13 +47,13 @@ ANSWERS = ["Because of this and that.", "No.", ""]
 
 
 def test_company_and_order_change_no_score(judge):
-    together = judge.score(PROMPTS, ANSWERS)
-    alone = [judge.score([prompt], [answer])[0] for prompt, answer in zip(PROMPTS, ANSWERS, strict=True)]
-    turned = judge.score(PROMPTS[::-1], ANSWERS[::-1])[::-1]
+    together = judge.score(PROMPTS, ANSWERS).total
+    alone = [judge.score([prompt], [answer]).total[0] for prompt, answer in zip(PROMPTS, ANSWERS, strict=True)]
+    turned = judge.score(PROMPTS[::-1], ANSWERS[::-1]).total[::-1]
     assert together == pytest.approx(alone, abs=1e-6)
     assert together == pytest.approx(turned, abs=1e-6)
     assert len(set(together)) == 3
-    assert judge.score([], []) == []
+    assert judge.score([], []).total == []
 
 
 def test_a_talk_that_is_too_long_is_read_from_its_end(judge):
@@ -61,7 +61,7 @@ def test_a_talk_that_is_too_long_is_read_from_its_end(judge):
         [{"role": "user", "content": f"{start} {'word ' * 100}{end}"}] for start, end in (("a", "z"), ("b", "z"))
     )
     other = [{"role": "user", "content": f"a {'word ' * 100}y"}]
-    first, same, different = judge.score([early, late, other], ["Yes."] * 3)
+    first, same, different = judge.score([early, late, other], ["Yes."] * 3).total
     assert first == pytest.approx(same, abs=1e-6)
     assert first != pytest.approx(different, abs=1e-6)
     assert judge.max_length == 64

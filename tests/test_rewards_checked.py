@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from alignlab.errors import Failure, failure
-from alignlab.rewards import Checked
+from alignlab.rewards import Checked, Scored
 
 PROMPTS = [[{"role": "user", "content": "why"}]] * 3
 TEXTS = ["one", "two", "three"]
@@ -20,11 +20,12 @@ class Given:
         self.answer = answer
 
     def score(self, prompts, completions, finished):
-        return self.answer(completions) if callable(self.answer) else self.answer
+        answer = self.answer(completions) if callable(self.answer) else self.answer
+        return answer if isinstance(answer, Scored) else Scored(answer)
 
 
 def checked(answer):
-    return Checked(Given(answer)).score(PROMPTS, TEXTS, ENDED)
+    return Checked(Given(answer)).score(PROMPTS, TEXTS, ENDED).total
 
 
 def test_good_scores_pass_as_plain_numbers():
@@ -43,6 +44,9 @@ def test_good_scores_pass_as_plain_numbers():
         ([True, 0.0, 0.0], "gave True, which is no finite number, on the text 'one'"),
         ([0.0], "gave 1 scores for 3 completions on the text 'one'"),
         (0.5, "gave float, which is no list of scores, on the text 'one'"),
+        (Scored([0.0] * 3, {"a": [0.0]}), "gave 1 scores for a for 3 completions on the text 'one'"),
+        (Scored([0.0] * 3, {}, {"a": [0.0, None, 0.0]}), "gave None for a, which is no finite number, on the text"),
+        (Scored([0.0] * 3, errors={2: "timeout", 1: "no mark"}), "gave no score (no mark) on the text 'two'"),
     ],
 )
 def test_bad_scores_stop_the_run_in_one_sentence(answer, said):
@@ -75,5 +79,20 @@ def test_what_a_reward_explains_itself_is_left_as_it_is():
 
 def test_a_reward_that_does_not_learn_has_no_state():
     reward = Checked(Given([0.0]))
-    assert (reward.state_dict(), reward.terms) == ({}, {})
+    assert reward.state_dict() == {}
     reward.load_state_dict({})
+
+
+def test_processes_share_the_completions_and_put_the_records_together(monkeypatch):
+    def lengths(texts):
+        values = [float(len(text)) for text in texts]
+        return Scored(values, {"length": values}, {"raw": [-value for value in values]})
+
+    def divided(count, work):  # of two processes
+        shares = [work(list(range(rank, count, 2))) for rank in (0, 1)]
+        return [shares[row % 2][row // 2] for row in range(count)]
+
+    monkeypatch.setattr("alignlab.rewards.protocol.distributed.divided", divided)
+    scored = Checked(Given(lengths)).score(PROMPTS, TEXTS, ENDED)
+    assert scored == Scored([3.0, 3.0, 5.0], {"length": [3.0, 3.0, 5.0]}, {"raw": [-3.0, -3.0, -5.0]})
+    assert Checked(Given(lengths)).score([], [], []) == Scored([])

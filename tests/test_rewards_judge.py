@@ -36,12 +36,12 @@ def reward(url):
 def test_marks_become_rewards_between_0_and_1_in_order():
     with chat_server(words) as server:
         found = reward(server.url)
-        assert found.score([ask("why")] * 4, TEXTS, [True] * 4) == [0.0, 0.25, 0.25, 0.5]
-        assert found.score([ask("why")], ["yes"], [False]) == [0.75]  # and "(cut off here)"
+        assert found.score([ask("why")] * 4, TEXTS, [True] * 4).total == [0.0, 0.25, 0.25, 0.5]
+        assert found.score([ask("why")], ["yes"], [False]).total == [0.75]  # and "(cut off here)"
         wanted = server.asked[0][3]["response_format"]["json_schema"]["schema"]["properties"]
         assert wanted["mark"]["enum"] == [1, 2, 3, 4, 5]
         server.script = lambda body, number: words(body, number) if len(body["messages"]) > 2 else said('{"mark": 9}')
-        assert found.score([ask("why")] * 4, TEXTS, [True] * 4) == [0.0, 0.25, 0.25, 0.5]
+        assert found.score([ask("why")] * 4, TEXTS, [True] * 4).total == [0.0, 0.25, 0.25, 0.5]
 
 
 def test_an_answer_without_a_mark_stops_the_run_and_names_it():
@@ -51,8 +51,7 @@ def test_an_answer_without_a_mark_stops_the_run_and_names_it():
     with chat_server(moody) as server, pytest.raises(Failure) as raised:
         reward(server.url).score([ask("why")] * 4, TEXTS, [True] * 4)
     told = str(raised.value)
-    assert told.startswith(
-        f"reward judge: {server.url} gave no mark for the text 'bread now': the model makes no sense"
-    )
+    assert told.startswith(f"reward judge: gave no score ({server.url}: the model makes no sense")
+    assert "on the text 'bread now'; mend it" in told
     assert told.endswith("the run goes on from its last checkpoint")
     assert "\n" not in told

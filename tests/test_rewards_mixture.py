@@ -5,13 +5,14 @@ from math import sqrt
 
 import numpy as np
 import pytest
+from command import config
 from tiny import ask
 
 from alignlab.config.hardware import Hardware
 from alignlab.config.reward import EnsembleReward, FunctionReward, MixtureReward, Part
-from alignlab.errors import Failure
+from alignlab.errors import Failure, Mistake
 from alignlab.rewards import load_reward
-from alignlab.rewards.running_stats import Running
+from alignlab.rewards.running_stats import RunningStats
 
 CPU = Hardware(strategy="single", device="cpu", dtype="float32", micro_batch_size=None, threads=1)
 PROMPTS = [ask("why")] * 3
@@ -60,34 +61,37 @@ def part(reward, weight=1.0, normalize=False):
     ],
 )
 def test_an_ensemble_combines_what_its_members_say(settings, scores):
-    reward = load_reward(settings, {}, CPU)
-    assert reward.score(PROMPTS, TEXTS, ENDED) == scores
-    assert reward.terms == {"first": GIVEN["one"], "second": GIVEN["two"], "spread": [1.0, 0.0, 2.0]}
+    scored = load_reward(settings, {}, CPU).score(PROMPTS, TEXTS, ENDED)
+    assert scored.total == scores
+    assert scored.parts == {"first": GIVEN["one"], "second": GIVEN["two"], "spread": [1.0, 0.0, 2.0]}
+    assert scored.terms == {}
 
 
 def test_a_mixture_is_a_weighted_sum():
     reward = mixture({"a": part(function("one"), 2.0), "b": part(function("two"), -1.0)})
-    assert reward.score(PROMPTS, TEXTS, ENDED) == [-1.0, 2.0, -1.0]
-    assert reward.terms == {"a": GIVEN["one"], "b": GIVEN["two"]}
+    scored = reward.score(PROMPTS, TEXTS, ENDED)
+    assert scored.total == [-1.0, 2.0, -1.0]
+    assert scored.terms == {"a": [2.0, 4.0, 6.0], "b": [-3.0, -2.0, -7.0]}
+    assert scored.parts == {"a": GIVEN["one"], "b": GIVEN["two"]}
 
 
 def test_penalties_come_after_clipping():
     reward = mixture({"a": part(function("two"))}, clip=2.5, missing_eos_penalty=10.0, length_penalty=0.5)
-    assert reward.score(PROMPTS, TEXTS, ENDED) == [2.5 - 1.0, 2.0 - 0.5, 2.5 - 2.0 - 10.0]
+    assert reward.score(PROMPTS, TEXTS, ENDED).total == [2.5 - 1.0, 2.0 - 0.5, 2.5 - 2.0 - 10.0]
     low = mixture({"a": part(function("two"), -1.0)}, clip=2.5)
-    assert low.score(PROMPTS, TEXTS, ENDED) == [-2.5, -2.0, -2.5]
+    assert low.score(PROMPTS, TEXTS, ENDED).total == [-2.5, -2.0, -2.5]
 
 
 def test_parts_are_normalised_each_by_itself():
     reward = mixture({"a": part(function("one"), 2.0, normalize=True), "b": part(function("two"))})
     deviation = sqrt(2 / 3)  # of 1, 2, 3
-    assert reward.score(PROMPTS, TEXTS, ENDED) == pytest.approx([3 - 2 / deviation, 2.0, 7 + 2 / deviation])
+    assert reward.score(PROMPTS, TEXTS, ENDED).total == pytest.approx([3 - 2 / deviation, 2.0, 7 + 2 / deviation])
 
 
 def test_the_sum_is_normalised_by_all_that_was_seen():
     reward = mixture({"a": part(function("one"))}, normalize=True)
-    assert reward.score(PROMPTS[:1], TEXTS[:1], [True]) == [0.0]  # one value is its own mean
-    second = reward.score(PROMPTS, TEXTS, ENDED)  # 1 and 1, 2, 3: mean 7/4, variance 11/16
+    assert reward.score(PROMPTS[:1], TEXTS[:1], [True]).total == [0.0]  # one value is its own mean
+    second = reward.score(PROMPTS, TEXTS, ENDED).total  # 1 and 1, 2, 3: mean 7/4, variance 11/16
     assert second == pytest.approx([(value - 1.75) / sqrt(11 / 16) for value in GIVEN["one"]])
 
 
@@ -105,7 +109,7 @@ def test_a_mixture_goes_on_exactly_where_it_stopped():
 
 def test_running_moments_are_those_of_all_values_at_once():
     values = np.random.default_rng(0).normal(1e6, 1.0, 1000)
-    running = Running()
+    running = RunningStats()
     for start in range(0, 1000, 7):
         running.update(values[start : start + 7].tolist())
     running.update([])
@@ -122,5 +126,64 @@ def test_a_part_that_fails_is_named():
 
 def test_an_ensemble_may_stand_in_a_mixture():
     reward = mixture({"several": part(ensemble("mean"), 0.5)})
-    assert reward.score(PROMPTS, TEXTS, ENDED) == [1.0, 1.0, 2.5]
-    assert reward.terms["several/spread"] == [1.0, 0.0, 2.0]
+    scored = reward.score(PROMPTS, TEXTS, ENDED)
+    assert scored.total == scored.terms["several"] == [1.0, 1.0, 2.5]
+    assert scored.parts["several"] == [2.0, 2.0, 5.0]
+    assert scored.parts["several/spread"] == [1.0, 0.0, 2.0]
+
+
+def test_the_terms_of_a_mixture_add_up_to_its_total():
+    """By hand: 2 * one - two is -1, 2, -1, clipped at 1.5; 0.5 a word; 10 for the end that is missing."""
+    parts = {"a": part(function("one"), 2.0), "b": part(function("two"), -1.0)}
+    scored = mixture(parts, clip=1.5, missing_eos_penalty=10.0, length_penalty=0.5).score(PROMPTS, TEXTS, ENDED)
+    assert scored.terms == {
+        "a": [2.0, 4.0, 6.0],
+        "b": [-3.0, -2.0, -7.0],
+        "clip": [0.0, -0.5, 0.0],
+        "length_penalty": [-1.0, -0.5, -2.0],
+        "missing_eos_penalty": [0.0, 0.0, -10.0],
+    }
+    assert scored.total == [-2.0, 1.0, -13.0]
+    assert [sum(row) for row in zip(*scored.terms.values(), strict=True)] == scored.total
+
+
+def test_the_terms_of_a_normalised_mixture_add_up_to_its_total():
+    """By hand: two is 3, 2, 7, its mean 4 and its deviation sqrt(14 / 3)."""
+    scored = mixture({"a": part(function("two"))}, normalize=True).score(PROMPTS, TEXTS, ENDED)
+    deviation = sqrt(14 / 3)
+    assert scored.terms["a"] == pytest.approx([3 / deviation, 2 / deviation, 7 / deviation])
+    assert scored.terms["normalize"] == pytest.approx([-4 / deviation] * 3)
+    assert [sum(row) for row in zip(*scored.terms.values(), strict=True)] == pytest.approx(scored.total)
+
+
+def test_scoring_leaves_running_statistics_in_a_reward_and_nothing_else():
+    def state(reward):
+        """Return all attributes at any depth, less the running statistics."""
+        own = vars(reward) if hasattr(reward, "__dict__") else {}
+        inner = {name: state(part) for name, part in own.get("parts", {}).items()}
+        rest = {name: value for name, value in own.items() if name not in {"parts", "stats", "sum_stats", "reward"}}
+        return rest, inner, state(own["reward"]) if "reward" in own else None
+
+    several = {"a": part(ensemble("mean"), normalize=True), "b": part(function("two"))}
+    reward = mixture(several, normalize=True, clip=1.0)
+    before, stats = state(reward), reward.state_dict()
+    assert {*stats} == {"total", "part a"}
+    reward.score(PROMPTS, TEXTS, ENDED)
+    assert reward.score(PROMPTS[:1], TEXTS[:1], ENDED[:1]).parts["b"] == [3.0]
+    assert state(reward) == before
+    assert reward.state_dict() != stats
+    plain = mixture({"a": part(function("one"))})
+    assert plain.score(PROMPTS, TEXTS, ENDED) == plain.score(PROMPTS, TEXTS, ENDED)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["reward=mixture", "+reward@reward.parts.clip.reward=model", "reward.parts.clip.weight=1"], "parts.clip: is"),
+        (["reward=classifier", "reward.path=auto", "reward.label=x"], "reward.path: auto is a reward model"),
+    ],
+)
+def test_a_name_that_would_hide_a_term_is_refused(overrides, message):
+    more = ["reward.parts.clip.normalize=false"] if "reward=mixture" in overrides else []
+    with pytest.raises(Mistake, match=message):
+        config(*overrides, *more)

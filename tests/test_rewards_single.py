@@ -17,7 +17,7 @@ from alignlab.config import user_function
 from alignlab.config.hardware import Hardware
 from alignlab.config.reward import ClassifierReward, FunctionReward, ModelReward
 from alignlab.errors import Failure
-from alignlab.rewards import load_reward
+from alignlab.rewards import Scored, load_reward
 
 CPU = Hardware(strategy="single", device="cpu", dtype="float32", micro_batch_size=None, threads=1)
 LABELS = {0: "hate", 1: "neutral", 2: "nothate"}
@@ -57,14 +57,14 @@ def by_hand(folder, text, prompt=None):
 
 def test_a_classifiers_class_is_chosen_by_its_name(published):
     for number, label in LABELS.items():
-        scores = classifier(published, label=label).score(PROMPTS, TEXTS, ENDED)
+        scores = classifier(published, label=label).score(PROMPTS, TEXTS, ENDED).total
         assert scores[0] == pytest.approx(by_hand(published, TEXTS[0])[number].item(), abs=1e-5)
         assert scores[1] == pytest.approx(by_hand(published, TEXTS[1])[number].item(), abs=1e-5)
 
 
 def test_probabilities_of_the_classes_add_up_to_one(published):
     said = [
-        classifier(published, label=label, output="probability").score(PROMPTS, TEXTS, ENDED)
+        classifier(published, label=label, output="probability").score(PROMPTS, TEXTS, ENDED).total
         for label in LABELS.values()
     ]
     assert [sum(column) for column in zip(*said, strict=True)] == pytest.approx([1.0] * 3, abs=1e-6)
@@ -74,8 +74,8 @@ def test_probabilities_of_the_classes_add_up_to_one(published):
 
 def test_the_completion_alone_is_scored_unless_the_prompt_is_asked_for(published):
     alone = classifier(published)
-    assert alone.score(PROMPTS, TEXTS, ENDED) == alone.score(PROMPTS[::-1], TEXTS, ENDED)
-    both = classifier(published, include_prompt=True).score(PROMPTS, TEXTS, ENDED)
+    assert alone.score(PROMPTS, TEXTS, ENDED).total == alone.score(PROMPTS[::-1], TEXTS, ENDED).total
+    both = classifier(published, include_prompt=True).score(PROMPTS, TEXTS, ENDED).total
     expected = by_hand(published, TEXTS[0], "how do i")[2].item()
     assert both[0] == pytest.approx(expected, abs=1e-5)
 
@@ -100,7 +100,7 @@ def test_a_text_longer_than_robertas_positions_is_cut(tmp_path):
     shape = RobertaConfig(vocab_size=30, max_position_embeddings=34, **sizes, pad_token_id=0, num_labels=2)
     RobertaForSequenceClassification(shape).save_pretrained(tmp_path)
     tiny_tokenizer().save_pretrained(tmp_path)
-    long = classifier(tmp_path, label="LABEL_1").score(PROMPTS[:2], ["mix " * 90, "mix " * 32], [True] * 2)
+    long = classifier(tmp_path, label="LABEL_1").score(PROMPTS[:2], ["mix " * 90, "mix " * 32], [True] * 2).total
     assert long[0] == pytest.approx(long[1], abs=1e-6)
 
 
@@ -136,12 +136,23 @@ def test_a_function_may_compare_with_the_data_sets_own_answers(tmp_path):
     reward = load_reward(settings, {}, CPU, dataset=dataset)
     prompts = [[{"role": "user", "content": one}] for one in (*asked, *asked, "What else?")]
     said = ["#### 1200", "#### 5 no, #### 7.", "1200", "####", "#### 3"]
-    assert reward.score(prompts, said, [True] * 5) == [1.0, 1.0, 0.0, 0.0, 0.0]
+    assert reward.score(prompts, said, [True] * 5).total == [1.0, 1.0, 0.0, 0.0, 0.0]
+
+
+def terms(prompts, completions, finished):
+    return Scored([3.0], {"a": [1.0], "b": [2.0]}) if finished[0] else Scored([0.0], errors={0: "is cut off"})
+
+
+def test_a_function_may_return_named_terms_and_errors():
+    reward = load_reward(FunctionReward(kind="function", function=f"{__name__}:terms"), {}, CPU)
+    assert reward.score(PROMPTS[:1], TEXTS[:1], [True]) == Scored([3.0], {"a": [1.0], "b": [2.0]})
+    with pytest.raises(Failure, match="reward function: gave no score .is cut off. on the text"):
+        reward.score(PROMPTS[:1], TEXTS[:1], [False])
 
 
 def test_a_function_gets_turns_texts_and_ends(mine):
     reward = load_reward(FunctionReward(kind="function", function="ownrewards.brief:words"), {}, CPU)
-    assert reward.score(PROMPTS, TEXTS, ENDED) == [114.0, 111.0, 10.0]
+    assert reward.score(PROMPTS, TEXTS, ENDED).total == [114.0, 111.0, 10.0]
     assert reward.name == "function"
     with pytest.raises(Failure, match=r"ownrewards\.brief:NUMBER is a int and cannot be called"):
         load_reward(FunctionReward(kind="function", function="ownrewards.brief:NUMBER"), {}, CPU)
@@ -190,7 +201,7 @@ def test_a_reward_models_own_tokenizer_is_the_one_that_counts(tmp_path):
     other(tokenizer, turned).save_pretrained(folders[1])
     reward = ModelReward(kind="model", path="auto")
     first, second = (
-        load_reward(reward, {"reward_model": folder}, CPU).score(PROMPTS, TEXTS, ENDED) for folder in folders
+        load_reward(reward, {"reward_model": folder}, CPU).score(PROMPTS, TEXTS, ENDED).total for folder in folders
     )
     assert first == pytest.approx(second, abs=1e-5)
     assert len(set(first)) == 3

@@ -70,11 +70,11 @@ def reward(address, **changed):
 
 
 def test_scores_come_in_order_over_several_requests(server):
-    assert reward(server.address).score(PROMPTS, TEXTS, ENDED) == [9.0, 2.0, 9.0]
+    assert reward(server.address).score(PROMPTS, TEXTS, ENDED).total == [9.0, 2.0, 9.0]
     bodies = [body for body, _ in server.asked]
     assert bodies[0] == {"prompts": PROMPTS[:2], "completions": TEXTS[:2]}
     assert bodies[1] == {"prompts": PROMPTS[2:], "completions": TEXTS[2:]}
-    assert reward(server.address).score([], [], []) == []
+    assert reward(server.address).score([], [], []).total == []
 
 
 def test_the_key_is_read_from_the_environment(server, monkeypatch):
@@ -90,7 +90,7 @@ def test_the_key_is_read_from_the_environment(server, monkeypatch):
 
 def test_a_busy_server_is_asked_again(server):
     server.script = [(503, ""), (429, ""), (200, lengths)]
-    assert reward(server.address, retries=2).score(PROMPTS[:1], TEXTS[:1], [True]) == [9.0]
+    assert reward(server.address, retries=2).score(PROMPTS[:1], TEXTS[:1], [True]).total == [9.0]
     assert len(server.asked) == 3
 
 

@@ -214,7 +214,7 @@ def test_the_best_checkpoint_on_the_validation_rows_is_kept(world, tmp_path):
     rows = data.view(world.dataset, "pairs", "validation").to_list()
     prompts = [row["prompt"] for row in rows]
     chosen, rejected = (
-        torch.tensor(judge.score(prompts, [row[side] for row in rows])) for side in ("chosen", "rejected")
+        torch.tensor(judge.score(prompts, [row[side] for row in rows]).total) for side in ("chosen", "rejected")
     )
     centre = settings().center_rewards_coefficient
     loss = -torch.nn.functional.logsigmoid(chosen - rejected) + centre * (chosen + rejected) ** 2

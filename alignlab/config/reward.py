@@ -1,6 +1,7 @@
-"""The shapes of `conf/reward/`: where a reward comes from, and how several become one."""
+"""Settings of `conf/reward/`: where a reward comes from, and how several become one."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -11,14 +12,43 @@ from alignlab.config.settings import Count, NotNegative, Positive, Settings
 from alignlab.errors import Fault
 
 
-class ModelReward(Settings):
+class RewardSettings(Settings):
+    """What the rest of the program asks of every kind of reward."""
+
+    kind: str
+
+    @property
+    def inner(self) -> "Mapping[str, RewardSettings]":
+        """Return the rewards that this one is made of, by their place in these settings; empty for a single one."""
+        return {}
+
+    @property
+    def model_path(self) -> str | None:
+        """Return the path or hub id of the model that scores, or `auto` for the rm stage; None without a model."""
+        return None
+
+    @property
+    def required_label(self) -> str | None:
+        """Return the label that the model must know, or None."""
+        return None
+
+    def sources(self) -> list[Path]:
+        """Return the user's files whose code decides the scores."""
+        return []
+
+
+class ModelReward(RewardSettings):
     """A reward model: a stage of this command, a folder, or one on the hub."""
 
     kind: Literal["model"]
     path: str
 
+    @property
+    def model_path(self) -> str:
+        return self.path
 
-class ClassifierReward(Settings):
+
+class ClassifierReward(RewardSettings):
     """One class of a sequence classifier."""
 
     kind: Literal["classifier"]
@@ -27,19 +57,34 @@ class ClassifierReward(Settings):
     output: Literal["logit", "probability"]
     include_prompt: bool
 
+    @property
+    def model_path(self) -> str:
+        return self.path
 
-class FunctionReward(Settings):
+    @property
+    def required_label(self) -> str:
+        return self.label
+
+    def faults(self) -> Iterator[Fault]:
+        if self.path == "auto":
+            yield Fault("path", "auto is a reward model, and no classifier", "give a classifier, or use reward=model")
+
+
+class FunctionReward(RewardSettings):
     """A function in Python."""
 
     kind: Literal["function"]
     function: str
+
+    def sources(self) -> list[Path]:
+        return user_function.sources(self.function)
 
     def faults(self) -> Iterator[Fault]:
         if what := user_function.wrong(self.function):
             yield Fault("function", what, "give package.module:function")
 
 
-class UrlReward(Settings):
+class UrlReward(RewardSettings):
     """A server that scores."""
 
     kind: Literal["url"]
@@ -54,8 +99,8 @@ class UrlReward(Settings):
         yield from address_faults(self.url, self.key_env)
 
 
-class JudgeReward(Server):
-    """A chat model behind a server, asked for marks."""
+class JudgeReward(Server, RewardSettings):
+    """A chat model behind a server that grades single answers."""
 
     kind: Literal["judge"]
     instructions: str
@@ -64,18 +109,25 @@ class JudgeReward(Server):
     reasons: bool
 
 
-Single = Annotated[
-    ModelReward | ClassifierReward | FunctionReward | UrlReward | JudgeReward, Field(discriminator="kind")
-]
+AnySingle = ModelReward | ClassifierReward | FunctionReward | UrlReward | JudgeReward
+Single = Annotated[AnySingle, Field(discriminator="kind")]
 
 
-class EnsembleReward(Settings):
-    """Several rewards of the same sort, of which one score is made."""
+class EnsembleReward(RewardSettings):
+    """Several rewards of the same sort, combined into one score."""
 
     kind: Literal["ensemble"]
     members: Annotated[dict[str, Single], Field(min_length=2)]
     combine: Literal["mean", "minimum", "mean_less_spread"]
     spread_coef: NotNegative
+
+    @property
+    def inner(self) -> Mapping[str, RewardSettings]:
+        return {f"members.{name}": member for name, member in self.members.items()}
+
+    def faults(self) -> Iterator[Fault]:
+        if "spread" in self.members:
+            yield Fault("members.spread", "is the name of the members' standard deviation", "rename the member")
 
 
 class Part(Settings):
@@ -83,14 +135,11 @@ class Part(Settings):
 
     weight: float
     normalize: bool
-    reward: Annotated[
-        ModelReward | ClassifierReward | FunctionReward | UrlReward | JudgeReward | EnsembleReward,
-        Field(discriminator="kind"),
-    ]
+    reward: Annotated[AnySingle | EnsembleReward, Field(discriminator="kind")]
 
 
-class MixtureReward(Settings):
-    """A weighted sum of rewards, and what is done to it."""
+class MixtureReward(RewardSettings):
+    """A weighted sum of rewards, normalised, clipped and penalised."""
 
     kind: Literal["mixture"]
     parts: Annotated[dict[str, Part], Field(min_length=1)]
@@ -99,20 +148,25 @@ class MixtureReward(Settings):
     missing_eos_penalty: NotNegative
     length_penalty: NotNegative
 
+    @property
+    def inner(self) -> Mapping[str, RewardSettings]:
+        return {f"parts.{name}.reward": part.reward for name, part in self.parts.items()}
 
-AnyReward = Annotated[
-    ModelReward | ClassifierReward | FunctionReward | UrlReward | JudgeReward | EnsembleReward | MixtureReward,
-    Field(discriminator="kind"),
-]
-One = ModelReward | ClassifierReward | FunctionReward | UrlReward | JudgeReward
+    def faults(self) -> Iterator[Fault]:
+        for name in self.parts.keys() & {"normalize", "clip", "missing_eos_penalty", "length_penalty"}:
+            yield Fault(f"parts.{name}", "is the name of a term of every mixture", "rename the part")
 
 
-def singles(reward: AnyReward, place: str = "reward") -> Iterator[tuple[str, One]]:
-    """The rewards that a reward is made of, each with its place in the config."""
-    if isinstance(reward, EnsembleReward):
-        yield from ((f"{place}.members.{name}", member) for name, member in reward.members.items())
-    elif isinstance(reward, MixtureReward):
-        for name, part in reward.parts.items():
-            yield from singles(part.reward, f"{place}.parts.{name}.reward")
-    else:
-        yield place, reward
+AnyReward = Annotated[AnySingle | EnsembleReward | MixtureReward, Field(discriminator="kind")]
+
+
+def every(reward: RewardSettings, place: str = "reward") -> Iterator[tuple[str, RewardSettings]]:
+    """Yield a reward and the rewards that it is made of, at any depth, each with its place in the config."""
+    yield place, reward
+    for name, part in reward.inner.items():
+        yield from every(part, f"{place}.{name}")
+
+
+def singles(reward: RewardSettings, place: str = "reward") -> Iterator[tuple[str, RewardSettings]]:
+    """Yield the rewards that are not made of others, each with its place in the config."""
+    yield from ((at, one) for at, one in every(reward, place) if not one.inner)

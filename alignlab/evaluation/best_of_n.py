@@ -78,7 +78,7 @@ def scores(policy: Source, reward: Source, config: Config, sampling: "Sampling")
     asked = [row["prompt"] for row in rows for _ in range(SIZES[-1])]
     answers = sample(*load_policy(policy.path, config.hardware), asked, sampling, config.seed)
     texts, finished = [answer.text for answer in answers], [answer.finished for answer in answers]
-    proxy = load_reward_model(reward.path, config.hardware).score(asked, texts, finished)
+    proxy = load_reward_model(reward.path, config.hardware).score(asked, texts, finished).total
     gold = gold_scores(asked, texts, finished)
     by_proxy, by_gold = (np.array(values, float).reshape(len(rows), SIZES[-1]) for values in (proxy, gold))
     return by_proxy, by_gold

@@ -79,7 +79,9 @@ def score(model: Path, rows: "Sequence[Row]", config: Config) -> Rewards:
 
     judge = load_reward_model(model, config.hardware)
     prompts = [row["prompt"] for row in rows]
-    chosen, rejected = (np.array(judge.score(prompts, [row[side] for row in rows])) for side in ("chosen", "rejected"))
+    chosen, rejected = (
+        np.array(judge.score(prompts, [row[side] for row in rows]).total) for side in ("chosen", "rejected")
+    )
     return Rewards(
         chosen, rejected, *(np.array([len(row[side]) for row in rows], float) for side in ("chosen", "rejected"))
     )

@@ -1,26 +1,18 @@
-"""A judge who goes by a score: whatever `reward=` names, the answer with more of it is the better one."""
+"""A judge that ranks answers by the reward of the command (`reward=…`): the higher score is better."""
 
 from collections.abc import Container, Iterator, Sequence
 from time import monotonic
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from alignlab.chat import Turn
 from alignlab.judges.protocol import BETTER, Item, Labelled, Reading, Spent, ranks
+from alignlab.rewards.protocol import Reward
 
 
-class Scorer(Protocol):
-    """What a reward offers (`alignlab.rewards.protocol`)."""
-
-    def score(
-        self, prompts: Sequence[Sequence[Turn]], completions: Sequence[str], finished: Sequence[bool]
-    ) -> list[float]: ...
-
-
-class Scored(NamedTuple):
-    """A judge made of a reward; items are scored in batches that are always the same."""
+class ByReward(NamedTuple):
+    """A judge made of a reward; the batches of items do not depend on what is labelled already."""
 
     name: str
-    reward: Scorer
+    reward: Reward
     batch_size: int
 
     def label(self, items: Sequence[Item], done: Container[str]) -> Iterator[Labelled]:
@@ -31,14 +23,14 @@ class Scored(NamedTuple):
                 yield from self.batch(batch)
 
     def batch(self, items: Sequence[Item]) -> Iterator[Labelled]:
-        """Rank the answers of some items; they share the time that it takes."""
+        """Rank the answers of some items; the seconds that it takes are divided among them."""
         began = monotonic()
         prompts = [item.prompt for item in items for _ in item.answers]
         texts = [text for item in items for text in item.answers]
         ended = [end for item in items for end in item.finished]
-        scores = iter(self.reward.score(prompts, texts, ended))
-        found = [ranks([next(scores) for _ in item.answers]) for item in items]
+        scores = iter(self.reward.score(prompts, texts, ended).total)
+        ranked = [ranks([next(scores) for _ in item.answers]) for item in items]
         seconds = (monotonic() - began) / len(items)
-        for item, own in zip(items, found, strict=True):
-            reading = Reading(self.name, list(range(len(own))), {BETTER: own}, [])
+        for item, places in zip(items, ranked, strict=True):
+            reading = Reading(self.name, list(range(len(places))), {BETTER: places}, [])
             yield Labelled(item.id, [reading], Spent(seconds=seconds))

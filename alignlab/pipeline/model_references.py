@@ -9,9 +9,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from alignlab.config import user_function
 from alignlab.config.model import PretrainedModel
-from alignlab.config.reward import ClassifierReward, FunctionReward, ModelReward, singles
+from alignlab.config.reward import every, singles
 from alignlab.config.schema import Config
 from alignlab.errors import mistake
 from alignlab.models.references import (
@@ -23,7 +22,9 @@ from alignlab.models.references import (
     hub_model,
     labels_in,
 )
+from alignlab.rewards import module_name as reward_module
 from alignlab.runtime.files import digest_files
+from alignlab.runtime.source_hash import hash_with_imports
 
 REWARD = "reward_model"  # the need of a method that takes the config's reward
 NOT_IN_MARK = {
@@ -77,13 +78,14 @@ def check_labels(config: Config, fetched: bool) -> None:
     """Raise a `Mistake` where a classifier lacks its label; one of the hub is looked at once it is fetched."""
     used = {place for place, _ in named_scorers(config)}
     for place, one in singles(config.reward):
-        if isinstance(one, ClassifierReward) and f"{place}.path" in used:
-            folder = Path() if one.path == POCKET else find_model(f"{place}.path", one.path)
-            if fetched and (one.path == POCKET or not folder.exists()):
-                folder = given_reward(config, f"{place}.path", one.path).path
+        path, label = one.model_path, one.required_label
+        if path and label and f"{place}.path" in used:
+            folder = Path() if path == POCKET else find_model(f"{place}.path", path)
+            if fetched and (path == POCKET or not folder.exists()):
+                folder = given_reward(config, f"{place}.path", path).path
             labels = labels_in(folder)
-            if labels and one.label not in labels:
-                raise mistake(f"{place}.label", f"{one.path} has no {one.label!r}", f"it has {', '.join(labels)}")
+            if labels and label not in labels:
+                raise mistake(f"{place}.label", f"{path} has no {label!r}", f"it has {', '.join(labels)}")
 
 
 def named_policies(config: Config) -> Iterator[tuple[str, str]]:
@@ -115,21 +117,22 @@ def methods(config: Config) -> Iterator[tuple[str, Any]]:
 
 
 def asks_stage(config: Config) -> bool:
-    """Whether the reward reads the method's reward model, which is the rm stage or what method.reward_model names."""
-    return any(isinstance(one, ModelReward) and one.path == "auto" for _, one in singles(config.reward))
+    """Return whether the reward reads the method's reward model: the rm stage, or what method.reward_model names."""
+    return any(one.model_path == "auto" for _, one in singles(config.reward))
 
 
 def named_rewards(config: Config) -> list[tuple[str, str]]:
-    """The places of the reward that name a model, and what they name."""
-    found = [(place, one) for place, one in singles(config.reward) if isinstance(one, ModelReward | ClassifierReward)]
-    return [(place, one.path) for place, one in found if one.path != "auto"]
+    """Return the rewards that name a model, each by its place, and the paths or hub ids that they name."""
+    paths = ((place, one.model_path) for place, one in singles(config.reward))
+    return [(place, path) for place, path in paths if path and path != "auto"]
 
 
 def reward_mark(config: Config) -> Any:
-    """What of a reward's settings and sources decides its scores; its models are inputs of their own."""
-    functions = [one.function for _, one in singles(config.reward) if isinstance(one, FunctionReward)]
-    code = [digest_files(user_function.sources(name)) for name in functions]
-    return [without(config.reward.model_dump(mode="json")), code]
+    """Return the settings and the hashes of the code that decide a reward's scores; its models are inputs."""
+    rewards = [one for _, one in every(config.reward)]
+    users = [digest_files(one.sources()) for one in rewards if one.sources()]
+    kinds = {one.kind: hash_with_imports(reward_module(one.kind)) for one in rewards}
+    return [without(config.reward.model_dump(mode="json")), users, kinds]
 
 
 def without(settings: Any) -> Any:

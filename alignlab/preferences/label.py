@@ -17,11 +17,11 @@ def load_judge(config: Config, settings: Preferences, inputs: Mapping[str, Path]
     """Make the judge of a config; `inputs` holds the folders of the models that it reads, by their places."""
     match settings.judge:
         case RewardJudge():
-            from alignlab.judges.by_reward import Scored
+            from alignlab.judges.by_reward import ByReward
             from alignlab.rewards import load_reward
 
             reward = load_reward(config.reward, inputs, config.hardware, dataset=config.dataset)
-            return Scored(settings.judge.name, reward, settings.judge.batch_size)
+            return ByReward(settings.judge.name, reward, settings.judge.batch_size)
         case AnnotatorsJudge():
             from alignlab.judges.pocket_annotators import Annotators
 

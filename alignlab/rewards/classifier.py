@@ -1,7 +1,7 @@
-"""One class of any Hugging Face sequence classifier, chosen by its name and not by its place.
+"""The score of one class of a Hugging Face sequence classifier, chosen by the class's label.
 
-By default the classifier reads the completion alone: a prompt that is toxic itself must not count against an answer.
-With the prompt it reads a pair of texts, the conversation and the completion, as its tokenizer joins them.
+By default the classifier reads the completion alone, so that a toxic prompt does not count against the answer. With
+`include_prompt` it reads a pair of texts, the conversation and the completion, as its tokenizer joins them.
 """
 
 from collections.abc import Sequence
@@ -13,19 +13,20 @@ from alignlab.config.hardware import Hardware
 from alignlab.config.reward import ClassifierReward
 from alignlab.errors import failure
 from alignlab.models.load import device, precision
+from alignlab.rewards.protocol import Context, Scored
 from alignlab.rewards.reward_model import batches
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-SPARE = 2  # positions that RoBERTa and its kin count from
-ENDLESS = 100_000  # a tokenizer's length limit above this means that it knows none
-LONGEST = 512  # tokens, where neither the tokenizer nor the model names a limit
+OFFSET = 2  # RoBERTa numbers its positions from 2
+UNLIMITED = 100_000  # tokenizers without a length limit report a larger number
+LONGEST = 512  # tokens, where neither the tokenizer nor the model has a limit
 
 
 class Classifier(NamedTuple):
-    """A classifier, the number of the class that counts, and how its score is read."""
+    """A classifier, the index of its class that is the reward, and how the score is read."""
 
     name: str
     model: "PreTrainedModel"
@@ -35,25 +36,23 @@ class Classifier(NamedTuple):
     include_prompt: bool
     max_length: int
 
-    def score(
-        self, prompts: Sequence[Sequence[Turn]], completions: Sequence[str], finished: Sequence[bool]
-    ) -> list[float]:
-        """Score each completion by the chosen class; `finished` plays no part."""
+    def score(self, prompts: Sequence[Sequence[Turn]], completions: Sequence[str], finished: Sequence[bool]) -> Scored:
+        """Score each completion by the chosen class; `finished` is not used."""
         import torch
 
         texts = [text.strip() or " " for text in completions]
         before = ["\n".join(turn["content"] for turn in turns) or " " for turns in prompts]
         sizes = [len(text) + len(prompt) * self.include_prompt for text, prompt in zip(texts, before, strict=True)]
         order = sorted(range(len(texts)), key=sizes.__getitem__)
-        found = [0.0] * len(texts)
+        total = [0.0] * len(texts)
         with torch.inference_mode():
             for rows in batches(order, sizes):
                 pairs = {"text_pair": [texts[i] for i in rows]} if self.include_prompt else {}
                 first = before if self.include_prompt else texts
                 values = self.forward([first[i] for i in rows], pairs.get("text_pair")).tolist()
                 for i, value in zip(rows, values, strict=True):
-                    found[i] = value
-        return found
+                    total[i] = value
+        return Scored(total)
 
     def forward(self, texts: list[str], pairs: list[str] | None) -> "Tensor":
         """Score one batch, [batch]."""
@@ -67,8 +66,14 @@ class Classifier(NamedTuple):
         return (logits.sigmoid() if many else logits.softmax(-1))[:, self.label]
 
 
+def load(settings: ClassifierReward, context: Context) -> Classifier:
+    """Load the classifier that the settings name."""
+    folder, name = context.folder(settings.path), context.name(settings.kind)
+    return load_classifier(settings, folder, context.hardware, name)
+
+
 def load_classifier(settings: ClassifierReward, path: Path, hardware: Hardware, name: str) -> Classifier:
-    """Load a classifier and find the label; raises a `Failure` that lists the labels where it is not among them."""
+    """Load a classifier; raises a `Failure` where the folder holds none, or none with this label."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     try:
@@ -95,7 +100,7 @@ def load_classifier(settings: ClassifierReward, path: Path, hardware: Hardware, 
 
 
 def find_label(settings: ClassifierReward, labels: dict[int, str], name: str) -> int:
-    """The number of the class that bears the label."""
+    """Return the index of a label; raises a `Failure` that lists the labels where it is not among them."""
     known = {label: number for number, label in labels.items()}
     if settings.label not in known:
         listed = ", ".join(label for _, label in sorted(labels.items()))
@@ -104,7 +109,7 @@ def find_label(settings: ClassifierReward, labels: dict[int, str], name: str) ->
 
 
 def limit(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> int:
-    """The longest text in tokens that tokenizer and model both take."""
-    places = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    limits = [places - SPARE if places else ENDLESS, tokenizer.model_max_length]
-    return min(limits) if min(limits) < ENDLESS else LONGEST
+    """Return the longest text in tokens that both the tokenizer and the model take."""
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    limits = [positions - OFFSET if positions else UNLIMITED, tokenizer.model_max_length]
+    return min(limits) if min(limits) < UNLIMITED else LONGEST

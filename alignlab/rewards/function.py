@@ -1,8 +1,9 @@
 """A reward that is a Python function of the user's: (prompts, completions, finished) -> scores.
 
-`prompts` holds conversations as lists of `{"role": …, "content": …}`, `completions` texts, `finished` whether each came
-to an end by itself. A function with a fourth parameter, `references`, gets the data set's own answers too, where it
-has them (else empty text). What the function returns is checked, and its source decides the stage's fingerprint.
+`prompts` holds conversations as lists of `{"role": …, "content": …}`, `completions` texts, and `finished` whether each
+text ended by itself. A function with a fourth parameter, `references`, receives the data set's answers too (an empty
+text where it has none). The function returns a list of numbers, or a `Scored` record with named terms. Its source
+decides the stage's fingerprint.
 """
 
 import inspect
@@ -13,28 +14,30 @@ from typing import Any, NamedTuple
 from alignlab.chat import Turn
 from alignlab.config import user_function
 from alignlab.config.dataset import DataSet
+from alignlab.config.reward import FunctionReward
 from alignlab.errors import failure
+from alignlab.rewards.protocol import Context, Scored
 
 
 class FunctionOf(NamedTuple):
-    """A function, the name that its reward goes by, and the answers that it compares with, by their prompts."""
+    """A function, the name of its reward, and the data set's answers by their prompts, where it wants them."""
 
     name: str
-    function: Callable[..., list[float]]
+    function: Callable[..., Any]
     references: Mapping[str, str] | None = None
 
-    def score(
-        self, prompts: Sequence[Sequence[Turn]], completions: Sequence[str], finished: Sequence[bool]
-    ) -> list[float]:
-        """Hand everything to the function, as lists of its own."""
-        given: list[Any] = [[list(turns) for turns in prompts], list(completions), list(finished)]
+    def score(self, prompts: Sequence[Sequence[Turn]], completions: Sequence[str], finished: Sequence[bool]) -> Scored:
+        """Call the function with copies of the lists."""
+        arguments: list[Any] = [[list(turns) for turns in prompts], list(completions), list(finished)]
         if self.references is not None:
-            given.append([self.references.get(key(turns), "") for turns in prompts])
-        return self.function(*given)
+            arguments.append([self.references.get(key(turns), "") for turns in prompts])
+        scores = self.function(*arguments)
+        return scores if isinstance(scores, Scored) else Scored(scores)
 
 
-def load_function(where: str, name: str, dataset: DataSet | None = None) -> FunctionOf:
-    """Import the function by its dotted name."""
+def load(settings: FunctionReward, context: Context) -> FunctionOf:
+    """Import the function by its dotted name; raises a `Failure` where that fails."""
+    where, name = settings.function, context.name(settings.kind)
     try:
         function = user_function.load(where)
     except Exception as error:
@@ -42,11 +45,11 @@ def load_function(where: str, name: str, dataset: DataSet | None = None) -> Func
         raise failure(f"reward {name}", f"{where} cannot be imported ({what})") from error
     if not callable(function):
         raise failure(f"reward {name}", f"{where} is a {type(function).__name__} and cannot be called")
-    return FunctionOf(name, function, references(dataset) if compares(function) else None)
+    return FunctionOf(name, function, references(context.dataset) if wants_references(function) else None)
 
 
-def compares(function: Callable[..., Any]) -> bool:
-    """Whether a function asks for reference answers."""
+def wants_references(function: Callable[..., Any]) -> bool:
+    """Return whether a function has a parameter `references`."""
     try:
         return "references" in inspect.signature(function).parameters
     except (TypeError, ValueError):  # some builtins have no signature
@@ -54,7 +57,7 @@ def compares(function: Callable[..., Any]) -> bool:
 
 
 def references(dataset: DataSet | None) -> dict[str, str]:
-    """The answers of the training rows, by their prompts."""
+    """Return the answers of the training rows by their prompts' keys."""
     from alignlab.data import view
 
     rows = view(dataset, "demonstrations", "train").to_list() if dataset else []
@@ -62,5 +65,5 @@ def references(dataset: DataSet | None) -> dict[str, str]:
 
 
 def key(turns: Sequence[Turn]) -> str:
-    """A conversation as text, to find it again."""
+    """Return a conversation as text, to look it up by."""
     return json.dumps([[turn["role"], turn["content"]] for turn in turns])

@@ -1,6 +1,6 @@
-"""The reward of grade-school mathematics: whether the number after `####` is the right one.
+"""The reward of grade-school mathematics: 1 where the number after `####` is the reference's.
 
-Scores as the rule of verl's GSM8K example (github.com/volcengine/verl, `verl/utils/reward_score/gsm8k.py`): 1 for the
+The rule is that of verl's GSM8K example (github.com/volcengine/verl, `verl/utils/reward_score/gsm8k.py`): 1 for the
 right number in the asked form, 0 for another or for none.
 """
 
@@ -14,7 +14,7 @@ FINAL = re.compile(r"####\s*(-?[\d.,]+)")
 def solved(
     prompts: list[list[Turn]], completions: list[str], finished: list[bool], references: list[str]
 ) -> list[float]:
-    """Compare each completion's last answer with the reference's."""
+    """Return 1.0 for each completion whose last answer is the reference's, else 0.0."""
     return [
         float((answer := final(completion)) is not None and answer == final(reference))
         for completion, reference in zip(completions, references, strict=True)
@@ -22,9 +22,9 @@ def solved(
 
 
 def final(text: str) -> float | None:
-    """The number after the last `####`, without its thousands' commas; None where there is none."""
-    found = FINAL.findall(text)
-    digits = found[-1].replace(",", "").rstrip(".") if found else ""
+    """Return the number after the last `####`, without its thousands' commas; None where there is none."""
+    answers = FINAL.findall(text)
+    digits = answers[-1].replace(",", "").rstrip(".") if answers else ""
     try:
         return float(digits)
     except ValueError:

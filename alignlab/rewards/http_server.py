@@ -1,8 +1,8 @@
-"""A reward that a server gives: one POST for some completions, answered with as many scores.
+"""A reward from a server: one POST for a batch of completions, answered with one score each.
 
-Sent is {"prompts": [[turn, …], …], "completions": [text, …]}, expected {"scores": [number, …]}. A server that does not
-answer in time, cannot be reached or says that it is busy or broken is asked again after a while, twice as long each
-time; an answer of the wrong form is not, since it would be wrong again.
+The request is {"prompts": [[turn, …], …], "completions": [text, …]}, the answer {"scores": [number, …]}. Timeouts,
+failed connections, 408, 429 and 5xx are retried with a doubled wait each time. An answer of the wrong form is not
+retried, since it would be wrong again.
 """
 
 import json
@@ -17,30 +17,28 @@ from urllib.request import Request, urlopen
 from alignlab.chat import Turn
 from alignlab.config.reward import UrlReward
 from alignlab.errors import failure
-from alignlab.rewards.protocol import RESUME, is_number
+from alignlab.rewards.protocol import RESUME, Context, Scored, is_number
 
-BUSY = {408, 429}  # besides every 5xx: worth another try
+BUSY = {408, 429}  # retried, as every 5xx is
 
 
 class Server(NamedTuple):
-    """A server that scores, and how patiently it is asked."""
+    """A server that scores."""
 
     name: str
     settings: UrlReward
 
-    def score(
-        self, prompts: Sequence[Sequence[Turn]], completions: Sequence[str], finished: Sequence[bool]
-    ) -> list[float]:
+    def score(self, prompts: Sequence[Sequence[Turn]], completions: Sequence[str], finished: Sequence[bool]) -> Scored:
         """Ask for scores, a request for each `batch_size` completions; `finished` is not sent."""
         step = self.settings.batch_size
-        found: list[float] = []
+        total: list[float] = []
         for start in range(0, len(completions), step):
             part = slice(start, start + step)
-            found += self.ask([list(turns) for turns in prompts[part]], list(completions[part]))
-        return found
+            total += self.ask([list(turns) for turns in prompts[part]], list(completions[part]))
+        return Scored(total)
 
     def ask(self, prompts: list[list[Turn]], completions: list[str]) -> list[float]:
-        """Ask for some scores, again and again where that may help."""
+        """Ask for the scores of one batch, with retries."""
         body = json.dumps({"prompts": prompts, "completions": completions}).encode()
         problem = ""
         for attempt in range(self.settings.retries + 1):
@@ -64,7 +62,7 @@ class Server(NamedTuple):
         )
 
     def post(self, body: bytes) -> bytes:
-        """Send one request and read the answer to its end, all of it within the timeout."""
+        """Send one request and return the body of the answer; raises `TimeoutError` where both take too long."""
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if self.settings.key_env:
             headers["Authorization"] = f"Bearer {os.environ.get(self.settings.key_env, '')}"
@@ -78,12 +76,12 @@ class Server(NamedTuple):
         return b"".join(pieces)
 
     def read(self, answer: bytes, count: int) -> list[float]:
-        """The scores in an answer; raises a `Failure` where there are none, or not as many as asked for."""
+        """Return the scores in an answer; raises a `Failure` unless there is one a completion."""
         try:
-            found: Any = json.loads(answer)
+            body: Any = json.loads(answer)
         except ValueError:
             raise self.failed(f"answers with no JSON: {text(answer)}", EXPECTED) from None
-        scores = found.get("scores") if isinstance(found, dict) else None
+        scores = body.get("scores") if isinstance(body, dict) else None
         if not isinstance(scores, list):
             raise self.failed(f"answers without a list of scores: {text(answer)}", EXPECTED)
         if len(scores) != count:
@@ -93,15 +91,20 @@ class Server(NamedTuple):
         return [float(value) for value in scores]
 
     def failed(self, what: str, now: str) -> Exception:
-        """Make the failure that stops the run."""
+        """Build the failure that stops the run."""
         return failure(f"reward {self.name}", f"{self.settings.url} {what}", now)
+
+
+def load(settings: UrlReward, context: Context) -> Server:
+    """Return the reward; the server is first asked when it scores."""
+    return Server(context.name(settings.kind), settings)
 
 
 EXPECTED = 'it has to answer {"scores": [number, …]}, one a completion, in their order'
 
 
 def unreachable(error: Exception, timeout: float) -> str:
-    """Why a server could not be talked to, in words."""
+    """Return why a server could not be reached, in words."""
     reason = getattr(error, "reason", None) or error
     if isinstance(reason, TimeoutError):
         return f"gives no answer within {timeout:g} s"
@@ -109,5 +112,5 @@ def unreachable(error: Exception, timeout: float) -> str:
 
 
 def text(answer: bytes) -> str:
-    """The beginning of an answer, for a message."""
+    """Return the beginning of an answer, for a message."""
     return repr(answer[:120].decode("utf-8", "replace"))

@@ -1,48 +1,17 @@
-"""Several rewards made into one: an ensemble of one sort, or a weighted mixture of different ones.
+"""A weighted sum of different rewards, with penalties.
 
-An ensemble asks rewards that should agree, and how far they do not is a sign of a policy that has left the ground on
-which they were trained (Coste et al. 2024). A mixture adds up rewards of different scales. What each part said of the
-last completions is kept in `terms`, for curves, tables and monitors.
+total = clip(normalize(sum of weight * part)) - missing_eos_penalty - length_penalty. The record's `terms` hold what
+each part, the normalisation, the clipping and each penalty add to the total; its `parts` hold the unweighted scores.
 """
 
 from collections.abc import Mapping, Sequence
-from statistics import fmean, pstdev
 from typing import Any
 
 from alignlab.chat import Turn
-from alignlab.config.reward import EnsembleReward, MixtureReward
-from alignlab.rewards.protocol import Checked
-from alignlab.rewards.running_stats import Running
-
-SPREAD = "spread"  # the term that tells how far an ensemble's members disagree
-
-
-class Ensemble:
-    """Members that judge the same thing."""
-
-    def __init__(self, name: str, settings: EnsembleReward, members: Mapping[str, Checked]) -> None:
-        self.name = name
-        self.settings = settings
-        self.members = members
-        self.terms: dict[str, list[float]] = {}
-
-    def score(
-        self, prompts: Sequence[Sequence[Turn]], completions: Sequence[str], finished: Sequence[bool]
-    ) -> list[float]:
-        """Ask every member, and combine what they say of each completion."""
-        said = {name: member.score(prompts, completions, finished) for name, member in self.members.items()}
-        each = list(zip(*said.values(), strict=True))
-        self.terms = {**said, SPREAD: [pstdev(scores) for scores in each]}
-        return [combined(scores, self.settings) for scores in each]
-
-
-def combined(scores: Sequence[float], settings: EnsembleReward) -> float:
-    """One score of several: their mean, the least of them, or the mean less a multiple of their deviation."""
-    if settings.combine == "minimum":
-        return min(scores)
-    if settings.combine == "mean":
-        return fmean(scores)
-    return fmean(scores) - settings.spread_coef * pstdev(scores)
+from alignlab.config.reward import MixtureReward
+from alignlab.rewards import load as load_part
+from alignlab.rewards.protocol import Checked, Context, Scored
+from alignlab.rewards.running_stats import RunningStats
 
 
 class Mixture:
@@ -52,51 +21,70 @@ class Mixture:
         self.name = name
         self.settings = settings
         self.parts = parts
-        self.running = {part: Running() for part, own in settings.parts.items() if own.normalize}
-        self.total = Running()
-        self.terms: dict[str, list[float]] = {}
+        self.stats = {part: RunningStats() for part, own in settings.parts.items() if own.normalize}
+        self.sum_stats = RunningStats()
 
-    def score(
-        self, prompts: Sequence[Sequence[Turn]], completions: Sequence[str], finished: Sequence[bool]
-    ) -> list[float]:
-        """Score by every part, add up, normalise, clip, and take off the penalties last, so that they always bite."""
-        self.terms = {}
-        sums = [0.0] * len(completions)
+    def score(self, prompts: Sequence[Sequence[Turn]], completions: Sequence[str], finished: Sequence[bool]) -> Scored:
+        """Score by every part, add up, normalise, clip, and subtract the penalties last, so that no clip hides them."""
+        parts: dict[str, list[float]] = {}
+        terms: dict[str, list[float]] = {}
+        total = [0.0] * len(completions)
         for name, part in self.parts.items():
-            scores = part.score(prompts, completions, finished)
-            self.terms |= {name: scores} | {f"{name}/{term}": values for term, values in part.terms.items()}
-            weighted = self.weighted(name, scores)
-            sums = [total + value for total, value in zip(sums, weighted, strict=True)]
+            scored = part.score(prompts, completions, finished)
+            parts |= {name: scored.total} | {f"{name}/{inner}": values for inner, values in scored.parts.items()}
+            terms[name] = self.weighted(name, scored.total)
+            total = [value + more for value, more in zip(total, terms[name], strict=True)]
         if self.settings.normalize:
-            self.total.update(sums)
-            sums = self.total.normalized(sums)
-        clip = self.settings.clip
-        kept = sums if clip is None else [max(-clip, min(clip, value)) for value in sums]
-        off = [self.penalty(text, end) for text, end in zip(completions, finished, strict=True)]
-        return [value - less for value, less in zip(kept, off, strict=True)]
+            total = self.normalized(total, terms)
+        if clip := self.settings.clip:
+            clipped = [max(-clip, min(clip, value)) for value in total]
+            terms["clip"] = [after - before for before, after in zip(total, clipped, strict=True)]
+            total = clipped
+        return Scored(self.penalized(total, terms, completions, finished), terms, parts)
 
-    def weighted(self, name: str, scores: list[float]) -> list[float]:
-        """What a part adds to the sum."""
-        if name in self.running:
-            self.running[name].update(scores)
-            scores = self.running[name].normalized(scores)
-        weight = self.settings.parts[name].weight
+    def weighted(self, part: str, scores: list[float]) -> list[float]:
+        """Return what a part adds to the sum, [completions]."""
+        if part in self.stats:
+            self.stats[part].update(scores)
+            scores = self.stats[part].normalized(scores)
+        weight = self.settings.parts[part].weight
         return [weight * value for value in scores]
 
-    def penalty(self, text: str, finished: bool) -> float:
-        """What is taken off: something for each word, and something where there is no end."""
-        return self.settings.length_penalty * len(text.split()) + self.settings.missing_eos_penalty * (not finished)
+    def normalized(self, total: list[float], terms: dict[str, list[float]]) -> list[float]:
+        """Normalise sums, [completions]; the terms are scaled with them, and the mean becomes a term."""
+        self.sum_stats.update(total)
+        scale = self.sum_stats.scale
+        for name, values in terms.items():
+            terms[name] = [value / scale for value in values]
+        terms["normalize"] = [-self.sum_stats.mean / scale] * len(total)
+        return self.sum_stats.normalized(total)
+
+    def penalized(
+        self, total: list[float], terms: dict[str, list[float]], completions: Sequence[str], finished: Sequence[bool]
+    ) -> list[float]:
+        """Subtract a penalty for each word and one for a missing end; each becomes a term where it is not 0."""
+        length, missing = self.settings.length_penalty, self.settings.missing_eos_penalty
+        if length:
+            terms["length_penalty"] = [-length * len(text.split()) for text in completions]
+        if missing:
+            terms["missing_eos_penalty"] = [-missing * (not end) for end in finished]
+        penalties = [
+            length * len(text.split()) + missing * (not end) for text, end in zip(completions, finished, strict=True)
+        ]
+        return [value - less for value, less in zip(total, penalties, strict=True)]
 
     def state_dict(self) -> dict[str, Any]:
-        """The running means."""
-        return {"total": self.total.state_dict(), **{name: own.state_dict() for name, own in self.parts_seen()}}
+        """Return the running means."""
+        return {"total": self.sum_stats.state_dict()} | {f"part {k}": v.state_dict() for k, v in self.stats.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state."""
-        self.total.load_state_dict(state["total"])
-        for name, own in self.parts_seen():
-            own.load_state_dict(state[name])
+        """Resume from a state that `state_dict` returned."""
+        self.sum_stats.load_state_dict(state["total"])
+        for name, stats in self.stats.items():
+            stats.load_state_dict(state[f"part {name}"])
 
-    def parts_seen(self) -> list[tuple[str, Running]]:
-        """The parts that are normalised, under the names that a state gives them."""
-        return [(f"part {name}", own) for name, own in self.running.items()]
+
+def load(settings: MixtureReward, context: Context) -> Mixture:
+    """Load every part of a mixture."""
+    parts = {name: load_part(part.reward, context.at(f"parts.{name}.reward")) for name, part in settings.parts.items()}
+    return Mixture(context.name(settings.kind), settings, parts)

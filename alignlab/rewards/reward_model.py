@@ -1,7 +1,7 @@
 """A reward model that method=rm has trained, or any sequence classifier with one label.
 
-It reads text, never another model's token ids, and tokenises it with its own template and tokenizer.
-The score is read at the end of the turn, whether or not the answer got that far by itself.
+It reads text and tokenises it with its own chat template and tokenizer. The score is read at the end of the turn,
+whether or not the completion ended by itself.
 """
 
 from collections.abc import Sequence
@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from alignlab.chat import Turn, encode
 from alignlab.config.hardware import Hardware
+from alignlab.config.reward import ModelReward
 from alignlab.errors import failure
 from alignlab.models.load import device, precision, without_dropout
+from alignlab.rewards.protocol import Context, Scored
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-TOKENS = 16384  # in one batch, padding included
-QUICK = 2048  # the same on a CPU
+TOKENS = 16384  # in one batch on a GPU, padding included
+CPU_TOKENS = 2048
 
 
 class RewardModel(NamedTuple):
@@ -31,8 +33,8 @@ class RewardModel(NamedTuple):
 
     def score(
         self, prompts: Sequence[Sequence[Turn]], completions: Sequence[str], finished: Sequence[bool] | None = None
-    ) -> list[float]:
-        """Score each completion after its prompt; `finished` changes nothing here, a mixture may look at it."""
+    ) -> Scored:
+        """Score each completion after its prompt; `finished` is not used."""
         import torch
 
         from alignlab.models.reward_heads import shorten
@@ -42,13 +44,13 @@ class RewardModel(NamedTuple):
             encoded = encode(self.tokenizer, prompt, completion)
             rows.append(shorten(encoded.prompt, [encoded.completion], self.max_length))
         order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]) + len(rows[i][1][0]))
-        found = [0.0] * len(rows)
-        room = QUICK if self.model.device.type == "cpu" else TOKENS
+        total = [0.0] * len(rows)
+        tokens = CPU_TOKENS if self.model.device.type == "cpu" else TOKENS
         with torch.inference_mode():
-            for batch in batches(order, [len(prompt) + len(ids[0]) for prompt, ids in rows], room):
+            for batch in batches(order, [len(prompt) + len(ids[0]) for prompt, ids in rows], tokens):
                 for i, value in zip(batch, self.forward([rows[i] for i in batch]).tolist(), strict=True):
-                    found[i] = value
-        return found
+                    total[i] = value
+        return Scored(total)
 
     def forward(self, rows: Sequence[tuple[list[int], list[list[int]]]]) -> "Tensor":
         """Score rows of token ids, [batch], as the model's own class computes them."""
@@ -62,21 +64,30 @@ class RewardModel(NamedTuple):
         return self.model(input_ids=ids, attention_mask=(segments >= 0).long()).logits[:, 0].float()
 
 
-def batches(order: Sequence[int], lengths: Sequence[int], room: int = TOKENS) -> "list[list[int]]":
-    """Cut rows, shortest first, into batches of at most `room` tokens."""
-    found: list[list[int]] = []
+def batches(order: Sequence[int], lengths: Sequence[int], tokens: int = TOKENS) -> list[list[int]]:
+    """Split rows, shortest first, into batches of at most so many tokens, padding included."""
+    rows: list[list[int]] = []
     for i in order:
-        if not found or (len(found[-1]) + 1) * lengths[i] > room:
-            found.append([])
-        found[-1].append(i)
-    return found
+        if not rows or (len(rows[-1]) + 1) * lengths[i] > tokens:
+            rows.append([])
+        rows[-1].append(i)
+    return rows
+
+
+def load(settings: ModelReward, context: Context) -> RewardModel:
+    """Load the reward model that the settings name."""
+    model = load_reward_model(context.folder(settings.path), context.hardware)
+    return model._replace(name=context.name(settings.kind))
 
 
 def load_reward_model(path: Path, hardware: Hardware) -> RewardModel:
-    """Load a reward model: the folder of a `method=rm` stage, or any sequence classifier with one label."""
+    """Load the folder of a `method=rm` stage, or a sequence classifier with one label.
+
+    Raises a `Failure` where the folder holds no reward model, or its tokenizer no chat template.
+    """
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-    import alignlab.models.reward_heads  # noqa: F401  # makes the pooled head known to transformers
+    import alignlab.models.reward_heads  # noqa: F401  # registers the pooled head with transformers
 
     folder = path / "model" if (path / "model" / "config.json").exists() else path
     try:
@@ -95,12 +106,12 @@ def load_reward_model(path: Path, hardware: Hardware) -> RewardModel:
     if tokenizer.chat_template is None:
         why = "its tokenizer has no chat template to write a conversation with"
         raise failure(str(path), why, "use it as a classifier: reward=classifier reward.include_prompt=true")
-    if model.config.pad_token_id is None:  # what transformers finds the last token by
+    if model.config.pad_token_id is None:  # transformers finds the last token by it
         model.config.pad_token_id = tokenizer.pad_token_id
     longest = getattr(settings.get_text_config(), "max_position_embeddings", None) or tokenizer.model_max_length
     return RewardModel(model.to(device(hardware)).eval(), tokenizer, min(tokenizer.model_max_length, longest))
 
 
 def no_head(path: Path, why: str) -> Exception:
-    """Make the failure of a folder that holds no reward model."""
+    """Build the failure of a folder that holds no reward model."""
     return failure(str(path), why, "give the folder of a method=rm run")

@@ -1,10 +1,10 @@
-"""Mean and deviation of everything seen so far, in one pass and resumable."""
+"""The mean and the standard deviation of all values seen so far, in one pass and resumable."""
 
 from collections.abc import Mapping, Sequence
 from math import sqrt
 
 
-class Running:
+class RunningStats:
     """Count, mean and sum of squared deviations (Chan, Golub and LeVeque 1979, eq. 2.1), as exact as two passes."""
 
     def __init__(self) -> None:
@@ -13,7 +13,7 @@ class Running:
         self.squares = 0.0
 
     def update(self, values: Sequence[float]) -> None:
-        """Take in further values."""
+        """Add values."""
         if not values:
             return
         count, mean = len(values), sum(values) / len(values)
@@ -24,18 +24,22 @@ class Running:
 
     @property
     def deviation(self) -> float:
-        """The standard deviation of the values as a whole population."""
+        """Return the standard deviation of the values as a whole population."""
         return sqrt(self.squares / self.count) if self.count else 0.0
 
+    @property
+    def scale(self) -> float:
+        """Return the deviation that values are divided by: 1 where nothing has varied yet."""
+        return self.deviation or 1.0
+
     def normalized(self, values: Sequence[float]) -> list[float]:
-        """Values with the mean taken off, in deviations; where nothing has varied yet, the deviation is 1."""
-        scale = self.deviation or 1.0
-        return [(value - self.mean) / scale for value in values]
+        """Subtract the mean from values and divide them by the deviation."""
+        return [(value - self.mean) / self.scale for value in values]
 
     def state_dict(self) -> dict[str, float]:
-        """All that there is to know."""
+        """Return the count, the mean and the sum of squares."""
         return {"count": self.count, "mean": self.mean, "squares": self.squares}
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
-        """Go on from a state."""
+        """Resume from a state that `state_dict` returned."""
         self.count, self.mean, self.squares = int(state["count"]), float(state["mean"]), float(state["squares"])

@@ -25,7 +25,7 @@ from alignlab.evaluation import reward_model
 from alignlab.evaluation.measures.gold import gold_scores
 from alignlab.evaluation.statistics import Interval, wilson
 from alignlab.models.references import given_reward
-from alignlab.rewards import Checked, RewardModel, load_reward_model, reward_models
+from alignlab.rewards import Checked, RewardModel, Scored, load_reward_model, reward_models
 from alignlab.runtime import distributed
 from alignlab.runtime.files import write_text
 from alignlab.training import gates
@@ -58,15 +58,17 @@ class Watch:
         self.heed(gates.before(finished, qualities(reward, self.config), ratio, kl, self.bounds), "before", 0)
 
     def observe(
-        self, reward: Checked, prompts: Sequence[Sequence[Turn]], texts: Sequence[str], finished: Sequence[bool]
+        self, scored: Scored, prompts: Sequence[Sequence[Turn]], texts: Sequence[str], finished: Sequence[bool]
     ) -> dict[str, float]:
-        """What the parts of a reward say of a rollout, and what those say that are not trained on."""
-        found = {f"reward/{name.rpartition('/')[2]}": fmean(values) for name, values in reward.terms.items()}
+        """Return the means over a rollout of a reward's parts and terms, of the held-out reward model and of gold."""
+        means = {f"reward/{name.rpartition('/')[2]}": fmean(values) for name, values in scored.parts.items()}
+        means |= {f"reward/terms/{name}": fmean(values) for name, values in scored.terms.items()}
         if self.held_out:
-            found |= told("reward/held_out", "reward/held_out_error", self.held_out.score(prompts, texts, finished))
+            held_out = self.held_out.score(prompts, texts, finished).total
+            means |= told("reward/held_out", "reward/held_out_error", held_out)
         if pocket_world(self.config.dataset):
-            found |= told("gold/score", "gold/error", gold_scores(prompts, texts, finished))
-        return found
+            means |= told("gold/score", "gold/error", gold_scores(prompts, texts, finished))
+        return means
 
     def step(self, number: int, measured: Mapping[str, float]) -> None:
         """Take in what was measured at a rollout, and ask the monitors."""
@@ -134,7 +136,9 @@ def stage(model: RewardModel) -> str:
 def quality(model: RewardModel, rows: list[dict[str, Any]], train: list[dict[str, Any]], config: Config) -> Quality:
     """Try one reward model on pairs."""
     prompts = [row["prompt"] for row in rows]
-    chosen, rejected = (np.array(model.score(prompts, [row[side] for row in rows])) for side in ("chosen", "rejected"))
+    chosen, rejected = (
+        np.array(model.score(prompts, [row[side] for row in rows]).total) for side in ("chosen", "rejected")
+    )
     return worth(chosen, rejected, rows, train, config.evaluation)
 
 

@@ -38,9 +38,9 @@ def scored(subject: "Subject", name: str, folder: Path) -> Scores:
     from alignlab.rewards import load_reward_model
 
     samples = subject.samples
-    scores = load_reward_model(folder, subject.config.hardware).score(
+    scored_samples = load_reward_model(folder, subject.config.hardware).score(
         [sample.prompt for sample in samples],
         [sample.completion for sample in samples],
         [sample.finished for sample in samples],
     )
-    return Scores(name, np.array(scores, float), tuple(sample.id for sample in samples), False, "higher")
+    return Scores(name, np.array(scored_samples.total, float), tuple(sample.id for sample in samples), False, "higher")

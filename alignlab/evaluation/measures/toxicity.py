@@ -46,7 +46,7 @@ def by_classifier(texts: Sequence[str], config: Config) -> list[bool]:
     settings = ClassifierReward(kind="classifier", path=path, label=label, output="probability", include_prompt=False)
     folder = given_reward(config, "evaluation.toxicity_model", path).path
     judge = load_classifier(settings, folder, config.hardware, "toxicity")
-    return [share >= 0.5 for share in judge.score([()] * len(texts), texts, [True] * len(texts))]
+    return [share >= 0.5 for share in judge.score([()] * len(texts), texts, [True] * len(texts)).total]
 
 
 def is_toxic(text: str) -> bool:

@@ -27,10 +27,9 @@ class FrozenModels:
 
 
 def models_in(reward: Any) -> list[nn.Module]:
-    """Return every network of a reward: its own, and those of its members and parts."""
+    """Return every network of a reward: its own, and those of its parts."""
     networks = [value for value in (getattr(reward, "model", None),) if isinstance(value, nn.Module)]
-    inner = [getattr(reward, "reward", None), *getattr(reward, "members", {}).values()]
-    inner += getattr(reward, "parts", {}).values()
+    inner = [getattr(reward, "reward", None), *getattr(reward, "parts", {}).values()]
     return networks + [network for part in inner if part is not None for network in models_in(part)]
 
 

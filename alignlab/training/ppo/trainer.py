@@ -104,8 +104,8 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         turns, texts = [prompt.turns for prompt in prompts], [completion.text for completion in completions]
         finished = [completion.finished for completion in completions]
         with self.rollout_log.timed("reward"), self.frozen.on_device("reward"):
-            scores = torch.tensor(self.reward.score(turns, texts, finished))
-            return scores, self.watch.observe(self.reward, turns, texts, finished)
+            scored = self.reward.score(turns, texts, finished)
+            return torch.tensor(scored.total), self.watch.observe(scored, turns, texts, finished)
 
     def measure(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> Measured:
         """Compute log-probabilities, values, entropy and KL of each token; the processes share the work."""
