@@ -345,8 +345,8 @@ class Traveller(torch.nn.Linear):
 
 def test_what_only_answers_may_wait_in_main_memory():
     one, two = Traveller(), Traveller()
-    ensemble = SimpleNamespace(members={"a": SimpleNamespace(model=one), "b": SimpleNamespace(reward=two)}, parts={})
-    ensemble.members["b"] = SimpleNamespace(reward=SimpleNamespace(model=two))
+    inner = SimpleNamespace(reward=SimpleNamespace(model=two))
+    ensemble = SimpleNamespace(parts={"a": SimpleNamespace(model=one), "b": inner})
     assert models_in(ensemble) == [one, two]
     with pytest.raises(KeyError), resident([one, two], "cuda:0", True):
         assert one.sent == two.sent == ["cuda:0"]
