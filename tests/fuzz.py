@@ -1,8 +1,7 @@
-"""Mutated files: what a careless export, a broken download or an evil hand makes of good ones.
+"""Mutated data files, as careless exports, broken downloads and attackers make them.
 
-`mutant(number)` is always the same file, so that a failure can be looked at again. As a script,
-`python tests/fuzz.py COUNT FOLDER`, it loads so many in one process and prints the longest time, the most memory and
-how many were refused.
+`mutant(number)` always returns the same file, so that a failure can be reproduced. As a script, `python tests/fuzz.py
+COUNT FOLDER` loads COUNT files in one process and prints the longest time, the peak memory and the number of failures.
 """
 
 import gzip
@@ -29,10 +28,10 @@ ODD = (None, True, 3, -1.5, 1e308, [], {}, [[]], [1], "", " ", "\x00", "\ud800",
 
 
 def seeds(random: Random) -> list[dict[str, object]]:
-    """Rows of one shape."""
-    said = [f"Question number {n}, is it {random.choice('abc')}?" for n in range(ROWS)]
+    """Return rows of one format."""
+    questions = [f"Question number {n}, is it {random.choice('abc')}?" for n in range(ROWS)]
     talk = "\n\nHuman: {}\n\nAssistant: {}"
-    shapes: list[Callable[[str], dict[str, object]]] = [
+    formats: list[Callable[[str], dict[str, object]]] = [
         lambda q: {"prompt": q, "completion": f"So {q}"},
         lambda q: {"prompt": q, "chosen": f"So {q}", "rejected": "No."},
         lambda q: {"instruction": q, "input": "", "output": "So.", "history": [["Hi", "Hello"]]},
@@ -43,12 +42,12 @@ def seeds(random: Random) -> list[dict[str, object]]:
         lambda q: {"instruction": q, "instances": [{"input": "", "output": "So."}, {"input": "x", "output": "No."}]},
         lambda q: {"text": q},
     ]
-    shape = random.choice(shapes)
-    return [shape(q) for q in said]
+    row_format = random.choice(formats)
+    return [row_format(question) for question in questions]
 
 
 def odd_value(rows: list[dict[str, object]], random: Random) -> None:
-    """Put something else where a value was, drop it, or bury it."""
+    """Replace a value by an odd one, drop it, or nest it."""
     row = random.choice(rows)
     name = random.choice(list(row) or ["new"])
     match random.randrange(5):
@@ -68,7 +67,7 @@ def odd_value(rows: list[dict[str, object]], random: Random) -> None:
 
 
 def table(rows: list[dict[str, object]]) -> bytes:
-    """Rows as CSV."""
+    """Write rows as CSV."""
     import csv
 
     text = io.StringIO()
@@ -79,7 +78,7 @@ def table(rows: list[dict[str, object]]) -> bytes:
 
 
 def parquet(rows: list[dict[str, object]]) -> bytes:
-    """Rows as Parquet, where pyarrow takes them."""
+    """Write rows as Parquet, or as damaged Parquet if pyarrow rejects them."""
     import pyarrow
     from pyarrow.parquet import write_table
 
@@ -101,21 +100,21 @@ WRITERS: dict[str, Callable[[list[dict[str, object]]], bytes]] = {
 
 
 def flip(data: bytes, random: Random) -> bytes:
-    """Turn over a few bits."""
-    spoiled = bytearray(data)
+    """Flip a few bits."""
+    flipped = bytearray(data)
     for _ in range(random.randrange(1, 9)):
-        spoiled[random.randrange(len(spoiled))] ^= 1 << random.randrange(8)
-    return bytes(spoiled)
+        flipped[random.randrange(len(flipped))] ^= 1 << random.randrange(8)
+    return bytes(flipped)
 
 
 def cut(data: bytes, random: Random) -> bytes:
-    """Leave out the end, or a piece inside."""
+    """Remove the end, or a part inside."""
     start, end = sorted(random.randrange(len(data) + 1) for _ in range(2))
     return data[:start] if random.random() < 0.5 else data[:start] + data[end:]
 
 
 def insert(data: bytes, random: Random) -> bytes:
-    """Put something strange in between."""
+    """Insert unexpected bytes."""
     strange = random.choice(
         [b"\x00" * 40, b"\xff\xfe", b"\n\n\n", b'"', b"[" * DEEP, b'{"a":' * DEEP, b"}", b",", b"\r", b"\xef\xbb\xbf",
          b"x" * HUGE, b"1" * 6000, b"NaN", b"\\ud800", b"-", b'{"prompt": "twice", "prompt": 3}']
@@ -125,17 +124,17 @@ def insert(data: bytes, random: Random) -> bytes:
 
 
 def bomb(data: bytes, random: Random) -> bytes:
-    """A small gzip file of a great many equal bytes."""
+    """Return a small gzip file of many equal bytes."""
     return gzip.compress(
         random.choice([b"\n", b"x", b'{"prompt": "A?"}\n', b"["]) * random.choice((1 << 10, 1 << 14)), 9
     )
 
 
-SPOILERS = (flip, flip, cut, cut, insert, insert, bomb)
+MUTATIONS = (flip, flip, cut, cut, insert, insert, bomb)
 
 
 def mutant(number: int) -> tuple[str, bytes]:
-    """The name and the bytes of a mutated file."""
+    """Return the name and the bytes of a mutated file."""
     random = Random(f"mutant {number}")
     rows = seeds(random)
     for _ in range(random.choice((0, 0, 1, 1, 3, 20))):
@@ -143,59 +142,57 @@ def mutant(number: int) -> tuple[str, bytes]:
     name = random.choice(list(WRITERS))
     data = WRITERS[name](rows)
     for _ in range(random.choice((0, 1, 1, 1, 2)) if data else 0):
-        data = random.choice(SPOILERS)(data, random) or b"\n"
+        data = random.choice(MUTATIONS)(data, random) or b"\n"
     return random.choice([name, name, name, "rows.json", "rows.csv", "rows.txt"]), data
 
 
 class Outcome(NamedTuple):
-    """What became of a mutant: rows that came out, or the sentence that refused it; and how long it took."""
+    """The result of loading a file: the number of rows, or the message of the failure, and the seconds it took."""
 
     rows: int
-    said: str
+    message: str
     seconds: float
 
 
 def load(dataset: FileData, folder: Path) -> Outcome:
-    """Load a file as a run does; anything but a sentence of ours is a fault that is raised."""
+    """Load a file as a run does; raise every exception that is not an explained failure."""
     started = time.process_time()
     try:
-        made: dict[str, dict[str, int]] = {}
         folder.mkdir(parents=True, exist_ok=True)
-        file_dataset.write(dataset, folder)
+        file_dataset.write_splits(dataset, folder)
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        made = report["steps"]
-        balance(made, sum(1 for _ in (folder / "rejects.jsonl").open(encoding="utf-8")))
+        check_balance(report["steps"], sum(1 for _ in (folder / "rejects.jsonl").open(encoding="utf-8")))
         rows = sum(report["rows"].values())
         return Outcome(rows, "", time.process_time() - started)
     except Explained as error:
-        said = str(error)
-        assert len(said) < 2_000, said[:300]
-        assert re.search(r"[:;]", said), said
-        return Outcome(0, said, time.process_time() - started)
+        message = str(error)
+        assert len(message) < 2_000, message[:300]
+        assert re.search(r"[:;]", message), message
+        return Outcome(0, message, time.process_time() - started)
 
 
-def balance(steps: dict[str, dict[str, object]], rejects: int) -> None:
-    """Every row of every step is accounted for, and every reject is listed."""
-    before = None
+def check_balance(steps: dict[str, dict[str, object]], rejects: int) -> None:
+    """Assert that every row of every step is accounted for and that every reject is listed."""
+    rows_before = None
     for name, step in steps.items():
         added, dropped = sum(step["added"].values()), sum(step["dropped"].values())  # type: ignore[attr-defined]
         assert step["rows_in"] + added == step["rows_out"] + dropped, (name, step)  # type: ignore[operator]
-        assert before is None or step["rows_in"] == before, (name, step)
-        before = step["rows_out"]
+        assert rows_before is None or step["rows_in"] == rows_before, (name, step)
+        rows_before = step["rows_out"]
     listed = sum(sum(steps[name]["dropped"].values()) for name in ("read", "validate"))  # type: ignore[attr-defined]
     assert listed == rejects
 
 
 def memory() -> int:
-    """The most memory that this process has held, in bytes."""
+    """Return the peak memory of this process in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-MILD = {"max_rejects": 1.0, "deduplicate": "near"}
+LENIENT = {"max_rejects": 1.0, "deduplicate": "near"}
 
 
 def main(count: int, folder: Path) -> dict[str, float]:
-    """Load mutants one after the other; raise the first that is neither rows nor a sentence, by number."""
+    """Load mutants one after the other; raise the number of the first that causes an unexplained exception."""
     from command import config
 
     defaults: dict[str, Any] = dict(config("dataset=file", "dataset.path=.", "task=prepare").dataset)
@@ -204,7 +201,7 @@ def main(count: int, folder: Path) -> dict[str, float]:
         name, data = mutant(number)
         path = folder / name
         path.write_bytes(data)
-        settings = defaults | {"path": (path,)} | (MILD if number % 2 else {})
+        settings = defaults | {"path": (path,)} | (LENIENT if number % 2 else {})
         try:
             outcomes.append(load(FileData(**settings), folder / "out"))
         except Exception as error:
@@ -214,7 +211,7 @@ def main(count: int, folder: Path) -> dict[str, float]:
         "files": count,
         "longest": max(outcome.seconds for outcome in outcomes),
         "memory": memory(),
-        "refused": sum(bool(outcome.said) for outcome in outcomes),
+        "refused": sum(bool(outcome.message) for outcome in outcomes),
     }
 
 

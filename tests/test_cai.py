@@ -11,7 +11,7 @@ from alignlab.config.constitution import Constitution
 from alignlab.config.judge import LocalJudge
 from alignlab.constitutional.ai_labels import attacks, most_attacks, pair, surest
 from alignlab.constitutional.critique import Critic, Revised, Step, fault, latest, sound, told
-from alignlab.data.revisions import version
+from alignlab.data.revisions import revised_answer
 from alignlab.errors import Mistake
 from alignlab.judges.model_logprobs import Item, Voice, asks, by_choice, by_critique, heard, sigmoid, spread, verdicts
 from alignlab.models.sampling import Completion, Sampling
@@ -108,8 +108,8 @@ def test_what_the_judge_likes_less_does_not_take_the_place_of_an_answer():
         )
         assert step.accepted == (sound(step) and step.revision != "no" and said.label >= 0.5)
         now = step.revision if step.accepted else "no"
-        assert version(one.record(), 1) == now
-        assert version(one.record()) == latest(one) == (one.steps[1].revision if one.steps[1].accepted else now)
+        assert revised_answer(one.record(), 1) == now
+        assert revised_answer(one.record()) == latest(one) == (one.steps[1].revision if one.steps[1].accepted else now)
     assert {one.steps[0].accepted for one in found} == {True, False}
 
 

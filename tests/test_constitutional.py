@@ -7,7 +7,7 @@ import pytest
 from command import config
 from datasets import Dataset
 
-from alignlab.data.row_authors import makers
+from alignlab.data.row_authors import count_authors
 from alignlab.evaluation.constitutional import measure_labels, measure_revisions
 from alignlab.pocket.answers import speak
 from alignlab.pocket.world import draw
@@ -132,11 +132,11 @@ def test_the_report_tells_steps_principles_and_what_can_go_wrong(tmp_path):
 
 
 def test_rows_are_counted_by_who_made_them():
-    assert makers(Dataset.from_list([{"prompt": "a"}] * 3)) == {"people": 3, "people, on attacks": 0, "model": 0}
+    assert count_authors(Dataset.from_list([{"prompt": "a"}] * 3)) == {"people": 3, "people, on attacks": 0, "model": 0}
     own = [{"model": True}, {"model": True}, {"model": False}]
-    assert makers(Dataset.from_list(own)) == {"people": 1, "people, on attacks": 0, "model": 2}
+    assert count_authors(Dataset.from_list(own)) == {"people": 1, "people, on attacks": 0, "model": 2}
     kinds = [{"kind": "harmful"}, {"kind": "how_to"}, {"kind": "group"}]
-    assert makers(Dataset.from_list(kinds)) == {"people": 3, "people, on attacks": 2, "model": 0}
+    assert count_authors(Dataset.from_list(kinds)) == {"people": 3, "people, on attacks": 2, "model": 0}
 
 
 RATES = ("gold/harmful_compliance", "gold/over_refusal", "gold/helpful", "gold/honest")

@@ -1,4 +1,4 @@
-"""Files of every kind and shape: what their rows become, what is said of broken ones, and that none is lost."""
+"""Files of every kind and format: how rows are parsed, how broken rows are reported, and that no row is lost."""
 
 import csv
 import gzip
@@ -10,18 +10,19 @@ from command import config
 from alignlab import data
 from alignlab.config.dataset import FileData
 from alignlab.data import file_dataset, readers, row_formats
+from alignlab.data.splits import SPLITS
 from alignlab.errors import Failure, Mistake
 
 DEFAULTS = dict(config("dataset=file", "dataset.path=.", "model=scratch").dataset)
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
+def _temporary_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("ALIGNLAB_CACHE", str(tmp_path / "cache"))
 
 
-def made(path, **settings):
-    """The data set of one path, every row of it in training unless settings say otherwise."""
+def file_data(path, **settings):
+    """Return the data set of one path; all its rows are training rows unless the settings differ."""
     return FileData(**{**DEFAULTS, "path": (path,), "validation": 0.0, "test": 0.0, **settings})
 
 
@@ -40,7 +41,7 @@ def bot(text):
 
 ASK, SAY, WORSE = [user("Why?")], "So.", "No."
 SYSTEM = {"role": "system", "content": "Be kind."}
-SHAPES = [  # a row as it is written, its shape, and what it means
+FORMATS = [  # a row, its format, and the number of its completions
     ({"chosen": "\n\nHuman: Why?\n\nAssistant: So.", "rejected": "\n\nHuman: Why?\n\nAssistant: No."}, "hh_rlhf", 2),
     ({"chosen": [*ASK, bot(SAY)], "rejected": [*ASK, bot(WORSE)]}, "hh_rlhf", 2),
     ({"prompt": "Why?", "completion": SAY}, "prompt_completion", 1),
@@ -66,25 +67,27 @@ SHAPES = [  # a row as it is written, its shape, and what it means
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("row", "shape", "count"), SHAPES, ids=[f"{s}-{i}" for i, (_, s, _) in enumerate(SHAPES)])
-def test_a_shape_is_recognised_and_means_the_same_in_every_spelling(row, shape, count):
-    found = row_formats.recognise([row])
-    assert found.name == shape
-    assert found.read(row) == [row_formats.Draft(ASK, [SAY, WORSE, "Never."][:count])]
+@pytest.mark.parametrize(
+    ("row", "name", "count"), FORMATS, ids=[f"{name}-{i}" for i, (_, name, _) in enumerate(FORMATS)]
+)
+def test_a_format_is_detected_and_parsed_to_the_same_draft(row, name, count):
+    row_format = row_formats.detect([row])
+    assert row_format.name == name
+    assert row_format.parse(row) == [row_formats.Draft(ASK, [SAY, WORSE, "Never."][:count])]
 
 
-def test_a_dialogue_is_asked_to_be_summarised_and_text_has_no_prompt():
-    (draft,) = row_formats.recognise([{"dialogue": "#P1#: Hi", "summary": "They meet.", "id": "1"}]).read(
+def test_the_prompt_of_a_dialogue_asks_for_a_summary_and_text_has_no_prompt():
+    (draft,) = row_formats.detect([{"dialogue": "#P1#: Hi", "summary": "They meet.", "id": "1"}]).parse(
         {"dialogue": "#P1#: Hi", "summary": "They meet."}
     )
     assert draft.prompt[0]["content"].endswith("conversation.\n\n#P1#: Hi")
     assert draft.completions == ["They meet."]
-    assert row_formats.recognise([{"text": "Once."}]).read({"text": "Once."}) == [row_formats.Draft([], ["Once."])]
+    assert row_formats.detect([{"text": "Once."}]).parse({"text": "Once."}) == [row_formats.Draft([], ["Once."])]
 
 
 def test_alpaca_keeps_input_system_and_history():
     row = {"instruction": "Add.", "input": "1 2", "output": "3", "system": "Be kind.", "history": [["Hi", "Hello"]]}
-    assert row_formats.SHAPES["alpaca"].read(row)[0].prompt == [SYSTEM, user("Hi"), bot("Hello"), user("Add.\n\n1 2")]
+    assert row_formats.FORMATS["alpaca"].parse(row)[0].prompt == [SYSTEM, user("Hi"), bot("Hello"), user("Add.\n\n1 2")]
 
 
 ROWS = [{"prompt": f"What is {n} and {n}?", "completion": f"It is\n“{2 * n}”."} for n in range(700)]
@@ -132,41 +135,41 @@ KINDS = {
 @pytest.mark.parametrize("name", KINDS)
 def test_every_kind_of_file_gives_the_same_rows(tmp_path, name):
     KINDS[name](tmp_path / name)
-    rows = data.view(made(tmp_path / name), "demonstrations", "train")
+    rows = data.view(file_data(tmp_path / name), "demonstrations", "train")
     assert [(row["prompt"], row["completion"]) for row in rows] == [
         ([user(row["prompt"])], row["completion"]) for row in ROWS
     ]
 
 
-def test_lines_of_rows_are_known_in_every_kind_of_text(tmp_path):
+def test_readers_report_the_line_on_which_a_row_begins(tmp_path):
     (tmp_path / "a.json").write_text('[\n {"a": "x\\ny"},\n\n {"b": 1}, 3]')
     (tmp_path / "a.csv").write_text('a,b\n"x\ny",1\n2,3\n4\n')
-    assert [row.line for row in readers.read(tmp_path / "a.json")] == [2, 4, 4]
-    assert [row.line for row in readers.read(tmp_path / "a.csv")] == [2, 4, 5]
+    assert [row.line for row in readers.read_records(tmp_path / "a.json")] == [2, 4, 4]
+    assert [row.line for row in readers.read_records(tmp_path / "a.csv")] == [2, 4, 5]
 
 
-def test_a_folder_gives_the_rows_of_all_its_files_each_in_its_own_shape(tmp_path):
+def test_a_folder_gives_the_rows_of_all_its_files_each_in_its_own_format(tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir()
     jsonl(folder / "a.jsonl", [{"prompt": "A?", "completion": "B"}])
     (folder / "b.csv").write_text("instruction;output\nC?;D\n")
     (folder / "dataset_info.json").write_text(json.dumps({"x": {"file_name": "a.jsonl"}}))
     (folder / "README.md").write_text("no data")
-    rows = data.view(made(folder), "demonstrations", "train")
+    rows = data.view(file_data(folder), "demonstrations", "train")
     assert [(row["id"], row["completion"]) for row in rows] == [("a.jsonl:1", "B"), ("b.csv:2", "D")]
 
 
-def test_views_are_cut_from_prompts_and_completions_best_first(tmp_path):
+def test_views_are_built_from_prompts_and_completions_best_first(tmp_path):
     ranked = {"prompt": "A?", "completions": ["1", "2", "3"]}
-    found = made(jsonl(tmp_path / "rows.jsonl", [ranked]))
-    pairs = data.view(found, "pairs", "train")
+    dataset = file_data(jsonl(tmp_path / "rows.jsonl", [ranked]))
+    pairs = data.view(dataset, "pairs", "train")
     assert [(row["chosen"], row["rejected"]) for row in pairs] == [("1", "2"), ("1", "3"), ("2", "3")]
-    assert data.view(found, "demonstrations", "train")["completion"][:] == ["1"]
-    assert data.view(found, "rankings", "train")["completions"][:] == [["1", "2", "3"]]
-    assert data.view(found, "prompts", "train")["prompt"][:] == [[user("A?")]]
-    assert data.view(found, "text", "train")["text"][:] == ["\n\nHuman: A?\n\nAssistant: 1"]
+    assert data.view(dataset, "demonstrations", "train")["completion"][:] == ["1"]
+    assert data.view(dataset, "rankings", "train")["completions"][:] == [["1", "2", "3"]]
+    assert data.view(dataset, "prompts", "train")["prompt"][:] == [[user("A?")]]
+    assert data.view(dataset, "text", "train")["text"][:] == ["\n\nHuman: A?\n\nAssistant: 1"]
     with pytest.raises(Mistake, match="hold no pairs; take a method that needs one of: demonstrations, prompts, text"):
-        data.view(made(jsonl(tmp_path / "more.jsonl", ROWS[:3])), "pairs", "train")
+        data.view(file_data(jsonl(tmp_path / "more.jsonl", ROWS[:3])), "pairs", "train")
 
 
 BROKEN = [
@@ -181,26 +184,26 @@ BROKEN = [
     ({"prompt": [user("A"), bot("B")], "completion": "B"}, "prompt", "does not end with the user"),
     ({"prompt": [user("A"), SYSTEM, user("B")], "completion": "B"}, "prompt", "system turn"),
     ({"prompt": [{"role": "tool", "content": "A"}], "completion": "B"}, "prompt", "'tool' is unknown"),
-    ({"prompt": "A?", "completion": "half \ud800"}, "", "half of a letter"),
+    ({"prompt": "A?", "completion": "half \ud800"}, "", "half of a character"),
     ({"prompt": "A?", "completion": "x" * 1_000_001}, "", "over 1,000,000 characters"),
 ]
 
 
 @pytest.mark.parametrize(("broken", "field", "reason"), BROKEN, ids=lambda value: str(value)[:30])
-def test_a_broken_row_is_set_aside_with_what_was_expected_or_stops_the_run(tmp_path, broken, field, reason):
+def test_a_broken_row_is_rejected_with_what_was_expected_or_stops_the_run(tmp_path, broken, field, reason):
     path = jsonl(tmp_path / "rows.jsonl", [ROWS[0], broken, ROWS[1]])
-    found = made(path, max_rejects=0.5)
-    report = file_dataset.report(found)
+    dataset = file_data(path, max_rejects=0.5)
+    report = file_dataset.read_report(dataset)
     assert report.rows["train"] == 2
     assert sum(report.rejects.values()) == 1
-    (reject,) = map(json.loads, (file_dataset.prepare(found) / "rejects.jsonl").read_text().splitlines())
+    (reject,) = map(json.loads, (file_dataset.prepare(dataset) / "rejects.jsonl").read_text().splitlines())
     assert (reject["file"], reject["line"], reject["field"]) == (str(path), 2, field)
     assert reason in reject["reason"]
     assert reject["expected"]
-    with pytest.raises(Failure, match=r"rows\.jsonl:2: .*this row is broken; mend it"):
-        file_dataset.report(made(path, on_broken="stop"))
-    with pytest.raises(Failure, match="1 of 3 rows are broken, this one first; mend them, or allow more"):
-        file_dataset.report(made(path))
+    with pytest.raises(Failure, match=r"rows\.jsonl:2: .*this row is broken; fix it"):
+        file_dataset.read_report(file_data(path, on_broken="stop"))
+    with pytest.raises(Failure, match="1 of 3 rows are broken, this one first; fix them, or allow more"):
+        file_dataset.read_report(file_data(path))
 
 
 UNREADABLE = {
@@ -216,60 +219,62 @@ UNREADABLE = {
     "index.json": (b'{\n"a": {"file_name": "b.json"}}', "an index of data sets, not data; give a file .* b.json"),
     "latin.json": (b'[{"prompt": "caf\xe9"}]', "not UTF-8"),
     "rows.parquet": (b"PAR1 and then nothing", "cannot be read"),
-    "picture.png": (b"\x89PNG\r\n", "no kind of file that holds rows"),
-    "odd.csv": (b"colour,shape\nred,round\n", "the fields colour, shape have no known shape; known are"),
+    "picture.png": (b"\x89PNG\r\n", "not of a kind that holds rows"),
+    "odd.csv": (b"colour,shape\nred,round\n", "the fields colour, shape have no known format; known are"),
     "deep.json": (b"[" + b'{"a":' * 100_000, "cannot be decoded|not JSON"),
 }
 
 
 @pytest.mark.parametrize("name", UNREADABLE)
-def test_a_file_that_cannot_be_read_stops_with_one_sentence(tmp_path, name):
-    bytes_, said = UNREADABLE[name]
-    (tmp_path / name).write_bytes(bytes_)
-    with pytest.raises(Failure, match=said) as stopped:
-        file_dataset.report(made(tmp_path / name))
-    assert "\n" not in str(stopped.value)
+def test_an_unreadable_file_raises_a_failure_of_one_line(tmp_path, name):
+    content, message = UNREADABLE[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(Failure, match=message) as raised:
+        file_dataset.read_report(file_data(tmp_path / name))
+    assert "\n" not in str(raised.value)
 
 
-def test_a_saved_dictionary_without_the_split_says_which_it_has(tmp_path):
+def test_a_saved_dictionary_without_the_split_names_the_splits_that_it_has(tmp_path):
     write_dictionary(tmp_path / "saved")
     with pytest.raises(Failure, match="no split 'train_sft'; it has test, train"):
-        file_dataset.report(made(tmp_path / "saved", train_split="train_sft"))
-    both = made(tmp_path / "saved", test_path=(tmp_path / "saved",), deduplicate="none")
-    assert file_dataset.report(both).rows == {"train": 700, "validation": 0, "test": 3}
+        file_dataset.read_report(file_data(tmp_path / "saved", train_split="train_sft"))
+    both = file_data(tmp_path / "saved", test_path=(tmp_path / "saved",), deduplicate="none")
+    assert file_dataset.read_report(both).rows == {"train": 700, "validation": 0, "test": 3}
 
 
-def test_a_named_format_is_not_guessed(tmp_path):
+def test_a_named_format_is_not_detected(tmp_path):
     path = jsonl(tmp_path / "rows.jsonl", [{"prompt": "A?", "text": "All of it."}])
-    assert file_dataset.report(made(path, format="prompts")).forms == {"prompts": 1}
-    assert file_dataset.report(made(path)).forms == {"text": 1}
+    assert file_dataset.read_report(file_data(path, format="prompts")).forms == {"prompts": 1}
+    assert file_dataset.read_report(file_data(path)).forms == {"text": 1}
 
 
-def test_no_question_stands_on_two_sides_however_it_is_put(tmp_path):
-    asked = [
+def test_no_question_is_in_two_splits_however_it_is_phrased(tmp_path):
+    phrasings = [
         "Explain gravity to children {}",
         "to {} CHILDREN, explain gravity!",
         "explain  gravity to the children {}",
     ]
-    rows = [{"prompt": way.format(f"number{n}"), "completion": str(n)} for n in range(300) for way in asked]
-    found = made(jsonl(tmp_path / "rows.jsonl", rows), validation=0.2, test=0.3)
-    sides = [{row["completion"] for row in data.view(found, "demonstrations", s)} for s in file_dataset.SPLITS]
-    assert all(abs(len(side) / 300 - share) < 0.09 for side, share in zip(sides, (0.5, 0.2, 0.3), strict=True))
-    assert sum(map(len, sides)) == len(set.union(*sides)) == 300
+    rows = [
+        {"prompt": phrasing.format(f"number{n}"), "completion": str(n)} for n in range(300) for phrasing in phrasings
+    ]
+    dataset = file_data(jsonl(tmp_path / "rows.jsonl", rows), validation=0.2, test=0.3)
+    splits = [{row["completion"] for row in data.view(dataset, "demonstrations", name)} for name in SPLITS]
+    assert all(abs(len(split) / 300 - share) < 0.09 for split, share in zip(splits, (0.5, 0.2, 0.3), strict=True))
+    assert sum(map(len, splits)) == len(set.union(*splits)) == 300
 
 
-def test_content_changes_with_the_bytes_and_the_settings_not_with_the_place(tmp_path):
+def test_the_content_hash_depends_on_bytes_and_settings_and_not_on_the_folder(tmp_path):
     first, second = (tmp_path / name / "rows.jsonl" for name in "ab")
     for path in (first, second):
         path.parent.mkdir()
         jsonl(path, ROWS[:3])
-    assert data.content(made(first)) == data.content(made(second))
-    assert data.content(made(first)) != data.content(made(first, deduplicate="none"))
+    assert data.content(file_data(first)) == data.content(file_data(second))
+    assert data.content(file_data(first)) != data.content(file_data(first, deduplicate="none"))
     jsonl(second, ROWS[:4])
-    assert data.content(made(first)) != data.content(made(second))
+    assert data.content(file_data(first)) != data.content(file_data(second))
 
 
-def test_the_files_of_the_peers_load_by_naming_their_path(data_folder):
+def test_files_of_other_frameworks_load_by_their_path(data_folder):
     files = [
         p
         for name in ("peers-llamafactory", "peers-fastchat", "sft-instructions")
@@ -279,9 +284,9 @@ def test_the_files_of_the_peers_load_by_naming_their_path(data_folder):
     for path in files:
         if path.name == "dataset_info.json":
             with pytest.raises(Failure, match="an index of data sets, not data"):
-                file_dataset.report(made(path))
+                file_dataset.read_report(file_data(path))
             continue
-        report = file_dataset.report(made(path))
+        report = file_dataset.read_report(file_data(path))
         assert not report.rejects
         for step in report.steps.values():
             added, dropped = sum(step["added"].values()), sum(step["dropped"].values())
@@ -289,21 +294,23 @@ def test_the_files_of_the_peers_load_by_naming_their_path(data_folder):
         assert report.rows["train"] == report.steps["split"]["rows_out"] > 9
 
 
-def test_pairs_keep_what_they_count_and_how_sure_they_are(tmp_path):
+def test_pairs_keep_their_weights_and_soft_labels(tmp_path):
     pair = {"prompt": "Why?", "chosen": SAY, "rejected": WORSE}
     judged = [{**pair, "label": 0.75, "weight": 0.1}, {**pair, "prompt": "How?", "weight": 0.3}]
-    found = data.view(made(jsonl(tmp_path / "judged.jsonl", judged)), "pairs", "train")
-    assert found["label"][:] == [0.75, 1.0]
-    assert found["weight"][:] == [pytest.approx(0.5), pytest.approx(1.5)]  # scaled to a mean of 1
+    pairs = data.view(file_data(jsonl(tmp_path / "judged.jsonl", judged)), "pairs", "train")
+    assert pairs["label"][:] == [0.75, 1.0]
+    assert pairs["weight"][:] == [pytest.approx(0.5), pytest.approx(1.5)]  # scaled to a mean of 1
     other = [{**pair, "label": "good", "weight": -1.0}, {**pair, "prompt": "How?", "label": 3, "weight": 2}]
-    columns = data.view(made(jsonl(tmp_path / "other.jsonl", other)), "pairs", "train").column_names
+    columns = data.view(file_data(jsonl(tmp_path / "other.jsonl", other)), "pairs", "train").column_names
     assert not {"label", "weight"} & {*columns}
 
 
 def test_the_pairs_of_a_ranking_share_its_weight(tmp_path):
     rows = [{"prompt": "Why?", "completions": list("abc")}, {"prompt": "How?", "completions": list("de")}]
-    found = data.view(made(jsonl(tmp_path / "rows.jsonl", rows)), "pairs", "train")
-    assert found["chosen"][:] == ["a", "a", "b", "d"]
-    assert found["weight"][:] == pytest.approx([2 / 3, 2 / 3, 2 / 3, 2.0])  # thirds of 1 and a whole one, mean 1
-    same = data.view(made(jsonl(tmp_path / "same.jsonl", rows[:1])), "pairs", "train")
+    pairs = data.view(file_data(jsonl(tmp_path / "rows.jsonl", rows)), "pairs", "train")
+    assert pairs["chosen"][:] == ["a", "a", "b", "d"]
+    assert pairs["weight"][:] == pytest.approx(
+        [2 / 3, 2 / 3, 2 / 3, 2.0]
+    )  # weights 1/3, 1/3, 1/3 and 1, scaled to a mean of 1
+    same = data.view(file_data(jsonl(tmp_path / "same.jsonl", rows[:1])), "pairs", "train")
     assert "weight" not in same.column_names

@@ -1,6 +1,6 @@
-"""Mutated files through the loader in one process: a sentence or rows, in bounded time and memory, none lost.
+"""Load mutated files: each gives rows or a failure, in bounded time and memory, and no row is lost.
 
-`ALIGNLAB_FUZZ=10000` loads that many; a failing number names its file: `fuzz.mutant(number)`.
+`ALIGNLAB_FUZZ=10000` sets how many files are loaded; `fuzz.mutant(number)` returns the file of a failing number.
 """
 
 import json
@@ -18,22 +18,22 @@ COUNT = int(os.environ.get("ALIGNLAB_FUZZ", "200"))
 HERE = Path(__file__).parent
 
 
-def test_no_mutated_file_brings_a_traceback_or_loses_a_row(tmp_path):
-    """A process of its own, so that the bound on its memory is the loader's."""
-    done = subprocess.run(
+def test_no_mutated_file_causes_a_traceback_or_loses_a_row(tmp_path):
+    """Run in a process of its own, so that only the memory of the loader is measured."""
+    process = subprocess.run(
         [sys.executable, str(HERE / "fuzz.py"), str(COUNT), str(tmp_path)], capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stderr[-2_000:]
-    found = json.loads(done.stdout)
-    assert found["longest"] < 10, found
-    assert found["memory"] < 1 << 30, found
-    assert 0.1 * COUNT < found["refused"] < 0.9 * COUNT  # both paths were walked
+    assert process.returncode == 0, process.stderr[-2_000:]
+    result = json.loads(process.stdout)
+    assert result["longest"] < 10, result
+    assert result["memory"] < 1 << 30, result
+    assert 0.1 * COUNT < result["refused"] < 0.9 * COUNT  # both outcomes occur
 
 
-def test_a_mutated_file_given_to_the_command_ends_with_one_sentence(tmp_path):
+def test_the_command_reports_a_mutated_file_in_one_line(tmp_path):
     (tmp_path / "rows.json").write_bytes(b'[{"prompt": "A?", "completion": "B"}, {"prompt"')
-    done = alignlab("task=prepare", "dataset=file", "dataset.path=rows.json", folder=tmp_path)
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    assert done.stderr.startswith("rows.json:1: the file is not JSON here")
-    assert done.stderr.count("\n") == 1
+    process = alignlab("task=prepare", "dataset=file", "dataset.path=rows.json", folder=tmp_path)
+    assert process.returncode == 1
+    assert "Traceback" not in process.stderr
+    assert process.stderr.startswith("rows.json:1: the file is not JSON here")
+    assert process.stderr.count("\n") == 1

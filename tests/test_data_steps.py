@@ -1,4 +1,4 @@
-"""The steps between raw and ready: what each finds, what it leaves alone, and that no row is lost without a word."""
+"""The steps of data preparation: what each changes, what it leaves unchanged, and that every row is accounted for."""
 
 import json
 from collections import Counter
@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from alignlab import data
 from alignlab.config.dataset import Augmentation, Cleaning, Masking
 from alignlab.data import augment, clean, deduplicate, file_dataset, mixture, pii
-from alignlab.data.jsonl import Account
-from alignlab.data.ledger import Row, check, through
+from alignlab.data.ledger import Row, check_balance, run_step
+from alignlab.data.rejects import RejectLog
 from alignlab.data.validate import validate
+from alignlab.errors import Mistake
 from alignlab.pocket.annotators import prepare
 from alignlab.pocket.world import data_folder
 
@@ -26,12 +27,12 @@ def row(prompt="Why?", *completions, number=1, split="train", truth=""):
     return Row(f"a:{number}", turns, list(completions or ["So."]), split, "", "", Path("a"), number, truth)
 
 
-def done(step, rows, ledger=None):
-    """What a step gives, and its tally, once the ledger has balanced."""
-    ledger = {} if ledger is None else ledger
-    found = list(through(rows, "step", step, ledger))
-    check(ledger)
-    return found, ledger["step"]
+def apply(step, rows):
+    """Run a step and check its balance; return its rows and its tally."""
+    ledger = {}
+    results = list(run_step(rows, "step", step, ledger))
+    check_balance(ledger)
+    return results, ledger["step"]
 
 
 MISREAD = [
@@ -46,18 +47,18 @@ MISREAD = [
 
 
 @pytest.mark.parametrize(("broken", "whole"), MISREAD)
-def test_misread_encodings_are_read_again_and_right_ones_are_left(broken, whole):
-    assert clean.encoding(broken) == (whole or broken)
+def test_wrong_encodings_are_fixed_and_right_ones_are_unchanged(broken, whole):
+    assert clean.fix_encoding(broken) == (whole or broken)
 
 
 @given(st.text(alphabet="aé“”’ —ß", max_size=20))
-def test_what_was_misread_comes_back(text):
+def test_every_misread_text_is_restored(text):
     misread = (
         text.encode()
         .decode("latin-1")
         .translate({b: bytes([b]).decode("cp1252", "ignore") or chr(b) for b in range(128, 160)})
     )
-    assert clean.encoding(misread) == text
+    assert clean.fix_encoding(misread) == text
 
 
 MARKUP = [
@@ -73,12 +74,12 @@ MARKUP = [
 
 
 @pytest.mark.parametrize(("marked", "plain"), MARKUP)
-def test_markup_goes_and_code_stays(marked, plain):
-    assert clean.markup(marked) == (plain or marked)
+def test_markup_is_removed_and_code_is_not(marked, plain):
+    assert clean.strip_markup(marked) == (plain or marked)
 
 
-def test_blanks_and_letters_are_made_one():
-    assert clean.spaces("  a\u00a0 \tb \r\n\n\n\nc\u200b e\u0301 ") == "a b \n\nc é"
+def test_spaces_are_reduced_and_letters_composed():
+    assert clean.normalise_spaces("  a\u00a0 \tb \r\n\n\n\nc\u200b e\u0301 ") == "a b \n\nc é"
 
 
 PERSONAL = [
@@ -94,74 +95,74 @@ PERSONAL = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("said", "hidden"), PERSONAL)
-def test_personal_data_is_masked_and_other_numbers_are_not(said, hidden):
-    assert pii.masked(said, pii.KINDS) == (hidden or said)
+@pytest.mark.parametrize(("text", "masked"), PERSONAL)
+def test_personal_data_is_masked_and_other_numbers_are_not(text, masked):
+    assert pii.mask_text(text, pii.KINDS) == (masked or text)
 
 
-def test_the_checks_of_cards_and_accounts_are_those_of_the_standards():
+def test_cards_and_ibans_are_checked_as_the_standards_say():
     assert pii.luhn("79927398713")
     assert not pii.luhn("79927398710")
     assert pii.mod_97("DE89 3704 0044 0532 0130 00")
     assert not pii.mod_97("DE88 3704 0044 0532 0130 00")
 
 
-def test_masking_tells_recall_and_false_alarms_where_the_truth_is_known():
+def test_masking_counts_hits_misses_and_false_alarms_where_the_truth_is_known():
     rows = [row("a@b.org", truth="a@b.org"), row("me at b dot org", truth="b dot org"), row("c@d.org"), row("Why?")]
-    _, tally = done(pii.mask(Masking(kinds=("email",), truth="contact")), rows)
-    assert tally.notes == {"found": 1, "missed": 1, "false alarm": 1, "left alone, rightly": 1}
+    _, tally = apply(pii.mask(Masking(kinds=("email",), truth="contact")), rows)
+    assert tally.notes == {"found": 1, "missed": 1, "false alarm": 1, "nothing to mask": 1}
     assert tally.changed["email"] == 2
 
 
 def test_repeats_are_dropped_by_kind_and_the_first_is_kept():
     rows = [row("A?"), row("A?"), row(" a "), row("B?"), row("A?"), row("A?", "So.", "No.")]
-    kept, tally = done(deduplicate.deduplicate("near"), rows)
+    kept, tally = apply(deduplicate.deduplicate("near"), rows)
     assert [(r.prompt[0]["content"], len(r.completions)) for r in kept] == [("A?", 1), ("B?", 1), ("A?", 2)]
     assert tally.dropped == {
         "the same as the row before": 1, "nearly the same as the row before": 1, "the same as an earlier row": 1
     }  # fmt: skip
-    assert len(done(deduplicate.deduplicate("exact"), rows)[0]) == 4
+    assert len(apply(deduplicate.deduplicate("exact"), rows)[0]) == 4
     assert deduplicate.deduplicate("none") is None
 
 
-def test_words_do_not_run_into_the_next_turn_when_rows_are_compared():
+def test_deduplication_keeps_the_boundaries_of_turns():
     first, second = row("ab", "c"), row("a", "bc")
-    assert len(done(deduplicate.deduplicate("near"), [first, second])[0]) == 2
+    assert len(apply(deduplicate.deduplicate("near"), [first, second])[0]) == 2
 
 
 AUGMENT = Augmentation(seed=0, paraphrase=0.5, wrap=0.5, swap=0.5, typos=0.5)
 
 
-def test_copies_are_seeded_marked_and_made_of_training_rows_alone():
+def test_copies_are_seeded_labelled_and_only_of_training_rows():
     rows = [row(f"Should he meet the young man number {n}?", number=n) for n in range(200)]
-    first, tally = done(augment.augment(AUGMENT), rows)
-    again, _ = done(augment.augment(AUGMENT), rows[::-1])
+    first, tally = apply(augment.augment(AUGMENT), rows)
+    again, _ = apply(augment.augment(AUGMENT), rows[::-1])
     assert sorted(first) == sorted(again)
-    assert {way: 70 < count < 130 for way, count in tally.added.items()} == dict.fromkeys(augment.WAYS, True)
+    assert {name: 70 < count < 130 for name, count in tally.added.items()} == dict.fromkeys(augment.AUGMENTATIONS, True)
     assert Counter(r.made_by for r in first) == Counter(tally.added) + Counter({"": 200})
     assert len({r.id for r in first}) == len(first)
-    assert done(augment.augment(AUGMENT), [r._replace(split="test") for r in rows])[0] == [
+    assert apply(augment.augment(AUGMENT), [r._replace(split="test") for r in rows])[0] == [
         r._replace(split="test") for r in rows
     ]
     assert augment.augment(Augmentation(seed=0, paraphrase=0, wrap=0, swap=0, typos=0)) is None
 
 
-def test_a_swap_changes_people_everywhere_and_twice_is_back():
+def test_a_swap_changes_all_texts_and_is_its_own_inverse():
     once = augment.swap(row("Is HE a good Man, or was she?", "His brother said so."), Random(0))
     assert once.prompt[0]["content"] == "Is SHE a good Woman, or was he?"
     assert once.completions == ["His sister said so."]
     assert augment.swap(once, Random(0)) == row("Is HE a good Man, or was she?", "His brother said so.")
 
 
-def test_a_slip_keeps_the_letters_and_a_wrapper_keeps_question_and_answer():
-    asked = row("How do I wash a window without any soap?")
-    slipped = augment.typos(asked, Random(1))
-    assert sorted(slipped.prompt[0]["content"]) == sorted(asked.prompt[0]["content"])
-    assert slipped != asked
-    for way in (augment.wrap, augment.paraphrase):
-        made = way(asked, Random(2))
-        assert asked.prompt[0]["content"] in made.prompt[0]["content"]
-        assert made.completions == asked.completions
+def test_typos_keep_the_letters_and_frames_keep_question_and_completion():
+    original = row("How do I wash a window without any soap?")
+    misspelled = augment.typos(original, Random(1))
+    assert sorted(misspelled.prompt[0]["content"]) == sorted(original.prompt[0]["content"])
+    assert misspelled != original
+    for augmentation in (augment.wrap, augment.paraphrase):
+        copy = augmentation(original, Random(2))
+        assert original.prompt[0]["content"] in copy.prompt[0]["content"]
+        assert copy.completions == original.completions
 
 
 @settings(max_examples=60, deadline=None)
@@ -178,44 +179,44 @@ def test_a_slip_keeps_the_letters_and_a_wrapper_keeps_question_and_answer():
     )
 )  # fmt: skip
 def test_rows_in_and_added_are_rows_out_and_dropped_at_every_step(rows):
-    account = Account("reject", 1.0)
-    account.kept = len(rows)
+    log = RejectLog("reject", 1.0)
+    log.kept = len(rows)
     ledger = {}
     stream = rows
     for name, step in {
         "clean": clean.clean(Cleaning(encoding=True, markup=True, spaces=True, missing=("N/A", "null", ""))),
         "deduplicate": deduplicate.deduplicate("near"),
         "mask": pii.mask(Masking(kinds=tuple(pii.KINDS), truth=None)),
-        "validate": validate({"train": account, "test": account}),
+        "validate": validate({"train": log, "test": log}),
         "augment": augment.augment(AUGMENT),
     }.items():
-        stream = through(stream, name, step, ledger)
+        stream = run_step(stream, name, step, ledger)
     out = list(stream)
-    check(ledger)
+    check_balance(ledger)
     tallies = list(ledger.values())
     assert tallies[0].rows_in == len(rows)
     assert tallies[-1].rows_out == len(out)
     assert all(after.rows_in == before.rows_out for before, after in pairwise(tallies))
-    assert len(account.rejects) == ledger["validate"].dropped.total()
+    assert len(log.rejects) == ledger["validate"].dropped.total()
 
 
-def test_a_step_that_loses_a_row_is_a_bug_that_is_found():
+def test_a_step_that_loses_a_row_raises_an_error():
     with pytest.raises(RuntimeError, match="does not account for its rows"):
-        done(lambda rows, tally: iter(list(rows)[1:]), [row(), row()])
+        apply(lambda rows, tally: iter(list(rows)[1:]), [row(), row()])
 
 
 @pytest.fixture(params=["small", pytest.param("full", marks=pytest.mark.slow)])
 def raw(request):
-    """Pocket's messy CSV as a data set, and what the generator says that it planted."""
-    made = config("dataset=pocket_raw", f"dataset.world.size={request.param}", f"model.size={request.param}").dataset
-    folder = prepare(made.world)
-    return made, json.loads((folder / "raw.truth.json").read_text())
+    """Return pocket's messy CSV as a data set, and the faults that the generator planted."""
+    dataset = config("dataset=pocket_raw", f"dataset.world.size={request.param}", f"model.size={request.param}").dataset
+    folder = prepare(dataset.world)
+    return dataset, json.loads((folder / "raw.truth.json").read_text())
 
 
 def test_every_planted_fault_of_pockets_raw_rows_is_found_and_counted(raw):
-    made, planted = raw
-    steps = file_dataset.report(made).steps
-    tests = sum(1 for _ in (data_folder(made.world) / "demonstrations.test.jsonl").open())
+    dataset, planted = raw
+    steps = file_dataset.read_report(dataset).steps
+    tests = sum(1 for _ in (data_folder(dataset.world) / "demonstrations.test.jsonl").open())
     assert steps["read"]["rows_in"] == planted["rows"] + tests
     cleaned, dropped = steps["clean"], steps["deduplicate"]["dropped"]
     assert {
@@ -231,46 +232,44 @@ def test_every_planted_fault_of_pockets_raw_rows_is_found_and_counted(raw):
     assert (notes["found"], notes.get("missed"), notes.get("false alarm")) == (planted["personal_data"], None, None)
 
 
-def test_what_comes_out_of_the_raw_rows_is_clean(raw):
-    made, _ = raw
+def test_the_prepared_rows_of_the_raw_table_are_clean(raw):
+    dataset, _ = raw
     texts = [
         r["prompt"][0]["content"] + r["completion"]
         for s in ("train", "validation")
-        for r in data.view(made, "demonstrations", s)
+        for r in data.view(dataset, "demonstrations", s)
     ]
     assert not any(
-        mark in text for text in texts for mark in ("<", "&nbsp;", "â€", "@example", "10.0.0.", "+1 555", "  ")
+        fault in text for text in texts for fault in ("<", "&nbsp;", "â€", "@example", "10.0.0.", "+1 555", "  ")
     )
-    assert len(texts) == len({deduplicate.roughly(text) for text in texts})
+    assert len(texts) == len({deduplicate.normalise(text) for text in texts})
 
 
 def mixed(weights, *rows):
     paths = [Path("a"), Path("b")]
-    return done(mixture.mix(paths, weights), rows)
+    return apply(mixture.mix(paths, weights), rows)
 
 
-def test_weights_take_rows_never_once_twice_and_leave_what_is_measured_on():
+def test_weights_drop_and_repeat_training_rows_and_leave_test_rows():
     inside = row("Is it?")._replace(file=Path("b/part.csv"))
     outside, held = row("Was it?"), row("Will it?", split="test")
-    found, tally = mixed((0.0, 2.0), inside, outside, held)
-    assert [one.id for one in found] == ["a:1", "a:1*2", "a:1"]
-    assert [one.prompt for one in found] == [inside.prompt, inside.prompt, held.prompt]
+    rows, tally = mixed((0.0, 2.0), inside, outside, held)
+    assert [row.id for row in rows] == ["a:1", "a:1*2", "a:1"]
+    assert [row.prompt for row in rows] == [inside.prompt, inside.prompt, held.prompt]
     assert (dict(tally.added), dict(tally.dropped)) == (
-        {"taken again by dataset.weights": 1}, {"left out by dataset.weights": 1},
+        {"repeated by dataset.weights": 1}, {"left out by dataset.weights": 1},
     )  # fmt: skip
 
 
-def test_a_part_of_the_questions_is_taken_with_all_their_rows():
+def test_a_fractional_weight_takes_all_rows_of_a_share_of_the_questions():
     rows = [row(f"Is number {n // 2} prime indeed?", f"Answer {n}.", number=n) for n in range(2_000)]
-    found, _ = mixed((0.25, 1.0), *rows)
-    asked = Counter(one.prompt[0]["content"] for one in found)
-    assert set(asked.values()) == {2}
-    assert 210 <= len(asked) <= 290  # of 1,000 questions; five standard deviations are 68
-    assert mixed((0.25, 1.0), *rows[::-1])[0] == found[::-1]  # the order of rows changes nothing
+    taken, _ = mixed((0.25, 1.0), *rows)
+    questions = Counter(row.prompt[0]["content"] for row in taken)
+    assert set(questions.values()) == {2}
+    assert 210 <= len(questions) <= 290  # of 1,000 questions; five standard deviations are 68
+    assert mixed((0.25, 1.0), *rows[::-1])[0] == taken[::-1]  # the order of rows changes nothing
 
 
-def test_weights_that_are_not_one_a_path_are_a_mistake():
-    from alignlab.errors import Mistake
-
+def test_another_number_of_weights_than_paths_is_a_mistake():
     with pytest.raises(Mistake, match=r"dataset.weights: 2 weights for 1 paths; give one for each path"):
         config("dataset=file", "dataset.path=.", "dataset.weights=[1,2]", "task=prepare")

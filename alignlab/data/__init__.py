@@ -1,30 +1,30 @@
-"""Data sets, seen through views: what a method needs of a row, whatever the rows were made from.
+"""Data sets as views: every kind of data set gives the same columns for the same method.
 
 - demonstrations: `prompt` (turns) and `completion`
-- pairs: `prompt`, `chosen`, `rejected`
+- pairs: `prompt`, `chosen`, `rejected`, and `label` and `weight` if they differ between pairs
 - rankings: `prompt` and `completions`, best first
 - prompts: `prompt`
 - text: `text`
 
-Further columns may stand beside them: `kind`, the kind of prompt, and `id`.
+All views may have the columns `kind` (the kind of prompt) and `id`.
 """
 
 from typing import TYPE_CHECKING
 
 from alignlab.config.dataset import DataSet, FileData, HhRlhfData, HubData, PocketData
+from alignlab.data.splits import SPLITS
 from alignlab.errors import failure
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 VIEWS = ("demonstrations", "pairs", "rankings", "prompts", "text")
-SPLITS = ("train", "validation", "test")
 
 
 def view(dataset: DataSet, name: str, split: str) -> "Dataset":
-    """Give one view of one split; raise a mistake where the data set has no such view."""
+    """Return one view of one split; raise a mistake if the data set does not have it."""
     if name not in VIEWS or split not in SPLITS:
-        raise ValueError(f"{name}, {split}: neither a view nor a split")
+        raise ValueError(f"{name!r} is not a view, or {split!r} is not a split")
     if isinstance(dataset, HhRlhfData):
         from alignlab.data import hh_rlhf
 
@@ -36,12 +36,12 @@ def view(dataset: DataSet, name: str, split: str) -> "Dataset":
     if isinstance(dataset, HubData):
         from alignlab.data import file_dataset, hub_dataset
 
-        return file_dataset.view(hub_dataset.as_files(dataset), name, split)
+        return file_dataset.view(hub_dataset.as_file_data(dataset), name, split)
     return pocket_view(dataset, name, split)
 
 
 def pocket_view(dataset: PocketData, name: str, split: str) -> "Dataset":
-    """Give a view of the pocket world's files, which the annotators have written before."""
+    """Return a view of the pocket world's files."""
     from datasets import Dataset
 
     from alignlab.data import pocket_rows
@@ -53,7 +53,7 @@ def pocket_view(dataset: PocketData, name: str, split: str) -> "Dataset":
 
 
 def content(dataset: DataSet) -> str:
-    """Hash a data set by content, to 16 hexadecimal digits: equal digits, equal rows."""
+    """Hash a data set by content, to 16 hexadecimal digits: equal hashes mean equal rows."""
     if isinstance(dataset, HhRlhfData):
         from alignlab.data import hh_rlhf
 

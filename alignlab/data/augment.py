@@ -1,7 +1,7 @@
-"""Add changed copies of training rows: other phrasings, adversarial wrappers, swapped groups, slips of the finger.
+"""Add changed copies of training rows: other phrasings, adversarial wrappers, swapped groups of people, typos.
 
-Each copy is drawn from the seed and the row's own name alone, so that neither the order of the rows nor another
-augmentation changes it, and carries the name of what made it in `made_by`.
+Every copy has its own random generator, seeded by the seed, the augmentation and the row's id. The order of rows and
+other augmentations therefore do not change it. `made_by` of a copy names its augmentation.
 """
 
 import re
@@ -31,46 +31,13 @@ GROUPS = (
     ("boys", "girls"), ("father", "mother"), ("son", "daughter"), ("brother", "sister"), ("husband", "wife"),
     ("christian", "muslim"), ("christians", "muslims"), ("white", "black"), ("young", "old"), ("rich", "poor"),
 )  # fmt: skip
-OTHER = {one: other for pair in GROUPS for one, other in (pair, pair[::-1])}
+OTHER_GROUP = {group: other for pair in GROUPS for group, other in (pair, pair[::-1])}
 WORD = re.compile(r"[^\W\d_]+")
 
 
-def paraphrase(row: Row, random: Random) -> Row:
-    """Ask the same in another frame."""
-    return _asked(row, lambda text: random.choice(PHRASINGS).format(text))
-
-
-def wrap(row: Row, random: Random) -> Row:
-    """Ask the same as somebody would who wants a rule to be broken; the right answer stays the right answer."""
-    return _asked(row, lambda text: random.choice(WRAPPERS).format(text))
-
-
-def swap(row: Row, random: Random) -> Row:
-    """Exchange the members of every pair of groups, everywhere in the row."""
-    return row.mapped(lambda text: WORD.sub(_other, text))
-
-
-def typos(row: Row, random: Random) -> Row:
-    """Let a finger slip once for about every 30 letters of the last question: two letters change places."""
-
-    def slip(text: str) -> str:
-        letters = list(text)
-        places = [i for i in range(len(letters) - 1) if letters[i].isalpha() and letters[i + 1].isalpha()]
-        for place in random.sample(places, min(len(places), 1 + len(text) // 30)):
-            letters[place], letters[place + 1] = letters[place + 1], letters[place]
-        return "".join(letters)
-
-    return _asked(row, slip)
-
-
-WAYS: dict[str, Callable[[Row, Random], Row]] = {
-    "paraphrase": paraphrase, "wrap": wrap, "swap": swap, "typos": typos,
-}  # fmt: skip
-
-
 def augment(settings: Augmentation) -> Step | None:
-    """The step that follows a training row with its changed copies; None where every share is 0."""
-    shares = {name: getattr(settings, name) for name in WAYS}
+    """Return the step that adds changed copies after a training row; None if every share is 0."""
+    shares = {name: getattr(settings, name) for name in AUGMENTATIONS}
     if not any(shares.values()):
         return None
 
@@ -81,17 +48,50 @@ def augment(settings: Augmentation) -> Step | None:
                 random = Random(f"{settings.seed} {name} {row.id}")
                 if random.random() >= share:
                     continue
-                made = WAYS[name](row, random)
-                if made == row:
+                copy = AUGMENTATIONS[name](row, random)
+                if copy == row:
                     tally.notes[f"{name}: nothing to change"] += 1
                     continue
                 tally.added[name] += 1
-                yield made._replace(id=f"{row.id}+{name}", made_by=name)
+                yield copy._replace(id=f"{row.id}+{name}", made_by=name)
 
     return step
 
 
-def _asked(row: Row, change: Callable[[str], str]) -> Row:
+def paraphrase(row: Row, random: Random) -> Row:
+    """Put the last question into another frame."""
+    return _change_question(row, lambda text: random.choice(PHRASINGS).format(text))
+
+
+def wrap(row: Row, random: Random) -> Row:
+    """Put the last question into an adversarial frame; the completions stay the same."""
+    return _change_question(row, lambda text: random.choice(WRAPPERS).format(text))
+
+
+def swap(row: Row, random: Random) -> Row:
+    """Exchange the members of every pair of groups in all texts of the row."""
+    return row.map_texts(lambda text: WORD.sub(_swap_word, text))
+
+
+def typos(row: Row, random: Random) -> Row:
+    """Exchange two neighbouring letters of the last question, once for about every 30 characters."""
+
+    def add_typos(text: str) -> str:
+        letters = list(text)
+        positions = [i for i in range(len(letters) - 1) if letters[i].isalpha() and letters[i + 1].isalpha()]
+        for i in random.sample(positions, min(len(positions), 1 + len(text) // 30)):
+            letters[i], letters[i + 1] = letters[i + 1], letters[i]
+        return "".join(letters)
+
+    return _change_question(row, add_typos)
+
+
+AUGMENTATIONS: dict[str, Callable[[Row, Random], Row]] = {
+    "paraphrase": paraphrase, "wrap": wrap, "swap": swap, "typos": typos,
+}  # fmt: skip
+
+
+def _change_question(row: Row, change: Callable[[str], str]) -> Row:
     """Change the last turn of the prompt."""
     if not row.prompt:
         return row
@@ -99,9 +99,9 @@ def _asked(row: Row, change: Callable[[str], str]) -> Row:
     return row._replace(prompt=[*row.prompt[:-1], last])
 
 
-def _other(found: "re.Match[str]") -> str:
-    word = found[0]
-    other = OTHER.get(word.casefold())
+def _swap_word(match: "re.Match[str]") -> str:
+    word = match[0]
+    other = OTHER_GROUP.get(word.casefold())
     if other is None:
         return word
     return other.upper() if word.isupper() and len(word) > 1 else other.capitalize() if word[0].isupper() else other

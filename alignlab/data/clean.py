@@ -1,6 +1,6 @@
-"""Mend what collecting breaks: encodings read wrongly, markup, stray blanks, placeholders for missing values.
+"""Fix common faults of collected text: wrong encodings, markup, superfluous spaces, placeholders for missing values.
 
-Each mending is a function from text to text that leaves clean text as it is, so that a change is a find.
+Each fix is a function from text to text that leaves clean text unchanged, so that every change is a fault.
 """
 
 import html
@@ -24,12 +24,12 @@ BLANKS = re.compile("[ \t\u00a0\u2000-\u200a\u202f\u3000]+")
 BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*)+\n")
 
 
-def _as_bytes() -> dict[str, int]:
-    """What each byte looks like when it is read as if it were Windows' Western encoding."""
+def _windows_bytes() -> dict[str, int]:
+    """Map the characters that Windows-1252 (Latin-1 where it has none) gives the bytes from 0x80 to those bytes."""
     return {bytes([value]).decode("cp1252", "ignore") or chr(value): value for value in range(0x80, 0x100)}
 
 
-BYTES = _as_bytes()
+BYTES = _windows_bytes()
 MISREAD = re.compile(
     "(?:[{two}][{rest}]|[{three}][{rest}]{{2}}|[{four}][{rest}]{{3}})+".format(
         two="".join(re.escape(c) for c, byte in BYTES.items() if 0xC2 <= byte < 0xE0),
@@ -40,57 +40,59 @@ MISREAD = re.compile(
 )
 
 
-def encoding(text: str) -> str:
-    """Read again, as UTF-8, what was UTF-8 and was read as Windows-1252 (`â€œ` for a curly quote)."""
-    return MISREAD.sub(_reread, text)
-
-
-def _reread(found: "re.Match[str]") -> str:
-    try:
-        return bytes(BYTES[letter] for letter in found[0]).decode("utf-8")
-    except UnicodeDecodeError:
-        return found[0]
-
-
-def markup(text: str) -> str:
-    """Take out HTML tags, scripts and entities; `x < y` and `<stdio.h>` are no tags and stay."""
-    bare = TAG.sub("", BREAK.sub("\n", HIDDEN.sub("", text)))
-    bare = ENTITY.sub(lambda found: html.unescape(found[0]), bare)
-    return text if bare == text else bare.strip()
-
-
-def spaces(text: str) -> str:
-    """Compose letters (NFC), drop what cannot be seen, make runs of blanks one and of empty lines one."""
-    plain = INVISIBLE.sub("", unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n")))
-    return BLANK_LINES.sub("\n\n", BLANKS.sub(" ", plain)).strip()
-
-
-MENDINGS: dict[str, Callable[[str], str]] = {"encoding": encoding, "markup": markup, "spaces": spaces}
-
-
 def clean(settings: Cleaning) -> Step | None:
-    """The step that does what the settings turn on; None where that is nothing."""
-    on = {name: mend for name, mend in MENDINGS.items() if getattr(settings, name)}
-    absent = {word.casefold() for word in settings.missing}
-    if not on and not absent:
+    """Return the step that applies the fixes that the settings turn on; None if there are none."""
+    fixes = {name: fix for name, fix in FIXES.items() if getattr(settings, name)}
+    placeholders = {word.casefold() for word in settings.missing}
+    if not fixes and not placeholders:
         return None
 
     def step(rows: Iterable[Row], tally: Tally) -> Iterator[Row]:
         for row in rows:
-            if lost := missing(row, absent):
-                tally.dropped[f"missing: {lost}"] += 1
+            if field := missing_field(row, placeholders):
+                tally.dropped[f"missing: {field}"] += 1
                 continue
-            for name, mend in on.items():
-                mended = row.mapped(mend)
-                tally.changed[name] += mended != row
-                row = mended
+            for name, fix in fixes.items():
+                fixed = row.map_texts(fix)
+                tally.changed[name] += fixed != row
+                row = fixed
             yield row
 
     return step
 
 
-def missing(row: Row, absent: set[str]) -> str:
-    """Which part of a row is nothing but a placeholder for a missing value, or nothing."""
-    if row.prompt and row.prompt[-1]["content"].strip().casefold() in absent:
+def fix_encoding(text: str) -> str:
+    """Decode UTF-8 that was decoded as Windows-1252 (`â€œ` for a curly quote)."""
+    return MISREAD.sub(_decode_again, text)
+
+
+def _decode_again(match: "re.Match[str]") -> str:
+    try:
+        return bytes(BYTES[letter] for letter in match[0]).decode("utf-8")
+    except UnicodeDecodeError:
+        return match[0]
+
+
+def strip_markup(text: str) -> str:
+    """Remove HTML tags, scripts and entities; `x < y` and `<stdio.h>` are not tags and stay."""
+    plain = TAG.sub("", BREAK.sub("\n", HIDDEN.sub("", text)))
+    plain = ENTITY.sub(lambda match: html.unescape(match[0]), plain)
+    return text if plain == text else plain.strip()
+
+
+def normalise_spaces(text: str) -> str:
+    """Compose letters (NFC), drop invisible characters, and reduce runs of spaces and of empty lines to one."""
+    plain = INVISIBLE.sub("", unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n")))
+    return BLANK_LINES.sub("\n\n", BLANKS.sub(" ", plain)).strip()
+
+
+FIXES: dict[str, Callable[[str], str]] = {
+    "encoding": fix_encoding, "markup": strip_markup, "spaces": normalise_spaces,
+}  # fmt: skip
+
+
+def missing_field(row: Row, placeholders: set[str]) -> str:
+    """Return the field of a row that is only a placeholder for a missing value; empty if there is none."""
+    if row.prompt and row.prompt[-1]["content"].strip().casefold() in placeholders:
         return "prompt"
-    return "completion" if any(text.strip().casefold() in absent for text in row.completions) else ""
+    return "completion" if any(text.strip().casefold() in placeholders for text in row.completions) else ""

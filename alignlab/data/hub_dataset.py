@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face hub: two splits are fetched once and kept as saved sets, then read as any file is."""
+"""Data sets of the Hugging Face hub: download the training and the test split once, then read them as files."""
 
 from pathlib import Path
 
@@ -8,47 +8,47 @@ from alignlab.errors import failure
 from alignlab.runtime.files import building, cache_root, digest
 from alignlab.runtime.hub_access import reach
 
-FOR_PLANS = {"rows", "tokens"}  # what a plan is told as long as nothing has been fetched
+PLAN_SETTINGS = {"rows", "tokens"}  # sizes that a plan assumes before the data set is downloaded
 
 
 def folder(dataset: HubData) -> Path:
-    """Name the folder of the fetched splits, `train` and `test`."""
-    wanted = [dataset.path, dataset.name, dataset.revision, dataset.train_split, dataset.test_split]
-    return cache_root() / "hub" / digest(wanted)
+    """Return the folder of the downloaded splits, `train` and `test`."""
+    source = [dataset.path, dataset.name, dataset.revision, dataset.train_split, dataset.test_split]
+    return cache_root() / "hub" / digest(source)
 
 
 def content(dataset: HubData) -> str:
-    """Hash the data by content; by its name, as long as nothing has been fetched."""
+    """Hash the downloaded data by content; hash the settings if it is not downloaded yet."""
     if folder(dataset).exists():
-        return file_dataset.content(as_files(dataset))
-    return digest(dataset.model_dump(mode="json", exclude=FOR_PLANS))
+        return file_dataset.content(as_file_data(dataset))
+    return digest(dataset.model_dump(mode="json", exclude=PLAN_SETTINGS))
 
 
-def as_files(dataset: HubData) -> FileData:
-    """The fetched splits as files; raises a failure where they have not been fetched."""
-    if not (place := folder(dataset)).exists():
+def as_file_data(dataset: HubData) -> FileData:
+    """Return the settings that read the downloaded splits as files; raise a failure if they are not downloaded."""
+    if not (splits := folder(dataset)).exists():
         raise failure("dataset.path", f"{dataset.path} has not been fetched yet", "run it without dry_run")
-    steps = dataset.model_dump(exclude={"kind", "path", "name", "revision", *FOR_PLANS})
-    own = {
+    steps = dataset.model_dump(exclude={"kind", "path", "name", "revision", *PLAN_SETTINGS})
+    files = {
         "kind": "file",
-        "path": (place / "train",),
-        "test_path": (place / "test",),
+        "path": (splits / "train",),
+        "test_path": (splits / "test",),
         "weights": None,
         "world": None,
         "test": 0.0,
     }
-    return FileData.model_validate(steps | own)
+    return FileData.model_validate(steps | files)
 
 
 def fetch(dataset: HubData) -> None:
-    """Fetch both splits where they are not in the cache yet."""
+    """Download both splits if they are not cached."""
     if folder(dataset).exists():
         return
     from datasets import load_dataset
 
     reach("dataset.path", dataset.path, "dataset=file dataset.path=…")
-    with building(folder(dataset)) as place:
-        if place is None:
+    with building(folder(dataset)) as splits:
+        if splits is None:
             return
         for name, split in (("train", dataset.train_split), ("test", dataset.test_split)):
             try:
@@ -56,7 +56,6 @@ def fetch(dataset: HubData) -> None:
             except (OSError, ValueError, KeyError) as error:
                 reason = " ".join(str(error).split())[:200]
                 what = f"{dataset.path}, split {split!r}, could not be fetched ({reason})"
-                raise failure(
-                    "dataset.path", what, "check the name and the splits; set HF_TOKEN if it is gated"
-                ) from error
-            rows.save_to_disk(place / name)
+                now = "check the name and the splits; set HF_TOKEN if it is gated"
+                raise failure("dataset.path", what, now) from error
+            rows.save_to_disk(splits / name)

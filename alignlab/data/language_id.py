@@ -1,6 +1,6 @@
-"""A guess at the language of a text, for the card: by its script, and by the little words of a few languages.
+"""Guess the language of a text for the data card, by its script and by the function words of a few languages.
 
-It is a guess: no row is kept or dropped by it, and a text that gives no hint is counted as unclear.
+No row is dropped because of its language. A text without evidence is counted as `unclear`.
 """
 
 import re
@@ -8,12 +8,12 @@ import unicodedata
 from collections import Counter
 
 WORD = re.compile(r"[^\W\d_]+")
-LOOKED_AT = 400  # characters of a text
+LONGEST_SAMPLE = 400  # characters of a text that are examined
 SCRIPTS = {
     "CJK": "Chinese", "HIRAGANA": "Japanese", "KATAKANA": "Japanese", "HANGUL": "Korean", "CYRILLIC": "Cyrillic script",
     "ARABIC": "Arabic script", "HEBREW": "Hebrew", "GREEK": "Greek", "DEVANAGARI": "Devanagari script", "THAI": "Thai",
 }  # fmt: skip
-LITTLE_WORDS = {
+FUNCTION_WORDS = {
     "English": "the and of to is you that for it with are this what how i a in do not can",
     "German": "der die und das ist nicht ich ein eine zu mit auf wie es den sich für was von",
     "French": "le la les et des est une un que pour dans pas vous je qui sur avec du ce",
@@ -25,32 +25,28 @@ LITTLE_WORDS = {
     "Polish": "i w nie na to jest się że z do jak o co po dla czy za od",
 }
 LANGUAGES_OF = {
-    word: [name for name, words in LITTLE_WORDS.items() if word in words.split()]
-    for words in LITTLE_WORDS.values()
+    word: [name for name, words in FUNCTION_WORDS.items() if word in words.split()]
+    for words in FUNCTION_WORDS.values()
     for word in words.split()
 }
 
 
-def guess(text: str) -> str:
-    """The language that a text seems to be written in, or `unclear`."""
-    start = text[:LOOKED_AT]
-    letters = [letter for letter in start if letter.isalpha()]
-    foreign = Counter(script(letter) for letter in letters if letter > "\u02ff")
-    if foreign["Japanese"]:
-        foreign["Japanese"] += foreign.pop("Chinese", 0)
-    if foreign and foreign.most_common(1)[0][1] > len(letters) / 2:
-        return foreign.most_common(1)[0][0]
-    hints: Counter[str] = Counter()
-    for word in WORD.findall(start.casefold()):
-        known = LANGUAGES_OF.get(word, [])
-        for name in known:
-            hints[name] += 1
-    best = hints.most_common(2)
+def guess_language(text: str) -> str:
+    """Return the most likely language of a text, or `unclear`."""
+    sample = text[:LONGEST_SAMPLE]
+    letters = [letter for letter in sample if letter.isalpha()]
+    scripts = Counter(script_of(letter) for letter in letters if letter > "\u02ff")
+    if scripts["Japanese"]:
+        scripts["Japanese"] += scripts.pop("Chinese", 0)
+    if scripts and scripts.most_common(1)[0][1] > len(letters) / 2:
+        return scripts.most_common(1)[0][0]
+    counts = Counter(language for word in WORD.findall(sample.casefold()) for language in LANGUAGES_OF.get(word, []))
+    best = counts.most_common(2)
     if not best or (len(best) > 1 and best[0][1] == best[1][1]):
         return "unclear"
     return best[0][0]
 
 
-def script(letter: str) -> str:
-    """The language or script that a letter beyond Latin belongs to."""
+def script_of(letter: str) -> str:
+    """Return the language or script of a letter beyond Latin."""
     return SCRIPTS.get(unicodedata.name(letter, "?").split()[0].partition("-")[0], "another script")

@@ -1,23 +1,24 @@
-"""Rows on their way through the steps, and the ledger that proves that none was lost.
+"""Rows, the steps that process them, and a ledger of the rows that each step received, added, dropped and returned.
 
-A step takes rows and gives rows; what it does to them it says in its `Tally`. The ledger counts the rows on both
-sides of each step itself, so that `rows in + added = rows out + dropped` is checked and not assumed.
+A step maps rows to rows and records in its `Tally` what it did. The ledger itself counts the rows before and after
+each step, so that `rows_in + added == rows_out + dropped` can be checked.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from alignlab.chat import Turn
-
-Split = Literal["train", "validation", "test"]
+from alignlab.data.splits import Split
 
 
 class Row(NamedTuple):
-    """One row: completions stand best first; `made_by` names the augmentation that made it, if any.
+    """One row of a data set.
 
-    Of a pair, `label` is the probability that the first completion is the better one, `weight` what the pair counts.
+    `completions` are sorted best first. `made_by` names the augmentation that made the row. `truth` is the personal
+    data that masking must find, if known. In a pair, `label` is the probability that the first completion is better,
+    and `weight` is the weight of the pair in the loss.
     """
 
     id: str
@@ -33,18 +34,18 @@ class Row(NamedTuple):
     weight: float = 1.0
 
     def texts(self) -> Iterator[str]:
-        """Everything that is said in the row."""
+        """Yield every text of the row: turns, then completions."""
         yield from (turn["content"] for turn in self.prompt)
         yield from self.completions
 
-    def mapped(self, change: Callable[[str], str]) -> "Row":
-        """The same row with every text changed."""
+    def map_texts(self, change: Callable[[str], str]) -> "Row":
+        """Return the row with every text changed."""
         prompt: list[Turn] = [{"role": turn["role"], "content": change(turn["content"])} for turn in self.prompt]
         return self._replace(prompt=prompt, completions=[change(text) for text in self.completions])
 
 
 class Tally:
-    """What one step did: rows on both sides, and reasons with their counts."""
+    """What one step did: the number of rows before and after it, and counts by reason."""
 
     def __init__(self) -> None:
         self.rows_in = 0
@@ -54,12 +55,12 @@ class Tally:
         self.dropped: Counter[str] = Counter()
         self.notes: Counter[str] = Counter()
 
-    def balanced(self) -> bool:
-        """Whether every row is accounted for."""
+    def is_balanced(self) -> bool:
+        """Return whether every row is accounted for."""
         return self.rows_in + self.added.total() == self.rows_out + self.dropped.total()
 
     def as_dict(self) -> dict[str, Any]:
-        """The tally as JSON."""
+        """Return the tally as JSON, without reasons that were counted 0 times."""
         reasons = {name: dict(+getattr(self, name)) for name in ("added", "changed", "dropped", "notes")}
         return {"rows_in": self.rows_in, "rows_out": self.rows_out, **reasons}
 
@@ -68,26 +69,26 @@ Step = Callable[[Iterable[Row], Tally], Iterator[Row]]
 Ledger = dict[str, Tally]
 
 
-def through(rows: Iterable[Row], name: str, step: Step, ledger: Ledger) -> Iterator[Row]:
-    """Send rows through one step, counting them on both sides."""
+def run_step(rows: Iterable[Row], name: str, step: Step, ledger: Ledger) -> Iterator[Row]:
+    """Pass rows through one step and count them before and after it."""
     tally = ledger[name] = Tally()
-    return _counted_out(step(_counted_in(rows, tally), tally), tally)
+    return _count_out(step(_count_in(rows, tally), tally), tally)
 
 
-def _counted_in(rows: Iterable[Row], tally: Tally) -> Iterator[Row]:
+def _count_in(rows: Iterable[Row], tally: Tally) -> Iterator[Row]:
     for row in rows:
         tally.rows_in += 1
         yield row
 
 
-def _counted_out(rows: Iterable[Row], tally: Tally) -> Iterator[Row]:
+def _count_out(rows: Iterable[Row], tally: Tally) -> Iterator[Row]:
     for row in rows:
         tally.rows_out += 1
         yield row
 
 
-def check(ledger: Ledger) -> None:
-    """Raise where a step has lost a row or made one without saying so: a bug of ours."""
+def check_balance(ledger: Ledger) -> None:
+    """Raise a RuntimeError if a step lost or added a row without recording it."""
     for name, tally in ledger.items():
-        if not tally.balanced():
+        if not tally.is_balanced():
             raise RuntimeError(f"the step {name} does not account for its rows: {tally.as_dict()}")

@@ -1,8 +1,8 @@
-"""Mix sources by weight: how much of each path's training rows is used.
+"""Mix sources by weight: take each path's training rows as often as its weight says.
 
-A weight of 1 takes every row, 0.25 those of a quarter of the questions, 2 takes every row twice and 1.5 those of
-half of the questions twice. Which questions, their own words decide, so that all rows of a question stay together
-and the order of files changes nothing. Rows that are measured on are left as they are.
+A weight of 1 takes every row once, 2 takes every row twice, 0.25 takes the rows of a quarter of the openings, and 1.5
+takes the rows of half of the openings twice. A hash of the opening decides which, so that all rows of an opening are
+treated alike and the order of files changes nothing. Validation and test rows are not weighted.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +13,7 @@ from alignlab.data.ledger import Row, Step, Tally
 
 
 def mix(paths: Sequence[Path], weights: Sequence[float] | None) -> Step | None:
-    """The step that takes each path's training rows as often as its weight says; None where there are no weights."""
+    """Return the step that repeats or drops training rows by the weight of their path; None without weights."""
     if weights is None:
         return None
 
@@ -22,25 +22,26 @@ def mix(paths: Sequence[Path], weights: Sequence[float] | None) -> Step | None:
             if row.split != "train":
                 yield row
                 continue
-            times = copies(weights[owner(row.file, paths)], splits.opening(row.prompt) or row.completions[0])
-            if not times:
+            weight = weights[path_index(row.file, paths)]
+            copies = count_copies(weight, splits.opening(row.prompt) or row.completions[0])
+            if not copies:
                 tally.dropped["left out by dataset.weights"] += 1
-            for number in range(times):
-                tally.added["taken again by dataset.weights"] += bool(number)
+            for number in range(copies):
+                tally.added["repeated by dataset.weights"] += bool(number)
                 yield row._replace(id=f"{row.id}*{number + 1}") if number else row
 
     return step
 
 
-def copies(weight: float, question: str) -> int:
-    """How often a row is taken: the weight, rounded down or up by the place of its question."""
+def count_copies(weight: float, opening: str) -> int:
+    """Return how often a row is taken: the weight, rounded down or up by a hash of the row's opening."""
     whole = int(weight)
-    return whole + (splits.place(f"mixture {question}") < weight - whole)
+    return whole + (splits.hash_fraction(f"mixture {opening}") < weight - whole)
 
 
-def owner(file: Path, paths: Sequence[Path]) -> int:
-    """Which of the paths a file lies at or under; of several, the nearest."""
+def path_index(file: Path, paths: Sequence[Path]) -> int:
+    """Return the index of the path that a file is at or under; the longest if there are several."""
     return max(
-        (number for number, path in enumerate(paths) if file == path or path in file.parents),
-        key=lambda number: len(paths[number].parts),
+        (index for index, path in enumerate(paths) if file == path or path in file.parents),
+        key=lambda index: len(paths[index].parts),
     )

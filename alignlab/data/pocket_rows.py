@@ -1,7 +1,7 @@
-"""The views of the pocket world's rows: reads what `pocket.annotators.prepare` has written.
+"""Views of the pocket world's rows, read from the files that `pocket.annotators.prepare` writes.
 
-The validation split is a share of the training prompts, taken by a hash of the prompt, so that no prompt stands on
-both sides. Test rows are another file: held-out combinations, labelled by the world's truth.
+The validation split is a share of the training prompts, chosen by a hash of the prompt, so that no prompt is in both
+splits. Test rows are in files of their own: held-out combinations, labelled by the world's truth.
 """
 
 import csv
@@ -19,65 +19,54 @@ Row = dict[str, Any]
 
 
 def view(dataset: PocketData, name: str, split: str) -> list[Row]:
-    """Give the rows of a view: demonstrations, pairs, rankings, prompts or text; split train, validation or test."""
-    if name not in _READERS:
-        raise mistake("dataset", f"pocket has no view {name!r}", f"it has {', '.join(_READERS)}")
-    rows = _READERS[name](_folder(dataset), split)
+    """Return the rows of a view (demonstrations, pairs, rankings, prompts, text) of a split."""
+    if name not in READERS:
+        raise mistake("dataset", f"pocket has no view {name!r}", f"it has {', '.join(READERS)}")
+    folder = data_folder(dataset)
+    if not folder.exists():
+        now = "run task=train, which generates them"
+        raise failure(str(folder), "the pocket world's rows have not been generated yet", now)
+    rows = READERS[name](folder, split)
     if split == "test":
         return rows
     return [row for row in rows if _is_validation(row, dataset.validation) == (split == "validation")]
 
 
-def _folder(dataset: PocketData) -> Path:
-    folder = data_folder(dataset)
-    if not folder.exists():
-        raise failure(
-            str(folder), "the pocket world's rows have not been drawn yet", "run task=train, which draws them"
-        )
-    return folder
-
-
-def _jsonl(folder: Path, name: str, split: str) -> list[Row]:
-    path = folder / (f"{name}.test.jsonl" if split == "test" else f"{name}.jsonl")
-    with path.open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
-
-
 def _demonstrations(folder: Path, split: str) -> list[Row]:
     return [
-        _kept(row) | {"prompt": row["messages"][:-1], "completion": row["messages"][-1]["content"]}
-        for row in _jsonl(folder, "demonstrations", split)
+        _shared_fields(row) | {"prompt": row["messages"][:-1], "completion": row["messages"][-1]["content"]}
+        for row in _read_jsonl(folder, "demonstrations", split)
     ]
 
 
 def _pairs(folder: Path, split: str) -> list[Row]:
     return [
-        _kept(row)
+        _shared_fields(row)
         | {"prompt": row["prompt"], "chosen": row["chosen"][-1]["content"], "rejected": row["rejected"][-1]["content"]}
-        for row in _jsonl(folder, "pairs", split)
+        for row in _read_jsonl(folder, "pairs", split)
     ]
 
 
 def _rankings(folder: Path, split: str) -> list[Row]:
     return [
-        _kept(row) | {"prompt": row["prompt"], "completions": row["completions"]}
-        for row in _jsonl(folder, "rankings", split)
+        _shared_fields(row) | {"prompt": row["prompt"], "completions": row["completions"]}
+        for row in _read_jsonl(folder, "rankings", split)
     ]
 
 
 def _prompts(folder: Path, split: str) -> list[Row]:
-    return [_kept(row) | {"prompt": row["prompt"]} for row in _jsonl(folder, "prompts", split)]
+    return [_shared_fields(row) | {"prompt": row["prompt"]} for row in _read_jsonl(folder, "prompts", split)]
 
 
 def _text(folder: Path, split: str) -> list[Row]:
-    """Read the dialogues as plain text; the last tenth is the test."""
+    """Return the dialogues as plain text; the last tenth is the test split."""
     with (folder / "dialogues.csv").open(encoding="utf-8", newline="") as lines:
         rows = [{"text": row["dialogue"], "id": row["id"]} for row in csv.DictReader(lines)]
-    cut = len(rows) - max(1, len(rows) // 10)
-    return rows[cut:] if split == "test" else rows[:cut]
+    first_test = len(rows) - max(1, len(rows) // 10)
+    return rows[first_test:] if split == "test" else rows[:first_test]
 
 
-_READERS: dict[str, Callable[[Path, str], list[Row]]] = {
+READERS: dict[str, Callable[[Path, str], list[Row]]] = {
     "demonstrations": _demonstrations,
     "pairs": _pairs,
     "rankings": _rankings,
@@ -86,20 +75,26 @@ _READERS: dict[str, Callable[[Path, str], list[Row]]] = {
 }
 
 
-def _kept(row: Row) -> Row:
-    return {"kind": row["kind"], "id": row.get("id") or _name(row)}
+def _read_jsonl(folder: Path, name: str, split: str) -> list[Row]:
+    path = folder / (f"{name}.test.jsonl" if split == "test" else f"{name}.jsonl")
+    with path.open(encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
 
 
-def _name(row: Row) -> str:
-    asked = row.get("prompt") or row["messages"][:-1]
-    return f"{row['kind']}-{_digest(asked[-1]['content'])[:10]}"
+def _shared_fields(row: Row) -> Row:
+    return {"kind": row["kind"], "id": row.get("id") or _id(row)}
+
+
+def _id(row: Row) -> str:
+    prompt = row.get("prompt") or row["messages"][:-1]
+    return f"{row['kind']}-{_hash(prompt[-1]['content'])[:10]}"
 
 
 def _is_validation(row: Row, share: float) -> bool:
-    """Decide by the prompt alone: the first 32 bits of its hash, as a share of one."""
-    asked = row["text"] if "text" in row else row["prompt"][-1]["content"]
-    return int(_digest(asked)[:8], 16) / 2**32 < share
+    """Return whether the first 32 bits of the prompt's hash, as a fraction, are below `share`."""
+    text = row["text"] if "text" in row else row["prompt"][-1]["content"]
+    return int(_hash(text)[:8], 16) / 2**32 < share
 
 
-def _digest(text: str) -> str:
+def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()

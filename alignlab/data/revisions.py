@@ -1,9 +1,9 @@
-"""Read the records of critique and revision that `revisions.jsonl` holds."""
+"""Records of critique and revision, as `revisions.jsonl` holds them."""
 
 from typing import Any
 
 
-def version(record: dict[str, Any], rounds: int | None = None) -> str:
-    """The answer in a record as it stood after so many rounds, or after all."""
-    taken = [step["revision"] for step in record["steps"][:rounds] if step["accepted"]]
-    return str(taken[-1] if taken else record["answer"])
+def revised_answer(record: dict[str, Any], rounds: int | None = None) -> str:
+    """Return the answer after the given number of rounds (after all if None)."""
+    accepted = [step["revision"] for step in record["steps"][:rounds] if step["accepted"]]
+    return str(accepted[-1] if accepted else record["answer"])

@@ -1,77 +1,78 @@
-"""Refuse rows that no method could use: nothing said, nobody asked, two answers that are one.
+"""Reject rows that no method can use: empty texts, a prompt that does not end with the user, identical completions.
 
-Unlike the other steps this one is always on. What it refuses is a broken row: it goes to the rejects, counts
-towards `dataset.max_rejects`, and ends the run under `on_broken=stop`.
+This step is always on. A rejected row counts towards `dataset.max_rejects`, and it ends the run if
+`dataset.on_broken=stop`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from alignlab.data.jsonl import Account, Reject
 from alignlab.data.ledger import Row, Step, Tally
+from alignlab.data.rejects import Reject, RejectLog
 
-LONGEST = 1_000_000  # characters of a row
-LONG = 4_000  # characters from which a row is said to be long
+LONGEST_ROW = 1_000_000  # characters; a longer row is rejected
+LONG_ROW = 4_000  # characters from which a row is counted as long
 
 
-def fault(row: Row) -> tuple[str, str, str] | None:
-    """The first thing that is wrong with a row: field, reason, what was expected."""
+def validate(logs: Mapping[str, RejectLog]) -> Step:
+    """Return the step that adds broken rows to the log of the training files or of the test files."""
+
+    def step(rows: Iterable[Row], tally: Tally) -> Iterator[Row]:
+        for row in rows:
+            if fault := find_fault(row):
+                reject = Reject(row.file, row.line, *fault)
+                log = logs["test" if row.split == "test" else "train"]
+                log.kept -= 1
+                log.add(reject)
+                tally.dropped[reject.label] += 1
+                continue
+            tally.notes["an empty turn before the last"] += any(not turn["content"].strip() for turn in row.prompt)
+            tally.notes[f"over {LONG_ROW:,} characters"] += sum(map(len, row.texts())) > LONG_ROW
+            yield row
+
+    return step
+
+
+def find_fault(row: Row) -> tuple[str, str, str] | None:
+    """Return the first fault of a row as (field, reason, expected); None if it has none."""
     if not row.prompt and not row.completions:
-        return "", "the row says nothing", "a prompt or a completion"
-    if sum(map(len, row.texts())) > LONGEST:
-        return "", f"the row has over {LONGEST:,} characters", "fewer"
-    if any(broken(text) for text in row.texts()):
-        return "", "a text holds half of a letter (a lone surrogate)", "whole letters"
-    return of_prompt(row) or of_completions(row)
+        return "", "the row is empty", "a prompt or a completion"
+    if sum(map(len, row.texts())) > LONGEST_ROW:
+        return "", f"the row has over {LONGEST_ROW:,} characters", "fewer"
+    if any(has_lone_surrogate(text) for text in row.texts()):
+        return "", "a text has half of a character (a lone surrogate)", "whole characters"
+    return find_prompt_fault(row) or find_completion_fault(row)
 
 
-def of_prompt(row: Row) -> tuple[str, str, str] | None:
-    """What is wrong with the prompt."""
+def find_prompt_fault(row: Row) -> tuple[str, str, str] | None:
+    """Return the first fault of the prompt."""
     roles = [turn["role"] for turn in row.prompt]
     if not roles:
         return None
-    spoken = roles[1:] if roles[0] == "system" else roles
-    if "system" in spoken:
-        return "prompt", "a system turn stands after the first turn", "system turns at the beginning alone"
-    if not spoken or spoken[0] != "user":
+    dialogue = roles[1:] if roles[0] == "system" else roles
+    if "system" in dialogue:
+        return "prompt", "a system turn is not the first turn", "a system turn only at the beginning"
+    if not dialogue or dialogue[0] != "user":
         return "prompt", "the conversation does not begin with the user", "a user's turn first"
-    if spoken[-1] != "user":
+    if dialogue[-1] != "user":
         return "prompt", "the prompt does not end with the user", "a user's turn last"
     if not row.prompt[-1]["content"].strip():
         return "prompt", "the prompt is empty", "text"
     return None
 
 
-def of_completions(row: Row) -> tuple[str, str, str] | None:
-    """What is wrong with the completions."""
+def find_completion_fault(row: Row) -> tuple[str, str, str] | None:
+    """Return the first fault of the completions."""
     if any(not text.strip() for text in row.completions):
-        return "completion", "the answer is empty", "text"
+        return "completion", "the completion is empty", "text"
     if len(set(row.completions)) < len(row.completions):
-        return "completion", "two answers are the same", "different answers"
+        return "completion", "two completions are the same", "different completions"
     return None
 
 
-def broken(text: str) -> bool:
-    """Whether a text cannot be written as UTF-8."""
+def has_lone_surrogate(text: str) -> bool:
+    """Return whether a text cannot be encoded as UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:
         return True
     return False
-
-
-def validate(accounts: Mapping[str, Account]) -> Step:
-    """The step that hands broken rows to the account of the files that they are from."""
-
-    def step(rows: Iterable[Row], tally: Tally) -> Iterator[Row]:
-        for row in rows:
-            if wrong := fault(row):
-                account = accounts["test" if row.split == "test" else "train"]
-                account.kept -= 1
-                account.reject(Reject(row.file, row.line, *wrong))
-                tally.dropped[": ".join(filter(None, wrong[:2]))] += 1
-                continue
-            tally.notes["an empty turn before the last"] += any(not turn["content"].strip() for turn in row.prompt)
-            tally.notes[f"over {LONG:,} characters"] += sum(map(len, row.texts())) > LONG
-            yield row
-
-    return step

@@ -1,7 +1,8 @@
-"""Views of prepared rows: the columns that a method needs, cut from prompts and their completions, best first.
+"""Views of prepared rows: the columns that a method needs, built from prompts and their completions, best first.
 
-Pairs have a `label` where any is soft, and a `weight` where weights differ. A ranking's pairs share the weight of one
-prompt: each has 1/C(n, 2) of it (Ouyang et al. 2022, section 3.5). Weights are scaled to a mean of 1.
+The pairs view has a `label` column if any label is soft, and a `weight` column if the weights differ. Weights are
+scaled to a mean of 1. The pairs of a ranking share the weight of one prompt: each has 1/C(n, 2) of it (Ouyang et al.
+2022, section 3.5).
 """
 
 from collections.abc import Callable, Iterator
@@ -9,108 +10,109 @@ from itertools import combinations
 from math import comb
 from typing import TYPE_CHECKING, Any
 
-from alignlab.data.hh_rlhf import first_of_each, transcript
+from alignlab.data.hh_rlhf import first_positions, format_transcript
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 
-def offers(forms: dict[str, int]) -> list[str]:
-    """The views that rows of these forms can give."""
-    has = {name for name, count in forms.items() if count}
-    given = {
-        "demonstrations": has & {"demonstrations", "pairs", "rankings"},
-        "pairs": has & {"pairs", "rankings"},
-        "rankings": has & {"pairs", "rankings"},
-        "prompts": has - {"text"},
-        "text": has - {"prompts"},
+def available_views(forms: dict[str, int]) -> list[str]:
+    """List the views that rows of these forms (counts by form) can give."""
+    present = {name for name, count in forms.items() if count}
+    sources = {
+        "demonstrations": present & {"demonstrations", "pairs", "rankings"},
+        "pairs": present & {"pairs", "rankings"},
+        "rankings": present & {"pairs", "rankings"},
+        "prompts": present - {"text"},
+        "text": present - {"prompts"},
     }
-    return [name for name, found in given.items() if found]
+    return [name for name, forms_of_view in sources.items() if forms_of_view]
 
 
-def cut(whole: "Dataset", least: int, asked: bool = True) -> "Dataset":
-    """The rows that have at least so many completions, and a prompt where one is asked for."""
-    import pyarrow.compute as arrow
-    from datasets import Dataset
-    from datasets.table import InMemoryTable
-
-    table = whole.data.table
-    fits = arrow.greater_equal(arrow.list_value_length(table["completions"]), least)
-    if asked:
-        fits = arrow.and_(fits, arrow.greater(arrow.list_value_length(table["prompt"]), 0))
-    return Dataset(InMemoryTable(table.filter(fits)))
+def demonstrations(dataset: "Dataset") -> "Dataset":
+    """Return prompts and their best completions."""
+    rows = drop_pair_columns(filter_rows(dataset, 1))
+    return rows.remove_columns(["completions"]).add_column("completion", completion_column(rows, 0))
 
 
-def column(found: "Dataset", place: int) -> list[str]:
-    """One completion of every row."""
-    import pyarrow.compute as arrow
-
-    return list(arrow.list_element(found.data.table["completions"], place).to_pylist()) if len(found) else []
-
-
-def demonstrations(whole: "Dataset") -> "Dataset":
-    """The prompt and the best completion."""
-    found = bare(cut(whole, 1))
-    return found.remove_columns(["completions"]).add_column("completion", column(found, 0))
-
-
-def pairs(whole: "Dataset") -> "Dataset":
-    """Two completions; a ranking gives every pair that it implies."""
+def pairs(dataset: "Dataset") -> "Dataset":
+    """Return pairs of completions; a ranking gives every pair that it implies."""
     from datasets import Dataset
 
-    found = cut(whole, 2)
-    if all(len(texts) == 2 for texts in found["completions"]):
-        both = found.add_column("chosen", column(found, 0)).add_column("rejected", column(found, 1))
-        return telling(both.remove_columns(["completions"]))
-    return telling(Dataset.from_list([pair for row in found.to_list() for pair in pairs_of(row)]))
+    rows = filter_rows(dataset, 2)
+    if all(len(texts) == 2 for texts in rows["completions"]):
+        chosen, rejected = completion_column(rows, 0), completion_column(rows, 1)
+        both = rows.add_column("chosen", chosen).add_column("rejected", rejected)
+        return simplify_labels(both.remove_columns(["completions"]))
+    return simplify_labels(Dataset.from_list([pair for row in rows.to_list() for pair in ranking_pairs(row)]))
 
 
-def telling(found: "Dataset") -> "Dataset":
-    """Pairs without a label where none is soft, without a weight where all are the same, else with a mean of 1."""
-    weights = found["weight"][:]
-    if set(found["label"]) <= {1.0}:
-        found = found.remove_columns(["label"])
-    found = found.remove_columns(["weight"])
-    if len(set(weights)) < 2:
-        return found
-    mean = sum(weights) / len(weights)
-    return found.add_column("weight", [weight / mean for weight in weights])
-
-
-def bare(found: "Dataset") -> "Dataset":
-    """Rows without what is said of pairs alone."""
-    return found.remove_columns(["label", "weight"])
-
-
-def pairs_of(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The pairs that a ranking implies."""
-    kept = {name: value for name, value in row.items() if name != "completions"}
-    kept["weight"] = row["weight"] / comb(len(row["completions"]), 2)
+def ranking_pairs(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the pairs that a ranking implies."""
+    shared = {name: value for name, value in row.items() if name != "completions"}
+    shared["weight"] = row["weight"] / comb(len(row["completions"]), 2)
     for better, worse in combinations(range(len(row["completions"])), 2):
         chosen, rejected = row["completions"][better], row["completions"][worse]
-        yield kept | {"id": f"{row['id']}/{better}-{worse}", "chosen": chosen, "rejected": rejected}
+        yield shared | {"id": f"{row['id']}/{better}-{worse}", "chosen": chosen, "rejected": rejected}
 
 
-def prompts(whole: "Dataset") -> "Dataset":
-    """Every prompt once."""
-    found = bare(cut(whole, 0)).remove_columns(["completions"])
-    return found.select(first_of_each([{"prompt": prompt} for prompt in found["prompt"]]))
+def prompts(dataset: "Dataset") -> "Dataset":
+    """Return the distinct prompts."""
+    rows = drop_pair_columns(filter_rows(dataset, 0)).remove_columns(["completions"])
+    return rows.select(first_positions([{"prompt": prompt} for prompt in rows["prompt"]]))
 
 
-def text(whole: "Dataset") -> "Dataset":
-    """Conversations as transcripts, and plain text as it is."""
-    found = bare(cut(whole, 1, asked=False))
-    said = [
-        transcript(prompt, best) if prompt else best
-        for prompt, best in zip(found["prompt"], column(found, 0), strict=True)
+def text(dataset: "Dataset") -> "Dataset":
+    """Return conversations as transcripts, and plain text unchanged."""
+    rows = drop_pair_columns(filter_rows(dataset, 1, needs_prompt=False))
+    texts = [
+        format_transcript(prompt, best) if prompt else best
+        for prompt, best in zip(rows["prompt"], completion_column(rows, 0), strict=True)
     ]
-    return found.remove_columns(["prompt", "completions"]).add_column("text", said)
+    return rows.remove_columns(["prompt", "completions"]).add_column("text", texts)
 
 
 VIEWS: dict[str, Callable[["Dataset"], "Dataset"]] = {
     "demonstrations": demonstrations,
     "pairs": pairs,
-    "rankings": lambda whole: bare(cut(whole, 2)),
+    "rankings": lambda dataset: drop_pair_columns(filter_rows(dataset, 2)),
     "prompts": prompts,
     "text": text,
 }
+
+
+def filter_rows(dataset: "Dataset", least: int, needs_prompt: bool = True) -> "Dataset":
+    """Return the rows with at least `least` completions, and with a prompt if one is needed."""
+    import pyarrow.compute as arrow
+    from datasets import Dataset
+    from datasets.table import InMemoryTable
+
+    table = dataset.data.table
+    keep = arrow.greater_equal(arrow.list_value_length(table["completions"]), least)
+    if needs_prompt:
+        keep = arrow.and_(keep, arrow.greater(arrow.list_value_length(table["prompt"]), 0))
+    return Dataset(InMemoryTable(table.filter(keep)))
+
+
+def completion_column(rows: "Dataset", rank: int) -> list[str]:
+    """Return the completion of a rank (0 is the best) of every row."""
+    import pyarrow.compute as arrow
+
+    return list(arrow.list_element(rows.data.table["completions"], rank).to_pylist()) if len(rows) else []
+
+
+def simplify_labels(rows: "Dataset") -> "Dataset":
+    """Drop the labels if all are hard and the weights if all are equal; else scale the weights to a mean of 1."""
+    weights = rows["weight"][:]
+    if set(rows["label"]) <= {1.0}:
+        rows = rows.remove_columns(["label"])
+    rows = rows.remove_columns(["weight"])
+    if len(set(weights)) < 2:
+        return rows
+    mean = sum(weights) / len(weights)
+    return rows.add_column("weight", [weight / mean for weight in weights])
+
+
+def drop_pair_columns(rows: "Dataset") -> "Dataset":
+    """Drop the columns that only pairs use."""
+    return rows.remove_columns(["label", "weight"])

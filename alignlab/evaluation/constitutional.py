@@ -12,7 +12,7 @@ import numpy as np
 
 from alignlab.config.dataset import pocket_world
 from alignlab.config.schema import Config
-from alignlab.data.revisions import version
+from alignlab.data.revisions import revised_answer
 from alignlab.evaluation.scores import Better, Scores, measurement
 
 SURE = 0.5  # the share of the labels whose agreement is told as that of the sure ones
@@ -62,7 +62,7 @@ def truth(row: dict[str, Any], number: int) -> Truth:
     """What an answer was after so many rounds."""
     from alignlab.pocket.gold import RIGHT, judge
 
-    found = judge(row["prompt"], version(row, number))
+    found = judge(row["prompt"], revised_answer(row, number))
     return Truth(not found.harmless, found.score == RIGHT)
 
 

@@ -73,7 +73,7 @@ def train(run: Run[Config]) -> None:
     from datasets import Dataset
 
     from alignlab.data import view
-    from alignlab.data.revisions import version
+    from alignlab.data.revisions import revised_answer
 
     record = run.folder / RECORD
     if distributed.any_of(not record.exists()):  # what is drawn is shared out, and all processes have it
@@ -82,7 +82,7 @@ def train(run: Run[Config]) -> None:
     kept = [row for row in read_lines(record) if not row["dropped"]]
     if run.method.rounds and not kept:
         raise failure(str(record), "the filters have dropped every revision", "see there why; or ask otherwise")
-    rows = [{"prompt": row["prompt"], "completion": version(row), "model": True} for row in kept]
+    rows = [{"prompt": row["prompt"], "completion": revised_answer(row), "model": True} for row in kept]
     shown = helpful(run.config, run.method)
     rows += [{"prompt": row["prompt"], "completion": row["completion"], "model": False} for row in shown]
     validation = view(run.config.dataset, VIEW, "validation").select_columns(["prompt", "completion"])

@@ -43,9 +43,9 @@ def locate_models(config: Config) -> Config:
 def report_contamination(config: Config, folder: Path) -> None:
     """Print how many held-out rows are among the training rows, and write the counts to contamination.json."""
     from alignlab.data.contamination import contamination
-    from alignlab.data.prepared import prepared
+    from alignlab.data.prepared import prepare
 
-    splits = contamination(prepared(config.dataset).splits)
+    splits = contamination(prepare(config.dataset).splits)
     write_text(folder / "contamination.json", json.dumps([split.record() for split in splits], indent=1))
     print("\n".join(f"  {split}" for split in splits), flush=True)
 

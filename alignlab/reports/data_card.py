@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from alignlab.data.contamination import Contamination, contamination
-from alignlab.data.language_id import guess
+from alignlab.data.language_id import guess_language
 from alignlab.data.splits import opening
 
 SAMPLES = 8
@@ -77,7 +77,7 @@ def card(splits: Mapping[str, Iterable[Mapping[str, Any]]]) -> Card:
         for better, worse in pairwise(answers):
             bias["longer" if len(better) > len(worse) else "shorter" if len(better) < len(worse) else "equal"] += 1
         if number % LANGUAGE_OF == 0:
-            languages[guess(" ".join([*(turn["content"] for turn in prompt[-1:]), *answers[:1]]))] += 1
+            languages[guess_language(" ".join([*(turn["content"] for turn in prompt[-1:]), *answers[:1]]))] += 1
         mark = hashlib.blake2b(row["id"].encode(), digest_size=8).digest()
         keep = heapq.heappush if len(samples) < SAMPLES else heapq.heappushpop
         keep(samples, (mark, number, dict(row)))
@@ -128,7 +128,7 @@ def masking(steps: Mapping[str, Any]) -> str:
     """Recall and false alarms of the masking in words, where the truth was known."""
     notes = steps.get("mask", {}).get("notes", {})
     there = notes.get("found", 0) + notes.get("missed", 0)
-    clear = notes.get("false alarm", 0) + notes.get("left alone, rightly", 0)
+    clear = notes.get("false alarm", 0) + notes.get("nothing to mask", 0)
     if not there:
         return ""
     found, wrong = notes.get("found", 0), notes.get("false alarm", 0)

@@ -134,9 +134,9 @@ def placed(shares: Mapping[str, float]) -> dict[tuple[str, int, int], float]:
 def prompt_contamination(config: Config, answers: Rows) -> list[dict[str, Any]]:
     """Count the held-out rows of the data set that are among the prompts that were answered."""
     from alignlab.data.contamination import contamination
-    from alignlab.data.prepared import prepared
+    from alignlab.data.prepared import prepare
 
-    splits = prepared(config.dataset).splits
+    splits = prepare(config.dataset).splits
     train = [{"prompt": row["prompt"], "completions": [one["text"] for one in row["answers"]]} for row in answers]
     held_out = {name: splits[name] for name in ("validation", "test")}
     return [split.record() for split in contamination({"train": train, **held_out})]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from alignlab.config.schema import Config
-from alignlab.data.prepared import planted, prepared
+from alignlab.data.prepared import planted, prepare
 from alignlab.reports.data_card import masking, page, plain, read_rejects
 from alignlab.runtime.files import write_text
 
@@ -25,7 +25,7 @@ def run(config: Config, folder: Path, choices: Mapping[str, str]) -> None:
     from alignlab.reports.data_card import card
 
     prepare_data(config)
-    found = prepared(config.dataset)
+    found = prepare(config.dataset)
     write_text(folder / "config.yaml", repeatable(config, choices))
     counts = {name: write_rows(rows, folder / "data" / name) for name, rows in found.splits.items()}
     if found.rejects:

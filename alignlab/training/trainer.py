@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignlab.chat import Encoded
 from alignlab.config.method import Training
-from alignlab.data.row_authors import makers
+from alignlab.data.row_authors import count_authors
 from alignlab.errors import failure
 from alignlab.models import load
 from alignlab.runtime import distributed, signals
@@ -47,7 +47,7 @@ def tokenised(
     if not len(rows):
         raise failure(f"dataset, {split}", f"holds no {view}", "give more rows, or another dataset.validation")
     if split == "train":
-        write_text(run.folder / "rows.json", json.dumps(makers(rows)))
+        write_text(run.folder / "rows.json", json.dumps(count_authors(rows)))
     return rows.map(encode, remove_columns=rows.column_names, keep_in_memory=True, load_from_cache_file=False)
 
 

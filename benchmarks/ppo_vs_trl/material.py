@@ -45,13 +45,15 @@ def make(source: Path, made: Material) -> None:
     from transformers import LlamaForCausalLM, LlamaForSequenceClassification
 
     from alignlab.chat import encode_prompt
-    from alignlab.data.hh_rlhf import Transcript, parse
+    from alignlab.data.hh_rlhf import Transcript, parse_transcript
     from alignlab.models.from_scratch import train_tokenizer
 
     lines = source.read_text(encoding="utf-8").splitlines()
-    read = [(line, parse(json.loads(line)["chosen"])) for line in lines]
+    read = [(line, parse_transcript(json.loads(line)["chosen"])) for line in lines]
     said = [(line, one) for line, one in read if isinstance(one, Transcript)]
-    texts = dict.fromkeys(text for _, one in said for text in (*(turn["content"] for turn in one.prompt), one.answer))
+    texts = dict.fromkeys(
+        text for _, one in said for text in (*(turn["content"] for turn in one.prompt), one.completion)
+    )
     tokenizer = train_tokenizer(iter(texts), 4096)
     for seed, (path, kind) in enumerate(
         ((made.policy, LlamaForCausalLM), (made.judge, LlamaForSequenceClassification))
