@@ -331,5 +331,5 @@ def test_an_unknown_view_and_rows_not_drawn_are_one_sentence_each(drawn: Drawn) 
     _, dataset = drawn()
     with pytest.raises(Mistake, match="no view 'tables'"):
         views.view(dataset, "tables", "train")
-    with pytest.raises(Failure, match="not been drawn"):
+    with pytest.raises(Failure, match="not been generated"):
         views.view(settings(seed=77), "pairs", "train")
