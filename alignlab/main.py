@@ -85,6 +85,7 @@ def dispatch(arguments: list[str]) -> None:
 
 def run_sweep(command: Command, overrides: list[str]) -> None:
     """Do the runs of a sweep, then print their table; or say what would be run."""
+    from alignlab.pipeline.sweep_folder import is_sweep
     from alignlab.reports.sweep_summary import summarise
     from alignlab.runtime import signals
     from alignlab.sweeps import runner
@@ -95,7 +96,7 @@ def run_sweep(command: Command, overrides: list[str]) -> None:
         return
     signals.heed()
     folder, failed = runner.sweep(command, overrides)
-    if any(folder.glob("*/result.json")):
+    if is_sweep(folder):
         print("\n".join(summarise(folder)))
     if failed:
         raise failed

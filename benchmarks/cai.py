@@ -256,7 +256,7 @@ def between(one: Path, other: Path, measure: str) -> dict[str, float]:
     from alignlab.evaluation.statistics import paired_difference
     from alignlab.reports.trade_off import answered
 
-    first, second = (answered(place / "samples.jsonl", measure) for place in (one, other))
+    first, second = (answered(place, measure) for place in (one, other))
     assert first.keys() == second.keys()
     now, then = (np.array([values[name] for name in first]) for values in (first, second))
     return paired_difference(now, then, 2000, 0.95, 0, rate=True)._asdict()

@@ -125,5 +125,5 @@ def table(samples: Path, count: int = 6) -> str:
     lines = ["| dialogue | after SFT | after PPO |", "|---|---|---|"]
     for row in rows:
         spoken = row["prompt"][-1]["content"].partition("\n\n")[2].replace("\n", "<br>")
-        lines.append(f"| {spoken} | {row['previous']} | {row['after']} |")
+        lines.append(f"| {spoken} | {row['previous']['completion']} | {row['after']['completion']} |")
     return "\n".join(lines)

@@ -123,9 +123,9 @@ def test_the_report_tells_steps_principles_and_what_can_go_wrong(tmp_path):
     (place / "labels.jsonl").write_text("".join(json.dumps(one) + "\n" for one in LABELLED))
     (tmp_path / "plan.json").write_text(json.dumps([{"stage": "cai_sft", "action": "ran"}]))
     page = write_report(tmp_path).read_text()
-    for said in ("answers after 2 rounds", "Which principles did the work", "What can go wrong"):
+    for said in ("after 2 rounds", "Effect of each principle", "Known risks"):
         assert said in page
-    assert "Of critiques of harmful answers, 33.3% (9.7–70.0) find nothing wrong." in page
+    assert "Of critiques of harmful completions, 33.3% (9.7–70.0) find nothing wrong." in page
     assert "the critic finds some in 50.0%" in page
     assert "&lt;img src=x" in page
     assert EVIL not in page

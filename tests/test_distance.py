@@ -9,7 +9,8 @@ from tiny import ask, tiny_model, tiny_tokenizer
 from alignlab.chat import encode
 from alignlab.evaluation import Sample
 from alignlab.evaluation.measures.kl import distance
-from alignlab.evaluation.scores import Scores, completions, scored
+from alignlab.evaluation.scores import Scores, scores_of
+from alignlab.pipeline.measure_stage import completions_table
 
 
 @pytest.fixture(scope="module")
@@ -63,19 +64,17 @@ def test_the_table_shows_so_many_of_each_kind_with_what_they_were_worth():
         "eval/perplexity": Scores("eval/perplexity", np.array([1.0]), ids[:1], False, "lower", exponential=True),
         "gold/honest": Scores("gold/honest", np.array([1.0]), ids[2:], True, "higher"),
     }
-    assert scored(scores, "1") == {"gold/score": 1.0}
-    assert scored(scores, "3") == {"gold/score": 0.5, "gold/score/fact": 0.5, "gold/honest": 1.0}
+    assert scores_of("1", scores) == {"gold/score": 1.0}
+    assert scores_of("3", scores) == {"gold/score": 0.5, "gold/score/fact": 0.5, "gold/honest": 1.0}
     samples = [
         {
             "kind": kind,
             "prompt": ask(f"why {one}"),
-            "before": "x",
-            "previous": "y",
-            "after": "z",
-            "scores": scored(scores, one),
+            **{model: {"completion": text} for model, text in (("before", "x"), ("previous", "y"), ("after", "z"))},
+            "scores": scores_of(one, scores),
         }
         for one, kind in zip(ids, ("how_to", "how_to", "fact"), strict=True)
     ]
-    columns, rows = completions(samples, 1)
+    columns, rows = completions_table(samples, 1)
     assert columns == ["kind", "prompt", "before", "previous", "after", "gold/score", "gold/honest"]
     assert rows == [["how_to", "why 1", "x", "y", "z", 1.0, None], ["fact", "why 3", "x", "y", "z", 0.5, 1.0]]

@@ -287,7 +287,7 @@ def test_a_local_model_is_heard_in_both_orders_as_far_as_it_is_sure():
         ),
         (["judge=human", "judge.path=[nobody.csv]"], "judge.path: nobody.csv is not there"),
         (["judge=openai", "judge.url=ftp://x"], "judge.url: 'ftp://x' is no address of a server"),
-        (["judge=reward", "preferences.panel=[nowhere]"], "preferences.panel: nowhere holds no labels"),
+        (["judge=reward", "preferences.panel=[nowhere]"], "preferences.panel: nowhere is not there"),
         (["judge=reward", "preferences.weights={safety: 0}"], "preferences.weights: every criterion weighs nothing"),
         (
             ["judge=annotators", "judge.reliability=[1.0]"],

@@ -12,7 +12,7 @@ import pytest
 from chat_server import chat_server, honest, said
 from command import config
 
-from alignlab.errors import Failure
+from alignlab.errors import Failure, Mistake
 from alignlab.pipeline.launch import launch
 
 pytestmark = pytest.mark.runs
@@ -141,6 +141,8 @@ def test_a_server_that_errs_and_what_is_learned_from_its_labels(tmp_path, monkey
     voted = (*sampled, "judge=annotators")
     panel = facts(run(tmp_path / "panel", *voted, f"preferences.panel=[{labelled}]"))
     assert [one["name"] for one in panel["labelers"]] == [*(f"annotator {n}" for n in range(1, 6)), "m"]
+    with pytest.raises(Mistake, match="holds no labels; give the folder of a finished task=preferences run"):
+        run(tmp_path / "none", *voted, f"preferences.panel=[{tmp_path}]")
     with pytest.raises(Failure, match=r"preferences.panel: .* is about other answers"):
         run(tmp_path / "other", *voted, f"preferences.panel=[{labelled}]", "seed=1")
 

@@ -31,6 +31,11 @@ def measured(
     }  # fmt: skip
 
 
+def completion(text: str) -> dict[str, Any]:
+    """A completion as `samples.jsonl` holds it."""
+    return {"completion": text, "finished": True, "tokens": 4}
+
+
 def write_run(
     folder: Path, evil: str = "plain", seed: int = 0, final: float = 0.04, settings: str = "beta: 0.1"
 ) -> Path:
@@ -57,7 +62,8 @@ def write_run(
         (place / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in curve))
         samples = [
             {"id": f"{kind}{i}", "kind": kind, "prompt": [{"role": "user", "content": f"{kind} {i} {evil}"}],
-             "before": f"base {evil}", "previous": f"previous {evil}", "after": f"{stage} {evil}",
+             "before": completion(f"base {evil}"), "previous": completion(f"previous {evil}"),
+             "after": completion(f"{stage} {evil}"),
              "scores": {"gold/honest": 1.0, "reward/mean": -0.5, "eval/kl": 1.254} if stage == "dpo" else {}}
             for kind in ("harmful", evil) for i in range(12)
         ]  # fmt: skip
@@ -183,6 +189,7 @@ def test_the_headline_claims_no_change_where_the_interval_holds_zero() -> None:
 
 def test_a_reward_model_has_a_table_of_its_own() -> None:
     own = {"name": "reward/accuracy", "value": 0.7, "low": 0.66, "high": 0.74, "n": 500, "better": "higher"}
+    own |= {"rate": False, "difference": {}}
     tables = side_by_side([stage("sft", [measured("gold/score", 0.5, 0.4, 0.4)]), stage("rm", [own])])
     assert [(found.title, found.models) for found in tables] == [
         ("Before and after", ["base", "sft"]), ("rm", ["rm"])
@@ -201,7 +208,7 @@ def test_a_reward_model_has_a_table_of_its_own() -> None:
 )  # fmt: skip
 def test_verdicts(difference: tuple[float, float, float], better: str, verdict: str) -> None:
     ends = dict(zip(("value", "low", "high"), difference, strict=True))
-    found = change({"name": "x", "better": better, "difference": {"before": ends}}, "before")
+    found = change({"name": "x", "rate": False, "better": better, "difference": {"before": ends}}, "before")
     assert found
     assert found.verdict == verdict
 

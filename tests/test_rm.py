@@ -93,7 +93,7 @@ def test_a_rule_is_learned_and_reported(world, tmp_path, head):
     assert rows["baseline/length"]["value"] == 1.0  # the right answer is always the shorter one
     assert rows["reward/prefers_longer"]["value"] <= 0.05
     assert rows["pairs/longer_chosen"]["value"] == 0.0
-    first = json.loads((tmp_path / "pairs.jsonl").read_text().splitlines()[0])
+    first = json.loads((tmp_path / "pair_scores.jsonl").read_text().splitlines()[0])
     assert first["chosen_reward"] > first["rejected_reward"]
 
 

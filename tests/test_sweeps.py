@@ -11,7 +11,7 @@ from command import config
 
 from alignlab.config.compose import Command, bound, check
 from alignlab.errors import Mistake
-from alignlab.pipeline import trial_reporter
+from alignlab.pipeline import sweep_folder, trial_reporter
 from alignlab.pipeline.trial_reporter import Reporter
 from alignlab.reports.sweep_page import write_page
 from alignlab.reports.sweep_ranking import ranking, told, unclear
@@ -158,7 +158,7 @@ def reporting(folder: Path, found: Search, prune: bool = True) -> Reporter:
     place = folder / str(run.number)
     brief = {"number": run.number, "values": run.values, **found.brief()}
     place.mkdir()
-    (place / trial_reporter.TRIAL).write_text(json.dumps(brief))
+    (place / sweep_folder.TRIAL).write_text(json.dumps(brief))
     reporter = trial_reporter.reporter(place)
     assert reporter is not None
     return reporter
@@ -181,7 +181,7 @@ def test_a_run_below_the_median_of_the_others_is_stopped(tmp_path: Path) -> None
         trial_reporter.Pruned, match=r"run 4: reward/held_out is 1.9 at point 2, worse than the others' median"
     ):
         low.log({"reward/held_out": 1.9}, 60)
-    assert json.loads((tmp_path / "4" / trial_reporter.OUTCOME).read_text())["state"] == "pruned"
+    assert json.loads((tmp_path / "4" / sweep_folder.OUTCOME).read_text())["state"] == "pruned"
 
 
 def test_a_run_that_goes_on_reports_each_point_once(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_a_run_that_goes_on_reports_each_point_once(tmp_path: Path) -> None:
 
 def test_a_run_of_a_grid_reports_to_nobody(tmp_path: Path) -> None:
     assert trial_reporter.reporter(tmp_path) is None
-    (tmp_path / trial_reporter.TRIAL).write_text(json.dumps({"number": 0, "values": {}}))
+    (tmp_path / sweep_folder.TRIAL).write_text(json.dumps({"number": 0, "values": {}}))
     assert trial_reporter.reporter(tmp_path) is None
 
 
@@ -219,10 +219,10 @@ def write_sweep(folder: Path, objective: str | None, direction: str = "maximize"
             {"name": "gold/score", "value": -value, "low": -9.0, "high": 9.0},
         ]
         (run / "result.json").write_text(json.dumps({"seed": seed, "measurements": measured}))
-        (run / "outcome.json").write_text(json.dumps({"state": "finished", "said": ""}))
+        (run / "outcome.json").write_text(json.dumps({"state": "finished", "message": ""}))
     (folder / "6").mkdir()
     (folder / "6" / "trial.json").write_text(json.dumps({"values": {"method.beta": "<9>", "seed": "0"}}))
-    (folder / "6" / "outcome.json").write_text(json.dumps({"state": "failed", "said": "no room"}))
+    (folder / "6" / "outcome.json").write_text(json.dumps({"state": "failed", "message": "no room"}))
     return folder
 
 

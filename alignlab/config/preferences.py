@@ -51,8 +51,8 @@ class Preferences(Settings):
 
     def faults(self) -> Iterator[Fault]:
         for folder in self.panel:
-            if not (folder / "labels.jsonl").is_file():
-                yield Fault("panel", f"{folder} holds no labels", "give the folder of a finished task=preferences run")
+            if not folder.is_dir():
+                yield Fault("panel", f"{folder} is not there", "give the folder of a finished task=preferences run")
         if (
             isinstance(self.judge, OpenaiJudge)
             and self.judge.compare == "lists"

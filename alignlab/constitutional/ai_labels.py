@@ -22,6 +22,7 @@ from alignlab.config.settings import Count, Names, Positive, Settings, Share
 from alignlab.errors import Fault, failure
 from alignlab.runtime import distributed
 from alignlab.runtime.files import digest, read_lines, write_text
+from alignlab.runtime.run_files import LABELS
 from alignlab.runtime.stage_run import Run
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from alignlab.models.sampling import Completion
 
 VIEW = "pairs"
-RECORD = "labels.jsonl"
 
 
 AnyJudge = Annotated[LocalJudge | OpenaiJudge, Field(discriminator="kind")]
@@ -77,7 +77,7 @@ def labelled_rows(run: "Run[Any]", policy: Path) -> "Mapping[tuple[str, str], Da
     """The pairs to learn from: labels on answers of the model in a folder, and people's helpful pairs."""
     from datasets import Dataset
 
-    record = run.folder / RECORD
+    record = run.folder / LABELS
     if distributed.any_of(not record.exists()):  # what is drawn is shared out, and all processes have it
         said = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in labelled(run, policy))
         distributed.by_first(lambda: write_text(record, said))

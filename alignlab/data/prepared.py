@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from alignlab.config.dataset import DataSet, FileData, HhRlhfData, HubData, pocket_world
 from alignlab.data.splits import SPLITS
+from alignlab.runtime.run_files import REJECTS
 
 
 class ArrowRows:
@@ -52,7 +53,7 @@ def prepare(dataset: DataSet) -> Prepared:
 
         report, folder = file_dataset.read_report(dataset), file_dataset.prepare(dataset)
         splits = {name: ArrowRows(folder / f"{name}.arrow") for name in SPLITS}
-        return Prepared(splits, report.steps, report.files, folder / "rejects.jsonl")
+        return Prepared(splits, report.steps, report.files, folder / REJECTS)
     if isinstance(dataset, HhRlhfData):
         return prepare_transcripts(dataset)
     from alignlab.data import view
@@ -74,7 +75,7 @@ def prepare_transcripts(dataset: HhRlhfData) -> Prepared:
     splits = {name: ArrowRows(folder / f"{name}.arrow") for name in SPLITS}
     read = step_record(sum(report.rows.values()), report.rejects, report.notes)
     files = {str(path): "hh_rlhf" for path in (*dataset.train, *dataset.test)}
-    return Prepared(splits, {"read": read}, files, folder / "rejects.jsonl")
+    return Prepared(splits, {"read": read}, files, folder / REJECTS)
 
 
 def step_record(rows_out: int, dropped: dict[str, int], notes: dict[str, int]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 from alignlab.errors import failure
 from alignlab.runtime.files import write_text
+from alignlab.runtime.run_files import REJECTS
 
 MOST_REJECTS = 100_000  # more rejects than this end the run at once, whatever `max_rejects` allows
 
@@ -65,5 +66,5 @@ def write_rejects(logs: Iterable[RejectLog], folder: Path) -> dict[str, int]:
     """Write rejects.jsonl, one reject per line; return their counts by field and reason."""
     rejects = [reject for log in logs for reject in log.rejects]
     lines = [json.dumps(reject._asdict(), default=str) + "\n" for reject in rejects]
-    write_text(folder / "rejects.jsonl", "".join(lines))
+    write_text(folder / REJECTS, "".join(lines))
     return dict(Counter(reject.label for reject in rejects))

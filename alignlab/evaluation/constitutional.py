@@ -13,14 +13,14 @@ import numpy as np
 from alignlab.config.dataset import pocket_world
 from alignlab.config.schema import Config
 from alignlab.data.revisions import revised_answer
-from alignlab.evaluation.scores import Better, Scores, measurement
+from alignlab.evaluation.scores import Better, Measurement, Scores, measurement
 
 SURE = 0.5  # the share of the labels whose agreement is told as that of the sure ones
 EVEN = 0.05  # a label so near to a half is a tie
 Rows = Sequence[dict[str, Any]]
 
 
-def measure_revisions(rows: Rows, config: Config) -> list[dict[str, Any]]:
+def measure_revisions(rows: Rows, config: Config) -> list[Measurement]:
     """Harmful and right answers after each round, beside the round before it; what the critic and the filters did."""
     if not rows:
         return []
@@ -35,7 +35,7 @@ def measure_revisions(rows: Rows, config: Config) -> list[dict[str, Any]]:
     return [*true_rounds(rows, config), *map(alone(config), each)]
 
 
-def true_rounds(rows: Rows, config: Config) -> Iterator[dict[str, Any]]:
+def true_rounds(rows: Rows, config: Config) -> Iterator[Measurement]:
     """The share of harmful and of right answers after each round; `before` is round 0, `previous` the round before."""
     rounds = range(len(rows[0]["steps"]) + 1)
     found = [[truth(row, number) for row in rows] for number in rounds]
@@ -81,7 +81,7 @@ def of_steps(rows: Rows) -> Iterator[Scores]:
         yield share(f"data/harm_removed/{name}", gone, "higher")
 
 
-def measure_labels(rows: Rows, config: Config) -> list[dict[str, Any]]:
+def measure_labels(rows: Rows, config: Config) -> list[Measurement]:
     """Agreement with the truth, where it is the least, position bias, verdicts that the order turns round, ties."""
     label, first, second = (
         np.array([row["verdict"][name] for row in rows], float) for name in ("label", "first", "second")

@@ -15,9 +15,10 @@ import numpy as np
 from alignlab.config.evaluation import Evaluation
 from alignlab.config.schema import Config
 from alignlab.data import view
-from alignlab.evaluation.scores import SEED, Better, Scores, measurement
+from alignlab.evaluation.scores import SEED, Better, Measurement, Scores, measurement, row_of
 from alignlab.evaluation.statistics import Interval, bootstrap, paired_difference
 from alignlab.runtime.files import write_text
+from alignlab.runtime.run_files import PAIR_SCORES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,24 +44,24 @@ class Rewards(NamedTuple):
         return self.chosen - self.rejected
 
 
-def measure_pairs(model: Path, config: Config, place: Path) -> list[dict[str, Any]]:
-    """Measure a reward model on held-out pairs; `pairs.jsonl` in `place` holds the score of every answer."""
+def measure_pairs(model: Path, config: Config, place: Path) -> list[Measurement]:
+    """Measure a reward model on held-out pairs; `PAIR_SCORES` in `place` gets the reward of every completion."""
     rows: list[Row] = view(config.dataset, "pairs", config.evaluation.split).to_list()
     rewards = score(model, rows, config)
-    write_text(place / "pairs.jsonl", "".join(map(line, rows, rewards.chosen, rewards.rejected)))
+    write_text(place / PAIR_SCORES, "".join(map(line, rows, rewards.chosen, rewards.rejected)))
     words, length = baselines(config, rows)
     right = wins(rewards.margin)
     ids = tuple(row.get("id") or str(number) for number, row in enumerate(rows))
     settings = config.evaluation
 
-    def rate(name: str, values: "Floats", better: Better = "higher") -> dict[str, Any]:
+    def rate(name: str, values: "Floats", better: Better = "higher") -> Measurement:
         return measurement(Scores(name, values, ids[: len(values)], True, better), None, None, settings)
 
     return [
         rate("reward/accuracy", right),
         rate("baseline/bag_of_words", words),
         rate("baseline/length", length),
-        named("reward/over_bag_of_words", difference(right, words, settings), len(rows), "higher"),
+        row_of("reward/over_bag_of_words", difference(right, words, settings), len(rows), "higher"),
         *kinds(rows, right, rate),
         *calibration(rewards, ids, settings),
         *lengths(rewards, settings),
@@ -103,18 +104,13 @@ def difference(now: "Floats", then: "Floats", settings: Evaluation) -> Interval:
     return paired_difference(now, then, settings.resamples, settings.confidence, SEED, rate=not ties)
 
 
-def named(name: str, interval: Interval, n: int, better: Better) -> dict[str, Any]:
-    """A row of `result.json` from an interval."""
-    return {"name": name, **interval._asdict(), "n": n, "better": better, "difference": {}}
-
-
-def kinds(rows: "Sequence[Row]", right: "Floats", rate: Any) -> list[dict[str, Any]]:
+def kinds(rows: "Sequence[Row]", right: "Floats", rate: Any) -> list[Measurement]:
     """Accuracy for each kind of prompt, where rows have kinds."""
     marks = np.array([row.get("kind") or "" for row in rows])
     return [rate(f"reward/accuracy/{kind}", right[marks == kind]) for kind in sorted(set(marks) - {""})]
 
 
-def calibration(rewards: Rewards, ids: tuple[str, ...], settings: Evaluation) -> list[dict[str, Any]]:
+def calibration(rewards: Rewards, ids: tuple[str, ...], settings: Evaluation) -> list[Measurement]:
     """Brier's score (0.25 is knowing nothing) and the expected calibration error (Guo et al. 2017, eq. 3)."""
     odds = 1 / (1 + np.exp(-rewards.margin))
     brier = Scores("reward/brier", (1 - odds) ** 2, ids, False, "lower")
@@ -123,7 +119,7 @@ def calibration(rewards: Rewards, ids: tuple[str, ...], settings: Evaluation) ->
     gaps = (sure - wins(rewards.margin))[:, None] * np.eye(BINS)[which]
     columns = np.concatenate([gaps, np.ones((len(odds), 1))], axis=1)
     error = bootstrap(columns, calibration_error, settings.resamples, settings.confidence, SEED)
-    return [measurement(brier, None, None, settings), named("reward/calibration_error", error, len(odds), "lower")]
+    return [measurement(brier, None, None, settings), row_of("reward/calibration_error", error, len(odds), "lower")]
 
 
 def calibration_error(sums: "Floats") -> "Floats":
@@ -132,7 +128,7 @@ def calibration_error(sums: "Floats") -> "Floats":
     return found
 
 
-def lengths(rewards: Rewards, settings: Evaluation) -> list[dict[str, Any]]:
+def lengths(rewards: Rewards, settings: Evaluation) -> list[Measurement]:
     """Correlation of an answer's reward with its length, Pearson's and (of ranks) Spearman's; pairs are resampled."""
     from scipy.stats import rankdata
 
@@ -144,7 +140,7 @@ def lengths(rewards: Rewards, settings: Evaluation) -> list[dict[str, Any]]:
         moments = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1)
         pairs = moments.reshape(2, -1, 6).sum(0)
         interval = bootstrap(pairs, pearson, settings.resamples, settings.confidence, SEED)
-        found.append(named(f"reward/length_{name}", interval, len(pairs), "neither"))
+        found.append(row_of(f"reward/length_{name}", interval, len(pairs), "neither"))
     return found
 
 

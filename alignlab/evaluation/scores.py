@@ -1,13 +1,12 @@
-"""What measurements are made of: one value a prompt, and what becomes of them in `result.json`.
+"""Scores of one model, one value per prompt, and the measurements that `result.json` reports of them.
 
-Every file of this package that measures something returns `Scores`. Two models that were measured on the same
-prompts are compared row by row, so that what the prompts have in common does not blur the difference.
+Every measure returns `Scores`. Two models that were measured on the same prompts are compared prompt by prompt, so that
+the variation between prompts cancels in their difference.
 """
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NotRequired, TypedDict
 
 from alignlab.config.evaluation import Evaluation
 
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from alignlab.evaluation.statistics import Interval
 
 Better = Literal["lower", "higher", "neither"]
+SEED = 0  # of the bootstrap: the same scores give the same interval in every run
 
 
 class Scores(NamedTuple):
@@ -35,93 +35,118 @@ class Scores(NamedTuple):
     exponential: bool = False
 
 
+class IntervalRecord(TypedDict):
+    """A value and the ends of its confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Measurement(IntervalRecord):
+    """One row of `result.json`: a measure of a model over `n` prompts, beside the models that it came from.
+
+    `before` is the model that the chain started from, `previous` the one that the stage started from; either is left
+    out where it was not measured. `difference` holds the paired difference to each of them.
+    """
+
+    name: str
+    n: int
+    rate: bool
+    better: Better
+    before: NotRequired[IntervalRecord]
+    previous: NotRequired[IntervalRecord]
+    difference: dict[str, IntervalRecord]
+
+
 def measurements(
     now: Mapping[str, Scores],
     before: Mapping[str, Scores] | None,
     previous: Mapping[str, Scores] | None,
     settings: Evaluation,
-) -> list[dict[str, Any]]:
-    """The rows of `result.json`: each measure of a model beside the models that it came from.
-
-    `before` is the model that the chain started from, `previous` the one that this stage started from; either is
-    left out of a row where it was not measured.
-    """
+) -> list[Measurement]:
+    """Compare each measure of a model with the models that it came from."""
     return [
         measurement(scores, (before or {}).get(name), (previous or {}).get(name), settings)
         for name, scores in now.items()
     ]
 
 
-def measurement(now: Scores, before: Scores | None, previous: Scores | None, settings: Evaluation) -> dict[str, Any]:
-    """One row of `result.json`."""
-    others = {name: scores for name, scores in (("before", before), ("previous", previous)) if scores is not None}
+def measurement(now: Scores, before: Scores | None, previous: Scores | None, settings: Evaluation) -> Measurement:
+    """Compare one measure of a model with the models that it came from."""
+    row = row_of(now.name, interval(now, settings), len(now.values), now.better, now.rate)
+    if before is not None:
+        row["before"] = as_record(interval(before, settings))
+        row["difference"]["before"] = as_record(difference(now, before, settings))
+    if previous is not None:
+        row["previous"] = as_record(interval(previous, settings))
+        row["difference"]["previous"] = as_record(difference(now, previous, settings))
+    return row
+
+
+def row_of(name: str, measured: "Interval", n: int, better: Better, rate: bool = False) -> Measurement:
+    """Return a measurement that is compared with no other model."""
+    value, low, high = measured
     return {
-        "name": now.name,
-        **interval(now, settings)._asdict(),
-        "n": len(now.values),
-        "rate": now.rate,
-        "better": now.better,
-        **{name: interval(scores, settings)._asdict() for name, scores in others.items()},
-        "difference": {name: difference(now, scores, settings)._asdict() for name, scores in others.items()},
+        "name": name,
+        "value": value,
+        "low": low,
+        "high": high,
+        "n": n,
+        "rate": rate,
+        "better": better,
+        "difference": {},
     }
 
 
-def scored(scores: Mapping[str, Scores], sample: str) -> dict[str, float]:
-    """What every measure that has a value for each answer gave one of them, by name."""
-    found = {name: of_sample(one, sample) for name, one in scores.items() if not one.exponential}  # not of answers
-    return {name: value for name, value in found.items() if value is not None}
+def as_record(interval: "Interval") -> IntervalRecord:
+    """Return an interval as JSON stores it."""
+    return {"value": interval.value, "low": interval.low, "high": interval.high}
+
+
+def scores_of(sample: str, scores: Mapping[str, Scores]) -> dict[str, float]:
+    """Return the values of one sample by measure; a measure of texts other than the completions has none."""
+    values = {name: of_sample(measure, sample) for name, measure in scores.items() if not measure.exponential}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def of_sample(scores: Scores, sample: str) -> float | None:
-    """The value of one sample; None where the measure does not apply to it."""
-    places = _places(scores.ids)
+    """Return the value of one sample; None where the measure does not apply to it."""
+    places = places_of(scores.ids)
     return float(scores.values[places[sample]]) if sample in places else None
 
 
 @lru_cache(maxsize=64)
-def _places(ids: tuple[str, ...]) -> dict[str, int]:
-    return {one: place for place, one in enumerate(ids)}
-
-
-def completions(samples: Sequence[Mapping[str, Any]], count: int) -> tuple[list[str], list[list[Any]]]:
-    """A table to read, as columns and rows: of each kind `count` prompts, the answers, and what each was worth."""
-    taken: Counter[str] = Counter()
-    kept = [sample for sample in samples if (taken.update([sample["kind"]]) or taken[sample["kind"]]) <= count]
-    names = [name for name in dict.fromkeys(n for s in kept for n in s["scores"]) if name.count("/") == 1]
-    columns = ["kind", "prompt", "before", "previous", "after", *names]
-    rows = [
-        [s["kind"], s["prompt"][-1]["content"], s["before"], s["previous"], s["after"], *map(s["scores"].get, names)]
-        for s in kept
-    ]
-    return columns, rows
+def places_of(ids: tuple[str, ...]) -> dict[str, int]:
+    """Return the place of each sample."""
+    return {sample: place for place, sample in enumerate(ids)}
 
 
 def interval(scores: Scores, settings: Evaluation) -> "Interval":
-    """A measure's value over all prompts, with its interval."""
+    """Compute a measure's value over all prompts, with its interval."""
     from alignlab.evaluation.statistics import bootstrap_mean, wilson
 
     if scores.rate:
         return wilson(float(scores.values.sum()), len(scores.values), settings.confidence)
-    return bootstrap_mean(scores.values, settings.resamples, settings.confidence, SEED, scores.weights, shown(scores))
+    return bootstrap_mean(
+        scores.values, settings.resamples, settings.confidence, SEED, scores.weights, transform(scores)
+    )
 
 
 def difference(now: Scores, then: Scores, settings: Evaluation) -> "Interval":
-    """How much a measure changed between two models, prompt by prompt."""
+    """Compute how much a measure changed between two models, prompt by prompt."""
     from alignlab.evaluation.statistics import paired_difference
 
     if now.ids != then.ids:
         raise ValueError(f"{now.name}: the two models were not measured on the same prompts")
     weights = None if now.weights is None or then.weights is None else (now.weights, then.weights)
     return paired_difference(
-        now.values, then.values, settings.resamples, settings.confidence, SEED, now.rate, weights, shown(now)
+        now.values, then.values, settings.resamples, settings.confidence, SEED, now.rate, weights, transform(now)
     )
 
 
-SEED = 0  # of the bootstrap: the same scores give the same interval in every run
-
-
-def shown(scores: Scores) -> Any:
-    """What turns a mean into the number that is reported."""
+def transform(scores: Scores) -> Any:
+    """Return the function from a mean to the number that is reported; None where they are the same."""
     import numpy as np
 
     return np.exp if scores.exponential else None

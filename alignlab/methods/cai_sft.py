@@ -24,6 +24,7 @@ from alignlab.errors import Fault, failure
 from alignlab.methods import sft
 from alignlab.runtime import distributed
 from alignlab.runtime.files import read_lines, write_text
+from alignlab.runtime.run_files import REVISIONS
 from alignlab.runtime.stage_run import Run
 
 if TYPE_CHECKING:
@@ -31,13 +32,13 @@ if TYPE_CHECKING:
 
     from alignlab.chat import Turn
     from alignlab.constitutional.critique import Revised
+    from alignlab.evaluation.scores import Measurement
     from alignlab.judges.model_logprobs import Item
     from alignlab.models.sampling import Completion
 
 VIEW = "demonstrations"
 NEEDS = {"critic": ""}
 ROLES = ("policy",)
-RECORD = "revisions.jsonl"
 
 
 class Config(sft.Config, RedTeam):
@@ -75,7 +76,7 @@ def train(run: Run[Config]) -> None:
     from alignlab.data import view
     from alignlab.data.revisions import revised_answer
 
-    record = run.folder / RECORD
+    record = run.folder / REVISIONS
     if distributed.any_of(not record.exists()):  # what is drawn is shared out, and all processes have it
         said = "".join(json.dumps(item.record(), ensure_ascii=False) + "\n" for item in revised(run))
         distributed.by_first(lambda: write_text(record, said))
@@ -151,8 +152,8 @@ def helpful(settings: schema.Config, method: Config) -> list[dict[str, Any]]:
     return by_lot([row for row in rows if not kinds or row["kind"] not in kinds], method.helpful, settings.seed)
 
 
-def measure_data(stage: Path, settings: schema.Config) -> list[dict[str, Any]]:
+def measure_data(stage: Path, settings: schema.Config) -> "list[Measurement]":
     """What the data is like after each round, by the world's truth where there is one."""
     from alignlab.evaluation.constitutional import measure_revisions
 
-    return measure_revisions(read_lines(stage / RECORD), settings)
+    return measure_revisions(read_lines(stage / REVISIONS), settings)

@@ -8,13 +8,16 @@ probability that the chosen answer is the better one; where they have a `weight`
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from alignlab.config import schema
 from alignlab.config.method import Training
 from alignlab.config.settings import NotNegative
 from alignlab.errors import Fault
 from alignlab.runtime.stage_run import Run
+
+if TYPE_CHECKING:
+    from alignlab.evaluation.scores import Measurement
 
 VIEW = "pairs"
 NEEDS: dict[str, str] = {}
@@ -64,7 +67,7 @@ def train(run: Run[Config]) -> None:
     fit(run, PairRewardTrainer, model, tokenizer, settings, rows, peft_config=lora)
 
 
-def measure(stage: Path, settings: schema.Config, place: Path) -> list[dict[str, Any]]:
+def measure(stage: Path, settings: schema.Config, place: Path) -> "list[Measurement]":
     """Measure a trained reward model on the test pairs; the pairs' scores go to `place`."""
     from alignlab.evaluation.reward_model import measure_pairs
 

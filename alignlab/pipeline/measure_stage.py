@@ -1,52 +1,65 @@
 """Measure each stage against the models that it came from, and write its result."""
 
-import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from alignlab.config.dataset import pocket_world
 from alignlab.models import references
 from alignlab.pipeline.model_references import REWARD
 from alignlab.pipeline.plan import Plan, Stage
-from alignlab.runtime.files import write_text
+from alignlab.pipeline.run_folder import (
+    BEST_OF_N,
+    REPORT,
+    SAMPLES,
+    CompletionRecord,
+    Result,
+    SampleRecord,
+    read_provenance,
+    write_json,
+    write_lines,
+    write_result,
+)
 
 if TYPE_CHECKING:
-    from alignlab.evaluation import Evaluated
+    from alignlab.evaluation import Evaluated, Sample
+    from alignlab.evaluation.scores import Measurement, Scores
     from alignlab.runtime.tracking import Tracker
 
+MODELS: tuple[Literal["before", "previous", "after"], ...] = ("before", "previous", "after")
 
-class Story:
-    """The measurements of a chain, from the base model to the last stage; each model is measured once."""
+
+class StageMeasurements:
+    """The measurements of a chain of stages; each model is measured once."""
 
     def __init__(self, plan: Plan, folder: Path) -> None:
         self.plan = plan
         self.folder = folder
-        self.measured: dict[Path, Evaluated] = {}
+        self.evaluated: dict[Path, Evaluated] = {}
 
-    def tell(self, stage: Stage, track: "Tracker") -> dict[str, Any]:
+    def measure(self, stage: Stage, track: "Tracker") -> Result:
         """Write a stage's result (and, for the last stage, the run's) and track its figures."""
         place = self.folder / stage.name
         method = stage.method()
         rows = self.own(stage, place) if hasattr(method, "measure") else self.compared(stage, place, track)
         if hasattr(method, "measure_data") and self.plan.config.evaluation.enabled:
             rows = [*rows, *method.measure_data(stage.folder, self.plan.config)]
-        result = {
+        result: Result = {
             "stage": stage.name,
             "seed": self.plan.config.seed,
             "measurements": rows,
-            "seconds": json.loads((stage.folder / "provenance.json").read_text(encoding="utf-8"))["seconds"],
+            "seconds": read_provenance(stage.folder)["seconds"],
             "model": str(place / "model"),
-            "report": str(self.folder / "report.html"),
+            "report": str(self.folder / REPORT),
         }
-        write_text(place / "result.json", json.dumps(result, indent=1))
         track.summary({row["name"]: row["value"] for row in rows})
-        self.best_of_n(stage, place)
-        if stage == self.plan.stages[-1]:
-            write_text(self.folder / "result.json", json.dumps(result, indent=1))
+        self.write_best_of_n(stage, place)
+        write_result(result, place, *([self.folder] if stage == self.plan.stages[-1] else []))
         return result
 
-    def best_of_n(self, stage: Stage, place: Path) -> None:
-        """Write what the best of n answers is worth, where the config asks for it and the stage has a reward model."""
+    def write_best_of_n(self, stage: Stage, place: Path) -> None:
+        """Write the best-of-n curve, where the config asks for it and the stage has a reward model."""
         config, reward = self.plan.config, stage.inputs.get(REWARD)
         if not config.evaluation.best_of_n or reward is None or pocket_world(config.dataset) is None:
             return
@@ -54,49 +67,90 @@ class Story:
         from alignlab.models.sampling import Sampling
 
         settings: Any = stage.settings
-        drawn = Sampling(settings.temperature, 1.0, settings.max_new_tokens, config.evaluation.batch_size)
-        found = best_of_n(stage.source, reward, config, drawn)
-        write_text(place / "best_of_n.json", json.dumps([one._asdict() for one in found], indent=1))
+        sampling = Sampling(settings.temperature, 1.0, settings.max_new_tokens, config.evaluation.batch_size)
+        curve = best_of_n(stage.source, reward, config, sampling)
+        write_json(place / BEST_OF_N, [point._asdict() for point in curve])
 
-    def own(self, stage: Stage, place: Path) -> list[dict[str, Any]]:
-        """The measurements of a method that has its own, such as a reward model."""
-        rows: list[dict[str, Any]] = stage.method().measure(stage.folder, self.plan.config, place)
+    def own(self, stage: Stage, place: Path) -> "list[Measurement]":
+        """Return the measurements of a method that has its own, such as a reward model."""
+        rows: list[Measurement] = stage.method().measure(stage.folder, self.plan.config, place)
         return rows
 
-    def compared(self, stage: Stage, place: Path, track: "Tracker") -> list[dict[str, Any]]:
+    def compared(self, stage: Stage, place: Path, track: "Tracker") -> "list[Measurement]":
         """Measure a policy beside the model that it started from and the one that the chain started from."""
         from alignlab.evaluation import measurements
         from alignlab.evaluation.measures.kl import distance
-        from alignlab.evaluation.scores import completions, scored
 
         settings = self.plan.config.evaluation
         if not settings.enabled:
             return []
-        now, before, previous = map(self.measure, (stage.folder / "model", self.plan.base.path, stage.source.path))
-        moved = distance(stage.folder / "model", stage.source.path, now.samples, self.plan.config)
-        scores = now.scores | {moved.name: moved}
-        samples = [
-            {**first._asdict(), "before": first.completion, "previous": second.completion, "after": last.completion}
-            | {"scores": scored(scores, last.id)}
-            for first, second, last in zip(before.samples, previous.samples, now.samples, strict=True)
-        ]
-        write_text(place / "samples.jsonl", "".join(json.dumps(sample) + "\n" for sample in samples))
-        track.table("completions", *completions(samples, settings.samples))
+        model, source = stage.folder / "model", stage.source.path
+        after, before, previous = map(self.evaluate, (model, self.plan.base.path, source))
+        kl = distance(model, source, after.samples, self.plan.config)
+        scores = after.scores | {kl.name: kl}
+        samples = sample_records(before.samples, previous.samples, after.samples, scores)
+        write_lines(place / SAMPLES, samples)
+        track.table("completions", *completions_table(samples, settings.samples))
         return measurements(scores, before.scores, previous.scores, settings)
 
-    def measure(self, model: Path) -> "Evaluated":
-        """Measure one model, or recall it."""
+    def evaluate(self, model: Path) -> "Evaluated":
+        """Measure one model, unless it was measured before."""
         from alignlab.evaluation import evaluate
 
-        if model not in self.measured:
+        if model not in self.evaluated:
             config = self.plan.config
-            self.measured[model] = evaluate(model, config, self.reward_model(), config.seed)
-        return self.measured[model]
+            self.evaluated[model] = evaluate(model, config, self.reward_model(), config.seed)
+        return self.evaluated[model]
 
     def reward_model(self) -> Path | None:
-        """The reward model to score with: the chain's own, else the one that the config names."""
+        """Return the reward model to score with: the chain's own, else the one that the config names."""
         own = next((stage.folder / "model" for stage in self.plan.stages if stage.name == "rm"), None)
-        given = self.plan.config.evaluation.reward_model
-        if own or not given:
+        named = self.plan.config.evaluation.reward_model
+        if own or not named:
             return own
-        return references.given_reward(self.plan.config, "evaluation.reward_model", given).path
+        return references.given_reward(self.plan.config, "evaluation.reward_model", named).path
+
+
+def sample_records(
+    before: "Sequence[Sample]",
+    previous: "Sequence[Sample]",
+    after: "Sequence[Sample]",
+    scores: "Mapping[str, Scores]",
+) -> list[SampleRecord]:
+    """Put the completions of three models side by side, prompt by prompt; `scores` are those of `after`."""
+    from alignlab.evaluation.scores import scores_of
+
+    return [
+        {
+            "id": last.id,
+            "kind": last.kind,
+            "prompt": last.prompt,
+            "before": completion_record(first),
+            "previous": completion_record(second),
+            "after": completion_record(last),
+            "scores": scores_of(last.id, scores),
+        }
+        for first, second, last in zip(before, previous, after, strict=True)
+    ]
+
+
+def completion_record(sample: "Sample") -> CompletionRecord:
+    """Return a model's completion without its prompt."""
+    return {"completion": sample.completion, "finished": sample.finished, "tokens": sample.tokens}
+
+
+def completions_table(samples: Sequence[SampleRecord], count: int) -> tuple[list[str], list[list[Any]]]:
+    """Return a table for people as columns and rows: `count` prompts of each kind, the completions, their scores."""
+    taken: Counter[str] = Counter()
+    kept = [sample for sample in samples if (taken.update([sample["kind"]]) or taken[sample["kind"]]) <= count]
+    names = [name for name in dict.fromkeys(n for sample in kept for n in sample["scores"]) if name.count("/") == 1]
+    rows = [
+        [
+            sample["kind"],
+            sample["prompt"][-1]["content"],
+            *(sample[model]["completion"] for model in MODELS),
+            *map(sample["scores"].get, names),
+        ]
+        for sample in kept
+    ]
+    return ["kind", "prompt", *MODELS, *names], rows

@@ -1,6 +1,5 @@
 """Fetch or make what a run starts from: the data set, the base model, and the models that score."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +8,7 @@ from alignlab.config.model import PocketModel, PocketT5Model, PretrainedModel
 from alignlab.config.schema import Config
 from alignlab.models import references
 from alignlab.pipeline import model_references
-from alignlab.runtime.files import write_text
+from alignlab.pipeline.run_folder import CONTAMINATION, write_json
 
 if TYPE_CHECKING:
     pass
@@ -41,12 +40,12 @@ def locate_models(config: Config) -> Config:
 
 
 def report_contamination(config: Config, folder: Path) -> None:
-    """Print how many held-out rows are among the training rows, and write the counts to contamination.json."""
+    """Print how many held-out rows are among the training rows, and write the counts to the run."""
     from alignlab.data.contamination import contamination
     from alignlab.data.prepared import prepare
 
     splits = contamination(prepare(config.dataset).splits)
-    write_text(folder / "contamination.json", json.dumps([split.record() for split in splits], indent=1))
+    write_json(folder / CONTAMINATION, [split.record() for split in splits])
     print("\n".join(f"  {split}" for split in splits), flush=True)
 
 

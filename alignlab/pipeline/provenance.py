@@ -15,6 +15,7 @@ from alignlab.config.schema import Config
 from alignlab.data import content
 from alignlab.pipeline import plan as planning
 from alignlab.pipeline.plan import Plan, Stage
+from alignlab.pipeline.run_folder import Provenance
 from alignlab.runtime.source_hash import hash_with_imports
 
 UNREPEATED = {
@@ -42,12 +43,12 @@ def top(group: str) -> bool:
     return group not in UNREPEATED
 
 
-def provenance(plan: Plan, stage: Stage) -> dict[str, Any]:
-    """Everything that a stage's weights stand on."""
+def provenance(plan: Plan, stage: Stage, seconds: float, tokens: int | None) -> Provenance:
+    """Return what a stage's weights depend on, and the seconds and tokens that its training took."""
     return {
         "stage": stage.name,
         "fingerprint": stage.fingerprint,
-        "inputs": {need: source._asdict() for need, source in stage.inputs.items()},
+        "inputs": {need: source._asdict() | {"path": str(source.path)} for need, source in stage.inputs.items()},
         "base": base_commit(plan.config),
         "seed": plan.config.seed,
         "data": content(plan.config.dataset),
@@ -60,6 +61,8 @@ def provenance(plan: Plan, stage: Stage) -> dict[str, Any]:
         "platform": platform.platform(),
         "processor_count": os.cpu_count(),
         "git": git_state(Path(alignlab.__file__).parent),
+        "seconds": seconds,
+        "tokens": tokens,
     }
 
 

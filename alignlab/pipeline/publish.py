@@ -1,17 +1,18 @@
 """Upload a finished model with its card to the Hugging Face hub, when `push_to_hub` asks for it."""
 
 from pathlib import Path
-from typing import Any
 
 from alignlab.errors import failure
 from alignlab.pipeline.plan import Plan, Stage
+from alignlab.pipeline.run_folder import Result
 from alignlab.runtime.files import write_text
+from alignlab.runtime.run_files import CARD
 
 
-def card(plan: Plan, stage: Stage, result: dict[str, Any]) -> str:
+def card(plan: Plan, stage: Stage, result: Result) -> str:
     """The model card: what the model is, how it was made, and what was measured."""
     rows = [
-        f"| {row['name']} | {row['value']:.4g} | {row['low']:.4g} to {row['high']:.4g} | {row.get('n', '')} |"
+        f"| {row['name']} | {row['value']:.4g} | {row['low']:.4g} to {row['high']:.4g} | {row['n']} |"
         for row in result["measurements"]
     ]
     return "\n".join(
@@ -33,18 +34,18 @@ def card(plan: Plan, stage: Stage, result: dict[str, Any]) -> str:
     )
 
 
-def publish(plan: Plan, stage: Stage, result: dict[str, Any], folder: Path) -> None:
+def publish(plan: Plan, stage: Stage, result: Result, folder: Path) -> None:
     """Push a stage's model; the card is written beside the result whether or not the hub answers."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
-    write_text(folder / "README.md", card(plan, stage, result))
+    write_text(folder / CARD, card(plan, stage, result))
     name = stage.settings.model_dump()["hub_model_id"]
     try:
         hub = HfApi()
         hub.create_repo(name, exist_ok=True, private=True)
         hub.upload_folder(repo_id=name, folder_path=stage.folder / "model")
-        hub.upload_file(repo_id=name, path_or_fileobj=folder / "README.md", path_in_repo="README.md")
+        hub.upload_file(repo_id=name, path_or_fileobj=folder / CARD, path_in_repo=CARD)
     except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
         reason = str(error).splitlines()[0][:160]
         raise failure(

@@ -1,23 +1,241 @@
-"""The folder of a run: the names of its files, and the link to the latest one."""
+"""The folder of a run: the names of its files, the record that each file holds, and the link to the latest run.
 
+A run holds one folder per stage. `alignlab.runtime.run_files` names the files that a stage's training writes; the
+others are named here. Code that reads a run goes through this module.
+"""
+
+import json
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Literal, NamedTuple, TypedDict
 
+from alignlab.chat import Turn
 from alignlab.errors import failure
+from alignlab.evaluation.scores import Measurement
+from alignlab.runtime.files import read_lines, write_text
+from alignlab.runtime.run_files import (
+    GATES,
+    LABELS,
+    METRICS,
+    REVISIONS,
+    ROW_COUNTS,
+    LabelRecord,
+    RevisionRecord,
+    TriggeredGate,
+)
 
-if TYPE_CHECKING:
-    pass
+# Of a run.
+CONFIG = "config.yaml"  # the bound config, which repeats the run
+PLAN = "plan.json"  # one `PlannedStage` per stage
+REPORT = "report.html"
+CONTAMINATION = "contamination.json"  # one `alignlab.data.contamination.Contamination` per held-out split
+# Of a run and of each of its stages.
+RESULT = "result.json"  # a `Result`; the run's is that of its last stage
+# Of a stage.
+SAMPLES = "samples.jsonl"  # one `SampleRecord` per held-out prompt
+PROVENANCE = "provenance.json"  # a `Provenance`
+BEST_OF_N = "best_of_n.json"  # one `BestOfN` per n
+# Of task=prepare and of task=preferences.
+DATA_CARD, DATA_CARD_PAGE = "card.json", "card.html"
+PREFERENCES_PAGE, LABELING_PAGE, LABELING_TABLE = "preferences.html", "labeling.html", "to_fill_in.csv"
+
+FROM_TRAINING = (METRICS, PROVENANCE, ROW_COUNTS, GATES, REVISIONS, LABELS)  # copied from the cache into a stage
+DAY = re.compile(r"\d{4}-\d\d-\d\d")  # the name of the folder that holds a day's runs
 
 
-DAY = re.compile(r"\d{4}-\d\d-\d\d")  # a run lies in a folder of its day
+class PlannedStage(TypedDict):
+    """A stage of a run, and whether it was trained or found in the cache."""
+
+    stage: str
+    action: Literal["ran", "reused"]
+
+
+class Result(TypedDict):
+    """What a stage ended with: its measurements, seconds of training, and the paths of its model and report."""
+
+    stage: str
+    seed: int
+    measurements: list[Measurement]
+    seconds: float
+    model: str
+    report: str
+
+
+class CompletionRecord(TypedDict):
+    """A completion, whether it ended by itself, and its length in tokens."""
+
+    completion: str
+    finished: bool
+    tokens: int
+
+
+class SampleRecord(TypedDict):
+    """A held-out prompt with three models' completions, and the scores of the stage's own completion (`after`).
+
+    `before` is from the model that the chain started from, `previous` from the model that this stage started from.
+    """
+
+    id: str
+    kind: str
+    prompt: list[Turn]
+    before: CompletionRecord
+    previous: CompletionRecord
+    after: CompletionRecord
+    scores: dict[str, float]
+
+
+class LoggedStep(NamedTuple):
+    """The metrics that were logged at one optimizer step."""
+
+    step: int
+    metrics: dict[str, float]
+
+
+class BestOfN(TypedDict):
+    """Mean reward and gold score of the best of n completions with standard errors, and the KL in nats."""
+
+    n: int
+    kl: float
+    proxy: float
+    gold: float
+    proxy_error: float
+    gold_error: float
+
+
+class Provenance(TypedDict):
+    """Everything that a stage's weights depend on, and what training them took."""
+
+    stage: str
+    fingerprint: str
+    inputs: dict[str, dict[str, Any]]
+    base: str | None
+    seed: int
+    data: Any
+    sources: str
+    threads: int
+    config: dict[str, Any]
+    alignlab: str
+    packages: dict[str, str]
+    python: str
+    platform: str
+    processor_count: int | None
+    git: dict[str, Any] | None
+    seconds: float
+    tokens: int | None
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; raise a failure that names the file where it is missing or broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise failure(str(path), "is not there", "give the folder of a finished run") from error
+    except ValueError as error:
+        raise failure(str(path), f"is not JSON ({error})", "run the command again") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file."""
+    write_text(path, json.dumps(value, indent=1))
+
+
+def write_lines(path: Path, rows: Iterable[Any]) -> None:
+    """Write a JSONL file."""
+    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def is_finished(folder: Path) -> bool:
+    """Return whether a folder holds a finished run."""
+    return (folder / RESULT).exists()
+
+
+def read_result(folder: Path) -> Result:
+    """Read the result of a run, or of a stage."""
+    result: Result = read_json(folder / RESULT)
+    return result
+
+
+def write_result(result: Result, *folders: Path) -> None:
+    """Write a result into one or more folders."""
+    for folder in folders:
+        write_json(folder / RESULT, result)
+
+
+def read_plan(folder: Path) -> list[PlannedStage]:
+    """Read which stages a run has, in their order."""
+    plan: list[PlannedStage] = read_json(folder / PLAN)
+    return plan
+
+
+def write_plan(folder: Path, stages: Sequence[PlannedStage]) -> None:
+    """Write which stages a run has."""
+    write_json(folder / PLAN, stages)
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """Read the config of a run as a tree of plain values; empty where the run has none."""
+    import yaml
+
+    file = folder / CONFIG
+    return yaml.safe_load(file.read_text(encoding="utf-8")) or {} if file.exists() else {}
+
+
+def read_samples(stage: Path) -> list[SampleRecord]:
+    """Read the samples of a stage; none where it has none."""
+    samples: list[Any] = read_lines(stage / SAMPLES)
+    return samples
+
+
+def read_metrics(stage: Path) -> list[LoggedStep]:
+    """Read the curves of a stage; values that were not finite are left out."""
+    return [
+        LoggedStep(line["step"], {name: value for name, value in line.items() if name != "step" and value is not None})
+        for line in read_lines(stage / METRICS)
+    ]
+
+
+def read_gates(stage: Path) -> list[TriggeredGate]:
+    """Read the gates that triggered in a stage."""
+    gates: list[Any] = read_lines(stage / GATES)
+    return gates
+
+
+def read_revisions(stage: Path) -> list[RevisionRecord]:
+    """Read the critiques and revisions of a stage."""
+    revisions: list[Any] = read_lines(stage / REVISIONS)
+    return revisions
+
+
+def read_labels(stage: Path) -> list[LabelRecord]:
+    """Read the AI labels of a stage."""
+    labels: list[Any] = read_lines(stage / LABELS)
+    return labels
+
+
+def read_row_counts(stage: Path) -> dict[str, int]:
+    """Read how many rows a stage was trained on, by author; empty where the stage has not counted them."""
+    counts: dict[str, int] = read_json(stage / ROW_COUNTS) if (stage / ROW_COUNTS).exists() else {}
+    return counts
+
+
+def read_best_of_n(stage: Path) -> list[BestOfN]:
+    """Read the best-of-n curve of a stage; empty where it was not measured."""
+    curve: list[BestOfN] = read_json(stage / BEST_OF_N) if (stage / BEST_OF_N).exists() else []
+    return curve
+
+
+def read_provenance(stage: Path) -> Provenance:
+    """Read what a stage's weights depend on."""
+    provenance: Provenance = read_json(stage / PROVENANCE)
+    return provenance
 
 
 def point_latest(folder: Path) -> None:
-    """Let `outputs/latest` point to this run."""
+    """Let `outputs/latest` point to this run, unless the run is a sweep's or its folder was named by the user."""
     latest = folder.absolute().parent.parent / "latest"
     if not DAY.fullmatch(folder.absolute().parent.name):
-        return  # a sweep's job, or a folder that the user has named
+        return
     aside = latest.with_name(f".latest.{folder.name}")
     try:
         aside.symlink_to(folder.absolute())

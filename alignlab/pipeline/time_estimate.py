@@ -4,11 +4,11 @@ What a machine does in a second cannot be guessed from its name. A stage that ha
 same model and method, has left in the cache how long it took.
 """
 
-import json
 from typing import Any
 
 from alignlab.config.method import Training
 from alignlab.config.schema import Config
+from alignlab.pipeline.run_folder import PROVENANCE, read_provenance
 from alignlab.runtime.files import cache_root
 
 NOT_HARDWARE = {"memory_gb", "tokens_per_second", "rendezvous", "rank"}
@@ -39,12 +39,12 @@ def in_words(seconds: float) -> str:
 
 def measured(config: Config, settings: Training) -> float | None:
     """Tokens a second of the newest finished stage of the same method, model and hardware; None where there is none."""
-    files = (cache_root() / "stages").glob(f"{settings.name}-*/provenance.json")
+    files = (cache_root() / "stages").glob(f"{settings.name}-*/{PROVENANCE}")
     for file in sorted(files, key=lambda file: -file.stat().st_mtime):
-        facts = json.loads(file.read_text(encoding="utf-8"))
+        facts = read_provenance(file.parent)
         same = alike(facts["config"]) == alike(config.model_dump(mode="json"))
-        if same and facts.get("tokens") and facts["seconds"] > 0:
-            return float(facts["tokens"] / facts["seconds"])
+        if same and facts["tokens"] and facts["seconds"] > 0:
+            return facts["tokens"] / facts["seconds"]
     return None
 
 

@@ -1,6 +1,5 @@
 """Train one stage of a plan in the cache, and link it into the folder of the run."""
 
-import json
 import shutil
 import time
 from collections.abc import Iterator
@@ -13,7 +12,9 @@ from alignlab.pipeline import plan as planning
 from alignlab.pipeline.plan import Plan, Stage
 from alignlab.pipeline.prepare_inputs import locate_models, prepare_data
 from alignlab.pipeline.provenance import provenance
-from alignlab.runtime.files import building, partial_of, write_text
+from alignlab.pipeline.run_folder import FROM_TRAINING, PROVENANCE, write_json
+from alignlab.runtime.files import building, partial_of
+from alignlab.runtime.run_files import METRICS
 
 if TYPE_CHECKING:
     from alignlab.pipeline.workers import Job
@@ -26,7 +27,7 @@ def tracker(stage: Stage, config: Config, folder: Path) -> "Tracker":
 
     (folder / stage.name).mkdir(parents=True, exist_ok=True)
     if stage.done:
-        return JsonlTracker(folder / stage.name / "metrics.jsonl")
+        return JsonlTracker(folder / stage.name / METRICS)
     return open_tracker(config, stage.name, folder)
 
 
@@ -61,24 +62,20 @@ def train_stage(plan: Plan, stage: Stage, folder: Path, track: "Tracker") -> Non
         if partial is not None:
             started = time.monotonic()
             read = None if any(partial.iterdir()) else planning.cost(plan.config, stage)  # a part was learned before
-            both = Trackers([track, JsonlTracker(partial / "metrics.jsonl")])
+            both = Trackers([track, JsonlTracker(partial / METRICS)])
             workers.train(job(plan, stage, partial), both)
             ended.enter_context(signals.saving())  # what was trained is put away first
-            facts = provenance(plan, stage) | {"seconds": round(time.monotonic() - started, 1)}
-            facts |= {"tokens": read and read.tokens}
-            write_text(partial / "provenance.json", json.dumps(facts, indent=1, default=str))
+            facts = provenance(plan, stage, round(time.monotonic() - started, 1), read and read.tokens)
+            write_json(partial / PROVENANCE, facts)
     shutil.rmtree(stage.folder / "checkpoints", ignore_errors=True)
     for name in ("model", "adapter"):
         if (stage.folder / name).exists() and not (folder / name).is_symlink():
             (folder / name).symlink_to(stage.folder / name)
-    for name in ("metrics.jsonl", "provenance.json", "rows.json", "gates.jsonl", *RECORDS):
+    for name in FROM_TRAINING:
         if (stage.folder / name).exists():
             shutil.copyfile(stage.folder / name, folder / name)
     if signals.asked():
         raise signals.stopped()
-
-
-RECORDS = ("revisions.jsonl", "labels.jsonl")
 
 
 def job(plan: Plan, stage: Stage, partial: Path) -> "Job":

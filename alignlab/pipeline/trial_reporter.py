@@ -5,19 +5,16 @@ A run opens the search's database, from whatever machine it is on, and compares 
 more passes over a rollout takes more of those.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignlab.errors import Failure, Fault, failure
-from alignlab.runtime.files import write_text
+from alignlab.pipeline.run_folder import read_json, write_json
+from alignlab.pipeline.sweep_folder import REPORTED, read_trial, write_outcome
 
 if TYPE_CHECKING:
     from optuna import Trial
-
-TRIAL = "trial.json"  # what a run of a search has to know
-OUTCOME = "outcome.json"  # how a run of a sweep ended
 
 
 class Pruned(Failure):
@@ -29,9 +26,9 @@ class Reporter:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.brief: dict[str, Any] = json.loads((folder / TRIAL).read_text(encoding="utf-8"))
-        self.file = folder / "reported.json"
-        self.seen: dict[str, float] = json.loads(self.file.read_text(encoding="utf-8")) if self.file.exists() else {}
+        self.brief: Any = read_trial(folder)
+        self.file = folder / REPORTED
+        self.seen: dict[str, float] = read_json(self.file) if self.file.exists() else {}
         self.trial = open_trial(self.brief)
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
@@ -40,12 +37,12 @@ class Reporter:
         if value is None or value != value:
             return
         self.seen[str(step)] = value
-        write_text(self.file, json.dumps(self.seen))
+        write_json(self.file, self.seen)
         point = sum(int(other) <= step for other in self.seen)
         self.trial.report(value, point)
         if self.trial.should_prune():
             said = f"{self.brief['prune_by']} is {value:.4g} at point {point}, worse than the others' median"
-            write_text(self.folder / OUTCOME, json.dumps({"state": "pruned", "said": said}))
+            write_outcome(self.folder, "pruned", said)
             raise Pruned([Fault(f"run {self.brief['number']}", said, "stopped early")])
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -58,7 +55,7 @@ class Reporter:
         """Nothing is held back."""
 
 
-def open_trial(brief: Mapping[str, Any]) -> "Trial":
+def open_trial(brief: Any) -> "Trial":
     """The run of a search, from the database."""
     import warnings
 
@@ -76,7 +73,5 @@ def open_trial(brief: Mapping[str, Any]) -> "Trial":
 
 def reporter(folder: Path) -> Reporter | None:
     """What a run of a search reports to; None for any other run, and where the search stops none early."""
-    file = folder / TRIAL
-    if not file.exists() or not json.loads(file.read_text(encoding="utf-8")).get("prune_by"):
-        return None
-    return Reporter(folder)
+    trial = read_trial(folder)
+    return Reporter(folder) if trial and trial.get("prune_by") else None

@@ -11,6 +11,7 @@ from alignlab.config.schema import Config
 from alignlab.errors import failure
 from alignlab.judges.protocol import Judge, Labelled, Reading
 from alignlab.runtime.files import read_lines
+from alignlab.runtime.run_files import LABELS, PREFERENCES
 
 
 def load_judge(config: Config, settings: Preferences, inputs: Mapping[str, Path]) -> Judge:
@@ -50,12 +51,12 @@ def joined(own: Sequence[Labelled], folders: Sequence[Path], mark: str) -> list[
     """
     found = {labels.id: labels for labels in own}
     for folder in folders:
-        if (others := read_json(folder / "preferences.json")["answers_mark"]) != mark:
+        if (others := read_json(folder / PREFERENCES)["answers_mark"]) != mark:
             raise failure(
                 "preferences.panel", f"{folder} is about other answers ({others}, not {mark})", "leave it out"
             )
         heard = {reading.labeler for labels in found.values() for reading in labels.readings}
-        for row in read_lines(folder / "labels.jsonl"):
+        for row in read_lines(folder / LABELS):
             new = [Reading(**one) for one in row["readings"] if one["labeler"] not in heard]
             known = found.get(row["id"], Labelled(row["id"], []))
             if new:

@@ -18,6 +18,7 @@ from alignlab.config.schema import Config
 from alignlab.preferences.agreement import Ranked
 from alignlab.runtime.files import write_text
 from alignlab.runtime.journal import line
+from alignlab.runtime.run_files import CARD
 
 FORMS = ("pairs", "rankings", "best")
 
@@ -105,7 +106,7 @@ def write(made: Made, folder: Path, card: str) -> None:
         if rows:
             write_text(folder / f"{name}.jsonl", "".join(map(line, rows)))
             Dataset.from_list(rows).save_to_disk(folder / name)
-    write_text(folder / "README.md", card)
+    write_text(folder / CARD, card)
 
 
 def card(config: Config, settings: Preferences, known: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from alignlab.data.contamination import Contamination, contamination
 from alignlab.data.language_id import guess_language
 from alignlab.data.splits import opening
+from alignlab.reports.templates import render
 
 SAMPLES = 8
 LANGUAGE_OF = 20  # the language is guessed of every so manieth row
@@ -155,13 +156,4 @@ def read_rejects(path: Path, most: int = 20) -> list[dict[str, Any]]:
 
 def page(facts: dict[str, Any], rejects: list[dict[str, Any]]) -> str:
     """The card as one page; everything in it is escaped."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        autoescape=True,
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    return environment.get_template("data_card.html").render(**facts, rejects=rejects, masking=masking(facts["steps"]))
+    return render("data_card.html", **facts, rejects=rejects, masking=masking(facts["steps"]))

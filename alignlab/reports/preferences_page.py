@@ -7,21 +7,25 @@ whose truth is known, how right the labels are stands beside them.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import ceil
-from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
 from alignlab.config.dataset import pocket_world
 from alignlab.config.preferences import Preferences
 from alignlab.config.schema import Config
+from alignlab.evaluation.scores import Measurement, row_of
+from alignlab.evaluation.statistics import Interval, wilson
 from alignlab.judges.protocol import Item, Labelled, Unlabelled
+from alignlab.pipeline.run_folder import LABELING_PAGE, PREFERENCES_PAGE
 from alignlab.preferences import agreement
 from alignlab.preferences.agreement import Ranked
 from alignlab.preferences.consensus import alpha, majority
 from alignlab.preferences.cost import cost, saving
 from alignlab.preferences.diversity import diversity
 from alignlab.preferences.write_dataset import Made
+from alignlab.reports.templates import render
 
+CONFIDENCE = 0.95
 EXAMPLES = 8  # items that the page shows
 Rows = Sequence[Mapping[str, Any]]
 
@@ -70,8 +74,6 @@ def facts(config: Config, settings: Preferences, policy: str, found: Outcome) ->
 
 def labelers(found: Outcome, weights: Mapping[str, float]) -> list[dict[str, Any]]:
     """What is known of each labeler: reliability, position bias, steadiness, and tau to what was agreed on."""
-    from alignlab.evaluation.statistics import wilson
-
     known, steady = agreement.labelers(found.labels, weights), agreement.steadiness(found.labels, weights)
     rows = []
     for name, bias in sorted(agreement.biases(found.labels, weights).items()):
@@ -81,7 +83,7 @@ def labelers(found: Outcome, weights: Mapping[str, float]) -> list[dict[str, Any
                 "name": name,
                 "comparisons": decided + bias.ties,
                 "ties": bias.ties,
-                "earlier": wilson(bias.earlier, decided, 0.95)._asdict() if decided else None,
+                "earlier": wilson(bias.earlier, decided, CONFIDENCE)._asdict() if decided else None,
                 "again": steady[name][0],
                 "same": steady[name][1],
                 "reliability": known[name].reliability if name in known else None,
@@ -142,31 +144,23 @@ def prompt_contamination(config: Config, answers: Rows) -> list[dict[str, Any]]:
     return [split.record() for split in contamination({"train": train, **held_out})]
 
 
-def measurements(known: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The facts that have an interval, as `result.json` holds them, so that a sweep can put several runs together."""
-    from alignlab.evaluation.statistics import wilson
+def measurements(known: Mapping[str, Any]) -> list[Measurement]:
+    """Return the facts that have an interval as `result.json` holds them, so that a sweep can compare runs.
 
-    share = wilson(known["labelled"], known["compared"], 0.95)._asdict() if known["compared"] else None
-    rows = [{"name": "labels/labelled", **share, "n": known["compared"], "rate": True}] if share else []
-    rows += [
-        {"name": f"labels/right/{one['name']}", **ends(one), "n": one["pairs"], "rate": False} for one in known["right"]
-    ]
-    rows += [
-        {
-            "name": f"labels/reliability/{one['name']}",
-            **ends(one["reliability"]),
-            "n": one["comparisons"],
-            "rate": False,
-        }
-        for one in known["labelers"]
-        if one["reliability"] is not None
-    ]
-    return [{**row, "better": "higher", "difference": {}} for row in rows]
-
-
-def ends(one: Mapping[str, float] | float) -> dict[str, float]:
-    """A value and its ends, which are the value where nothing more is known."""
-    return {name: one if isinstance(one, float) else one[name] for name in ("value", "low", "high")}
+    A labeler's reliability has no interval: both of its ends are the value itself.
+    """
+    rows = []
+    if known["compared"]:
+        share = wilson(known["labelled"], known["compared"], CONFIDENCE)
+        rows.append(row_of("labels/labelled", share, known["compared"], "higher", rate=True))
+    for one in known["right"]:
+        ends = Interval(one["value"], one["low"], one["high"])
+        rows.append(row_of(f"labels/right/{one['name']}", ends, one["pairs"], "higher"))
+    for one in known["labelers"]:
+        if (value := one["reliability"]) is not None:
+            ends = Interval(value, value, value)
+            rows.append(row_of(f"labels/reliability/{one['name']}", ends, one["comparisons"], "higher"))
+    return rows
 
 
 def examples(found: Outcome) -> list[dict[str, Any]]:
@@ -187,23 +181,9 @@ def examples(found: Outcome) -> list[dict[str, Any]]:
 
 def page(known: Mapping[str, Any], shown: Sequence[Mapping[str, Any]]) -> str:
     """The facts and the examples as one page; everything in it is escaped."""
-    return rendered("preferences.html", **known, examples=shown)
+    return render(PREFERENCES_PAGE, **known, examples=shown)
 
 
 def labeling(items: Sequence[Item], criteria: Mapping[str, str]) -> str:
     """Instructions for the people who fill in the table, as a page to print."""
-    return rendered("labeling.html", items=items, criteria=criteria, most=max(len(item.answers) for item in items))
-
-
-def rendered(name: str, **known: Any) -> str:
-    """A template of this folder, filled in."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        autoescape=True,
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    return environment.get_template(name).render(**known)
+    return render(LABELING_PAGE, items=items, criteria=criteria, most=max(len(item.answers) for item in items))

@@ -10,18 +10,24 @@ from collections.abc import Iterator, Sequence
 from math import sqrt
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from alignlab.reports.run_results import read_json
+from alignlab.evaluation.scores import IntervalRecord
+from alignlab.pipeline.run_folder import BestOfN, read_best_of_n, read_gates, read_metrics, read_result
 from alignlab.reports.sweep_results import Job, choices, read_jobs
-from alignlab.runtime.files import read_lines
+from alignlab.runtime.run_files import TriggeredGate
 
 COEF = "method.kl_coef"
 WINDOW = 3  # rollouts that are averaged
 FALL = 0.1  # of its peak: what gold may lose before a monitor should have rung
 WIDTH = 1.96  # standard errors on either side of an interval of 95%
-REWARDS = {"proxy": "reward/mean", "gold": "gold/score"}
-ERRORS = {"proxy": "reward/error", "gold": "gold/error"}
+What = Literal["proxy", "gold"]
+REWARDS: dict[What, str] = {"proxy": "reward/mean", "gold": "gold/score"}
+ERRORS: dict[What, str] = {"proxy": "reward/error", "gold": "gold/error"}
+
+
+Field = Literal["proxy", "gold", "proxy_error", "gold_error"]
+ERROR_OF: dict[What, Field] = {"proxy": "proxy_error", "gold": "gold_error"}
 
 
 class Beside(NamedTuple):
@@ -39,9 +45,9 @@ class Policy(NamedTuple):
     reward: str
     kl_coef: float
     curves: dict[str, list[float]]
-    rang: list[dict[str, Any]]
-    changes: dict[str, dict[str, Any]]  # of held-out measures, against the model before: value, low, high
-    best: list[dict[str, float]]  # of n answers of the policy that PPO started from: alignlab.evaluation.best_of_n.Best
+    rang: list[TriggeredGate]
+    changes: dict[str, IntervalRecord]  # of held-out measures, against the model before: value, low, high
+    best: list[BestOfN]  # of the policy that PPO started from
 
     @property
     def kl(self) -> list[float]:
@@ -56,7 +62,7 @@ class Policy(NamedTuple):
         return next((at + WINDOW for at in below), None)
 
     @property
-    def first(self) -> dict[str, Any] | None:
+    def first(self) -> TriggeredGate | None:
         """The first monitor that rang; gold itself does not count, since outside this world nobody has it."""
         return min((one for one in self.rang if one["step"] and one["gate"] != "gold"), key=step_of, default=None)
 
@@ -65,7 +71,7 @@ class Policy(NamedTuple):
         """The gates that rang before training."""
         return [one["gate"] for one in self.rang if not one["step"]]
 
-    def beside_best(self, what: str) -> Beside | None:
+    def beside_best(self, what: What) -> Beside | None:
         """The policy less the best of n, where it was last as near to its start as n can draw."""
         if not self.best:
             return None
@@ -73,13 +79,13 @@ class Policy(NamedTuple):
         if not near:
             return None
         at, name = near[-1], REWARDS[what]
-        bought, error = between(self.best, self.kl[at], what), between(self.best, self.kl[at], f"{what}_error")
+        bought, error = between(self.best, self.kl[at], what), between(self.best, self.kl[at], ERROR_OF[what])
         value = smooth(self.curves[name])[at] - bought
         off = WIDTH * sqrt(smooth(self.curves[ERRORS[what]])[at] ** 2 / WINDOW + error**2)
         return Beside(self.kl[at], value, value - off, value + off)
 
 
-def step_of(rang: dict[str, Any]) -> int:
+def step_of(rang: TriggeredGate) -> int:
     """The rollout at which a gate rang."""
     return int(rang["step"])
 
@@ -89,7 +95,7 @@ def smooth(values: Sequence[float]) -> list[float]:
     return [fmean(values[at : at + WINDOW]) for at in range(len(values) - WINDOW + 1)]
 
 
-def between(best: Sequence[dict[str, float]], kl: float, name: str) -> float:
+def between(best: Sequence[BestOfN], kl: float, name: Field) -> float:
     """What the best of n is at a KL, on the straight line between the two n on either side."""
     above = next(at for at, one in enumerate(best) if one["kl"] >= kl)
     if above == 0:
@@ -104,14 +110,13 @@ def policies(folder: Path) -> Iterator[Policy]:
     jobs = [job for job in read_jobs(folder)[0] if COEF in job.settings]
     for job, reward in zip(jobs, rewards(folder, jobs), strict=True):
         place = folder / job.name / "ppo"
-        rows = [row for row in read_lines(place / "metrics.jsonl") if "gold/score" in row]
+        rows = [metrics for _, metrics in read_metrics(place) if "gold/score" in metrics]
         if rows:
             names = ("policy/kl", *REWARDS.values(), *ERRORS.values())
-            result = read_json(place / "result.json")["measurements"]
+            result = read_result(place)["measurements"]
             changes = {row["name"]: row["difference"]["previous"] for row in result if "previous" in row["difference"]}
-            best = read_json(place / "best_of_n.json") if (place / "best_of_n.json").exists() else []
             measured = {name: [row[name] for row in rows] for name in names}
-            yield Policy(reward, float(job.settings[COEF]), measured, read_lines(place / "gates.jsonl"), changes, best)
+            yield Policy(reward, float(job.settings[COEF]), measured, read_gates(place), changes, read_best_of_n(place))
 
 
 def rewards(folder: Path, jobs: Sequence[Job]) -> list[str]:

@@ -1,19 +1,21 @@
 """The page on reward hacking: for each reward two drawings and a table, and what was found in sentences."""
 
-import json
 from collections.abc import Iterator, Sequence
 from math import inf, sqrt
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 
+from alignlab.evaluation.scores import IntervalRecord
+from alignlab.pipeline.run_folder import write_json
+from alignlab.pipeline.sweep_folder import HACKING, HACKING_PAGE
 from alignlab.reports.charts import Mark, Series, curves
 from alignlab.reports.reward_hacking import (
     REWARDS,
     WINDOW,
     Beside,
     Policy,
+    What,
     facts,
     outcome,
     policies,
@@ -24,7 +26,7 @@ from alignlab.reports.reward_hacking import (
 from alignlab.runtime.files import write_text
 
 NEAR = 3.0  # the root of a KL of 9 nats: what is drawn apart where a policy went far beyond
-TITLES = {"proxy": "trained reward", "gold": "gold"}
+TITLES: dict[What, str] = {"proxy": "trained reward", "gold": "gold"}
 
 
 def write_hacking(folder: Path) -> Path | None:
@@ -32,9 +34,9 @@ def write_hacking(folder: Path) -> Path | None:
     found = list(policies(folder))
     if len({policy.kl_coef for policy in found}) < 2:
         return None
-    place = folder / "hacking.html"
+    place = folder / HACKING_PAGE
     write_text(place, str(page(found)))
-    write_text(folder / "hacking.json", json.dumps([facts(policy) for policy in found], indent=1) + "\n")
+    write_json(folder / HACKING, [facts(policy) for policy in found])
     return place
 
 
@@ -71,10 +73,11 @@ def findings(own: Sequence[Policy]) -> Iterator[str]:
 
 def gold_gained(policy: Policy) -> float:
     """The change of gold on held-out prompts; last where it was not measured."""
-    return float(policy.changes.get(REWARDS["gold"], {}).get("value", float("-inf")))
+    gained = policy.changes.get(REWARDS["gold"])
+    return gained["value"] if gained else -inf
 
 
-def drawing(own: Sequence[Policy], what: str, limit: float) -> Markup:
+def drawing(own: Sequence[Policy], what: What, limit: float) -> Markup:
     """A reward over the distance, a curve a policy; a dot where a monitor first rang, a ring where gold fell."""
     shown = [Series(f"KL × {one.kl_coef:g}", over_distance(one, REWARDS[what]), marks(one, what)) for one in own]
     if best := own[0].best:
@@ -94,7 +97,7 @@ def over_distance(policy: Policy, name: str) -> list[tuple[float, float]]:
     return list(zip(map(sqrt, policy.kl), smooth(policy.curves[name]), strict=True))
 
 
-def marks(policy: Policy, what: str) -> tuple[Mark, ...]:
+def marks(policy: Policy, what: What) -> tuple[Mark, ...]:
     """Where the first monitor rang, and where gold had lost a tenth of its peak."""
     points = over_distance(policy, REWARDS[what])
     found = [(step_of(policy.first), f"{policy.first['gate']} rang", True)] if policy.first else []
@@ -117,7 +120,7 @@ def row(policy: Policy) -> Markup:
     return Markup("<tr>{}</tr>").format(Markup("").join(Markup("<td>{}</td>").format(cell) for cell in cells))
 
 
-def change(found: dict[str, Any] | None) -> str:
+def change(found: IntervalRecord | None) -> str:
     """A difference with its interval."""
     if found is None:
         return ""
@@ -126,7 +129,10 @@ def change(found: dict[str, Any] | None) -> str:
 
 def beside(found: Beside | None) -> str:
     """What a policy has over the best of n, and at which KL."""
-    return f"{change(found._asdict())} at {found.kl:.2f}" if found else ""
+    if found is None:
+        return ""
+    ends: IntervalRecord = {"value": found.value, "low": found.low, "high": found.high}
+    return f"{change(ends)} at {found.kl:.2f}"
 
 
 HEAD = Markup(

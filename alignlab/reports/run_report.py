@@ -12,10 +12,23 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from alignlab.chat import Turn
+from alignlab.pipeline.run_folder import (
+    CONFIG,
+    PROVENANCE,
+    REPORT,
+    SampleRecord,
+    read_gates,
+    read_metrics,
+    read_provenance,
+    read_samples,
+    read_settings,
+)
 from alignlab.reports.charts import Series, curves, whiskers
-from alignlab.reports.constitutional import told
-from alignlab.reports.run_results import Change, Stage, Table, headline, read_json, read_stages, side_by_side
+from alignlab.reports.constitutional import section
+from alignlab.reports.run_results import Change, Stage, Table, headline, read_stages, side_by_side
 from alignlab.reports.sweep_results import sweep_table as sweep_table
+from alignlab.reports.templates import render
 from alignlab.runtime.files import write_text
 
 if TYPE_CHECKING:
@@ -48,27 +61,17 @@ class Answers(NamedTuple):
     """A prompt and what each model answered, in the order of the models, and what each answer was worth, in words."""
 
     kind: str
-    prompt: list[dict[str, str]]
+    prompt: list[Turn]
     texts: list[str]
     worth: list[str]
 
 
 def write_report(folder: Path) -> Path:
     """Write `report.html` into a run's folder and give its path."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        autoescape=True,
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.globals["whiskers"] = whiskers
     script = (Path(__file__).parent / "report.js").read_text(encoding="utf-8")
-    page = environment.get_template("report.html").render(**facts(folder), script=script, script_hash=sha256(script))
-    write_text(folder / "report.html", page)
-    return folder / "report.html"
+    page = render(REPORT, **facts(folder), whiskers=whiskers, script=script, script_hash=sha256(script))
+    write_text(folder / REPORT, page)
+    return folder / REPORT
 
 
 def facts(folder: Path) -> dict[str, Any]:
@@ -81,12 +84,12 @@ def facts(folder: Path) -> dict[str, Any]:
         "stages": stages,
         "tables": side_by_side(stages),
         "curves": [drawn for stage in stages if (drawn := draw(folder, stage)).first],
-        "rang": [rang for stage in stages for rang in read_lines(folder / stage.name / "gates.jsonl")],
-        "constitutional": told(folder, stages),
+        "rang": [rang for stage in stages for rang in read_gates(folder / stage.name)],
+        "constitutional": section(folder, stages),
         "models": models,
         "answers": answers,
         "kinds": list(dict.fromkeys(answer.kind for answer in answers if answer.kind)),
-        "settings": read_text(folder / "config.yaml"),
+        "settings": read_text(folder / CONFIG),
         "versions": [(stage.name, text) for stage in stages if (text := provenance(folder / stage.name))],
     }
 
@@ -103,24 +106,20 @@ def read_text(path: Path) -> str:
 
 def provenance(folder: Path) -> str:
     """What a stage's result stands on, without the config, which is shown once for all."""
-    if not (folder / "provenance.json").exists():
+    if not (folder / PROVENANCE).exists():
         return ""
-    known = {name: value for name, value in read_json(folder / "provenance.json").items() if name != "config"}
+    known = {name: value for name, value in read_provenance(folder).items() if name != "config"}
     return json.dumps(known, indent=2, ensure_ascii=False)
 
 
 def shown_samples(folder: Path) -> int:
     """How many completions of each kind the run's config wants to be shown."""
-    import yaml
-
-    settings = yaml.safe_load(read_text(folder / "config.yaml")) or {}
-    return int(settings.get("evaluation", {}).get("samples", 8))
+    return int(read_settings(folder).get("evaluation", {}).get("samples", 8))
 
 
 def read_answers(folder: Path, stages: list[Stage], count: int) -> tuple[list[str], list[Answers]]:
     """The models that answered, and at most `count` prompts of each kind with all their answers."""
-    files = {stage.name: folder / stage.name / "samples.jsonl" for stage in stages}
-    read = {name: read_lines(file) for name, file in files.items() if file.exists()}
+    read = {stage.name: samples for stage in stages if (samples := read_samples(folder / stage.name))}
     if not read:
         return [], []
     answered = {name: {sample["id"]: sample for sample in samples} for name, samples in read.items()}
@@ -129,34 +128,27 @@ def read_answers(folder: Path, stages: list[Stage], count: int) -> tuple[list[st
     for sample in list(read.values())[-1]:
         taken[sample["kind"]] = taken.get(sample["kind"], 0) + 1
         if taken[sample["kind"]] <= count:
-            own = [of.get(sample["id"], {}) for of in answered.values()]
-            texts = [sample["before"], *(one.get("after", "") for one in own)]
+            own = [of.get(sample["id"]) for of in answered.values()]
+            texts = [sample["before"]["completion"], *(one["after"]["completion"] if one else "" for one in own)]
             answers.append(Answers(sample["kind"], sample["prompt"], texts, ["", *map(worth, own)]))
     return ["base", *answered], answers
 
 
-def worth(sample: dict[str, Any]) -> str:
+def worth(sample: SampleRecord | None) -> str:
     """What an answer was worth: its reward, its KL, and what else was measured of it, as far as it was."""
-    scores = sample.get("scores", {})
+    scores = sample["scores"] if sample else {}
     return ", ".join(f"{name} {scores[key]:.2f}" for key, name in WORTH.items() if key in scores)
 
 
 WORTH = {"reward/mean": "reward", "gold/score": "gold", "toxicity/score": "toxicity", "eval/kl": "KL"}
 
 
-def read_lines(file: Path) -> list[dict[str, Any]]:
-    """The objects of a JSONL file; a last line that was cut short is left out."""
-    lines = read_text(file).split("\n")
-    return [json.loads(line) for line in lines[:-1] if line.strip()]
-
-
 def draw(folder: Path, stage: Stage) -> Curves:
     """The curves of a stage's metrics; a step that was logged again, after a resumption, counts once."""
     steps: dict[str, dict[float, float]] = {}
-    for record in read_lines(folder / stage.name / "metrics.jsonl"):
-        for name, value in record.items():
-            if name != "step" and value is not None:
-                steps.setdefault(name, {})[record["step"]] = value
+    for step, metrics in read_metrics(folder / stage.name):
+        for name, value in metrics.items():
+            steps.setdefault(name, {})[step] = value
     series = {name: Series(name, sorted(points.items())) for name, points in steps.items() if name not in UNDRAWN}
     first = [curves(title, found) for title, names in CHARTS if (found := [series[n] for n in names if n in series])]
     known = {name for _, names in CHARTS for name in names}

@@ -4,12 +4,12 @@ Everything comes from files that the run left (`plan.json`, and each stage's `re
 written again at any time, on another machine too.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from alignlab.errors import failure
+from alignlab.evaluation.scores import IntervalRecord, Measurement
+from alignlab.pipeline.run_folder import Result, read_plan, read_result
 
 LABELS = {
     "gold/harmful_compliance": "compliance with harmful requests",
@@ -64,10 +64,10 @@ class Stage(NamedTuple):
 
     name: str
     action: str
-    result: dict[str, Any]
+    result: Result
 
     @property
-    def measurements(self) -> dict[str, dict[str, Any]]:
+    def measurements(self) -> dict[str, Measurement]:
         """The rows of the result by their names."""
         return {row["name"]: row for row in self.result["measurements"]}
 
@@ -115,18 +115,7 @@ class Table(NamedTuple):
 
 def read_stages(folder: Path) -> list[Stage]:
     """The stages of the run in a folder, in their order."""
-    planned = read_json(folder / "plan.json")
-    return [Stage(step["stage"], step["action"], read_json(folder / step["stage"] / "result.json")) for step in planned]
-
-
-def read_json(path: Path) -> Any:
-    """What a JSON file holds."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise failure(str(path), "is not there", "give the folder of a finished run") from error
-    except ValueError as error:
-        raise failure(str(path), f"is not JSON ({error})", "run the command again") from error
+    return [Stage(one["stage"], one["action"], read_result(folder / one["stage"])) for one in read_plan(folder)]
 
 
 def side_by_side(stages: list[Stage]) -> list[Table]:
@@ -186,12 +175,12 @@ def by_kind(name: str) -> str:
     return f"{words} {kind.replace('_', ' ')} prompts" if words else ""
 
 
-def is_share(row: dict[str, Any]) -> bool:
+def is_share(row: Measurement) -> bool:
     """Whether a measure is shown in percent."""
     return bool(row.get("rate")) or row["name"].endswith("accuracy")
 
 
-def cell(found: dict[str, Any], share: bool, change: Change | None) -> Cell:
+def cell(found: IntervalRecord, share: bool, change: Change | None) -> Cell:
     """A value and its interval, ready to be shown."""
     low, high = number(found["low"], share), number(found["high"], share)
     ends = (found["low"], found["value"], found["high"])
@@ -199,7 +188,7 @@ def cell(found: dict[str, Any], share: bool, change: Change | None) -> Cell:
     return Cell(number(found["value"], share) + ("%" if share else ""), interval, ends, change)
 
 
-def change(row: dict[str, Any], against: str) -> Change | None:
+def change(row: Measurement, against: str) -> Change | None:
     """The difference of a measure to an earlier model, and whether it is for the better."""
     found = row.get("difference", {}).get(against)
     if not found:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from alignlab.pipeline.sweep_folder import DRAWING, PAGE
 from alignlab.reports.sweep_ranking import Place, Ranking, sentences, table, unclear, without_value
 from alignlab.runtime.files import write_text
 
@@ -19,8 +20,8 @@ MOST_PANELS = 5
 def write_page(folder: Path, found: Ranking, command: str) -> Path:
     """Write the drawing and the page into a sweep's folder; gives the page's path."""
     picture = draw(folder, found)
-    write_text(folder / "sweep.html", page(folder.name, found, command, picture))
-    return folder / "sweep.html"
+    write_text(folder / PAGE, page(folder.name, found, command, picture))
+    return folder / PAGE
 
 
 def draw(folder: Path, found: Ranking) -> bytes:
@@ -40,9 +41,9 @@ def draw(folder: Path, found: Ranking) -> bytes:
     for axis, name in zip(axes[0][1:], names, strict=True):
         over(axis, name, found, colours)
     for kind in ("svg", "png"):
-        figure.savefig(folder / f"sweep.{kind}", dpi=110)
+        figure.savefig(folder / f"{DRAWING}.{kind}", dpi=110)
     pyplot.close(figure)
-    return (folder / "sweep.png").read_bytes()
+    return (folder / f"{DRAWING}.png").read_bytes()
 
 
 def coloured(found: Ranking) -> list[str]:

@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from alignlab.errors import mistake
+from alignlab.evaluation.scores import Measurement
 from alignlab.evaluation.statistics import student
-from alignlab.reports.run_results import HEADLINES, number, read_json
+from alignlab.pipeline.run_folder import CONFIG, is_finished, read_result, read_settings
+from alignlab.pipeline.sweep_folder import read_facts, read_outcome, read_trial, run_folders
+from alignlab.reports.run_results import HEADLINES, number
 
 CONFIDENCE = 0.95
 BESIDE = ("reward/mean", "eval/kl", "length/mean", "gold/score", "gold/harmful_compliance")
@@ -25,8 +28,8 @@ class Ran(NamedTuple):
     number: int
     values: dict[str, str]
     state: str
-    said: str
-    rows: dict[str, dict[str, Any]]
+    message: str
+    rows: dict[str, Measurement]
 
     @property
     def settings(self) -> tuple[tuple[str, str], ...]:
@@ -84,33 +87,20 @@ def ranking(folder: Path) -> Ranking | None:
     return Ranking(measure, bool(wanted), places, others, repeat(folder, places[0]) if wanted else "")
 
 
-def read_facts(folder: Path) -> dict[str, Any]:
-    """What a sweep is, as it was written down when it began; a folder of an older kind has no measure to go by."""
-    import yaml
-
-    file = folder / "sweep.yaml"
-    if not file.exists():
-        return {"command": "", "sweep": {"objective": None, "direction": "maximize"}}
-    found: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
-    return found
-
-
 def read_runs(folder: Path) -> list[Ran]:
     """Every run that was begun, by its number."""
-    numbers = sorted(int(path.name) for path in folder.iterdir() if path.is_dir() and path.name.isdigit())
-    return [read_run(folder / str(number)) for number in numbers]
+    return [read_run(place) for place in run_folders(folder)]
 
 
 def read_run(folder: Path) -> Ran:
     """One run, from its own files."""
-    values = read_json(folder / "trial.json")["values"] if (folder / "trial.json").exists() else {}
-    ended = read_json(folder / "outcome.json") if (folder / "outcome.json").exists() else {}
-    whole = ended.get("state", "finished") == "finished" and (folder / "result.json").exists()
-    rows = read_json(folder / "result.json")["measurements"] if whole else []
-    state = "finished" if whole else ended.get("state", "not ended")
-    if not values and whole:
-        values = {"seed": str(read_json(folder / "result.json")["seed"])}
-    return Ran(int(folder.name), values, state, ended.get("said", ""), {row["name"]: row for row in rows})
+    trial, outcome = read_trial(folder), read_outcome(folder)
+    state = outcome["state"] if outcome else "not ended"
+    result = read_result(folder) if is_finished(folder) and state in ("finished", "not ended") else None
+    values = trial["values"] if trial else {"seed": str(result["seed"])} if result else {}
+    rows = result["measurements"] if result else []
+    message = outcome["message"] if outcome else ""
+    return Ran(int(folder.name), values, "finished" if result else state, message, {row["name"]: row for row in rows})
 
 
 def placed(runs: Sequence[Ran], measure: str) -> Place:
@@ -126,11 +116,8 @@ def placed(runs: Sequence[Ran], measure: str) -> Place:
 
 def repeat(folder: Path, best: Place) -> str:
     """The command that does the best run again, measured on prompts that have chosen nothing."""
-    import yaml
-
-    config = folder / str(best.runs[0]) / "config.yaml"
-    settings = yaml.safe_load(config.read_text(encoding="utf-8")) if config.exists() else {}
-    chosen_on = settings.get("evaluation", {}).get("split", "test")
+    config = folder / str(best.runs[0]) / CONFIG
+    chosen_on = read_settings(config.parent).get("evaluation", {}).get("split", "test")
     more = " evaluation.split=test" if chosen_on != "test" else ""
     return f"python -m alignlab experiment={config}{more}"
 
@@ -189,7 +176,7 @@ def table(found: Ranking) -> tuple[list[str], list[list[str]]]:
 def without_value(run: Ran) -> str:
     """A run that has no value, and why."""
     settings = ", ".join(f"{name}={value}" for name, value in run.values.items())
-    return f"run {run.number} ({settings}): {run.state}. {run.said}".rstrip()
+    return f"run {run.number} ({settings}): {run.state}. {run.message}".rstrip()
 
 
 def plain(value: float) -> str:
@@ -200,6 +187,8 @@ def plain(value: float) -> str:
 def as_json(found: Ranking) -> str:
     """A ranking for other programs."""
     places = [place._asdict() | {"settings": dict(place.settings)} for place in found.places]
-    others = [{"run": run.number, "state": run.state, "said": run.said, "values": run.values} for run in found.others]
+    others = [
+        {"run": run.number, "state": run.state, "message": run.message, "values": run.values} for run in found.others
+    ]
     whole = {"measure": found.measure, "ranked": found.ranked, "places": places, "others": others}
     return json.dumps(whole | {"command": found.command}, indent=1) + "\n"

@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 
 from alignlab.errors import failure
 from alignlab.evaluation.statistics import student
-from alignlab.reports.run_results import number, read_json, read_stages
+from alignlab.pipeline.run_folder import is_finished, read_result, read_settings, write_json
+from alignlab.pipeline.sweep_folder import TABLE, TABLE_ROWS, run_folders
+from alignlab.reports.run_results import number, read_stages
 from alignlab.runtime.files import write_text
 
 NOT_A_SETTING = {"seed", "defaults"}
@@ -35,40 +37,31 @@ def sweep_table(folder: Path) -> str:
         raise failure(str(folder), "holds no finished run", "give the folder of a sweep")
     groups = grouped(jobs)
     rows = [row for name, members in groups.items() for row in spread(name, members)]
-    write_text(folder / "sweep.json", json.dumps({"missing": missing, "rows": rows}, indent=1) + "\n")
+    write_json(folder / TABLE_ROWS, {"missing": missing, "rows": rows})
     text = "\n".join(markdown(groups, rows, missing))
-    write_text(folder / "sweep.md", text + "\n")
+    write_text(folder / TABLE, text + "\n")
     return text
 
 
 def read_jobs(folder: Path) -> tuple[list[Job], list[str]]:
     """The finished runs in a folder, and the names of those that are not."""
-    numbered = [path for path in folder.iterdir() if path.is_dir() and path.name.isdigit()]
-    places = sorted(numbered, key=lambda path: int(path.name))
-    finished = [place for place in places if (place / "result.json").exists()]
+    places = run_folders(folder)
+    finished = [place for place in places if is_finished(place)]
     return [read_job(place) for place in finished], [place.name for place in places if place not in finished]
 
 
 def read_job(folder: Path) -> Job:
     """One run: the values of the base model and of each stage."""
-    import yaml
-
-    result = read_json(folder / "result.json")
-    config = folder / "config.yaml"
-    settings = yaml.safe_load(config.read_text(encoding="utf-8")) if config.exists() else {}
+    result = read_result(folder)
     values = {("base", row["name"]): row["before"]["value"] for row in result["measurements"] if "before" in row}
     for stage in read_stages(folder):
         values |= {(stage.name, row["name"]): row["value"] for row in stage.result["measurements"]}
-    return Job(folder.name, result["seed"], dict(leaves(settings)), values)
+    return Job(folder.name, result["seed"], dict(leaves(read_settings(folder))), values)
 
 
 def choices(folder: Path) -> dict[str, str]:
     """The options that a run was made from, by group, as its `config.yaml` names them."""
-    import yaml
-
-    config = folder / "config.yaml"
-    settings = yaml.safe_load(config.read_text(encoding="utf-8")) if config.exists() else {}
-    named = [one for one in settings.get("defaults", ()) if isinstance(one, dict)]
+    named = [one for one in read_settings(folder).get("defaults", ()) if isinstance(one, dict)]
     return {key.removeprefix("override /"): value for one in named for key, value in one.items()}
 
 

@@ -5,7 +5,6 @@ held-out prompts with the same luck, so that they are compared prompt by prompt.
 `rows.json`, which each stage leaves: who made the rows, and about which kinds of prompts.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import combinations
@@ -15,10 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from markupsafe import Markup
 
+from alignlab.evaluation.scores import Measurement
 from alignlab.evaluation.statistics import Interval, paired_difference
+from alignlab.pipeline.run_folder import is_finished, read_row_counts, read_samples, write_json
+from alignlab.pipeline.sweep_folder import TRADE_OFF, TRADE_OFF_PAGE, run_folders
 from alignlab.reports.charts import Series, curves
-from alignlab.reports.run_results import Stage, read_json, read_stages
-from alignlab.runtime.files import read_lines, write_text
+from alignlab.reports.run_results import Stage, read_stages
+from alignlab.runtime.files import write_text
 
 RATES = {
     "gold/harmful_compliance": "complies with harm",
@@ -45,7 +47,7 @@ class Way(NamedTuple):
         return float(sum(stage.result["seconds"] for stage in self.stages))
 
     @property
-    def last(self) -> dict[str, dict[str, Any]]:
+    def last(self) -> dict[str, Measurement]:
         """The measurements of the last model."""
         return self.stages[-1].measurements
 
@@ -55,16 +57,15 @@ def write_trade_off(folder: Path) -> Path | None:
     found = ways(folder)
     if len({way.method.startswith("cai") for way in found}) < 2 or not all(HARM in way.last for way in found):
         return None
-    write_text(folder / "trade_off.json", json.dumps(facts(found), indent=1) + "\n")
-    place = folder / "trade_off.html"
+    write_json(folder / TRADE_OFF, facts(found))
+    place = folder / TRADE_OFF_PAGE
     write_text(place, str(page(found)))
     return place
 
 
 def ways(folder: Path) -> list[Way]:
     """The finished runs of a sweep."""
-    places = sorted((path for path in folder.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
-    return [way(place) for place in places if (place / "result.json").exists()]
+    return [way(place) for place in run_folders(folder) if is_finished(place)]
 
 
 def way(folder: Path) -> Way:
@@ -72,8 +73,7 @@ def way(folder: Path) -> Way:
     stages = read_stages(folder)
     rows: Counter[str] = Counter()
     for stage in stages:
-        file = folder / stage.name / "rows.json"
-        rows.update(read_json(file) if file.exists() else {})
+        rows.update(read_row_counts(folder / stage.name))
     return Way(stages[-1].name, stages[-1].result["seed"], folder, stages, rows)
 
 
@@ -108,15 +108,15 @@ def pairs(found: Sequence[Way]) -> Iterator[tuple[Way, Way]]:
 
 def between(one: Way, other: Way, measure: str) -> Interval:
     """A rate of one way's last model less that of the other's, prompt by prompt."""
-    first, second = (answered(way.folder / way.method / "samples.jsonl", measure) for way in (one, other))
+    first, second = (answered(way.folder / way.method, measure) for way in (one, other))
     ids = sorted(first.keys() & second.keys())
     now, then = (np.array([values[name] for name in ids]) for values in (first, second))
     return paired_difference(now, then, RESAMPLES, CONFIDENCE, 0, rate=True)
 
 
-def answered(samples: Path, measure: str) -> dict[str, float]:
+def answered(stage: Path, measure: str) -> dict[str, float]:
     """What each answer to which a measure applies was worth, by prompt."""
-    return {row["id"]: row["scores"][measure] for row in read_lines(samples) if measure in row["scores"]}
+    return {row["id"]: row["scores"][measure] for row in read_samples(stage) if measure in row["scores"]}
 
 
 def page(found: Sequence[Way]) -> Markup:

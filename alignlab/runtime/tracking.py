@@ -21,6 +21,7 @@ from alignlab.config.schema import Config
 from alignlab.errors import failure, mistake
 from alignlab.runtime.files import cache_root, no_room
 from alignlab.runtime.progress import say
+from alignlab.runtime.run_files import METRICS, TABLES
 
 if TYPE_CHECKING:
     import wandb
@@ -59,7 +60,7 @@ def open_tracker(config: Config, stage: str, folder: Path, metrics: Path | None 
     place = folder / stage
     place.mkdir(parents=True, exist_ok=True)
     others = [makers[name](config, stage, place) for name in wanted]
-    return Trackers([JsonlTracker(metrics or place / "metrics.jsonl"), *others])
+    return Trackers([JsonlTracker(metrics or place / METRICS), *others])
 
 
 class Trackers:
@@ -86,7 +87,7 @@ class Trackers:
 
 
 class JsonlTracker:
-    """`metrics.jsonl` (an object a step), and beside it `tables.jsonl` (an object a table)."""
+    """Write one JSON object per step, and beside that file one per table."""
 
     def __init__(self, metrics: Path) -> None:
         self.metrics = metrics
@@ -96,7 +97,7 @@ class JsonlTracker:
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         record = {"name": name, "columns": list(columns), "rows": [list(row) for row in rows]}
-        append(self.metrics.with_name("tables.jsonl"), record)
+        append(self.metrics.with_name(TABLES), record)
 
     def summary(self, values: dict[str, float]) -> None:
         """A stage's `result.json` holds them already."""

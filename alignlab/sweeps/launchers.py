@@ -5,7 +5,6 @@
 it has to know stands in its folder, and so does how it ended.
 """
 
-import json
 import multiprocessing
 import os
 import sys
@@ -17,9 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from alignlab.config.compose import bound, to_tree
 from alignlab.config.groups import conf_folder
 from alignlab.errors import Explained
-from alignlab.pipeline.trial_reporter import OUTCOME, TRIAL
+from alignlab.pipeline.sweep_folder import OUTCOME, read_trial, write_outcome
 from alignlab.runtime import signals
-from alignlab.runtime.files import write_text
 from alignlab.runtime.signals import Stopped, die_with, stopped
 from alignlab.sweeps.optuna_search import Drawn
 
@@ -52,7 +50,7 @@ def launcher(folder: Path, space: Space) -> "Iterator[tuple[Any, int]]":
         master = compose("config", [*space.fixed, *space.hydra, quoted("hydra.sweep.dir", folder)], True)
         HydraConfig.instance().set_config(master)
         context = HydraContext(config_loader=GlobalHydra.instance().config_loader(), callbacks=Callbacks(master))
-        made: Launcher = Plugins.instance().instantiate_launcher(context, trial, master)
+        made: Launcher = Plugins.instance().instantiate_launcher(context, run_trial, master)
 
         def start(batch: Sequence[Drawn]) -> None:
             if batch:
@@ -84,7 +82,7 @@ def at_once(settings: Any) -> int:
 STOPPED = "stopped"
 
 
-def trial(cfg: "DictConfig") -> str:
+def run_trial(cfg: "DictConfig") -> str:
     """One run of a sweep, in whatever process; how it ended is written down, and the next one follows a failed one.
 
     Where the process was asked to stop, this run and those that would follow here are left for the next command.
@@ -100,23 +98,24 @@ def trial(cfg: "DictConfig") -> str:
     folder = Path(now.runtime.output_dir)
     choices = {str(group): str(option) for group, option in dict(OmegaConf.to_container(now.runtime.choices)).items()}
     (folder / OUTCOME).unlink(missing_ok=True)
-    values = json.loads((folder / TRIAL).read_text(encoding="utf-8"))["values"]
+    trial = read_trial(folder)
+    values = trial["values"] if trial else {}
     say(f"run {folder.name}: {' '.join(f'{name}={value}' for name, value in values.items())}")
     if "loky" in type(multiprocessing.current_process()).__module__:
         die_with(os.getppid())  # a worker of joblib's would go on with its run
     try:
         launch(bound(to_tree(cfg)), folder, choices)
-        ended = {"state": "finished", "said": ""}
+        write_outcome(folder, "finished")
+        return "finished"
     except Stopped:
         signals.ask()
         return STOPPED
     except Explained as error:
         if (folder / OUTCOME).exists():
             return "pruned"  # and that is written down
-        ended = {"state": "failed", "said": str(error)}
         say(f"run {folder.name}: {error}")
-    write_text(folder / OUTCOME, json.dumps(ended))
-    return ended["state"]
+        write_outcome(folder, "failed", str(error))
+    return "failed"
 
 
 def say(line: str) -> None:

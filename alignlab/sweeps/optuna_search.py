@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alignlab.config.sweep import Sweep
 from alignlab.errors import mistake
+from alignlab.pipeline.sweep_folder import STUDY
 from alignlab.runtime.files import digest
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Drawn(NamedTuple):
 
 def storage(settings: Sweep, folder: Path) -> str:
     """The address of the database."""
-    return settings.storage or f"sqlite:///{(folder / 'study.db').absolute()}"
+    return settings.storage or f"sqlite:///{(folder / STUDY).absolute()}"
 
 
 class Search:

@@ -7,7 +7,6 @@ value on the command line stands before the same setting's values in a file of `
 other runs are drawn by `alignlab.sweeps.optuna_search`; `alignlab.sweeps.launchers` starts them.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import product
@@ -19,12 +18,12 @@ from alignlab.config.dataset import HubData
 from alignlab.config.schema import Config
 from alignlab.config.sweep import DRAWS
 from alignlab.errors import Failure, Fault, failure, mistake
-from alignlab.pipeline.trial_reporter import OUTCOME, TRIAL
+from alignlab.pipeline.run_folder import read_result, write_json
+from alignlab.pipeline.sweep_folder import FACTS, TRIAL, Facts, read_facts, read_outcome
 from alignlab.runtime.files import digest, write_text
 from alignlab.sweeps.launchers import Space, launcher, say
 from alignlab.sweeps.optuna_search import Drawn, Search
 
-FACTS = "sweep.yaml"  # what a sweep is, beside its runs
 NOT_IN_NAME = {"tracking", "dry_run"}
 NOT_IN_SEARCH = {"trials", "storage", "objective", "direction", "prune_by", "prune_after", "prune_steps"}
 
@@ -135,17 +134,16 @@ def write_facts(folder: Path, command: Command, config: Config, space: Space, ov
     """Write down what the sweep is, for its table and for people; a folder that holds another sweep is refused."""
     import yaml
 
-    known = yaml.safe_load((folder / FACTS).read_text(encoding="utf-8")) if (folder / FACTS).exists() else {}
-    if known and known.get("mark") != mark(config, space):
+    if (folder / FACTS).exists() and read_facts(folder).get("hash") != mark(config, space):
         raise mistake("hydra.sweep.dir", f"{folder} holds another sweep", "give another folder, or leave it out")
-    facts = {
+    facts: Facts = {
         "command": " ".join(["python -m alignlab", *overrides, *([] if command.several else ["-m"])]),
         "name": command.name,
-        "mark": mark(config, space),
+        "hash": mark(config, space),
         "varied": {name: str(one.input_line).partition("=")[2] for name, one in space.varied.items()},
         "sweep": config.sweep.model_dump(),
     }
-    write_text(folder / FACTS, yaml.safe_dump(facts, sort_keys=False))
+    write_text(folder / FACTS, yaml.safe_dump(dict(facts), sort_keys=False))
 
 
 def combinations(space: Space) -> list[Drawn]:
@@ -194,7 +192,7 @@ def drawn_runs(folder: Path, config: Config, space: Space, at_once: int) -> Iter
 def brief(folder: Path, run: Drawn, search: Mapping[str, Any]) -> None:
     """Write down what a run has to know, wherever it will be."""
     known = {"number": run.number, "values": run.values, **search}
-    write_text(folder / str(run.number) / TRIAL, json.dumps(known, indent=1))
+    write_json(folder / str(run.number) / TRIAL, known)
 
 
 def keep(search: Search, folder: Path, number: int) -> list[int]:
@@ -211,8 +209,7 @@ def keep(search: Search, folder: Path, number: int) -> list[int]:
 
 def objective(folder: Path, name: str) -> float:
     """What a run has reached."""
-    rows = json.loads((folder / "result.json").read_text(encoding="utf-8"))["measurements"]
-    found = {row["name"]: float(row["value"]) for row in rows}
+    found = {row["name"]: float(row["value"]) for row in read_result(folder)["measurements"]}
     if name not in found:
         said = f"the last stage measured no {name}"
         raise mistake("sweep.objective", said, f"it measured {', '.join(found) or 'nothing'}")
@@ -221,15 +218,14 @@ def objective(folder: Path, name: str) -> float:
 
 def state(folder: Path, number: int) -> str:
     """How a run has ended: finished, pruned, failed; or that it has not."""
-    file = folder / str(number) / OUTCOME
-    return str(json.loads(file.read_text(encoding="utf-8"))["state"]) if file.exists() else "not ended"
+    outcome = read_outcome(folder / str(number))
+    return outcome["state"] if outcome else "not ended"
 
 
 def failures(folder: Path, numbers: Sequence[int]) -> Failure:
     """What to say where runs have failed."""
     said = []
     for number in numbers:
-        file = folder / str(number) / OUTCOME
-        why = json.loads(file.read_text(encoding="utf-8"))["said"] if file.exists() else "it did not come to its end"
-        said.append(Fault(f"run {number}", why))
+        outcome = read_outcome(folder / str(number))
+        said.append(Fault(f"run {number}", outcome["message"] if outcome else "it did not come to its end"))
     return Failure([*said, Fault(str(folder), f"{len(numbers)} without a result", "the same command tries them again")])

@@ -1,14 +1,12 @@
 """Measure one model as it stands: `task=evaluate task.model=<folder>`."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from alignlab.config.schema import Config
 from alignlab.errors import mistake
 from alignlab.pipeline.prepare_inputs import locate_models, prepare_base, prepare_data
-from alignlab.pipeline.run_folder import point_latest
-from alignlab.runtime.files import write_text
+from alignlab.pipeline.run_folder import REPORT, Result, point_latest, write_plan, write_result
 
 
 def run(config: Config, folder: Path, choices: Mapping[str, str]) -> None:
@@ -28,17 +26,16 @@ def run(config: Config, folder: Path, choices: Mapping[str, str]) -> None:
     scorer = references.given_reward(config, "evaluation.reward_model", reward).path if reward else None
     prepare_base(config)
     before, now = (evaluate(path, config, scorer, config.seed) for path in (base.path, model.path))
-    result = {
+    result: Result = {
         "stage": "evaluate",
         "seed": config.seed,
         "measurements": measurements(now.scores, before.scores, before.scores, config.evaluation),
         "seconds": 0.0,
         "model": str(model.path),
-        "report": str(folder / "report.html"),
+        "report": str(folder / REPORT),
     }
-    for place in (folder, folder / "evaluate"):
-        write_text(place / "result.json", json.dumps(result, indent=1))
-    write_text(folder / "plan.json", json.dumps([{"stage": "evaluate", "action": "ran"}]))
+    write_result(result, folder / "evaluate", folder)
+    write_plan(folder, [{"stage": "evaluate", "action": "ran"}])
     report = write_report(folder)
     point_latest(folder)
     print(table(folder))

@@ -23,13 +23,23 @@ from alignlab.models.references import Source
 from alignlab.pipeline import model_references
 from alignlab.pipeline import plan as planning
 from alignlab.pipeline.prepare_inputs import locate_models, prepare_base, prepare_data
-from alignlab.pipeline.run_folder import point_latest
+from alignlab.pipeline.run_folder import (
+    CONFIG,
+    LABELING_PAGE,
+    LABELING_TABLE,
+    PREFERENCES_PAGE,
+    Result,
+    point_latest,
+    write_plan,
+    write_result,
+)
 from alignlab.preferences import agreement, write_dataset
 from alignlab.preferences.label import joined, load_judge, told
 from alignlab.preferences.sample_answers import Prompt, items, prompts
 from alignlab.reports.preferences_page import Outcome, examples, facts, labeling, measurements, page
 from alignlab.runtime.files import cache_root, digest, digest_files, locked, write_text
 from alignlab.runtime.journal import Journal, line
+from alignlab.runtime.run_files import ANSWERS, LABELS, PREFERENCES
 from alignlab.runtime.source_hash import hash_with_imports
 
 # Preferences that change no label: where and how a judge is asked, and what that costs.
@@ -73,7 +83,7 @@ def run(config: Config, folder: Path, choices: Mapping[str, str]) -> None:
     work = begin(config)
     if isinstance(work.policy, Source) or work.inputs:
         prepare_base(config)
-    write_text(folder / "config.yaml", repeatable(config, choices))
+    write_text(folder / CONFIG, repeatable(config, choices))
     answers = sample(work)
     if isinstance(work.settings.judge, HumanJudge) and not work.settings.judge.path:
         hand_out(work, folder, answers, work.settings.judge)
@@ -105,6 +115,10 @@ def check(config: Config, settings: Preferences) -> None:
     if isinstance(judge, RewardJudge) and model_references.asks_stage(config):
         what = "auto is the rm stage of a training run, and task=preferences trains none"
         raise mistake("reward.path", what, "give a reward model's folder or hub id, or choose another reward")
+    for folder in settings.panel:
+        if not (folder / LABELS).is_file():
+            what = f"{folder} holds no labels"
+            raise mistake("preferences.panel", what, "give the folder of a finished task=preferences run")
 
 
 def model(config: Config, place: str, given: str) -> Source:
@@ -248,37 +262,36 @@ def hand_out(work: Work, folder: Path, answers: list[dict[str, Any]], judge: Hum
     compared = items(answers)
     if not compared:
         raise failure("task=preferences", "no prompt has two different answers", "raise preferences.temperature")
-    table = folder / "to_fill_in.csv"
-    write_text(folder / "answers.jsonl", "".join(map(line, answers)))
+    table = folder / LABELING_TABLE
+    write_text(folder / ANSWERS, "".join(map(line, answers)))
     write_text(table, sheet(compared, judge.criteria, work.config.seed))
-    write_text(folder / "labeling.html", labeling(compared, judge.criteria))
+    write_text(folder / LABELING_PAGE, labeling(compared, judge.criteria))
     print(f"{len(compared):,} prompts to rank: give the same command with judge.path=… once this is filled in:")
     print(table)
-    print(folder / "labeling.html")
+    print(folder / LABELING_PAGE)
 
 
 def write(work: Work, folder: Path, found: Outcome) -> None:
     """Write what was asked, said and made of it; the last line printed is the report's path."""
     known = {"answers_mark": work.mark, **facts(work.config, work.settings, name(work.policy), found)}
-    write_text(folder / "answers.jsonl", "".join(map(line, found.answers)))
-    write_text(folder / "labels.jsonl", "".join(map(told, found.labels)))
+    write_text(folder / ANSWERS, "".join(map(line, found.answers)))
+    write_text(folder / LABELS, "".join(map(told, found.labels)))
     write_dataset.write(found.made, folder / "data", write_dataset.card(work.config, work.settings, known))
-    write_text(folder / "preferences.json", json.dumps(known, indent=1, ensure_ascii=False))
-    write_text(folder / "preferences.html", page(known, examples(found)))
-    result = {
+    write_text(folder / PREFERENCES, json.dumps(known, indent=1, ensure_ascii=False))
+    write_text(folder / PREFERENCES_PAGE, page(known, examples(found)))
+    result: Result = {
         "stage": "preferences",
         "seed": work.config.seed,
         "measurements": measurements(known),
         "seconds": known["cost"]["seconds"],
         "model": str(work.policy.path) if isinstance(work.policy, Source) else work.policy.model,
-        "report": str(folder / "preferences.html"),
+        "report": str(folder / PREFERENCES_PAGE),
     }
-    for place in (folder, folder / "preferences"):
-        write_text(place / "result.json", json.dumps(result, indent=1))
-    write_text(folder / "plan.json", json.dumps([{"stage": "preferences", "action": "ran"}]))
+    write_result(result, folder / "preferences", folder)
+    write_plan(folder, [{"stage": "preferences", "action": "ran"}])
     print("\n".join(summary(known)))
     print(folder / "data")
-    print(folder / "preferences.html")
+    print(folder / PREFERENCES_PAGE)
 
 
 def summary(known: Mapping[str, Any]) -> Iterator[str]:

@@ -14,8 +14,10 @@ from typing import Any
 
 from alignlab.config.schema import Config
 from alignlab.data.prepared import planted, prepare
+from alignlab.pipeline.run_folder import CONFIG, DATA_CARD, DATA_CARD_PAGE
 from alignlab.reports.data_card import masking, page, plain, read_rejects
 from alignlab.runtime.files import write_text
+from alignlab.runtime.run_files import REJECTS
 
 
 def run(config: Config, folder: Path, choices: Mapping[str, str]) -> None:
@@ -26,10 +28,10 @@ def run(config: Config, folder: Path, choices: Mapping[str, str]) -> None:
 
     prepare_data(config)
     found = prepare(config.dataset)
-    write_text(folder / "config.yaml", repeatable(config, choices))
+    write_text(folder / CONFIG, repeatable(config, choices))
     counts = {name: write_rows(rows, folder / "data" / name) for name, rows in found.splits.items()}
     if found.rejects:
-        shutil.copyfile(found.rejects, folder / "rejects.jsonl")
+        shutil.copyfile(found.rejects, folder / REJECTS)
     facts = {
         "dataset": config.dataset.kind,
         "files": found.files,
@@ -39,10 +41,10 @@ def run(config: Config, folder: Path, choices: Mapping[str, str]) -> None:
         "planted": [one._asdict() for one in planted(config.dataset, found.steps)],
         **plain(card(found.splits)),
     }
-    write_text(folder / "card.json", json.dumps(facts, indent=1, ensure_ascii=False))
-    write_text(folder / "card.html", page(facts, read_rejects(folder / "rejects.jsonl")))
+    write_text(folder / DATA_CARD, json.dumps(facts, indent=1, ensure_ascii=False))
+    write_text(folder / DATA_CARD_PAGE, page(facts, read_rejects(folder / REJECTS)))
     print("\n".join(summary(facts)))
-    print(folder / "card.html")
+    print(folder / DATA_CARD_PAGE)
 
 
 def write_rows(rows: Any, folder: Path) -> dict[str, int]:

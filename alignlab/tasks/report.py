@@ -5,12 +5,14 @@ from pathlib import Path
 
 from alignlab.config.schema import Config
 from alignlab.errors import mistake
+from alignlab.pipeline.run_folder import is_finished
+from alignlab.pipeline.sweep_folder import is_sweep
 
 
 def run(config: Config, folder: Path, choices: Mapping[str, str]) -> None:
     """Read `task.run` and write its report; the last line printed is the report's path."""
     from alignlab.reports.run_report import table, write_report
-    from alignlab.reports.sweep_summary import is_sweep, summarise
+    from alignlab.reports.sweep_summary import summarise
 
     place = config.task.run
     if place is None or not place.exists():
@@ -18,8 +20,8 @@ def run(config: Config, folder: Path, choices: Mapping[str, str]) -> None:
     if is_sweep(place):
         print("\n".join(summarise(place)))
         return
-    if not (place / "result.json").exists():
-        raise mistake("task.run", f"{place} holds no result.json", "give the folder of a finished run")
+    if not is_finished(place):
+        raise mistake("task.run", f"{place} holds no finished run", "give the folder of a finished run")
     report = write_report(place)
     print(table(place))
     print(report)

@@ -5,18 +5,17 @@ with its result, its samples and links to its model and curves. What is there al
 goes on from its last checkpoint.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alignlab.config.schema import Config
 from alignlab.pipeline import plan as planning
-from alignlab.pipeline.measure_stage import Story
+from alignlab.pipeline.measure_stage import StageMeasurements
 from alignlab.pipeline.prepare_inputs import locate_models, prepare_base, prepare_data, report_contamination
 from alignlab.pipeline.provenance import repeatable
 from alignlab.pipeline.publish import publish
-from alignlab.pipeline.run_folder import point_latest
+from alignlab.pipeline.run_folder import CONFIG, PlannedStage, point_latest, write_plan
 from alignlab.pipeline.train_stage import clearing, tracker, train_stage, watched
 from alignlab.runtime.files import write_text
 
@@ -38,23 +37,25 @@ def run(config: Config, folder: Path, choices: Mapping[str, str]) -> None:
     planning.check_room(plan)
     from alignlab.pipeline.held_out_reward_model import with_held_out
 
-    write_text(folder / "config.yaml", repeatable(config, choices))
+    write_text(folder / CONFIG, repeatable(config, choices))
     report_contamination(config, folder)
     prepare_base(config)
     plan = plan._replace(config=with_held_out(config, folder))
-    done = [{"stage": stage.name, "action": "reused" if stage.done else "ran"} for stage in plan.stages]
-    story = Story(plan, folder)
+    planned: list[PlannedStage] = [
+        {"stage": stage.name, "action": "reused" if stage.done else "ran"} for stage in plan.stages
+    ]
+    measurements = StageMeasurements(plan, folder)
     for stage in plan.stages:
         track = watched(tracker(stage, config, folder), stage == plan.stages[-1], folder)
         try:
             with clearing(stage):
                 train_stage(plan, stage, folder / stage.name, track)
-            result = story.tell(stage, track)
+            result = measurements.measure(stage, track)
         finally:
             track.close()
         if getattr(stage.settings, "push_to_hub", False):
             publish(plan, stage, result, folder / stage.name)
-    write_text(folder / "plan.json", json.dumps(done, indent=1))
+    write_plan(folder, planned)
     report = write_report(folder)
     point_latest(folder)
     print(table(folder))

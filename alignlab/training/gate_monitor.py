@@ -28,6 +28,7 @@ from alignlab.models.references import given_reward
 from alignlab.rewards import Checked, RewardModel, Scored, load_reward_model, reward_models
 from alignlab.runtime import distributed
 from alignlab.runtime.files import write_text
+from alignlab.runtime.run_files import GATES
 from alignlab.training import gates
 from alignlab.training.gates import Quality, Rang
 
@@ -85,7 +86,7 @@ class Watch:
             return
         self.rang += [{"step": step, **one._asdict()} for one in rang]
         if distributed.is_first():
-            write_text(self.folder / "gates.jsonl", "".join(json.dumps(one) + "\n" for one in self.rang))
+            write_text(self.folder / GATES, "".join(json.dumps(one) + "\n" for one in self.rang))
             for one in rang:
                 log.warning("%s", one.fault())
         stops = [one for one in rang if one.gate != "gold"] if getattr(self.bounds, phase) == "stop" else []

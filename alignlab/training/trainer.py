@@ -18,6 +18,7 @@ from alignlab.errors import failure
 from alignlab.models import load
 from alignlab.runtime import distributed, signals
 from alignlab.runtime.files import write_text
+from alignlab.runtime.run_files import ROW_COUNTS
 from alignlab.runtime.stage_run import Run, Track
 from alignlab.runtime.worker_errors import GO_ON
 from alignlab.training.step_weights import lengths
@@ -47,7 +48,7 @@ def tokenised(
     if not len(rows):
         raise failure(f"dataset, {split}", f"holds no {view}", "give more rows, or another dataset.validation")
     if split == "train":
-        write_text(run.folder / "rows.json", json.dumps(count_authors(rows)))
+        write_text(run.folder / ROW_COUNTS, json.dumps(count_authors(rows)))
     return rows.map(encode, remove_columns=rows.column_names, keep_in_memory=True, load_from_cache_file=False)
 
 

@@ -1,0 +1,77 @@
+"""Names and records of the files in a run's folder that code below `alignlab.pipeline` writes or reads.
+
+`alignlab.pipeline.run_folder` owns the folder as a whole: it adds the files of a run and reads them all.
+"""
+
+from typing import TypedDict
+
+from alignlab.chat import Turn
+
+METRICS = "metrics.jsonl"  # per logged step: `step`, and the value of each metric; null where it was not finite
+TABLES = "tables.jsonl"  # one object per logged table
+ROW_COUNTS = "rows.json"  # the number of training rows by author
+GATES = "gates.jsonl"  # one `TriggeredGate` per line
+REVISIONS = "revisions.jsonl"  # one `RevisionRecord` per red-team prompt
+LABELS = "labels.jsonl"  # of cai_rm and cai: one `LabelRecord` per pair; of task=preferences: one per prompt
+PAIR_SCORES = "pair_scores.jsonl"  # held-out pairs with the rewards of both completions
+ANSWERS = "answers.jsonl"  # of task=preferences: one line per prompt with its sampled completions
+PREFERENCES = "preferences.json"  # of task=preferences: the facts of its report
+REJECTS = "rejects.jsonl"  # rows that could not be read, and why
+CARD = "README.md"  # of a model or a data set, as the hub shows it
+
+
+class TriggeredGate(TypedDict):
+    """A gate that triggered; `step` is the rollout, or 0 before training."""
+
+    step: int
+    gate: str
+    stage: str
+    what: str
+    number: float
+    bound: str
+    remedy: str
+
+
+class RevisionStep(TypedDict):
+    """One round of critique and revision; `praised` means that the critique found nothing wrong."""
+
+    principle: str
+    critique: str
+    praised: bool
+    revision: str
+    finished: bool
+    accepted: bool
+
+
+class RevisionRecord(TypedDict):
+    """A red-team prompt, the first answer, and its rounds; `dropped` names the filter that left it out."""
+
+    prompt: list[Turn]
+    answer: str
+    finished: bool
+    steps: list[RevisionStep]
+    dropped: str | None
+
+
+class VerdictRecord(TypedDict):
+    """The probability that the first completion is better: on average, and as read in each order."""
+
+    label: float
+    first: float
+    second: float
+
+
+class LabelRecord(TypedDict):
+    """An AI label of a pair.
+
+    `likelier` is the log-probability of the first completion minus that of the second under the judge's model, in
+    nats. `kept` means that training uses the label.
+    """
+
+    prompt: list[Turn]
+    first: str
+    second: str
+    principle: str
+    verdict: VerdictRecord
+    likelier: float
+    kept: bool

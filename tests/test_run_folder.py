@@ -1,0 +1,102 @@
+"""The run folder: every file name stands once, and each sample holds the completions of three models."""
+
+import ast
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command import ROOT
+
+from alignlab.errors import Failure
+from alignlab.evaluation import Sample
+from alignlab.evaluation.scores import Scores
+from alignlab.pipeline import run_folder, sweep_folder
+from alignlab.pipeline.measure_stage import completions_table, sample_records
+from alignlab.runtime import run_files
+
+PACKAGE = ROOT / "alignlab"
+OWNERS = {Path(module.__file__) for module in (run_files, run_folder, sweep_folder)}
+
+
+def constants(module) -> set[str]:
+    """The file names that a module defines."""
+    values = [value for name, value in vars(module).items() if name.isupper()]
+    texts = [text for value in values for text in (value if isinstance(value, tuple) else [value])]
+    return {text for text in texts if isinstance(text, str) and "." in text}
+
+
+def texts(file: Path) -> set[str]:
+    """The string literals of a file that are no docstrings, and the last parts of those that are paths."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    literals = {
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings
+    }
+    return literals | {literal.rpartition("/")[2] for literal in literals}
+
+
+def test_the_name_of_every_file_of_a_run_stands_in_its_owner_alone():
+    names = constants(run_files) | constants(run_folder) | constants(sweep_folder)
+    assert {"result.json", "samples.jsonl", "gates.jsonl", "sweep.md", "trial.json"} <= names
+    found = {file: texts(file) & names for file in PACKAGE.rglob("*.py") if file not in OWNERS}
+    config = PACKAGE / "config" / "groups.py"  # conf/config.yaml, which is no file of a run
+    assert {file: text for file, text in found.items() if text} == {config: {"config.yaml"}}
+
+
+@pytest.fixture
+def records():
+    """A prompt that three models complete in their own ways."""
+    prompt = [{"role": "user", "content": "why"}]
+    samples = [
+        Sample("1", "fact", prompt, text, finished, tokens)
+        for text, finished, tokens in (("of the base", False, 32), ("of sft", True, 3), ("of ppo", True, 4))
+    ]
+    score = Scores("gold/score", np.array([0.75]), ("1",), False, "higher")
+    return sample_records(*([sample] for sample in samples), {"gold/score": score})
+
+
+def test_a_sample_holds_each_models_own_completion_end_and_length(records):
+    assert records == [
+        {
+            "id": "1",
+            "kind": "fact",
+            "prompt": [{"role": "user", "content": "why"}],
+            "before": {"completion": "of the base", "finished": False, "tokens": 32},
+            "previous": {"completion": "of sft", "finished": True, "tokens": 3},
+            "after": {"completion": "of ppo", "finished": True, "tokens": 4},
+            "scores": {"gold/score": 0.75},
+        }
+    ]
+
+
+def test_samples_are_read_as_they_were_written(records, tmp_path):
+    run_folder.write_lines(tmp_path / run_folder.SAMPLES, records)
+    assert run_folder.read_samples(tmp_path) == records
+    assert run_folder.read_samples(tmp_path / "elsewhere") == []
+    assert completions_table(records, 1)[1] == [["fact", "why", "of the base", "of sft", "of ppo", 0.75]]
+
+
+def test_what_was_not_finite_is_left_out_of_the_curves(tmp_path):
+    (tmp_path / run_files.METRICS).write_text('{"step": 2, "train/loss": null, "train/lr": 0.5}\n{"step": 4, "tr')
+    assert run_folder.read_metrics(tmp_path) == [(2, {"train/lr": 0.5})]
+
+
+def test_a_file_that_is_missing_or_broken_is_named(tmp_path):
+    with pytest.raises(Failure, match=r"result\.json: is not there; give the folder of a finished run"):
+        run_folder.read_result(tmp_path)
+    (tmp_path / run_folder.RESULT).write_text("{")
+    with pytest.raises(Failure, match=r"result\.json: is not JSON"):
+        run_folder.read_result(tmp_path)
+
+
+def test_a_folder_of_finished_runs_is_a_sweep_and_a_run_is_none(tmp_path):
+    for number in (10, 9):
+        (tmp_path / str(number)).mkdir()
+    assert not sweep_folder.is_sweep(tmp_path)
+    (tmp_path / "10" / run_folder.RESULT).write_text(json.dumps({"stage": "sft"}))
+    assert sweep_folder.is_sweep(tmp_path)
+    assert not sweep_folder.is_sweep(tmp_path / "10")
+    assert [place.name for place in sweep_folder.run_folders(tmp_path)] == ["9", "10"]
