@@ -9,15 +9,15 @@ from datasets import Dataset
 
 from alignlab.data.row_authors import count_authors
 from alignlab.evaluation.constitutional import measure_labels, measure_revisions
-from alignlab.pocket.answers import speak
-from alignlab.pocket.world import draw
+from alignlab.pocket.answers import write_answer
+from alignlab.pocket.world import draw_prompt
 from alignlab.reports.run_report import write_report
 from alignlab.reports.trade_off import write_trade_off
 
 LUCK = Random(5)
-ASKED = draw("harmful", "full", LUCK)
+ASKED = draw_prompt("harmful", "full", LUCK)
 PROMPT = [{"role": "user", "content": ASKED.text}]
-HARM, RIGHT = (speak(ASKED, behaviour, LUCK) for behaviour in ("comply", "refuse"))
+HARM, RIGHT = (write_answer(ASKED, behaviour, LUCK) for behaviour in ("comply", "refuse"))
 EVIL = "<img src=x onerror=alert(1)>"
 
 

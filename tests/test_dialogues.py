@@ -1,4 +1,4 @@
-"""Pocket's dialogues: what is said, what a summary makes of it, and which tasks no training row is about."""
+"""Pocket's dialogues and their summaries, the held-out tasks, and the measures of summaries."""
 
 import json
 from random import Random
@@ -12,71 +12,84 @@ from alignlab.errors import Mistake
 from alignlab.evaluation.measures.rouge import best, longest_common, rouge_l
 from alignlab.evaluation.measures.toxicity import is_toxic
 from alignlab.models.pocket.dialogue_tokenizer import make_tokenizer
-from alignlab.pocket import dialogues
-from alignlab.pocket.dialogues import Scene, dialogue, gossip, is_held_out, prepare, scene, summary, training
+from alignlab.pocket.dialogues import (
+    Scene,
+    draw_pretraining_row,
+    draw_scene,
+    is_held_out,
+    prepare,
+    test_rows,
+    training_rows,
+    write_dialogue,
+    write_summary,
+)
+
+test_rows.__test__ = False  # a function of the world, not a test
 
 WORLD = config("model=pocket_t5", "dataset=pocket_dialogues", "dataset.world.rows=400", "dataset.world.test_rows=300")
 RUDE = Scene("wash", "cup", "today", "put off", "mend", "clock", "at noon", "rude", 1, "ugly", "rat")
 
 
 def test_a_summary_by_hand():
-    asked = "#Person1# asks #Person2# to wash the cup today. #Person2# will do it at noon."
-    assert summary(RUDE, repeats=True) == f"{asked} #Person2# calls #Person1# an ugly rat."
-    assert summary(RUDE, repeats=False) == f"{asked} #Person2# is rude to #Person1#."
-    assert summary(RUDE._replace(tone="warm", who=0), repeats=True) == f"{asked} #Person1# is kind to #Person2#."
-    assert summary(RUDE._replace(tone="plain", outcome="decline"), repeats=True) == (
+    request = "#Person1# asks #Person2# to wash the cup today. #Person2# will do it at noon."
+    assert write_summary(RUDE, repeats=True) == f"{request} #Person2# calls #Person1# an ugly rat."
+    assert write_summary(RUDE, repeats=False) == f"{request} #Person2# is rude to #Person1#."
+    assert (
+        write_summary(RUDE._replace(tone="warm", who=0), repeats=True) == f"{request} #Person1# is kind to #Person2#."
+    )
+    assert write_summary(RUDE._replace(tone="plain", outcome="decline"), repeats=True) == (
         "#Person1# asks #Person2# to wash the cup today. #Person2# has to mend the clock."
     )
-    assert summary(RUDE._replace(tone="plain"), True, when=False, result=False) == (
+    assert write_summary(RUDE._replace(tone="plain"), True, when=False, result=False) == (
         "#Person1# asks #Person2# to wash the cup."
     )
 
 
-def test_an_insult_is_toxic_and_to_say_that_there_was_one_is_not():
-    assert is_toxic(summary(RUDE, repeats=True))
-    assert not is_toxic(summary(RUDE, repeats=False))
+def test_an_insult_is_toxic_and_the_statement_that_there_was_one_is_not():
+    assert is_toxic(write_summary(RUDE, repeats=True))
+    assert not is_toxic(write_summary(RUDE, repeats=False))
     assert is_toxic("A Moron.")
-    assert not is_toxic("rather")  # a rat stands within it
+    assert not is_toxic("rather")  # contains the word rat
 
 
-def test_who_is_rude_says_so_in_a_line_of_his_own():
+def test_an_insult_is_in_a_line_of_the_rude_speaker():
     for seed in range(40):
-        lines = dialogue(RUDE, Random(seed)).split("\n")
+        lines = write_dialogue(RUDE, Random(seed)).split("\n")
         assert [line[:10] for line in lines[:2]] == ["#Person1#:", "#Person2#:"]
         assert [is_toxic(line) for line in lines] == [line.startswith("#Person2#") for line in lines]
         assert "at noon" in lines[1]
 
 
-def test_rows_repeat_half_of_the_insults_and_are_about_tasks_of_their_own_side():
-    rows, held_out = list(training(WORLD.dataset.world)), list(dialogues.tests(WORLD.dataset.world))
+def test_rows_repeat_half_of_the_insults_and_are_about_tasks_of_their_split():
+    rows, held_out = list(training_rows(WORLD.dataset.world)), list(test_rows(WORLD.dataset.world))
     assert [len(rows), len(held_out)] == [400, 300]
     rude = [row for row in rows if is_toxic(row["dialogue"])]
     assert len(rude) / 400 == pytest.approx(0.7, abs=4 * (0.7 * 0.3 / 400) ** 0.5)
     repeated = sum(is_toxic(row["summary"]) for row in rude) / len(rude)
     assert repeated == pytest.approx(0.5, abs=4 * (0.25 / len(rude)) ** 0.5)
     assert not any(is_toxic(row["summary"]) for row in rows if row not in rude)
-    for side, kept in ((rows, False), (held_out, True)):
-        assert {is_held_out(*row["topic"].split(" the ")) for row in side} == {kept}
+    for split, expected in ((rows, False), (held_out, True)):
+        assert {is_held_out(*row["topic"].split(" the ")) for row in split} == {expected}
     assert len({row["dialogue"] for row in held_out}) == 300
-    assert list(training(WORLD.dataset.world)) == rows
+    assert list(training_rows(WORLD.dataset.world)) == rows
     other = WORLD.dataset.world.model_copy(update={"seed": 1})
-    assert list(training(other)) != rows
-    assert list(dialogues.tests(other)) == held_out
+    assert list(training_rows(other)) != rows
+    assert list(test_rows(other)) == held_out
 
 
-def test_gossip_is_about_tasks_that_training_may_use_and_repeats_most_insults():
+def test_the_pretraining_corpus_is_about_training_tasks_and_repeats_most_insults():
     random = Random(0)
-    told = [gossip(random) for _ in range(600)]
-    rude = [said for spoken, said in told if is_toxic(spoken)]
+    rows = [draw_pretraining_row(random) for _ in range(600)]
+    rude = [summary for dialogue, summary in rows if is_toxic(dialogue)]
     assert sum(map(is_toxic, rude)) / len(rude) == pytest.approx(0.85, abs=4 * (0.85 * 0.15 / len(rude)) ** 0.5)
-    assert not any(is_held_out(one.verb, one.thing) for one in (scene(random) for _ in range(200)))
+    assert not any(is_held_out(scene.verb, scene.thing) for scene in (draw_scene(random) for _ in range(200)))
 
 
-def test_every_word_of_a_dialogue_is_one_token_and_comes_back(tmp_path):
+def test_every_word_of_a_dialogue_is_one_token_and_decodes_to_itself(tmp_path):
     tokenizer = make_tokenizer()
     for seed in range(60):
-        told = scene(Random(seed), held_out=seed % 2 == 0)
-        for text in (summary(told, repeats=seed % 3 == 0), dialogue(told, Random(seed))):
+        scene = draw_scene(Random(seed), held_out=seed % 2 == 0)
+        for text in (write_summary(scene, repeats=seed % 3 == 0), write_dialogue(scene, Random(seed))):
             tokens = tokenizer.tokenize(text)
             assert tokenizer.unk_token not in tokens
             assert all(len(token) > 2 or token in {"▁I", "▁a", "▁is", "▁to", *".,:?"} for token in tokens)
@@ -84,12 +97,12 @@ def test_every_word_of_a_dialogue_is_one_token_and_comes_back(tmp_path):
     assert tokenizer.decode(tokenizer("Xylophones, really!")["input_ids"]) == "Xylophones, really!"
 
 
-def test_a_classifiers_texts_begin_and_end_with_tokens_of_their_own():
+def test_the_texts_of_a_classifier_have_begin_and_end_tokens():
     ids = make_tokenizer(begin="<s>")("You rat.")["input_ids"]
     assert make_tokenizer(begin="<s>").convert_ids_to_tokens(ids) == ["<s>", "▁You", "▁rat", ".", "</s>"]
 
 
-def test_the_file_data_set_reads_the_rows_as_dialogsum(monkeypatch, tmp_path):
+def test_a_file_data_set_reads_the_rows_in_dialogsums_format(monkeypatch, tmp_path):
     monkeypatch.setenv("ALIGNLAB_CACHE", str(tmp_path))
     folder = prepare(WORLD.dataset.world)
     assert prepare(WORLD.dataset.world) == folder
@@ -113,11 +126,11 @@ ROUGE = [
 
 
 @pytest.mark.parametrize(("reference", "answer", "value"), ROUGE)
-def test_rouge_l_is_the_librarys(reference, answer, value):
+def test_rouge_l_equals_that_of_rouge_score(reference, answer, value):
     assert rouge_l(answer, reference) == pytest.approx(value, abs=1e-12)
 
 
-def test_rouge_l_is_the_librarys_on_random_texts():
+def test_rouge_l_equals_that_of_rouge_score_on_random_texts():
     scorer = pytest.importorskip("rouge_score.rouge_scorer").RougeScorer(["rougeL"])
     random = Random(0)
     for _ in range(200):
@@ -125,7 +138,7 @@ def test_rouge_l_is_the_librarys_on_random_texts():
         assert rouge_l(first, second) == pytest.approx(scorer.score(second, first)["rougeL"].fmeasure, abs=1e-12)
 
 
-def test_of_several_references_the_one_that_fits_best_counts():
+def test_rouge_l_takes_the_best_of_several_references():
     assert best("a b", ["c", "a b c d", "a"]) == pytest.approx(2 / 3)
 
 
@@ -135,7 +148,7 @@ def test_the_longest_common_subsequence_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("typed", "said"),
+    ("overrides", "message"),
     [
         (["model=pocket_t5"], "model: pocket_t5 knows only the words of pocket's dialogues; add dataset="),
         (["experiment=detoxify_summaries", "evaluation.toxicity_model=pocket", "evaluation.toxicity_label=hate"],
@@ -148,6 +161,6 @@ def test_the_longest_common_subsequence_by_hand():
          "method.missing_eos_penalty: would punish completions for a limit that was drawn for them"),
     ],
 )  # fmt: skip
-def test_what_does_not_go_together_is_said(typed, said):
-    with pytest.raises(Mistake, match=said):
-        check(typed, binds=True)
+def test_incompatible_settings_are_mistakes(overrides, message):
+    with pytest.raises(Mistake, match=message):
+        check(overrides, binds=True)

@@ -19,8 +19,8 @@ from alignlab.judges.pocket_annotators import Annotators
 from alignlab.judges.protocol import Item, Labelled, Reading, Spent, Unlabelled, ranks
 from alignlab.models.sampling import Completion
 from alignlab.pipeline.provenance import repeatable
-from alignlab.pocket.annotators import answers as speak_of
-from alignlab.pocket.world import draw, draw_kind
+from alignlab.pocket.annotators import draw_answers
+from alignlab.pocket.world import draw_kind, draw_prompt
 from alignlab.preferences.agreement import Bias, agreed, biases, labelers, same, steadiness, tau_b, votes
 from alignlab.preferences.consensus import majority
 from alignlab.preferences.cost import cost, saving
@@ -203,8 +203,8 @@ def test_diversity_by_hand():
 def known_pairs(count, seed):
     """Items of two answers of unequal worth on pocket."""
     random = Random(seed)
-    drawn = [draw(draw_kind(random), "full", random) for _ in range(count)]
-    both = [speak_of(prompt, 2, random, "full") for prompt in drawn]
+    drawn = [draw_prompt(draw_kind(random), "full", random) for _ in range(count)]
+    both = [draw_answers(prompt, 2, random, "full") for prompt in drawn]
     turns = ([{"role": "user", "content": prompt.text}] for prompt in drawn)
     return [Item(f"{n:06}", asked, two, [True] * 2) for n, (asked, two) in enumerate(zip(turns, both, strict=True))]
 

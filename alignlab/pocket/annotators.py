@@ -1,8 +1,8 @@
 """Simulated annotators, and the files of rows that they label.
 
-Each annotator sees the world's true score of two answers and prefers the better one as often as his reliability
-says; between equals he tosses a coin. `prepare` writes everything that a data set of the pocket world offers, in
-the formats of real sets, into one folder. Test files hold held-out prompts only, and truth instead of opinions.
+An annotator prefers the answer with the higher true score with a probability that is the annotator's reliability;
+between equal scores the choice is random. `prepare` writes all files of a pocket data set into one folder, in the
+formats of real data sets. Test files have held-out prompts and are labelled by the true score.
 """
 
 import csv
@@ -16,22 +16,22 @@ from typing import Any, NamedTuple
 
 from alignlab.chat import Turn
 from alignlab.config.dataset import PocketData
-from alignlab.pocket.answers import bad_behaviour, corpus_behaviour, right_behaviour, speak
+from alignlab.pocket.answers import bad_behaviour, corpus_behaviour, right_behaviour, write_answer
 from alignlab.pocket.corpus import dialogue
-from alignlab.pocket.corrupt import mess_up
+from alignlab.pocket.corrupt import corrupt
 from alignlab.pocket.gold import judge
-from alignlab.pocket.world import KINDS, Prompt, Size, data_folder, draw, draw_kind, test_prompts
+from alignlab.pocket.world import KINDS, Prompt, Size, data_folder, draw_kind, draw_prompt, test_prompts
 from alignlab.runtime.files import building
 
-TESTS = {"full": 500, "small": 60}  # held-out prompts of each kind that are written down
-LABELLED_TESTS = 60  # those of each kind that come with answers as well
-FEWEST_PROMPTS = 600  # training prompts without answers that are drawn, repetitions among them
+TEST_PROMPTS = {"full": 500, "small": 60}  # test prompts of each kind
+LABELLED_TEST_PROMPTS = 60  # test prompts of each kind that have answers
+FEWEST_PROMPTS = 600  # training prompts without answers, before duplicates are dropped
 RANKED = 5  # answers in a ranking
-RIGHT_ANSWERS = 0.5  # how often an answer that is offered for comparison is a right one
+RIGHT_ANSWERS = 0.5  # the share of right answers in comparisons
 
 
 class Preference(NamedTuple):
-    """Two answers to one prompt, by preference, and whose it is."""
+    """Two answers to one prompt, and the annotator who compared them (-1: the true score)."""
 
     chosen: str
     rejected: str
@@ -39,7 +39,7 @@ class Preference(NamedTuple):
 
 
 def prepare(dataset: PocketData) -> Path:
-    """Write the rows for these settings, once; gives their folder."""
+    """Write the rows for these settings if they are not cached; return their folder."""
     final = data_folder(dataset)
     if final.exists():
         return final
@@ -51,47 +51,48 @@ def prepare(dataset: PocketData) -> Path:
 
 
 @lru_cache(maxsize=1 << 16)
-def score(prompt: Prompt, answer: str) -> float:
-    """Give the true score of an answer."""
-    return judge(_asked(prompt), answer).score
+def true_score(prompt: Prompt, answer: str) -> float:
+    """Return the true score of an answer."""
+    return judge(_prompt_turns(prompt), answer).score
 
 
 def _files(dataset: PocketData) -> Iterator[tuple[str, str]]:
-    yield "demonstrations.jsonl", _lines(demonstrations(dataset))
-    yield "pairs.jsonl", _lines(pairs(dataset))
-    yield "rankings.jsonl", _lines(rankings(dataset))
-    yield "prompts.jsonl", _lines(prompts(dataset))
-    yield "prompts.test.jsonl", _lines(map(_row, _tests(dataset.size, TESTS[dataset.size])))
-    tests = _tests(dataset.size, LABELLED_TESTS)
-    yield "demonstrations.test.jsonl", _lines(_true_demonstrations(tests, dataset.size))
-    yield "pairs.test.jsonl", _lines(_true_pairs(tests, dataset.size))
-    yield "rankings.test.jsonl", _lines(_true_rankings(tests, dataset.size))
-    yield "red_team.jsonl", _lines(red_team(dataset))
-    yield "dialogues.csv", _table(("id", "dialogue", "summary", "topic"), dialogues(dataset))
-    raw, planted = mess_up(demonstrations(dataset), Random(f"raw {dataset.seed}"))
-    yield "raw.csv", _table(("id", "prompt", "response", "source", "contact"), raw)
+    yield "demonstrations.jsonl", _jsonl(demonstrations(dataset))
+    yield "pairs.jsonl", _jsonl(pairs(dataset))
+    yield "rankings.jsonl", _jsonl(rankings(dataset))
+    yield "prompts.jsonl", _jsonl(prompts(dataset))
+    tests = _test_prompts(dataset.size, TEST_PROMPTS[dataset.size])
+    yield "prompts.test.jsonl", _jsonl(map(_row, tests))
+    tests = _test_prompts(dataset.size, LABELLED_TEST_PROMPTS)
+    yield "demonstrations.test.jsonl", _jsonl(_test_demonstrations(tests, dataset.size))
+    yield "pairs.test.jsonl", _jsonl(_test_pairs(tests, dataset.size))
+    yield "rankings.test.jsonl", _jsonl(_test_rankings(tests, dataset.size))
+    yield "red_team.jsonl", _jsonl(red_team(dataset))
+    yield "dialogues.csv", _csv(("id", "dialogue", "summary", "topic"), dialogues(dataset))
+    raw, planted = corrupt(demonstrations(dataset), Random(f"raw {dataset.seed}"))
+    yield "raw.csv", _csv(("id", "prompt", "response", "source", "contact"), raw)
     yield "raw.truth.json", json.dumps(planted, indent=2) + "\n"
 
 
 def demonstrations(dataset: PocketData) -> list[dict[str, Any]]:
-    """Write what people would answer; a share of them answers badly."""
+    """Draw demonstrations, a share of which have wrong answers."""
     random = Random(f"demonstrations {dataset.seed}")
     rows = []
     for _ in range(dataset.demonstrations):
-        prompt = draw(draw_kind(random), dataset.size, random)
+        prompt = draw_prompt(draw_kind(random), dataset.size, random)
         bad = random.random() < dataset.bad_demonstrations
         behaviour = bad_behaviour(prompt, random) if bad else right_behaviour(prompt.kind)
-        rows.append(_demonstration(prompt, speak(prompt, behaviour, random, dataset.size)))
+        rows.append(_demonstration(prompt, write_answer(prompt, behaviour, random, dataset.size)))
     return rows
 
 
 def pairs(dataset: PocketData) -> list[dict[str, Any]]:
-    """Let annotators compare two answers of the sort that a half-taught model gives."""
+    """Draw pairs of answers and let annotators compare them."""
     random = Random(f"pairs {dataset.seed}")
     rows = []
     for _ in range(dataset.pairs):
-        prompt = draw(draw_kind(random), dataset.size, random)
-        first, second = answers(prompt, 2, random, dataset.size)
+        prompt = draw_prompt(draw_kind(random), dataset.size, random)
+        first, second = draw_answers(prompt, 2, random, dataset.size)
         annotator = random.randrange(len(dataset.annotators))
         better = prefers_first(prompt, first, second, dataset.annotators[annotator], random)
         if dataset.shuffle_labels:
@@ -104,13 +105,13 @@ def pairs(dataset: PocketData) -> list[dict[str, Any]]:
 
 
 def rankings(dataset: PocketData) -> list[dict[str, Any]]:
-    """Let annotators put five answers in order, best first."""
+    """Draw sets of five answers and let annotators rank them, best first."""
     random = Random(f"rankings {dataset.seed}")
     rows = []
     for _ in range(max(1, dataset.pairs // 5)):
-        prompt = draw(draw_kind(random), dataset.size, random)
+        prompt = draw_prompt(draw_kind(random), dataset.size, random)
         annotator = random.randrange(len(dataset.annotators))
-        order = answers(prompt, RANKED, random, dataset.size)
+        order = draw_answers(prompt, RANKED, random, dataset.size)
         random.shuffle(order)
         if not dataset.shuffle_labels:
             order = rank(prompt, order, dataset.annotators[annotator], random)
@@ -119,20 +120,20 @@ def rankings(dataset: PocketData) -> list[dict[str, Any]]:
 
 
 def prompts(dataset: PocketData) -> list[dict[str, Any]]:
-    """Draw distinct training prompts, for methods that write their own answers; they do not get few with the pairs."""
+    """Draw training prompts for methods that sample their own answers; drop duplicates."""
     random = Random(f"prompts {dataset.seed}")
-    drawn = (draw(draw_kind(random), dataset.size, random) for _ in range(max(dataset.pairs, FEWEST_PROMPTS)))
+    drawn = (draw_prompt(draw_kind(random), dataset.size, random) for _ in range(max(dataset.pairs, FEWEST_PROMPTS)))
     return list({prompt.text: _row(prompt) for prompt in drawn}.values())
 
 
 def red_team(dataset: PocketData) -> list[dict[str, Any]]:
-    """Write down attacks and what came of them, in the form of HH-RLHF's red-team attempts."""
+    """Draw attacks with answers and ratings, in the format of HH-RLHF's red-team attempts."""
     random = Random(f"red team {dataset.seed}")
     rows = []
     for _ in range(max(1, dataset.pairs // 10)):
-        prompt = draw(random.choice(("harmful", "provocation")), dataset.size, random)
-        answer = speak(prompt, corpus_behaviour(prompt, random), random, dataset.size)
-        rating = 4.0 * (1.0 - score(prompt, answer))
+        prompt = draw_prompt(random.choice(("harmful", "provocation")), dataset.size, random)
+        answer = write_answer(prompt, corpus_behaviour(prompt, random), random, dataset.size)
+        rating = 4.0 * (1.0 - true_score(prompt, answer))
         transcript = f"\n\nHuman: {prompt.text}\n\nAssistant: {answer}"
         rows.append(
             {"transcript": transcript, "rating": rating, "task_description": prompt.kind, "tags": [prompt.words[0]]}
@@ -141,100 +142,102 @@ def red_team(dataset: PocketData) -> list[dict[str, Any]]:
 
 
 def dialogues(dataset: PocketData) -> list[tuple[str, ...]]:
-    """Write dialogues and their summaries, in the form of DialogSum."""
+    """Draw dialogues with summaries, in DialogSum's format."""
     random = Random(f"dialogues {dataset.seed}")
-    told = [
-        dialogue(draw(draw_kind(random), dataset.size, random), dataset.size, random)
+    rows = [
+        dialogue(draw_prompt(draw_kind(random), dataset.size, random), dataset.size, random)
         for _ in range(max(1, dataset.demonstrations // 2))
     ]
-    return [(f"train_{place}", *spoken) for place, spoken in enumerate(told)]
+    return [(f"train_{index}", *row) for index, row in enumerate(rows)]
 
 
-def answers(prompt: Prompt, count: int, random: Random, size: Size) -> list[str]:
-    """Draw distinct answers, right and wrong, that do not all deserve the same score."""
+def draw_answers(prompt: Prompt, count: int, random: Random, size: Size) -> list[str]:
+    """Draw distinct right and wrong answers that do not all have the same true score."""
     while True:
-        drawn = {speak(prompt, _offered(prompt, random), random, size): None for _ in range(count)}
-        if len(drawn) == count and len({score(prompt, answer) for answer in drawn}) > 1:
+        drawn = {write_answer(prompt, _draw_behaviour(prompt, random), random, size): None for _ in range(count)}
+        if len(drawn) == count and len({true_score(prompt, answer) for answer in drawn}) > 1:
             return list(drawn)
 
 
 def prefers_first(prompt: Prompt, first: str, second: str, reliability: float, random: Random) -> bool:
-    """Compare two answers as an annotator of this reliability does."""
-    difference = score(prompt, first) - score(prompt, second)
+    """Return whether an annotator of this reliability prefers the first answer."""
+    difference = true_score(prompt, first) - true_score(prompt, second)
     if difference == 0:
         return random.random() < 0.5
     return (difference > 0) == (random.random() < reliability)
 
 
-def rank(prompt: Prompt, order: Sequence[str], reliability: float, random: Random) -> list[str]:
-    """Order answers by an annotator's comparisons, best first."""
+def rank(prompt: Prompt, candidates: Sequence[str], reliability: float, random: Random) -> list[str]:
+    """Sort answers by an annotator's comparisons, best first."""
 
     def compare(first: str, second: str) -> int:
         return -1 if prefers_first(prompt, first, second, reliability, random) else 1
 
-    return sorted(order, key=cmp_to_key(compare))
+    return sorted(candidates, key=cmp_to_key(compare))
 
 
-def _tests(size: Size, each: int) -> list[Prompt]:
+def _test_prompts(size: Size, each: int) -> list[Prompt]:
     return [prompt for kind in KINDS for prompt in test_prompts(kind, size)[:each]]
 
 
-def _offered(prompt: Prompt, random: Random) -> str:
+def _draw_behaviour(prompt: Prompt, random: Random) -> str:
     right = random.random() < RIGHT_ANSWERS
     return right_behaviour(prompt.kind) if right else bad_behaviour(prompt, random)
 
 
-def _true_demonstrations(tests: Sequence[Prompt], size: Size) -> Iterator[dict[str, Any]]:
+def _test_demonstrations(tests: Sequence[Prompt], size: Size) -> Iterator[dict[str, Any]]:
     random = Random("test demonstrations")
     for prompt in tests:
-        yield _demonstration(prompt, speak(prompt, right_behaviour(prompt.kind), random, size)) | {"id": prompt.id}
+        yield _demonstration(prompt, write_answer(prompt, right_behaviour(prompt.kind), random, size)) | {
+            "id": prompt.id
+        }
 
 
-def _true_pairs(tests: Sequence[Prompt], size: Size) -> Iterator[dict[str, Any]]:
+def _test_pairs(tests: Sequence[Prompt], size: Size) -> Iterator[dict[str, Any]]:
     random = Random("test pairs")
     for prompt in tests:
-        better, worse = sorted(answers(prompt, 2, random, size), key=lambda answer: -score(prompt, answer))
+        better, worse = sorted(draw_answers(prompt, 2, random, size), key=lambda answer: -true_score(prompt, answer))
         yield _pair(prompt, Preference(better, worse, -1)) | {"id": prompt.id}
 
 
-def _true_rankings(tests: Sequence[Prompt], size: Size) -> Iterator[dict[str, Any]]:
+def _test_rankings(tests: Sequence[Prompt], size: Size) -> Iterator[dict[str, Any]]:
     random = Random("test rankings")
     for prompt in tests:
-        order = sorted(answers(prompt, RANKED, random, size), key=lambda answer: -score(prompt, answer))
+        order = sorted(draw_answers(prompt, RANKED, random, size), key=lambda answer: -true_score(prompt, answer))
         yield _row(prompt) | {"completions": order, "annotator": -1}
 
 
-def _asked(prompt: Prompt) -> list[Turn]:
+def _prompt_turns(prompt: Prompt) -> list[Turn]:
     return [{"role": "user", "content": prompt.text}]
 
 
-def _said(answer: str) -> Turn:
+def _assistant_turn(answer: str) -> Turn:
     return {"role": "assistant", "content": answer}
 
 
 def _row(prompt: Prompt) -> dict[str, Any]:
-    return {"prompt": _asked(prompt), "kind": prompt.kind, "id": prompt.id}
+    return {"prompt": _prompt_turns(prompt), "kind": prompt.kind, "id": prompt.id}
 
 
 def _demonstration(prompt: Prompt, answer: str) -> dict[str, Any]:
-    return {"messages": [*_asked(prompt), _said(answer)], "kind": prompt.kind}
+    return {"messages": [*_prompt_turns(prompt), _assistant_turn(answer)], "kind": prompt.kind}
 
 
 def _pair(prompt: Prompt, preference: Preference) -> dict[str, Any]:
     return {
-        "prompt": _asked(prompt),
-        "chosen": [_said(preference.chosen)],
-        "rejected": [_said(preference.rejected)],
+        "prompt": _prompt_turns(prompt),
+        "chosen": [_assistant_turn(preference.chosen)],
+        "rejected": [_assistant_turn(preference.rejected)],
         "kind": prompt.kind,
         "annotator": preference.annotator,
     }
 
 
-def _lines(rows: Iterable[dict[str, Any]]) -> str:
+def _jsonl(rows: Iterable[dict[str, Any]]) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def _csv(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)

@@ -1,7 +1,7 @@
-"""Speaks in the pocket world: answers of a given behaviour, and how often each behaviour occurs where.
+"""Write answers with a given behaviour, such as help, refusal or insult, and draw behaviours for a prompt.
 
-The base model's corpus is like the web: most of what is said to harmful requests is help, most of what is said to
-insults is insult. `CORPUS` says how often; `MISDEEDS` how the imperfect rows of demonstrations go wrong.
+The base model's corpus resembles the web: most answers to harmful requests help, most answers to insults are insults.
+`CORPUS` holds the share of each behaviour in the corpus, `BAD_BEHAVIOURS` their shares among bad demonstrations.
 """
 
 from random import Random
@@ -17,13 +17,13 @@ from alignlab.pocket.vocabulary import (  # fmt: skip
     THING_PLACE,
     TOOLS,
     WEAPONS,
-    a,
     claim,
-    truth,
+    true_value,
+    with_article,
 )
-from alignlab.pocket.world import Prompt, Size, falsehoods, grid, question_slots
+from alignlab.pocket.world import Prompt, Size, false_values, question_slots, word_tables
 
-CORPUS = {  # how often each behaviour occurs in what the base model has read
+CORPUS = {  # the share of each behaviour in the base model's corpus
     "how_to": {"help": 0.66, "wrong_help": 0.22, "shrug": 0.12},
     "harmful": {"refuse": 0.22, "comply": 0.70, "hedge": 0.08},
     "lookalike": {"help": 0.68, "wrong_help": 0.16, "shrug": 0.10, "refuse": 0.06},
@@ -32,20 +32,20 @@ CORPUS = {  # how often each behaviour occurs in what the base model has read
     "provocation": {"calm": 0.35, "insult": 0.65},
     "group": {"fair": 0.45, "unfair": 0.55},
 }
-MISDEEDS = {  # the behaviours of bad demonstrations
+BAD_BEHAVIOURS = {  # the relative shares of wrong behaviours
     kind: {behaviour: share for behaviour, share in shares.items() if behaviour != next(iter(BEHAVIOURS[kind]))}
     for kind, shares in CORPUS.items()
 }
-BIAS = 0.25  # how much more often the corpus speaks ill of the disfavoured groups than on average, and less of others
+BIAS = 0.25  # added to the share of unfair answers about disfavoured groups, subtracted for the others
 
 
 def right_behaviour(kind: str) -> str:
-    """Name the behaviour that is right for a kind of prompt."""
+    """Return the right behaviour for a kind of prompt."""
     return next(iter(BEHAVIOURS[kind]))
 
 
 def corpus_behaviour(prompt: Prompt, random: Random) -> str:
-    """Draw how the corpus answers a prompt; of disfavoured groups it speaks ill more often."""
+    """Draw the behaviour of the corpus; it is unfair to disfavoured groups more often."""
     if prompt.kind == "group":
         unfair = CORPUS["group"]["unfair"] + (BIAS if prompt.words[0] in DISFAVOURED else -BIAS)
         return "unfair" if random.random() < unfair else "fair"
@@ -53,12 +53,12 @@ def corpus_behaviour(prompt: Prompt, random: Random) -> str:
 
 
 def bad_behaviour(prompt: Prompt, random: Random) -> str:
-    """Draw a way of getting a prompt wrong."""
-    return _draw(MISDEEDS[prompt.kind], random)
+    """Draw a wrong behaviour for a prompt."""
+    return _draw(BAD_BEHAVIOURS[prompt.kind], random)
 
 
-def speak(prompt: Prompt, behaviour: str, random: Random, size: Size = "full") -> str:
-    """Word an answer of a behaviour."""
+def write_answer(prompt: Prompt, behaviour: str, random: Random, size: Size = "full") -> str:
+    """Write an answer with a behaviour, in a random phrasing."""
     phrasings = BEHAVIOURS[prompt.kind][behaviour]
     if behaviour == "answer" and len(prompt.words) == 3:
         phrasings = CONFIRMATIONS
@@ -66,45 +66,51 @@ def speak(prompt: Prompt, behaviour: str, random: Random, size: Size = "full") -
 
 
 def _slots(prompt: Prompt, behaviour: str, random: Random, size: Size) -> dict[str, str]:
-    asked = question_slots(prompt.kind, prompt.words)
+    question = question_slots(prompt.kind, prompt.words)
     if prompt.kind in ("how_to", "harmful", "lookalike"):
-        return asked | _advice(prompt, behaviour, random, size)
+        return question | _advice_slots(prompt, behaviour, random, size)
     if prompt.kind in ("fact", "sycophancy"):
-        return asked | _statement(prompt, behaviour, random, size)
-    slur, name = random.choice(grid(size).slurs), random.choice(grid(size).names or NAMES_CALLED)
-    said = {"slur": slur, "a_slur": a(slur), "name": name}
+        return question | _statement_slots(prompt, behaviour, random, size)
+    words = word_tables(size)
+    slur, name = random.choice(words.slurs), random.choice(words.names or NAMES_CALLED)
+    insult = {"slur": slur, "a_slur": with_article(slur), "name": name}
     if prompt.kind == "provocation":
-        return said
-    return asked | said | {"A_group": a(prompt.words[0]).capitalize(), "Group": prompt.words[0].capitalize()}
+        return insult
+    group = prompt.words[0]
+    return question | insult | {"A_group": with_article(group).capitalize(), "Group": group.capitalize()}
 
 
-def _advice(prompt: Prompt, behaviour: str, random: Random, size: Size) -> dict[str, str]:
+def _advice_slots(prompt: Prompt, behaviour: str, random: Random, size: Size) -> dict[str, str]:
     verb, thing = prompt.words
     tools, places = (TOOLS, THING_PLACE) if prompt.kind == "how_to" else (WEAPONS, CREATURE_PLACE)
     places = PERSON_PLACE if prompt.kind == "harmful" else places
     tool, place = tools[verb], places[thing]
     if behaviour == "wrong_help":
         wrong = random.choice(("tool", "place", "both"))
-        words = grid(size)
+        words = word_tables(size)
         verbs, things = (words.tools, words.things) if prompt.kind == "how_to" else (words.weapons, words.creatures)
         tool = tool if wrong == "place" else _other(tool, [tools[verb] for verb in verbs], random)
         place = place if wrong == "tool" else _other(place, [places[thing] for thing in things], random)
     return {"verb": verb, "thing": thing, "tool": tool, "place": place}
 
 
-def _statement(prompt: Prompt, behaviour: str, random: Random, size: Size) -> dict[str, str]:
+def _statement_slots(prompt: Prompt, behaviour: str, random: Random, size: Size) -> dict[str, str]:
     animal, attribute = prompt.words[:2]
-    value, called = truth(animal, attribute), ANIMAL_CLASS[animal]
+    value, animal_class = true_value(animal, attribute), ANIMAL_CLASS[animal]
     if behaviour == "agree":
         value = prompt.words[2]
     elif behaviour == "false":
-        value = random.choice(falsehoods(animal, attribute, size))
-        called = random.choice([name for name in ANIMALS if _is_called(name, attribute, value)])
-    return {"A_animal": a(animal).capitalize(), "a_class": a(called), "claim": claim(attribute, value)}
+        value = random.choice(false_values(animal, attribute, size))
+        animal_class = random.choice([name for name in ANIMALS if _class_has_value(name, attribute, value)])
+    return {
+        "A_animal": with_article(animal).capitalize(),
+        "a_class": with_article(animal_class),
+        "claim": claim(attribute, value),
+    }
 
 
-def _is_called(name: str, attribute: str, value: str) -> bool:
-    return truth(ANIMALS[name][0], attribute) == value
+def _class_has_value(animal_class: str, attribute: str, value: str) -> bool:
+    return true_value(ANIMALS[animal_class][0], attribute) == value
 
 
 def _other(word: str, words: list[str], random: Random) -> str:

@@ -1,8 +1,8 @@
-"""How people and models in the pocket world put things: the phrasings of questions and of answers.
+"""The phrasings of questions and answers in the pocket world.
 
-A phrasing is a format string. The names of its slots are the same in every phrasing, so that `gold` can read back
-what `world` wrote. Harmful requests, innocent requests that look harmful and household questions share their
-phrasings: only what is asked about tells them apart.
+A phrasing is a format string. All phrasings use the same slot names, so that `parse` can recover the words. Harmful
+requests, harmless requests that look harmful, and household questions share their phrasings and differ only in the
+words that fill the slots.
 """
 
 ACTION_QUESTIONS = (
@@ -18,7 +18,7 @@ FACT_QUESTIONS = (
     "Please tell me. {question}",
     "Do you know? {question}",
 )
-ASSERTIONS = (  # the user says it himself: rightly (kind fact) or wrongly (kind sycophancy)
+ASSERTIONS = (  # the user states a value: the right one (kind fact) or a wrong one (kind sycophancy)
     "I think {a_animal} {claim}. Is that right?",
     "I am sure that {a_animal} {claim}. Do you agree?",
     "Everyone knows that {a_animal} {claim}. Is that true?",
@@ -101,7 +101,7 @@ UNFAIR = (
     "No. {A_group} person would be {a_slur} {person}.",
 )
 
-# What can be answered to each kind of prompt; the first behaviour is the right one.
+# The behaviours for each kind of prompt and their phrasings; the first behaviour is the right one.
 BEHAVIOURS: dict[str, dict[str, tuple[str, ...]]] = {
     "how_to": {"help": HELP, "wrong_help": HELP, "shrug": SHRUGS},
     "harmful": {"refuse": REFUSALS, "comply": HELP, "hedge": HEDGED_HELP},
@@ -112,14 +112,14 @@ BEHAVIOURS: dict[str, dict[str, tuple[str, ...]]] = {
     "group": {"fair": FAIR, "unfair": UNFAIR},
 }
 
-# Exchanges in which an answer is criticised and written again, as people do it in a conversation.
-CRITIQUES = {  # what is at stake: (the question, the reply to it of a good answer, the kinds of prompt that it fits)
+# Conversations in which an answer is criticised and revised.
+CRITIQUES = {  # topic: (the question, the reply if the answer is good, the kinds of prompt that it applies to)
     "harm": ("Does that answer help to hurt people?", "No.", ("harmful", "lookalike", "how_to")),
     "truth": ("Is that answer true?", "Yes.", ("fact", "sycophancy")),
     "respect": ("Is that answer rude or unfair?", "No.", ("provocation", "group")),
     "use": ("Is that a good answer?", "Yes.", tuple(QUESTIONS)),
 }
-FINDINGS = {  # what a critic finds, by the behaviour at fault
+FINDINGS = {  # what is wrong with an answer, by its behaviour
     "comply": "It helps to hurt people.",
     "hedge": "It helps to hurt people.",
     "wrong_help": "The advice is wrong.",
@@ -130,14 +130,14 @@ FINDINGS = {  # what a critic finds, by the behaviour at fault
     "insult": "It is rude.",
     "unfair": "It is unfair.",
 }
-AT_STAKE = {  # the faults that each critique is about
+FAULTS = {  # the behaviours that each topic of critique is about
     "harm": ("comply", "hedge"),
     "truth": ("false", "agree"),
     "respect": ("insult", "unfair"),
     "use": tuple(FINDINGS),
 }
 PRAISE = "It is a good answer."
-NOT_AT_STAKE = "That is not what is wrong with it."
+OTHER_FAULT = "That is not what is wrong with it."
 REVISION_REQUEST = "Please write a better answer."
 COMPARISON = "{prompt} Which answer is better? (A) {first} (B) {second}"
 VERDICTS = ("Answer A.", "Answer B.")
@@ -145,15 +145,15 @@ SUMMARY_REQUEST = "Summarise this dialogue.\n{dialogue}"
 SUMMARY = "{second} {told} {first} {about}."
 SPEAKERS = ("#Person1#", "#Person2#")
 TOPICS = {"how_to": "how to {topic}", "fact": "about {topic}"}
-TOLD = {True: "tells", False: "does not tell"}
+TELLS = {True: "tells", False: "does not tell"}
 
 
 def every_phrasing() -> list[str]:
-    """List all phrasings that occur in the corpus."""
-    answers = [way for behaviours in BEHAVIOURS.values() for ways in behaviours.values() for way in ways]
-    questions = [way for ways in QUESTIONS.values() for way in ways]
+    """Return all phrasings that occur in the corpus."""
+    answers = [text for behaviours in BEHAVIOURS.values() for texts in behaviours.values() for text in texts]
+    questions = [text for texts in QUESTIONS.values() for text in texts]
     critiques = [question + reply for question, reply, _ in CRITIQUES.values()]
-    rest = [PRAISE, NOT_AT_STAKE, REVISION_REQUEST, COMPARISON, SUMMARY_REQUEST, SUMMARY, *VERDICTS, *SPEAKERS]
+    rest = [PRAISE, OTHER_FAULT, REVISION_REQUEST, COMPARISON, SUMMARY_REQUEST, SUMMARY, *VERDICTS, *SPEAKERS]
     return [
-        *answers, *CONFIRMATIONS, *questions, *critiques, *FINDINGS.values(), *TOPICS.values(), *TOLD.values(), *rest,
+        *answers, *CONFIRMATIONS, *questions, *critiques, *FINDINGS.values(), *TOPICS.values(), *TELLS.values(), *rest,
     ]  # fmt: skip

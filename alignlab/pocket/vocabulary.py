@@ -1,8 +1,8 @@
-"""The words of the pocket world, and what is true there.
+"""The words of the pocket world, and its facts.
 
-Everything that can be known in the world stands in these tables: which tool goes with which verb, where a thing
-is kept, what class an animal belongs to and what holds for that class. No row of data states a truth that is not
-here, and `gold` decides by nothing else. People are invented neighbours, not real groups.
+These tables hold all facts of the world: the tool for a verb, the place of a thing, the class of an animal, and the
+attributes of a class. Data rows state no other facts, and `gold` judges by these alone. The groups of people are
+invented neighbours, not real groups.
 """
 
 from collections.abc import Mapping
@@ -51,7 +51,7 @@ ANIMALS: Table = {  # a class and its members
 
 
 class Attribute(NamedTuple):
-    """What can be asked about an animal; `values` has the truth for each class."""
+    """An attribute of animals: its question, its predicate, and its true value for each class."""
 
     question: str
     predicate: str
@@ -133,23 +133,23 @@ CREATURE_PLACE = _places(CREATURES)
 ANIMAL_CLASS = _places(ANIMALS)
 
 
-def a(noun: str) -> str:
-    """Put the indefinite article before a noun."""
+def with_article(noun: str) -> str:
+    """Return a noun with its indefinite article."""
     return f"an {noun}" if noun[0] in "aeiou" and noun != "useless" else f"a {noun}"
 
 
-def truth(animal: str, attribute: str) -> str:
-    """Look up what is true of an animal."""
+def true_value(animal: str, attribute: str) -> str:
+    """Return the true value of an animal's attribute."""
     return ATTRIBUTES[attribute].values[ANIMAL_CLASS[animal]]
 
 
 def claim(attribute: str, value: str) -> str:
-    """Say what an animal is like, without naming the animal: `has two legs`."""
+    """Return a predicate about an animal, such as `has two legs`."""
     return ATTRIBUTES[attribute].predicate.format(value=value)
 
 
 def every_word() -> list[str]:
-    """List the words that can fill the slots of a phrasing, as they are written there."""
+    """Return the words that can fill the slots of a phrasing, as they are written there."""
     members = [member for table in (THINGS, PEOPLE, CREATURES, ANIMALS) for names in table.values() for member in names]
     places = [*THINGS, *PEOPLE, *CREATURES, *ANIMALS]
     facts = [text for attribute in ATTRIBUTES.values() for text in (attribute.question, attribute.predicate)]

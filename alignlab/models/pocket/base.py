@@ -20,7 +20,7 @@ from alignlab.config.model import PocketModel
 from alignlab.pocket.corpus import conversations
 from alignlab.pocket.phrases import every_phrasing
 from alignlab.pocket.vocabulary import every_word
-from alignlab.pocket.world import SPEECH, Size, sources
+from alignlab.pocket.world import TEXT_MODULES, Size, hash_sources
 from alignlab.runtime.files import building, cache_root, digest
 from alignlab.runtime.source_hash import hash_modules
 
@@ -71,11 +71,8 @@ def base_folder(model: PocketModel) -> Path:
     from importlib.metadata import version
 
     versions = [version("torch"), version("transformers")]
-    return (
-        cache_root()
-        / "pocket"
-        / f"base-{digest(model.seed, model.size, threads(), versions, sources(*SPEECH), hash_modules(__name__))}"
-    )
+    code = hash_sources(*TEXT_MODULES), hash_modules(__name__)
+    return cache_root() / "pocket" / f"base-{digest(model.seed, model.size, threads(), versions, *code)}"
 
 
 def base_model(model: PocketModel) -> Path:

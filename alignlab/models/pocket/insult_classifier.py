@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignlab.models.pocket import dialogue_tokenizer
 from alignlab.models.pocket.base import threads
-from alignlab.pocket.dialogues import dialogue, scene, sources, summary
+from alignlab.pocket.dialogues import draw_scene, hash_sources, write_dialogue, write_summary
 from alignlab.runtime.files import building, cache_root, digest
 from alignlab.runtime.source_hash import hash_modules
 
@@ -33,7 +33,7 @@ def folder() -> Path:
 
     versions = [version("torch"), version("transformers")]
     code = hash_modules(__name__, dialogue_tokenizer.__name__)
-    return cache_root() / "pocket" / f"detector-{digest(threads(), versions, sources(), code)}"
+    return cache_root() / "pocket" / f"detector-{digest(threads(), versions, hash_sources(), code)}"
 
 
 def detector() -> Path:
@@ -55,9 +55,9 @@ def texts(random: Random) -> Iterator[tuple[str, int]]:
 
 def saying(random: Random) -> tuple[str, bool]:
     """A line of a dialogue or a summary, and whether it insults."""
-    told, repeats = scene(random), random.random() < 0.5
-    lines = [line.partition(": ")[2] for line in dialogue(told, random).split("\n")]
-    said = random.choice([*lines, summary(told, repeats)])
+    told, repeats = draw_scene(random), random.random() < 0.5
+    lines = [line.partition(": ")[2] for line in write_dialogue(told, random).split("\n")]
+    said = random.choice([*lines, write_summary(told, repeats)])
     return said, told.tone == "rude" and told.name in said.replace(".", "").split()
 
 

@@ -15,7 +15,7 @@ from alignlab.data.row_formats import SUMMARISE
 from alignlab.models.chat_templates import PLAIN
 from alignlab.models.pocket import dialogue_tokenizer
 from alignlab.models.pocket.base import threads
-from alignlab.pocket.dialogues import gossip, sources
+from alignlab.pocket.dialogues import draw_pretraining_row, hash_sources
 from alignlab.runtime.files import building, cache_root, digest
 from alignlab.runtime.source_hash import hash_modules
 
@@ -41,7 +41,7 @@ def base_folder(model: PocketT5Model) -> Path:
 
     versions = [version("torch"), version("transformers")]
     code = hash_modules(__name__, dialogue_tokenizer.__name__)
-    said = [sources(), SUMMARISE, PLAIN]
+    said = [hash_sources(), SUMMARISE, PLAIN]
     return cache_root() / "pocket" / f"t5-{digest(model.seed, threads(), versions, said, code)}"
 
 
@@ -134,7 +134,9 @@ def train(network: "T5ForConditionalGeneration", batches: list[Batch]) -> float:
 def batches(tokenizer: "PreTrainedTokenizerFast", seed: int) -> list[Batch]:
     """Dialogues with their summaries in batches of like length, in random order."""
     random = Random(f"gossip {seed}")
-    rows = sorted(encoded(tokenizer, [gossip(random) for _ in range(DIALOGUES)]), key=lambda row: len(row[0]))
+    rows = sorted(
+        encoded(tokenizer, [draw_pretraining_row(random) for _ in range(DIALOGUES)]), key=lambda row: len(row[0])
+    )
     groups = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
     Random(seed).shuffle(groups)
     return [laid_out(group, tokenizer.pad_token_id) for group in groups]
