@@ -1,5 +1,6 @@
 """Sphinx's settings for the documentation; `make docs` builds it into build/site."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,9 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 
 from settings_pages import write_pages  # noqa: E402
+from sphinx.util.logging import getLogger  # noqa: E402
+
+LOG = getLogger(__name__)
 
 import alignlab  # noqa: E402
 
@@ -42,7 +46,18 @@ def link_inside(app: Any, page: str, source: list[str]) -> None:
         source[0] = source[0].replace(before, after)
 
 
+def stays_here(app: Any, error: Exception | None) -> None:
+    """Warn of pages that load fonts, scripts or styles from elsewhere: the site works without a network."""
+    loads = re.compile(r"""<(?:script|img|iframe)[^>]+src=["']?(?:https?:)?//|<link[^>]+href=["']?(?:https?:)?//""")
+    imports = re.compile(r"""@import[^;]*//|url\(["']?(?:https?:)?//""")
+    for file in () if error else Path(app.outdir).rglob("*.*"):
+        pattern = {".html": loads, ".css": imports}.get(file.suffix)
+        if pattern and (found := pattern.search(file.read_text(encoding="utf-8"))):
+            LOG.warning("%s loads something from the network: %s", file.name, found[0])
+
+
 def setup(app: Any) -> None:
     """Write the pages that are generated, before the others are read."""
     app.connect("source-read", link_inside)
+    app.connect("build-finished", stays_here)
     app.connect("builder-inited", lambda app: write_pages(Path(app.srcdir) / "settings"))

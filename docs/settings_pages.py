@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from alignlab.config.groups import known_groups
 from alignlab.config.reference import (
     ROOT,
     Setting,
@@ -11,6 +10,7 @@ from alignlab.config.reference import (
     defaults,
     describe_option,
     files_of,
+    groups,
     settings_in_file,
     unset_settings,
 )
@@ -27,11 +27,6 @@ def write_pages(folder: Path) -> None:
         file = folder / name
         if not file.exists() or file.read_text(encoding="utf-8") != text:
             file.write_text(text, encoding="utf-8")
-
-
-def groups() -> list[str]:
-    """Return the groups of conf/; "" is conf/config.yaml itself."""
-    return ["", *known_groups()]
 
 
 def name_of(group: str) -> str:

@@ -6,6 +6,8 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ import yaml
 from command import ROOT, alignlab
 
 from alignlab.config.compose import check, continued, own_file
-from alignlab.config.groups import known_groups
+from alignlab.config.reference import files_of, groups, settings_in_file
 from alignlab.errors import Mistake
 
 PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")]
@@ -110,7 +112,7 @@ def test_links_lead_to_files_that_are_there(page):
         if "://" not in link and not link.startswith("settings/"):
             assert (page.parent / link).exists(), link
     for name in re.findall(r"\]\(settings/([\w-]+)\.md", page.read_text()):
-        assert name == "top" or name.replace("-", "/") in known_groups(), name
+        assert name == "top" or name.replace("-", "/") in groups(), name
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -149,11 +151,39 @@ def test_the_readmes_tree_is_complete():
 
 
 def test_the_settings_pages_have_a_row_for_every_setting():
-    sys.path.insert(0, str(ROOT / "docs"))
-    from settings_pages import groups, page
-
-    from alignlab.config.reference import files_of, settings_in_file
-
+    page = documentation("settings_pages").page
     for group in groups():
         rows = [line for line in "\n".join(page(group)).splitlines() if line.startswith(("| `", "| **`"))]
         assert len(rows) == sum(len(settings_in_file(group, name)) for name in files_of(group))
+
+
+def documentation(module: str):
+    """A module that lies beside the pages."""
+    if str(ROOT / "docs") not in sys.path:
+        sys.path.append(str(ROOT / "docs"))
+    return import_module(module)
+
+
+def test_the_drawing_of_the_packages_is_that_of_the_layers():
+    """`python docs/draw_packages.py` writes it."""
+    assert (ROOT / "docs" / "packages.svg").read_text() == documentation("draw_packages").drawing()
+
+
+def example(name: str) -> str:
+    """The file of the user's project that a block of docs/extending.md shows."""
+    shown = blocks((ROOT / "docs" / "extending.md").read_text(), "python", "yaml")
+    (body,) = [block.partition("\n")[2] for block in shown if block.startswith(f"# {name}\n")]
+    return body
+
+
+def test_the_example_of_a_method_keeps_the_contract(tmp_path):
+    """Its YAML sets nothing that its `Config` does not have; RAFT has been trained as it stands there."""
+    (tmp_path / "raft.py").write_text(example("methods/raft.py"))
+    spec = spec_from_file_location("raft", tmp_path / "raft.py")
+    method = module_from_spec(spec)
+    spec.loader.exec_module(method)
+    values = yaml.safe_load(example("conf/method/raft.yaml"))
+    values.pop("defaults")
+    assert {"VIEW", "NEEDS", "ROLES", "Config", "train"} <= vars(method).keys()
+    assert values.keys() <= method.Config.model_fields.keys()
+    assert method.NEEDS.keys() <= method.Config.model_fields.keys()

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from alignlab.config.groups import conf_folder, known_groups
+from alignlab.config.groups import conf_folder
 from alignlab.config.setting_types import describe_type, field_at, fields_of
 from alignlab.config.yaml_comments import description, read_defaults, read_keys, read_package, read_tree
 
@@ -78,6 +78,12 @@ def value_at(tree: Any, path: tuple[str, ...]) -> Any:
     return tree
 
 
+def groups() -> list[str]:
+    """Return the groups of conf/; "" is conf/config.yaml itself."""
+    folders = (folder for folder in conf_folder().rglob("*") if folder.is_dir())
+    return ["", *sorted(str(folder.relative_to(conf_folder())) for folder in folders)]
+
+
 def files_of(group: str) -> list[str]:
     """Return the files of a group by name, the options first, then those that options share."""
     names = [file.stem for file in (conf_folder() / group).glob("*.yaml")]
@@ -104,8 +110,8 @@ def builds_on(group: str, option: str) -> list[str]:
 def first_user(group: str, shared: str) -> tuple[str, str]:
     """Return the first option that builds on a shared file."""
     file = option_file(group, shared)
-    for option in known_groups()[group]:
-        if option_file(group, option).exists() and any(part.file == file for part in parts_of(group, option)):
+    for option in files_of(group):
+        if not option.startswith("_") and any(part.file == file for part in parts_of(group, option)):
             return group, option
     raise LookupError(f"no option of {group} builds on {shared}")
 
@@ -146,8 +152,8 @@ def comments_of(group: str, option: str) -> dict[tuple[str, ...], str]:
 def comments_by_field() -> dict[tuple[type | None, str], str]:
     """Return the first comment of each field of a settings class, by class and name."""
     comments: dict[tuple[type | None, str], str] = {}
-    for group, options in known_groups().items():
-        for option in options:
+    for group in groups():
+        for option in (name for name in files_of(group) if not name.startswith("_")):
             for part in parts_of(group, option):
                 for key in read_keys(part.file):
                     owner = field_at(composed(group, option), (*part.package, *key.path)).owner if key.comment else None

@@ -1,0 +1,67 @@
+"""Draw the packages of alignlab, a row per layer: `python docs/draw_packages.py` writes docs/packages.svg.
+
+The layers are import-linter's in pyproject.toml, the descriptions those of the tree in README.md. The drawing takes its
+colours from the page that it stands in, so that it fits a light and a dark one.
+"""
+
+import re
+import textwrap
+import tomllib
+from collections.abc import Iterator
+from html import escape
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+WIDTH, ROW, GAP, MARGIN = 680, 54, 10, 28
+STYLE = """<style>
+.packages rect { fill: currentColor; fill-opacity: .05; stroke: currentColor; stroke-opacity: .45 }
+.packages path { fill: none; stroke: currentColor; stroke-opacity: .6 }
+.packages text { fill: currentColor; font: 11px system-ui, sans-serif }
+.packages .name { font-size: 13px; font-weight: 600 }
+</style>"""
+
+
+def layers() -> list[list[str]]:
+    """Return the modules and packages of alignlab, the highest layer first."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    return [re.split(r" [|:] ", layer) for layer in contracts[0]["layers"]]
+
+
+def descriptions() -> dict[str, str]:
+    """Return what each module or package holds, by its name, from the README."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    return dict(re.findall(r"^  (\w+)(?:/|\.py) +(.+)$", readme, re.MULTILINE))
+
+
+def drawing() -> str:
+    """Return the drawing as SVG."""
+    rows, texts = layers(), descriptions()
+    height = len(rows) * (ROW + GAP) + GAP
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" class="packages" role="img"',
+        '  aria-label="The packages of alignlab in layers; a package imports only from layers below it">',
+        STYLE,
+        f'<path d="M 12 {GAP} V {height - GAP} m -5 -8 l 5 8 l 5 -8"/>',
+        f'<text transform="translate(8 {height // 2}) rotate(-90)" text-anchor="middle">imports</text>',
+    ]
+    for place, row in enumerate(rows):
+        lines += boxes(row, texts, GAP + place * (ROW + GAP))
+    return "\n".join([*lines, "</svg>"]) + "\n"
+
+
+def boxes(row: list[str], texts: dict[str, str], top: int) -> Iterator[str]:
+    """Yield the boxes of one layer, side by side."""
+    width = (WIDTH - MARGIN - GAP * (len(row) - 1)) // len(row)
+    for place, name in enumerate(row):
+        left = MARGIN + place * (width + GAP)
+        words = textwrap.wrap(texts[name], max(20, (width - 20) // 6))
+        yield f'<rect x="{left}" y="{top}" width="{width}" height="{ROW}" rx="6"/>'
+        yield f'<text x="{left + 10}" y="{top + 18}" class="name">{name}</text>'
+        for line, text in enumerate(words):
+            yield f'<text x="{left + 10}" y="{top + 33 + 13 * line}">{escape(text)}</text>'
+
+
+if __name__ == "__main__":
+    (ROOT / "docs" / "packages.svg").write_text(drawing(), encoding="utf-8")
