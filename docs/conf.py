@@ -38,6 +38,8 @@ html_copy_source = False
 # Pages link to files of the repository, as a reader of the repository needs; on the site these are pages, too.
 MOVED = {"(../benchmarks/RESULTS.md": "(results.md", "(../CHANGELOG.md": "(changelog.md"}
 MOVED |= {"(../CONTRIBUTING.md": "(contributing.md"}
+# A drawing that is part of the page takes the page's colours, light or dark.
+MOVED |= {"![The packages of alignlab in layers](packages.svg)": "```{raw} html\n:file: packages.svg\n```"}
 
 
 def link_inside(app: Any, page: str, source: list[str]) -> None:

@@ -1,7 +1,7 @@
 """Draw the packages of alignlab, a row per layer: `python docs/draw_packages.py` writes docs/packages.svg.
 
-The layers are import-linter's in pyproject.toml, the descriptions those of the tree in README.md. The drawing takes its
-colours from the page that it stands in, so that it fits a light and a dark one.
+The layers are import-linter's in pyproject.toml, the descriptions those of the tree in README.md. Inside a page the drawing
+takes the page's colour; as an image of its own it follows the reader's light or dark scheme.
 """
 
 import re
@@ -14,6 +14,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 WIDTH, ROW, GAP, MARGIN = 680, 54, 10, 28
 STYLE = """<style>
+:root.packages { color: #24292f }
+@media (prefers-color-scheme: dark) { :root.packages { color: #e6edf3 } }
 .packages rect { fill: currentColor; fill-opacity: .05; stroke: currentColor; stroke-opacity: .45 }
 .packages path { fill: none; stroke: currentColor; stroke-opacity: .6 }
 .packages text { fill: currentColor; font: 11px system-ui, sans-serif }
