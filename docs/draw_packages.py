@@ -1,7 +1,7 @@
 """Draw the packages of alignlab, a row per layer: `python docs/draw_packages.py` writes docs/packages.svg.
 
-The layers are import-linter's in pyproject.toml, the descriptions those of the tree in README.md. Inside a page the drawing
-takes the page's colour; as an image of its own it follows the reader's light or dark scheme.
+The layers are import-linter's in pyproject.toml, the descriptions those of the tree in README.md. Inside a page the
+drawing takes the page's colour; as an image of its own it follows the reader's light or dark scheme.
 """
 
 import re
