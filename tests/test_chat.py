@@ -2,10 +2,9 @@
 
 import pytest
 
-from alignlab.chat import Encoded, encode, encode_prompt
+from alignlab.chat import encode, encode_prompt
 from alignlab.errors import Failure
 from alignlab.models.from_scratch import train_tokenizer
-from alignlab.training.trainer import shorten
 
 TURNS = [{"role": "user", "content": "How do I bake bread?"}]
 
@@ -47,15 +46,3 @@ def test_a_template_that_changes_the_prompt_is_refused(tokenizer):
     moody.chat_template = "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}"
     with pytest.raises(Failure, match="the prompt's tokens change when the answer follows"):
         encode(moody, TURNS, "Mix.")
-
-
-@pytest.mark.parametrize(
-    ("prompt", "completion", "room", "kept"),
-    [
-        ([1, 2, 3], [4, 5], 5, ([1, 2, 3], [4, 5])),
-        ([1, 2, 3], [4, 5], 4, ([2, 3], [4, 5])),
-        ([1, 2, 3], [4, 5, 6, 7], 3, ([3], [4, 5])),
-    ],
-)
-def test_long_rows_lose_the_oldest_part_of_the_prompt_first(prompt, completion, room, kept):
-    assert shorten(Encoded(prompt, completion), room) == Encoded(*kept)

@@ -12,6 +12,7 @@ from command import config
 from alignlab.evaluation.measures import toxicity
 from alignlab.methods import ppo
 from alignlab.models.chat_templates import PLAIN
+from alignlab.models.log_probs import pad_rows, token_log_probs
 from alignlab.models.pocket import dialogue_tokenizer, insult_classifier, t5
 from alignlab.models.references import POCKET, given_reward
 from alignlab.pipeline import prepare_inputs
@@ -19,7 +20,7 @@ from alignlab.rewards import load_reward
 from alignlab.runtime.stage_run import Run
 from alignlab.tasks import train
 from alignlab.training import trainer
-from alignlab.training.ppo.actor_critic import Actor, lay_out, logps_of, reference_of
+from alignlab.training.ppo.actor_critic import ActorCritic, reference_of
 
 pytestmark = pytest.mark.slow
 EXPERIMENT = [
@@ -54,10 +55,10 @@ def policy():
 def test_the_decoders_log_probabilities_are_those_of_a_plain_forward_pass(policy):
     model, _ = policy
     prompts, completions = [[5, 6, 7, 8], [9]], [[10, 11, 1], [12, 1]]
-    batch = lay_out(prompts, completions, 0, "cpu")
-    actor = Actor(model, None, temperature=0.5, never=[0])
+    batch = pad_rows(prompts, completions, 0, "cpu")
+    actor = ActorCritic(model, None, temperature=0.5, masked=[0])
     with torch.no_grad():
-        found = logps_of(actor.read(model, batch).logits, batch)
+        found = token_log_probs(actor.run(model, batch).logits, batch.completion, batch.mask)
         for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
             logits = model(input_ids=torch.tensor([prompt]), labels=torch.tensor([completion])).logits[0] / 0.5
             logits[:, 0] = -torch.inf  # padding is never sampled
@@ -67,7 +68,7 @@ def test_the_decoders_log_probabilities_are_those_of_a_plain_forward_pass(policy
 
 
 def test_the_adapter_off_is_the_reference_of_an_encoder_decoder(policy, monkeypatch, tmp_path):
-    model, batch = policy[0], lay_out([[5, 6, 7, 8]], [[10, 11, 1]], 0, "cpu")
+    model, batch = policy[0], pad_rows([[5, 6, 7, 8]], [[10, 11, 1]], 0, "cpu")
     for part in policy:
         part.save_pretrained(tmp_path / "policy")
     logged, fit = [], trainer.fit
@@ -78,10 +79,10 @@ def test_the_adapter_off_is_the_reference_of_an_encoder_decoder(policy, monkeypa
         with torch.no_grad():
             for weight in adapter.values():
                 weight.add_(0.1)
-            moved = actor.read(actor.policy, batch).logits
+            moved = actor.run(actor.policy, batch).logits
             with reference_of(actor.policy, None) as off:
-                start = actor.read(off, batch).logits
-            assert torch.equal(start, actor.read(model, batch).logits)
+                start = actor.run(off, batch).logits
+            assert torch.equal(start, actor.run(model, batch).logits)
             assert not torch.allclose(start, moved, atol=1e-2)
             for weight in adapter.values():
                 weight.zero_()

@@ -5,6 +5,7 @@ import pytest
 import torch
 from command import config
 from tiny import ask, tiny_model, tiny_tokenizer
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from alignlab.chat import encode
 from alignlab.evaluation import Sample
@@ -54,6 +55,34 @@ def test_the_distance_by_hand(two):
 
 def test_a_model_is_no_distance_from_itself(two):
     assert distance(two[0], two[0], SAMPLES, config(*SETTINGS)).values.tolist() == [0.0, 0.0, 0.0]
+
+
+LONG = Sample("d", "", ask(*["bake"] * 30, "why"), "mix flour", True, 3)
+
+
+def test_a_prompt_longer_than_the_context_is_cut_as_sampling_cuts_it(tmp_path):
+    """GPT-2's positions are a table of 24 rows, beyond which there is none."""
+    shape = {"vocab_size": 20, "n_positions": 24, "n_embd": 16, "n_layer": 1, "n_head": 2}
+    models = []
+    for name in ("policy", "reference"):
+        torch.manual_seed(len(name))
+        models.append(GPT2LMHeadModel(GPT2Config(**shape, pad_token_id=0, bos_token_id=1, eos_token_id=2)).eval())
+        models[-1].save_pretrained(tmp_path / name)
+        tiny_tokenizer().save_pretrained(tmp_path / name)
+    settings = config(*SETTINGS, "evaluation.max_new_tokens=8")
+    found = distance(tmp_path / "policy", tmp_path / "reference", [LONG], settings)
+    row = encode(tiny_tokenizer(), LONG.prompt, LONG.completion)
+    assert len(row.prompt) > 24
+    prompt, logps = row.prompt[-16:], []
+    for model in models:
+        with torch.no_grad():
+            logits = model(torch.tensor([prompt + row.completion])).logits[0, 15:-1].double() / 0.5
+        logits[:, [0, 1]] = -torch.inf
+        logps.append(logits.log_softmax(-1))
+    p, q = logps
+    by_hand = torch.where(p > -torch.inf, p.exp() * (p - q), 0.0).sum().item()
+    assert found.values.tolist() == pytest.approx([by_hand], rel=1e-4)
+    assert by_hand > 0
 
 
 def test_the_table_shows_so_many_of_each_kind_with_what_they_were_worth():

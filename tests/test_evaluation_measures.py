@@ -10,11 +10,11 @@ import torch
 from command import config
 from tiny import ask, tiny_model, tiny_tokenizer
 
-from alignlab.chat import Encoded, encode
+from alignlab.chat import encode
 from alignlab.config.schema import Config
 from alignlab.errors import Mistake
 from alignlab.evaluation import Sample, Subject, chosen, evaluate, measure, measurements, spread
-from alignlab.evaluation.measures.perplexity import fit, losses
+from alignlab.evaluation.measures.perplexity import losses
 from alignlab.evaluation.scores import Scores
 
 PAIRS = [
@@ -99,13 +99,6 @@ def test_padding_and_batching_change_no_loss(monkeypatch: pytest.MonkeyPatch) ->
     alone = losses(model, rows)
     assert [one.tokens for one in together] == [one.tokens for one in alone]
     assert [one.mean for one in together] == pytest.approx([one.mean for one in alone], rel=1e-5)
-
-
-def test_a_row_that_is_too_long_loses_its_prompt_first() -> None:
-    row = Encoded([1, 2, 3, 4], [5, 6, 7])
-    assert fit(row, 7) == row
-    assert fit(row, 5) == Encoded([3, 4], [5, 6, 7])
-    assert fit(row, 3) == Encoded([4], [5, 6])
 
 
 def test_a_flat_model_has_the_vocabulary_as_its_perplexity() -> None:

@@ -19,10 +19,11 @@ from alignlab.config.compose import check
 from alignlab.errors import Mistake
 from alignlab.methods import ppo
 from alignlab.models.from_scratch import scratch_model
+from alignlab.models.log_probs import pad_rows, token_log_probs
 from alignlab.models.sampling import Completion, Sampling, draw_all
 from alignlab.runtime.stage_run import Run
 from alignlab.training.ppo import forward_pass
-from alignlab.training.ppo.actor_critic import Actor, lay_out, logps_of
+from alignlab.training.ppo.actor_critic import ActorCritic
 from alignlab.training.ppo.experience import AdvantageOptions, Measured, build_experience, scale_of, shape_scores
 from alignlab.training.ppo.kl_controller import Controller
 from alignlab.training.ppo.minibatches import minibatches, rollout_rows
@@ -228,17 +229,19 @@ def test_a_run_that_is_killed_ends_as_if_nothing_had_happened(rows, tmp_path):
 def test_padding_changes_no_log_probability_and_no_value():
     tokenizer, model = tiny_tokenizer(), tiny_model()
     torch.manual_seed(0)
-    actor = Actor(model, None, 0.7, [0, 1])
+    actor = ActorCritic(model, None, 0.7, [0, 1])
     torch.nn.init.normal_(actor.head.weight)
     prompts, completions = [[6, 7], [8, 9, 10, 11]], [[12, 13, 2], [14]]
-    together = lay_out(prompts, completions, tokenizer.pad_token_id, "cpu")
+    together = pad_rows(prompts, completions, tokenizer.pad_token_id, "cpu")
     logits, values = actor(together)
-    logps = logps_of(logits, together)
+    logps = token_log_probs(logits, together.completion, together.mask)
     for row in range(2):
-        alone = lay_out([prompts[row]], [completions[row]], tokenizer.pad_token_id, "cpu")
+        alone = pad_rows([prompts[row]], [completions[row]], tokenizer.pad_token_id, "cpu")
         logits_alone, values_alone = actor(alone)
         size = len(completions[row])
-        assert torch.allclose(logps[row, :size], logps_of(logits_alone, alone)[0], atol=1e-5)
+        assert torch.allclose(
+            logps[row, :size], token_log_probs(logits_alone, alone.completion, alone.mask)[0], atol=1e-5
+        )
         assert torch.allclose(values[row, :size], values_alone[0], atol=1e-5)
         assert logps[row, size:].tolist() == [0.0] * (3 - size)
     logps.sum().backward()  # padding is ruled out, and what is ruled out has no gradient
@@ -247,10 +250,10 @@ def test_padding_changes_no_log_probability_and_no_value():
 
 def test_log_probabilities_are_those_of_the_distribution_that_was_drawn_from():
     tokenizer, model = tiny_tokenizer(), tiny_model()
-    actor = Actor(model, None, 0.5, [0, 1])
+    actor = ActorCritic(model, None, 0.5, [0, 1])
     prompt, said = [6, 7, 8], [9, 10, 2]
-    batch = lay_out([prompt], [said], 0, "cpu")
-    found = logps_of(actor.read(model, batch).logits, batch)[0]
+    batch = pad_rows([prompt], [said], 0, "cpu")
+    found = token_log_probs(actor.run(model, batch).logits, batch.completion, batch.mask)[0]
     whole = model(torch.tensor([prompt + said])).logits[0].double() / 0.5
     whole[:, [0, 1]] = -torch.inf
     by_hand = whole.log_softmax(-1)[torch.arange(2, 5), torch.tensor(said)]

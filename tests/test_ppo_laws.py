@@ -10,8 +10,9 @@ from tiny import tiny_model, tiny_tokenizer
 
 from alignlab.methods import ppo
 from alignlab.models import load, reward_heads
+from alignlab.models.log_probs import pad_rows, token_log_probs
 from alignlab.runtime.stage_run import Run
-from alignlab.training.ppo.actor_critic import Actor, lay_out, logps_of, reference_of
+from alignlab.training.ppo.actor_critic import ActorCritic, reference_of
 from alignlab.training.trainer import together
 
 pytestmark = pytest.mark.slow
@@ -57,8 +58,8 @@ def test_a_value_function_from_a_reward_model_has_its_weights_and_none_of_its_dr
     body = ppo.value_model(run_of(policy, judge))
     theirs = getattr(model, model.base_model_prefix).state_dict()
     assert all(torch.equal(theirs[name], tensor) for name, tensor in body.state_dict().items())
-    batch = lay_out([[6, 7, 8]], [[9, 10, 2]], 0, "cpu")
-    actor = Actor(tiny_model(), body, 1.0, [0, 1]).train()
+    batch = pad_rows([[6, 7, 8]], [[9, 10, 2]], 0, "cpu")
+    actor = ActorCritic(tiny_model(), body, 1.0, [0, 1]).train()
     torch.nn.init.normal_(actor.head.weight)
     assert torch.equal(actor(batch)[1], actor(batch)[1])
 
@@ -86,7 +87,7 @@ def begun(policy, monkeypatch, *more):
 
 
 def read(actor, model, batch):
-    return logps_of(actor.read(model, batch).logits, batch)
+    return token_log_probs(actor.run(model, batch).logits, batch.completion, batch.mask)
 
 
 def test_the_adapter_off_is_the_model_that_the_stage_starts_from_whatever_the_adapter_learns(
@@ -94,7 +95,7 @@ def test_the_adapter_off_is_the_model_that_the_stage_starts_from_whatever_the_ad
 ):
     kept = begun(policy, monkeypatch, "model/adapter=lora", "model.adapter.lora_dropout=0.5", "method.value=shared")
     assert "ppo: lora_dropout=0.5 is ignored" in capsys.readouterr().err
-    actor, batch = kept["actor"], lay_out([[6, 7, 8], [6]], [[9, 10, 2], [11]], 0, "cpu")
+    actor, batch = kept["actor"], pad_rows([[6, 7, 8], [6]], [[9, 10, 2], [11]], 0, "cpu")
     with torch.no_grad():
         start = read(actor, tiny_model(), batch)
         assert torch.equal(read(actor, actor.policy, batch), start)
@@ -109,12 +110,12 @@ def test_the_adapter_off_is_the_model_that_the_stage_starts_from_whatever_the_ad
 
 def test_policy_and_value_function_may_be_two_adapters_on_the_same_weights(policy, monkeypatch):
     actor = begun(policy, monkeypatch, "model/adapter=lora", "method.value=adapter")["actor"]
-    batch = lay_out([[6, 7, 8], [6]], [[9, 10, 2], [11]], 0, "cpu")
+    batch = pad_rows([[6, 7, 8], [6]], [[9, 10, 2], [11]], 0, "cpu")
     torch.nn.init.normal_(actor.head.weight)
     learning = {name for name, weight in actor.named_parameters() if weight.requires_grad}
     assert {name.split(".")[-2] for name in learning} == {"default", "value", "head"}
     logits, values = actor(batch)
-    logps_of(logits, batch).sum().backward()
+    token_log_probs(logits, batch.completion, batch.mask).sum().backward()
     assert {name for name, weight in actor.named_parameters() if weight.grad is not None} == {
         name for name in learning if ".default." in name
     }
@@ -143,11 +144,11 @@ def test_the_reference_is_frozen_and_the_settings_reach_the_trainer(policy, monk
 
 
 def test_only_the_completions_logits_are_computed(policy):
-    batch = lay_out([[6, 7, 8, 9, 10]], [[9, 10, 2]], 0, "cpu")
+    batch = pad_rows([[6, 7, 8, 9, 10]], [[9, 10, 2]], 0, "cpu")
     model = tiny_model()
     sizes = []
     model.lm_head.register_forward_hook(lambda _module, _inputs, logits: sizes.append(logits.shape[1]))
-    Actor(model, None, 1.0, [0, 1])(batch)
+    ActorCritic(model, None, 1.0, [0, 1])(batch)
     assert sizes == [3]
 
 

@@ -65,12 +65,6 @@ def test_pack_lays_prompts_and_completions_in_rows():
     assert packed.segments.tolist() == [[0, 1, 2, 2], [0, 0, 1, 2]]
 
 
-def test_shorten_keeps_the_end_of_the_talk_and_of_the_turn():
-    assert reward_heads.shorten([1, 2, 3, 4], [[5, 9], [6, 7, 9]], 5) == ([3, 4], [[5, 9], [6, 7, 9]])
-    assert reward_heads.shorten([1, 2, 3], [[5, 6, 7, 8, 9]], 4) == ([3], [[5, 6, 9]])
-    assert reward_heads.shorten([1, 2], [[5, 9], [6, 9]], 64) == ([1, 2], [[5, 9], [6, 9]])
-
-
 def test_shared_prompts_give_the_plain_scores_and_gradients(model):
     packed = reward_heads.scores(model, reward_heads.pack(PROMPTS, PAIRS, 0))
     alone = torch.stack(

@@ -101,8 +101,8 @@ def labelled(run: "Run[Any]", policy: Path) -> list[dict[str, Any]]:
     `likelier` says how much sooner the judge's own model would give the first answer, in nats; `kept` whether the
     label is among the surest, from which the model learns.
     """
-    from alignlab.judges.model_logprobs import likelihoods
     from alignlab.models.load import load_policy
+    from alignlab.models.log_probs import summed_log_probs
 
     method = run.method
     rows, items = compared(run, policy)
@@ -110,7 +110,7 @@ def labelled(run: "Run[Any]", policy: Path) -> list[dict[str, Any]]:
     found = judged(run, model, tokenizer, items)
     asked = [item.prompt for item in items]
     own, other = (
-        likelihoods(model, tokenizer, asked, texts, method.sampling_batch_size)
+        summed_log_probs(model, tokenizer, asked, texts, method.sampling_batch_size)
         for texts in ([item.first for item in items], [item.second for item in items])
     )
     named = [

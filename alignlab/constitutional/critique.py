@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alignlab.chat import Turn
 from alignlab.config.constitution import Constitution, Principle
-from alignlab.judges.model_logprobs import Item, criticised, likelihoods
+from alignlab.judges.model_logprobs import Item, criticised
+from alignlab.models.log_probs import summed_log_probs
 from alignlab.models.sampling import Completion, Sampling, sample
 
 if TYPE_CHECKING:
@@ -110,8 +111,8 @@ class Critic(NamedTuple):
         prompts = [item.row["prompt"] for item in items]
         texts = [latest(item) for item in items]
         size = self.sampling.batch_size
-        own = likelihoods(self.model, self.tokenizer, prompts, texts, size)
-        other = likelihoods(self.model, self.tokenizer, [*prompts[1:], *prompts[:1]], texts, size)
+        own = summed_log_probs(self.model, self.tokenizer, prompts, texts, size)
+        other = summed_log_probs(self.model, self.tokenizer, [*prompts[1:], *prompts[:1]], texts, size)
         return [
             item._replace(dropped=fault(item, mine - theirs < -off_topic))
             for item, mine, theirs in zip(items, own, other, strict=True)

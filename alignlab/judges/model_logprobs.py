@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from alignlab.chat import Turn, encode
+from alignlab.chat import Turn
 from alignlab.config.constitution import Constitution, Principle
 from alignlab.config.judge import LocalJudge
 
@@ -122,10 +122,12 @@ def by_choice(
     batch_size: int,
 ) -> list[Odds]:
     """Log-odds of the first answer over the second, with the first named first and with it named second."""
+    from alignlab.models.log_probs import summed_log_probs
+
     shown = [asked(constitution, item, item.first, item.second) for item in items]
     turned = [asked(constitution, item, item.second, item.first) for item in items]
     logps = [
-        likelihoods(model, tokenizer, requests, [choice] * len(items), batch_size)
+        summed_log_probs(model, tokenizer, requests, [choice] * len(items), batch_size)
         for requests in (shown, turned)
         for choice in constitution.choices
     ]
@@ -147,9 +149,11 @@ def by_critique(
     batch_size: int,
 ) -> list[Odds]:
     """Log-odds of the first answer over the second; there is no order, so both are the same."""
+    from alignlab.models.log_probs import summed_log_probs
+
     good = [item.principle.good for item in items]
     first, second = (
-        likelihoods(
+        summed_log_probs(
             model,
             tokenizer,
             [
@@ -184,31 +188,6 @@ def criticised(constitution: Constitution, prompt: Sequence[Turn], answer: str, 
 def shots(constitution: Constitution) -> list[Turn]:
     """The turns of the conversations that show a model what is wanted."""
     return [{"role": said.role, "content": said.content} for chat in constitution.examples for said in chat]
-
-
-def likelihoods(
-    model: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerBase",
-    prompts: Sequence[Sequence[Turn]],
-    completions: Sequence[str],
-    batch_size: int,
-) -> list[float]:
-    """The log-probability of each completion after its prompt, its end of turn included."""
-    import torch
-
-    rows = [encode(tokenizer, prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
-    order = sorted(range(len(rows)), key=lambda place: len(rows[place].prompt) + len(rows[place].completion))
-    found = [0.0] * len(rows)
-    with torch.inference_mode():
-        for start in range(0, len(order), batch_size):
-            places = order[start : start + batch_size]
-            whole = [rows[place].prompt + rows[place].completion for place in places]
-            width = max(map(len, whole))
-            ids = torch.tensor([row + [row[-1]] * (width - len(row)) for row in whole], device=model.device)
-            logps = model(input_ids=ids).logits[:, :-1].float().log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
-            for place, row, values in zip(places, whole, logps, strict=True):
-                found[place] = float(values[len(rows[place].prompt) - 1 : len(row) - 1].sum())
-    return found
 
 
 def sigmoid(x: float) -> float:

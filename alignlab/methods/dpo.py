@@ -63,16 +63,15 @@ def train(run: Run[Config]) -> None:
 def tokenise_pairs(run: Run[Config], tokenizer: Any) -> "dict[str, Dataset]":
     """Return the pairs of both splits as columns of token ids; both completions of a pair see the same prompt."""
     from alignlab.chat import encode
-    from alignlab.training.trainer import Row, shorten, tokenised
+    from alignlab.models.truncation import cut_pair
+    from alignlab.training.trainer import Row, tokenised
 
     method = run.method
 
     def row(pair: Row) -> dict[str, Any]:
         chosen, rejected = (encode(tokenizer, pair["prompt"], pair[side]) for side in ("chosen", "rejected"))
-        longest = max(chosen, rejected, key=lambda encoded: len(encoded.completion))
-        prompt = shorten(longest, method.max_length).prompt
-        room = method.max_length - len(prompt)
-        ids = {"prompt_ids": prompt, "chosen_ids": chosen.completion[:room], "rejected_ids": rejected.completion[:room]}
+        prompt, *both = cut_pair(chosen, rejected, method.max_length)
+        ids = {"prompt_ids": prompt, "chosen_ids": both[0], "rejected_ids": both[1]}
         return ids | soft_label(pair, method.label_smoothing)
 
     rows = {split: tokenised(run, VIEW, split, row) for split in ("train", "validation")}

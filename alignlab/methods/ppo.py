@@ -20,7 +20,7 @@ from alignlab.runtime.stage_run import Run
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
-    from alignlab.training.ppo.actor_critic import Actor
+    from alignlab.training.ppo.actor_critic import ActorCritic
     from alignlab.training.ppo.options import Options
     from alignlab.training.ppo.rollout_loader import Prompt
 
@@ -156,28 +156,28 @@ def load_prompts(run: Run[Config], policy: Any, tokenizer: Any) -> "list[Prompt]
     """Return the training prompts, cut so that a completion fits behind each."""
     from alignlab.chat import encode_prompt
     from alignlab.data import view
-    from alignlab.models.sampling import room_in, shortened
+    from alignlab.models.truncation import cut_prompts, room_for_prompt
     from alignlab.training.ppo.rollout_loader import Prompt
 
     method = run.method
     prompts = [row["prompt"] for row in view(run.config.dataset, VIEW, "train")]
     if not prompts:
         raise failure("dataset, train", "holds no prompts", "give more rows")
-    room = room_in(policy, method.max_new_tokens, "method.max_new_tokens") or method.max_length
+    room = room_for_prompt(policy, method.max_new_tokens, "method.max_new_tokens") or method.max_length
     room = min(room, method.max_length - method.max_new_tokens)
-    ids = shortened([encode_prompt(tokenizer, turns) for turns in prompts], room)
+    ids = cut_prompts([encode_prompt(tokenizer, turns) for turns in prompts], room)
     return [Prompt(turns, row) for turns, row in zip(prompts, ids, strict=True)]
 
 
-def build_actor(run: Run[Config], policy: Any, tokenizer: Any) -> "Actor":
+def build_actor(run: Run[Config], policy: Any, tokenizer: Any) -> "ActorCritic":
     """Return the policy with its value function."""
     from alignlab.models.sampling import never_sampled, special_tokens
-    from alignlab.training.ppo.actor_critic import Actor
+    from alignlab.training.ppo.actor_critic import ActorCritic
 
     method = run.method
     value = value_model(run) if method.value == "separate" else None
-    never = never_sampled(tokenizer, special_tokens(policy, tokenizer)[1])
-    return Actor(policy, value, method.temperature, never, adapted=method.value == "adapter")
+    masked = never_sampled(tokenizer, special_tokens(policy, tokenizer)[1])
+    return ActorCritic(policy, value, method.temperature, masked, adapted=method.value == "adapter")
 
 
 def training_arguments(run: Run[Config], options: "Options") -> "TrainingArguments":

@@ -43,6 +43,7 @@ def train(run: Run[Config]) -> None:
     from alignlab.chat import encode
     from alignlab.models import reward_heads
     from alignlab.models.load import adapter
+    from alignlab.models.truncation import cut_before_end
     from alignlab.training.reward_trainer import PairRewardTrainer
     from alignlab.training.trainer import Row, arguments, fit, tokenised
 
@@ -52,7 +53,7 @@ def train(run: Run[Config]) -> None:
 
     def row(pair: Row) -> dict[str, Any]:
         chosen, rejected = (encode(tokenizer, pair["prompt"], pair[side]) for side in ("chosen", "rejected"))
-        prompt, both = reward_heads.shorten(chosen.prompt, (chosen.completion, rejected.completion), method.max_length)
+        prompt, both = cut_before_end(chosen.prompt, (chosen.completion, rejected.completion), method.max_length)
         ids = {"prompt_ids": prompt, "completion_ids": both, "length": len(prompt) + sum(map(len, both))}
         return ids | {"label": float(pair.get("label", 1.0)), "weight": float(pair.get("weight", 1.0))}
 

@@ -44,8 +44,9 @@ def train_decoder(run: Run[Config], model: Any, tokenizer: Any) -> None:
 
     from alignlab.chat import encode
     from alignlab.models.load import adapter
+    from alignlab.models.truncation import cut_row
     from alignlab.training.step_weights import Steps
-    from alignlab.training.trainer import Row, arguments, fit, shorten, tokenised
+    from alignlab.training.trainer import Row, arguments, fit, tokenised
 
     class StepsTrainer(Steps, SFTTrainer):  # type: ignore[misc]
         """TRL's, with our steps."""
@@ -53,9 +54,8 @@ def train_decoder(run: Run[Config], model: Any, tokenizer: Any) -> None:
     method = run.method
 
     def row(demonstration: Row) -> dict[str, list[int]]:
-        prompt, completion = shorten(
-            encode(tokenizer, demonstration["prompt"], demonstration["completion"]), method.max_length
-        )
+        whole = encode(tokenizer, demonstration["prompt"], demonstration["completion"])
+        prompt, completion = cut_row(whole, method.max_length)
         return {
             "input_ids": prompt + completion,
             "completion_mask": [0] * len(prompt) + [1] * len(completion),
@@ -79,6 +79,7 @@ def train_encoder_decoder(run: Run[Config], model: Any, tokenizer: Any) -> None:
     from alignlab.chat import encode
     from alignlab.losses import language
     from alignlab.models.load import adapter
+    from alignlab.models.truncation import cut_sides
     from alignlab.training.step_weights import Steps
     from alignlab.training.trainer import Row, arguments, fit, tokenised
 
@@ -93,8 +94,9 @@ def train_encoder_decoder(run: Run[Config], model: Any, tokenizer: Any) -> None:
         model = get_peft_model(model, lora)
 
     def row(demonstration: Row) -> dict[str, list[int]]:
-        prompt, completion = encode(tokenizer, demonstration["prompt"], demonstration["completion"])
-        return {"input_ids": prompt[-method.max_length :], "labels": completion[: method.max_length]}
+        whole = encode(tokenizer, demonstration["prompt"], demonstration["completion"])
+        prompt, completion = cut_sides(whole, method.max_length)
+        return {"input_ids": prompt, "labels": completion}
 
     rows = {split: tokenised(run, VIEW, split, row) for split in ("train", "validation")}
     settings = Seq2SeqTrainingArguments(**arguments(run, rows["train"]))

@@ -58,20 +58,6 @@ def pack(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[Sequen
     )
 
 
-def shorten(
-    prompt: Sequence[int], completions: Sequence[Sequence[int]], max_length: int
-) -> tuple[list[int], list[list[int]]]:
-    """Cut a prompt and its completions so that each pair of them fits into `max_length` tokens.
-
-    The prompt loses its beginning, as much as the longest completion needs; a completion that is too long by
-    itself loses what stands before its last token, which ends the turn. All completions see the same prompt.
-    """
-    longest = min(max(map(len, completions)), max_length - 1)
-    kept = list(prompt[-(max_length - longest) :])
-    room = max_length - len(kept)
-    return kept, [[*ids] if len(ids) <= room else [*ids[: room - 1], ids[-1]] for ids in completions]
-
-
 def counts(segments: Tensor) -> Tensor:
     """Count the tokens of the prompt and of each completion, [batch, 1 + completions]."""
     many = int(segments.max()) + 1

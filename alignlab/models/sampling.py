@@ -8,7 +8,6 @@ length sampler draws each completion's own limit in the same way; one that is cu
 """
 
 import copy
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,15 +23,13 @@ from transformers import (
 )
 
 from alignlab.chat import Turn, encode_prompt
-from alignlab.errors import failure
 from alignlab.models.decoding import decode, decodes
+from alignlab.models.truncation import cut_prompts, room_for_prompt
 from alignlab.runtime import distributed
 from alignlab.runtime.progress import progress
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-log = logging.getLogger("alignlab")
 
 
 class Sampling(NamedTuple):
@@ -64,8 +61,8 @@ def sample(
 
     A prompt that leaves no room for `max_new_tokens` in the model's context loses its oldest tokens.
     """
-    room = room_in(model, sampling.max_new_tokens, "evaluation.max_new_tokens")
-    ids = shortened([encode_prompt(tokenizer, turns) for turns in prompts], room)
+    room = room_for_prompt(model, sampling.max_new_tokens, "evaluation.max_new_tokens")
+    ids = cut_prompts([encode_prompt(tokenizer, turns) for turns in prompts], room)
     return distributed.divided(len(ids), lambda own: draw_all(model, tokenizer, ids, sampling, seed, own))
 
 
@@ -223,29 +220,6 @@ def completion(tokenizer: "PreTrainedTokenizerBase", ids: list[int], ends: set[i
     kept = ids if end is None else ids[: end + 1]
     text = tokenizer.decode(kept[:end], skip_special_tokens=True).strip()
     return Completion(text, end is not None, tuple(kept))
-
-
-def shortened(ids: list[list[int]], room: int | None) -> list[list[int]]:
-    """Cut prompts at their beginning until they fit, and say how many."""
-    if room is None:
-        return ids
-    if long := sum(len(prompt) > room for prompt in ids):
-        log.warning("%d of %d prompts are longer than %d tokens; their oldest part is left out", long, len(ids), room)
-    return [prompt[-room:] for prompt in ids]
-
-
-def room_in(model: "PreTrainedModel", max_new_tokens: int, place: str) -> int | None:
-    """How long a prompt may be, where the model's context has an end; `place` is where the config says the rest."""
-    context = getattr(model.config, "max_position_embeddings", None)
-    if context is None:
-        return None
-    if context <= max_new_tokens:
-        raise failure(
-            place,
-            f"{max_new_tokens} leaves no room for a prompt in the model's context of {context} tokens",
-            f"use less than {context}",
-        )
-    return int(context - max_new_tokens)
 
 
 def special_tokens(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> tuple[int, set[int]]:

@@ -56,11 +56,12 @@ def sample_answers(
 ) -> None:
     """Answer every prompt that the journal does not hold yet."""
     from alignlab.chat import encode_prompt
-    from alignlab.models.sampling import neutral, room_in, shortened
+    from alignlab.models.sampling import neutral
+    from alignlab.models.truncation import cut_prompts, room_for_prompt
     from alignlab.runtime.progress import progress
 
-    room = room_in(model, settings.max_new_tokens, "preferences.max_new_tokens")
-    ids = shortened([encode_prompt(tokenizer, prompt.turns) for prompt in asked], room)
+    room = room_for_prompt(model, settings.max_new_tokens, "preferences.max_new_tokens")
+    ids = cut_prompts([encode_prompt(tokenizer, prompt.turns) for prompt in asked], room)
     with neutral(model), progress(len(asked), "sampling", "prompts") as advance:
         for places in batches([len(prompt) for prompt in ids], settings.batch_size):
             if any(asked[place].id not in journal.rows for place in places):

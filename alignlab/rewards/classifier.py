@@ -13,6 +13,7 @@ from alignlab.config.hardware import Hardware
 from alignlab.config.reward import ClassifierReward
 from alignlab.errors import failure
 from alignlab.models.load import device, precision
+from alignlab.models.truncation import context_length
 from alignlab.rewards.protocol import Context, Scored
 from alignlab.rewards.reward_model import batches
 
@@ -110,6 +111,6 @@ def find_label(settings: ClassifierReward, labels: dict[int, str], name: str) ->
 
 def limit(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> int:
     """Return the longest text in tokens that both the tokenizer and the model take."""
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    positions = context_length(model.config)
     limits = [positions - OFFSET if positions else UNLIMITED, tokenizer.model_max_length]
     return min(limits) if min(limits) < UNLIMITED else LONGEST

@@ -13,6 +13,7 @@ from alignlab.config.hardware import Hardware
 from alignlab.config.reward import ModelReward
 from alignlab.errors import failure
 from alignlab.models.load import device, precision, without_dropout
+from alignlab.models.truncation import context_length
 from alignlab.rewards.protocol import Context, Scored
 
 if TYPE_CHECKING:
@@ -37,12 +38,12 @@ class RewardModel(NamedTuple):
         """Score each completion after its prompt; `finished` is not used."""
         import torch
 
-        from alignlab.models.reward_heads import shorten
+        from alignlab.models.truncation import cut_before_end
 
         rows = []
         for prompt, completion in zip(prompts, completions, strict=True):
             encoded = encode(self.tokenizer, prompt, completion)
-            rows.append(shorten(encoded.prompt, [encoded.completion], self.max_length))
+            rows.append(cut_before_end(encoded.prompt, [encoded.completion], self.max_length))
         order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]) + len(rows[i][1][0]))
         total = [0.0] * len(rows)
         tokens = CPU_TOKENS if self.model.device.type == "cpu" else TOKENS
@@ -108,7 +109,7 @@ def load_reward_model(path: Path, hardware: Hardware) -> RewardModel:
         raise failure(str(path), why, "use it as a classifier: reward=classifier reward.include_prompt=true")
     if model.config.pad_token_id is None:  # transformers finds the last token by it
         model.config.pad_token_id = tokenizer.pad_token_id
-    longest = getattr(settings.get_text_config(), "max_position_embeddings", None) or tokenizer.model_max_length
+    longest = context_length(settings) or tokenizer.model_max_length
     return RewardModel(model.to(device(hardware)).eval(), tokenizer, min(tokenizer.model_max_length, longest))
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from trl import DPOTrainer
 
 from alignlab import losses
+from alignlab.models.log_probs import fused_log_probs
 from alignlab.training.step_weights import Steps
 
 
@@ -44,9 +45,9 @@ class SoftLabelDPOTrainer(Steps, DPOTrainer):  # type: ignore[misc]
         if "label" not in inputs:
             return super()._compute_loss(model, inputs, return_outputs)
         label, mask = inputs.pop("label"), inputs.pop("completion_mask")
-        policy, outputs = completion_logps(model, inputs, mask)
+        policy, outputs = fused_log_probs(model, inputs, mask)
         with torch.no_grad(), self.reference() as reference_model:
-            reference = completion_logps(reference_model, inputs, mask)[0]
+            reference = fused_log_probs(reference_model, inputs, mask)[0]
         chosen, rejected = (self.beta * (policy - reference)).chunk(2)
         preference_weight, nll_weight = [*self.loss_weights, 0.0][:2]
         nll = -policy.chunk(2)[0] * (2 * label - 1).clamp(min=0)
@@ -89,11 +90,3 @@ class SoftLabelDPOTrainer(Steps, DPOTrainer):  # type: ignore[misc]
 def chosen_tokens(mask: Tensor) -> int:
     """Return the number of tokens of the chosen completions, the first half of a mask [2 * batch, length]."""
     return int(mask.chunk(2)[0].sum())
-
-
-def completion_logps(model: Any, inputs: Any, mask: Tensor) -> tuple[Tensor, Any]:
-    """Return log-probabilities of completions, [2 * batch], chosen ones first, and the model's output."""
-    outputs = model(
-        **inputs, use_cache=False, labels=inputs["input_ids"].masked_fill(mask == 0, -100), fused_lm_head=True
-    )
-    return outputs.log_probs[:, -(mask.shape[1] - 1) :].sum(1), outputs

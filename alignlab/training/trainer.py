@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignlab.chat import Encoded
 from alignlab.config.method import Training
 from alignlab.data.row_authors import count_authors
 from alignlab.errors import failure
@@ -50,12 +49,6 @@ def tokenised(
     if split == "train":
         write_text(run.folder / ROW_COUNTS, json.dumps(count_authors(rows)))
     return rows.map(encode, remove_columns=rows.column_names, keep_in_memory=True, load_from_cache_file=False)
-
-
-def shorten(encoded: Encoded, max_length: int) -> Encoded:
-    """Cut a row to `max_length` tokens: the prompt's beginning goes first, then the completion's end."""
-    completion = encoded.completion[: max_length - 1]
-    return Encoded(encoded.prompt[-(max_length - len(completion)) :], completion)
 
 
 def piece(run: Run[Training], rows: "datasets.Dataset | None") -> int:

@@ -1,12 +1,12 @@
-"""How far a stage has moved its model: the KL to the model that it started from, over the model's own answers.
+"""The exact KL of a trained model to the model that it started from, on the trained model's own completions.
 
-At each token of an answer the divergence is summed over the whole vocabulary, so that nothing but the choice of
-prompts and the answers' luck is left to chance; an answer's value is the sum over its tokens, in nats. It is what
-best of n, PPO and DPO are compared at. Both distributions are those of sampling: at its temperature, without the
-tokens that are never drawn.
+At each token the divergence is summed over the whole vocabulary, so it has less variance than an estimate from the
+sampled tokens. The value of a completion is the sum over its tokens, in nats: best of n, PPO and DPO are compared by
+it. Both distributions are those of sampling: at its temperature, without the tokens that are never sampled, after the
+prompt that sampling saw.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,73 +17,43 @@ from alignlab.config.schema import Config
 from alignlab.evaluation.scores import Scores
 
 if TYPE_CHECKING:
-    import torch
-
     from alignlab.evaluation import Sample
 
 TOKENS = 8192  # in one forward pass
 
 
 def distance(policy: Path, reference: Path, samples: "Sequence[Sample]", config: Config) -> Scores:
-    """The KL of a policy to a reference on the policy's own answers, nats an answer, [samples]."""
+    """Return the KL of a policy to a reference on the policy's own completions, nats a completion, [samples]."""
     import torch
 
     from alignlab import losses
     from alignlab.models.load import load_policy
+    from alignlab.models.log_probs import batches_by_length, completion_logits, sampling_logits
     from alignlab.models.sampling import never_sampled, special_tokens
 
     (ours, tokenizer), (theirs, _) = (load_policy(path, config.hardware) for path in (policy, reference))
-    never = never_sampled(tokenizer, special_tokens(ours, tokenizer)[1])
-    rows = [written(tokenizer, sample) for sample in samples]
-    found = np.zeros(len(rows))
-    for part in batches(rows):
+    masked = never_sampled(tokenizer, special_tokens(ours, tokenizer)[1])
+    encoded = {k: encode_sample(ours, tokenizer, sample, config) for k, sample in enumerate(samples)}
+    numbers = [k for k, row in encoded.items() if row.completion]  # an empty completion has a KL of 0
+    rows = [encoded[k] for k in numbers]
+    values = np.zeros(len(samples))
+    for batch in batches_by_length(rows, TOKENS):
+        part = [rows[row] for row in batch]
         with torch.inference_mode():
-            read, other = (
-                logits(model, [rows[row] for row in part], config.evaluation.temperature, never)
+            p, q = (
+                sampling_logits(completion_logits(model, part), config.evaluation.temperature, masked)
                 for model in (ours, theirs)
             )
-            each = torch.split(losses.exact_kl(read, other), [len(rows[row].completion) for row in part])
-        found[part] = [float(tokens.sum()) for tokens in each]
-    return Scores("eval/kl", found, tuple(sample.id for sample in samples), False, "neither")
+            kl = torch.split(losses.exact_kl(p, q), [len(row.completion) for row in part])
+        values[[numbers[row] for row in batch]] = [float(tokens.sum()) for tokens in kl]
+    return Scores("eval/kl", values, tuple(sample.id for sample in samples), False, "neither")
 
 
-def written(tokenizer: Any, sample: "Sample") -> Encoded:
-    """A prompt and an answer as token ids; an answer that was cut off has no end."""
+def encode_sample(model: Any, tokenizer: Any, sample: "Sample", config: Config) -> Encoded:
+    """Return a sample as token ids, cut as in sampling; an unfinished completion has no end-of-turn token."""
+    from alignlab.models.truncation import context_length, cut_prompt, cut_row, room_for_prompt
+
     row = encode(tokenizer, sample.prompt, sample.completion)
-    return row if sample.finished else row._replace(completion=row.completion[:-1])
-
-
-def batches(rows: Sequence[Encoded]) -> Iterator[list[int]]:
-    """The places of rows of like length, as many as one forward pass takes; rows without an answer are left out."""
-    sizes = [len(row.prompt) + len(row.completion) for row in rows]
-    order = sorted((row for row in range(len(rows)) if rows[row].completion), key=lambda row: sizes[row])
-    while order:
-        count = max(1, TOKENS // sizes[order[-1]])
-        yield order[-count:]
-        order = order[:-count]
-
-
-def logits(model: Any, rows: Sequence[Encoded], temperature: float, never: Sequence[int]) -> "torch.Tensor":
-    """What a model says of the answers' tokens, one row after the other, [tokens, vocabulary]."""
-    import torch
-
-    pad = torch.nn.utils.rnn.pad_sequence
-    if model.config.is_encoder_decoder:
-        prompts = [torch.tensor(row.prompt) for row in rows]
-        begin = [model.config.decoder_start_token_id]
-        read = [torch.tensor([*begin, *row.completion[:-1]]) for row in rows]
-        mask = pad([torch.ones_like(prompt) for prompt in prompts], batch_first=True)
-        inputs = {"input_ids": pad(prompts, batch_first=True), "attention_mask": mask}
-        inputs["decoder_input_ids"] = pad(read, batch_first=True)
-        starts = [0] * len(rows)
-    else:
-        both = [torch.tensor([*row.prompt, *row.completion[:-1]]) for row in rows]
-        inputs = {"input_ids": pad(both, batch_first=True)}  # padding on the right is seen by no token before it
-        starts = [len(row.prompt) - 1 for row in rows]
-    whole = model(**{name: tensor.to(model.device) for name, tensor in inputs.items()}).logits
-    kept = [
-        whole[at, start : start + len(row.completion)] for at, (row, start) in enumerate(zip(rows, starts, strict=True))
-    ]
-    found = torch.cat(kept).float() / temperature
-    found[:, list(never)] = -torch.inf
-    return found
+    completion = row.completion if sample.finished else row.completion[:-1]
+    room = room_for_prompt(model, config.evaluation.max_new_tokens, "evaluation.max_new_tokens")
+    return cut_row(Encoded(cut_prompt(row.prompt, room), completion), context_length(model.config))

@@ -7,15 +7,18 @@ import torch
 from torch import Tensor
 
 from alignlab import losses
+from alignlab.models.log_probs import PaddedRows, token_log_probs
 from alignlab.models.sampling import Completion
-from alignlab.training.ppo.actor_critic import Actor, Tokens, logps_of, reference_of
+from alignlab.training.ppo.actor_critic import ActorCritic, reference_of
 from alignlab.training.ppo.experience import Measured
 
-Pad = Callable[[Sequence[list[int]], Sequence[list[int]]], Tokens]  # prompts and completions → tensors on the device
+Pad = Callable[
+    [Sequence[list[int]], Sequence[list[int]]], PaddedRows
+]  # prompts and completions to tensors on the device
 
 
 def measure_rows(
-    actor: Actor,
+    actor: ActorCritic,
     reference: Any,
     prompts: Sequence[list[int]],
     completions: Sequence[Completion],
@@ -36,15 +39,13 @@ def measure_rows(
     return [tuple(tensor[row].clone() for tensor in measured) for row in rows]
 
 
-def measure_batch(actor: Actor, reference: Any, batch: Tokens) -> Measured:
+def measure_batch(actor: ActorCritic, reference: Any, batch: PaddedRows) -> Measured:
     """Measure one batch with policy, value function and reference."""
-    ours = actor.read(actor.policy, batch)
+    ours = actor.run(actor.policy, batch)
     values = actor.values(batch, ours)
     with reference_of(actor.policy, reference) as frozen:
-        theirs = actor.read(frozen, batch)
+        theirs = actor.run(frozen, batch)
     kl = losses.exact_kl(ours.logits.flatten(0, 1), theirs.logits.flatten(0, 1)).view(values.shape)
     mask = batch.mask
-    return Measured(
-        logps_of(ours.logits, batch), logps_of(theirs.logits, batch), values * mask,
-        losses.entropy(ours.logits) * mask, kl * mask,
-    )  # fmt: skip
+    logps, reference_logps = (token_log_probs(each.logits, batch.completion, mask) for each in (ours, theirs))
+    return Measured(logps, reference_logps, values * mask, losses.entropy(ours.logits) * mask, kl * mask)

@@ -20,10 +20,11 @@ from transformers import Trainer
 
 from alignlab import losses
 from alignlab.models.engines import engine
+from alignlab.models.log_probs import PaddedRows, pad_rows, token_log_probs
 from alignlab.models.sampling import Completion
 from alignlab.runtime import distributed
 from alignlab.runtime.progress import say
-from alignlab.training.ppo.actor_critic import Actor, Tokens, lay_out, logps_of
+from alignlab.training.ppo.actor_critic import ActorCritic
 from alignlab.training.ppo.experience import Experience, Measured, build_experience, scale_of, shape_scores
 from alignlab.training.ppo.forward_pass import measure_rows
 from alignlab.training.ppo.kl_controller import Controller
@@ -44,7 +45,7 @@ WEIGHTS = "actor.pt"
 
 
 class PPOTrainer(Trainer):  # type: ignore[misc]
-    """Trains an `Actor` on the rewards of its own completions; `train_dataset` is a list of `Prompt`."""
+    """Trains an `ActorCritic` on the rewards of its own completions; `train_dataset` is a list of `Prompt`."""
 
     def __init__(
         self,
@@ -153,7 +154,7 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
             )
         )  # fmt: skip
         logits, values = model(batch)
-        logps = logps_of(logits, batch)
+        logps = token_log_probs(logits, batch.completion, mask)
         policy = (losses.clipped_policy(logps, old_logps, advantages, options.cliprange) * mask).sum() / tokens
         value = (losses.clipped_value(values, old_values, returns, options.cliprange_value) * mask).sum() / tokens
         loss = policy + options.vf_coef * value
@@ -191,15 +192,15 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
             self.log(dict(metrics))
             self.watch.step(number + 1, metrics)
 
-    def pad(self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]) -> Tokens:
+    def pad(self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]) -> PaddedRows:
         """Return rows as padded tensors on the device."""
         pad = self.processing_class.pad_token_id or 0  # any token would do, since the masks tell what is padding
-        return lay_out(prompts, completions, pad, self.args.device)
+        return pad_rows(prompts, completions, pad, self.args.device)
 
     @property
-    def actor(self) -> Actor:
+    def actor(self) -> ActorCritic:
         """Return the module itself, without its wrappers."""
-        return cast(Actor, self.model)
+        return cast(ActorCritic, self.model)
 
     def get_train_dataloader(self) -> Any:
         """Return the loader of rollouts; each process gets its own micro-batches."""
