@@ -5,15 +5,15 @@ splits. Test rows are in files of their own: held-out combinations, labelled by 
 """
 
 import csv
-import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from alignlab.config.dataset import PocketData
+from alignlab.data.splits import hash_fraction
 from alignlab.errors import failure, mistake
-from alignlab.pocket.world import data_folder
+from alignlab.pocket.world import data_folder, prompt_id
 
 Row = dict[str, Any]
 
@@ -87,14 +87,8 @@ def _shared_fields(row: Row) -> Row:
 
 def _id(row: Row) -> str:
     prompt = row.get("prompt") or row["messages"][:-1]
-    return f"{row['kind']}-{_hash(prompt[-1]['content'])[:10]}"
+    return prompt_id(row["kind"], prompt[-1]["content"])
 
 
 def _is_validation(row: Row, share: float) -> bool:
-    """Return whether the first 32 bits of the prompt's hash, as a fraction, are below `share`."""
-    text = row["text"] if "text" in row else row["prompt"][-1]["content"]
-    return int(_hash(text)[:8], 16) / 2**32 < share
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hash_fraction(row["text"] if "text" in row else row["prompt"][-1]["content"]) < share

@@ -64,8 +64,8 @@ class Prompt(NamedTuple):
 
     @property
     def id(self) -> str:
-        """Return an id made from the kind and a hash of the text."""
-        return f"{self.kind}-{_hash(self.text)[:10]}"
+        """Return the id of the prompt."""
+        return prompt_id(self.kind, self.text)
 
 
 class WordTables(NamedTuple):
@@ -128,6 +128,11 @@ def held_out(kind: str) -> frozenset[Combination]:
 def training_combinations(kind: str, size: Size) -> tuple[Combination, ...]:
     """Return the combinations that training rows and the corpus may use."""
     return tuple(words for words in combinations(kind, size) if words not in held_out(kind))
+
+
+def prompt_id(kind: str, text: str) -> str:
+    """Return the id of a prompt, made from its kind and a hash of its text."""
+    return f"{kind}-{_hash(text)[:10]}"
 
 
 def draw_prompt(kind: str, size: Size, random: Random) -> Prompt:

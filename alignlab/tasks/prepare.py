@@ -48,7 +48,7 @@ def run(config: Config, folder: Path, choices: Mapping[str, str]) -> None:
 
 
 def write_rows(rows: Any, folder: Path) -> dict[str, int]:
-    """Write rows as JSON lines, one file a form, in shapes that are recognised again."""
+    """Write rows as JSON lines, one file per form, in formats that `dataset=file` detects."""
     counts: dict[str, int] = {}
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as files:
@@ -81,8 +81,8 @@ def written(row: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 
 def summary(facts: Mapping[str, Any]) -> Iterator[str]:
     """The card in a few lines for the terminal."""
-    for name, shape in facts["files"].items():
-        yield f"{name}: {shape}"
+    for name, row_format in facts["files"].items():
+        yield f"{name}: {row_format}"
     for name, done in facts["steps"].items():
         parts = [f"{name:<12} {done['rows_in']:>9,} in {done['rows_out']:>9,} out"]
         for what in ("added", "changed", "dropped"):
