@@ -109,7 +109,7 @@ $(VENV)/.docs: $(VENV)/.run
 	@touch $@
 
 docs: $(VENV)/.docs ## Build the documentation into build/site; a broken link is an error.
-	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --builder html docs build/site
+	$(BIN)/python -m sphinx --quiet --fresh-env --write-all --fail-on-warning --keep-going --builder html docs build/site
 	@echo "build/site/index.html"
 
 evidence: setup ## Measure what the README claims, and write benchmarks/RESULTS.md (an hour).

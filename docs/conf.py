@@ -18,13 +18,14 @@ import alignlab  # noqa: E402
 project = "alignlab"
 release = alignlab.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
-exclude_patterns = ["README.md"]
-nitpick_ignore: list[tuple[str, str]] = []
 
 myst_enable_extensions = ["attrs_block", "colon_fence"]
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+autodoc_typehints_format = "fully-qualified"
+toc_object_entries_show_parents = "hide"
+default_role = "code"
 python_use_unqualified_type_names = True
 copybutton_prompt_text = "$ "
 
@@ -38,8 +39,9 @@ html_copy_source = False
 # Pages link to files of the repository, as a reader of the repository needs; on the site these are pages, too.
 MOVED = {"(../benchmarks/RESULTS.md": "(results.md", "(../CHANGELOG.md": "(changelog.md"}
 MOVED |= {"(../CONTRIBUTING.md": "(contributing.md"}
+DRAWING = ":::{container} drawing\n```{raw} html\n:file: packages.svg\n```\n:::"
 # A drawing that is part of the page takes the page's colours, light or dark.
-MOVED |= {"![The packages of alignlab in layers](packages.svg)": "```{raw} html\n:file: packages.svg\n```"}
+MOVED |= {"![The packages of alignlab in layers](packages.svg)": DRAWING}
 
 
 def link_inside(app: Any, page: str, source: list[str]) -> None:
@@ -58,8 +60,15 @@ def stays_here(app: Any, error: Exception | None) -> None:
             LOG.warning("%s loads something from the network: %s", file.name, found[0])
 
 
+def without_aliases(app: Any, kind: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Leave out what Python says of a field of a tuple: its number."""
+    if lines and lines[0].startswith("Alias for field number"):
+        lines.clear()
+
+
 def setup(app: Any) -> None:
     """Write the pages that are generated, before the others are read."""
     app.connect("source-read", link_inside)
+    app.connect("autodoc-process-docstring", without_aliases)
     app.connect("build-finished", stays_here)
     app.connect("builder-inited", lambda app: write_pages(Path(app.srcdir) / "settings"))

@@ -12,7 +12,8 @@ from html import escape
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-WIDTH, ROW, GAP, MARGIN = 680, 54, 10, 28
+WIDTH, GAP, MARGIN = 680, 8, 40
+LOW, HIGH = 32, 56  # heights of a row with one box, and with several
 STYLE = """<style>
 :root.packages { color: #24292f }
 @media (prefers-color-scheme: dark) { :root.packages { color: #e6edf3 } }
@@ -40,29 +41,36 @@ def descriptions() -> dict[str, str]:
 def drawing() -> str:
     """Return the drawing as SVG."""
     rows, texts = layers(), descriptions()
-    height = len(rows) * (ROW + GAP) + GAP
+    tops = [GAP + sum(height(above) + GAP for above in rows[:place]) for place in range(len(rows) + 1)]
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" class="packages" role="img"',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {tops[-1]}" class="packages" role="img"',
         '  aria-label="The packages of alignlab in layers; a package imports only from layers below it">',
         STYLE,
-        f'<path d="M 12 {GAP} V {height - GAP} m -5 -8 l 5 8 l 5 -8"/>',
-        f'<text transform="translate(8 {height // 2}) rotate(-90)" text-anchor="middle">imports</text>',
+        f'<path d="M 26 {GAP} V {tops[-1] - GAP} m -5 -8 l 5 8 l 5 -8"/>',
+        f'<text transform="translate(16 {tops[-1] // 2}) rotate(-90)" text-anchor="middle">imports</text>',
     ]
-    for place, row in enumerate(rows):
-        lines += boxes(row, texts, GAP + place * (ROW + GAP))
+    for row, top in zip(rows, tops, strict=False):
+        lines += boxes(row, texts, top)
     return "\n".join([*lines, "</svg>"]) + "\n"
 
 
+def height(row: list[str]) -> int:
+    """Return the height of a layer."""
+    return LOW if len(row) == 1 else HIGH
+
+
 def boxes(row: list[str], texts: dict[str, str], top: int) -> Iterator[str]:
-    """Yield the boxes of one layer, side by side."""
-    width = (WIDTH - MARGIN - GAP * (len(row) - 1)) // len(row)
+    """Yield the boxes of one layer, side by side; a box that stands alone has its text on one line."""
+    width = (WIDTH - MARGIN - 1 - GAP * (len(row) - 1)) // len(row)
     for place, name in enumerate(row):
         left = MARGIN + place * (width + GAP)
-        words = textwrap.wrap(texts[name], max(20, (width - 20) // 6))
-        yield f'<rect x="{left}" y="{top}" width="{width}" height="{ROW}" rx="6"/>'
-        yield f'<text x="{left + 10}" y="{top + 18}" class="name">{name}</text>'
-        for line, text in enumerate(words):
-            yield f'<text x="{left + 10}" y="{top + 33 + 13 * line}">{escape(text)}</text>'
+        yield f'<rect x="{left}" y="{top}" width="{width}" height="{height(row)}" rx="6"/>'
+        yield f'<text x="{left + 10}" y="{top + 20}" class="name">{name}</text>'
+        if len(row) == 1:
+            yield f'<text x="{left + 120}" y="{top + 20}">{escape(texts[name])}</text>'
+            continue
+        for line, text in enumerate(textwrap.wrap(texts[name], (width - 20) // 6)):
+            yield f'<text x="{left + 10}" y="{top + 35 + 13 * line}">{escape(text)}</text>'
 
 
 if __name__ == "__main__":

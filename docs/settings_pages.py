@@ -43,8 +43,8 @@ def page(group: str) -> Iterator[str]:
             f"The default is `{group}={chosen}`." if chosen else "None by default."
         )
     else:
-        yield "# Settings of no group"
-        yield "\nWhat `conf/config.yaml` sets beside the groups: the seed, sweeps, and the folders of runs."
+        yield "# Top level"
+        yield "\nWhat `conf/config.yaml` sets besides the groups: the seed, sweeps, and the folders of runs."
     for name in files_of(group):
         yield from section(group, name)
 
@@ -65,8 +65,10 @@ def section(group: str, name: str) -> Iterator[str]:
         yield "\n{.settings}\n| setting | type | default | what it does |\n|---|---|---|---|"
         yield from map(row, settings)
     if more := [] if is_shared else unset_settings(group, name):
-        listed = ", ".join(f"`{setting.key}` ({escaped(setting.type)})" for setting in more)
-        yield f"\nAccepted besides, and null until they are set: {listed}."
+        yield f"\n<details><summary>{len(more)} more settings, null until you set them</summary>\n"
+        yield "| setting | type |\n|---|---|"
+        yield from (f"| `{setting.key}` | {escaped(setting.type)} |" for setting in more)
+        yield "\n</details>"
 
 
 def anchor(group: str, name: str) -> str:
