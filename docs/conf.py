@@ -8,6 +8,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 
+from docstrings import as_rst  # noqa: E402
 from settings_pages import write_pages  # noqa: E402
 from sphinx.util.logging import getLogger  # noqa: E402
 
@@ -60,15 +61,14 @@ def stays_here(app: Any, error: Exception | None) -> None:
             LOG.warning("%s loads something from the network: %s", file.name, found[0])
 
 
-def without_aliases(app: Any, kind: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
-    """Leave out what Python says of a field of a tuple: its number."""
-    if lines and lines[0].startswith("Alias for field number"):
-        lines.clear()
+def rewrite_docstring(app: Any, kind: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Let Sphinx read docstrings as alignlab writes them."""
+    lines[:] = as_rst(lines)
 
 
 def setup(app: Any) -> None:
     """Write the pages that are generated, before the others are read."""
     app.connect("source-read", link_inside)
-    app.connect("autodoc-process-docstring", without_aliases)
+    app.connect("autodoc-process-docstring", rewrite_docstring)
     app.connect("build-finished", stays_here)
     app.connect("builder-inited", lambda app: write_pages(Path(app.srcdir) / "settings"))

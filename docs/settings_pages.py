@@ -37,11 +37,10 @@ def name_of(group: str) -> str:
 def page(group: str) -> Iterator[str]:
     """Yield the lines of a group's page."""
     if group:
-        yield f"# {group}="
+        yield f"# {group}"
         chosen = defaults().get(group)
-        yield f"\nFiles of `conf/{group}/`. " + (
-            f"The default is `{group}={chosen}`." if chosen else "None by default."
-        )
+        default = f"The default is `{group}={chosen}`." if chosen else "By default none is chosen."
+        yield f"\n`{group}=` chooses one of these files of `conf/{group}/`. {default}"
     else:
         yield "# Top level"
         yield "\nWhat `conf/config.yaml` sets besides the groups: the seed, sweeps, and the folders of runs."
