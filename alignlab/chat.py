@@ -1,11 +1,11 @@
-"""Turns to token ids, by one function for every stage.
+"""Conversations to token ids: training, evaluation and serving all tokenise here.
 
-A conversation is a list of turns. Training, evaluation and serving all tokenise it here, with the chat
-template that is stored in the model's folder, so that no two stages see different ids for the same words.
-A template must be additive: what a prompt is written as begins what prompt and completion are written as.
+A conversation is a list of turns. It is written with the chat template in the model's folder, so no two stages see
+different ids for the same text. A template must be additive: the text of a prompt must be a prefix of the text of the
+prompt with its completion.
 
-Words are only ever words: where a turn holds the text of a special token (`<|im_end|>`), each is written as a
-stand-in while the template is filled in, and becomes plain text again before it is tokenised.
+The text of a turn never becomes a special token. Where a turn contains the text of one (`<|im_end|>`), that text is
+replaced by a placeholder while the template is filled in, and restored as plain text before it is tokenised.
 """
 
 import re
@@ -19,11 +19,13 @@ from alignlab.errors import failure
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-PRIVATE = 0xF0000  # Unicode gives characters from here on no meaning
+PRIVATE = 0xF0000  # the first code point of a Unicode range for private use
+
+Placeholders = Mapping[str, str]  # the text of a special token to the character that stands in for it
 
 
 class Turn(TypedDict):
-    """What one speaker says; the shape that OpenAI, transformers and TRL share."""
+    """A turn of a conversation, in the format of OpenAI, transformers and TRL."""
 
     role: Literal["system", "user", "assistant"]
     content: str
@@ -37,81 +39,82 @@ class Encoded(NamedTuple):
 
 
 def encode_prompt(tokenizer: "PreTrainedTokenizerBase", turns: Sequence[Turn]) -> list[int]:
-    """Token ids of a prompt, up to and including the words that open the assistant's answer."""
-    hidden = stand_ins(tokenizer, turns)
-    return token_ids(tokenizer, write(tokenizer, turns, hidden, opens=True), hidden)
+    """Return the token ids of a prompt, with the text that opens the assistant's turn."""
+    placeholders = placeholders_for(tokenizer, turns)
+    return token_ids(tokenizer, fill_template(tokenizer, turns, placeholders, opens=True), placeholders)
 
 
 def encode(tokenizer: "PreTrainedTokenizerBase", turns: Sequence[Turn], completion: str) -> Encoded:
-    """Token ids of a prompt and its completion; the completion's ids are what a model has to produce."""
+    """Return the token ids of a prompt and of its completion, which are those that a model has to produce."""
     answered: list[Turn] = [*turns, {"role": "assistant", "content": completion}]
-    hidden = stand_ins(tokenizer, answered)
-    before, after = write(tokenizer, turns, hidden, opens=True), write(tokenizer, answered, hidden, opens=False)
-    prompt, whole = token_ids(tokenizer, before, hidden), token_ids(tokenizer, after, hidden)
+    placeholders = placeholders_for(tokenizer, answered)
+    before = fill_template(tokenizer, turns, placeholders, opens=True)
+    after = fill_template(tokenizer, answered, placeholders, opens=False)
+    prompt, whole = token_ids(tokenizer, before, placeholders), token_ids(tokenizer, after, placeholders)
     if whole[: len(prompt)] == prompt:
         ids = whole[len(prompt) :]
-    elif after.startswith(before):  # a token would reach over the border, which no model that answers can produce
-        ids = token_ids(tokenizer, after[len(before) :], hidden)
+    elif after.startswith(before):  # a token would span prompt and completion, which no model can produce
+        ids = token_ids(tokenizer, after[len(before) :], placeholders)
     else:
         raise failure(
             "chat template",
             "the prompt's tokens change when the answer follows",
             "give a template whose generation prompt is how an assistant turn begins",
         )
-    return Encoded(prompt, ended(ids, tokenizer.eos_token_id))
+    return Encoded(prompt, cut_after_end(ids, tokenizer.eos_token_id))
 
 
-def ended(ids: list[int], end: int | None) -> list[int]:
-    """End a completion with the end of the turn; what a template writes after that is not the model's to learn."""
+def cut_after_end(ids: list[int], end: int | None) -> list[int]:
+    """End a completion with its end-of-turn token; what a template writes after it is not learned."""
     if end is None:
         return ids
     return ids[: len(ids) - ids[::-1].index(end)] if end in ids else [*ids, end]
 
 
-def write(
-    tokenizer: "PreTrainedTokenizerBase", turns: Sequence[Turn], hidden: Mapping[str, str], *, opens: bool
+def fill_template(
+    tokenizer: "PreTrainedTokenizerBase", turns: Sequence[Turn], placeholders: Placeholders, *, opens: bool
 ) -> str:
-    """Fill in the chat template, with stand-ins for special tokens' texts; `opens` begins the assistant's answer."""
-    said = [{"role": turn["role"], "content": replaced(turn["content"], hidden)} for turn in turns]
-    return str(tokenizer.apply_chat_template(said, add_generation_prompt=opens, tokenize=False))
+    """Fill in the chat template; `opens` adds the text that opens the assistant's turn."""
+    written = [{"role": turn["role"], "content": replace_all(turn["content"], placeholders)} for turn in turns]
+    return str(tokenizer.apply_chat_template(written, add_generation_prompt=opens, tokenize=False))
 
 
-def token_ids(tokenizer: "PreTrainedTokenizerBase", text: str, hidden: Mapping[str, str]) -> list[int]:
-    """Tokenise what a template has written; stand-ins become the text that they stand for, never a special token."""
-    if not hidden:
+def token_ids(tokenizer: "PreTrainedTokenizerBase", text: str, placeholders: Placeholders) -> list[int]:
+    """Tokenise a filled-in template; placeholders become the plain text that they stand for."""
+    if not placeholders:
         return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-    texts = {character: special for special, character in hidden.items()}
-    special = specials(tokenizer, len(tokenizer))
-    found: list[int] = []
-    for piece in re.split(f"({special.pattern})", text):
-        if special.fullmatch(piece):
-            found.append(tokenizer.convert_tokens_to_ids(piece))
-        elif piece:
-            plain = replaced(piece, texts)
-            found += tokenizer(plain, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-    return found
+    texts = {character: special for special, character in placeholders.items()}
+    special = special_texts(tokenizer, len(tokenizer))
+    ids: list[int] = []
+    for part in re.split(f"({special.pattern})", text):
+        if special.fullmatch(part):
+            ids.append(tokenizer.convert_tokens_to_ids(part))
+        elif part:
+            plain = replace_all(part, texts)
+            ids += tokenizer(plain, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    return ids
 
 
-def stand_ins(tokenizer: "PreTrainedTokenizerBase", turns: Sequence[Turn]) -> dict[str, str]:
-    """Give a character that no turn holds to each special token whose text a turn holds."""
-    words = "\n".join(turn["content"] for turn in turns)
-    met = dict.fromkeys(specials(tokenizer, len(tokenizer)).findall(words))
-    unused = (chr(code) for code in count(PRIVATE) if chr(code) not in words)
-    return dict(zip(met, unused, strict=False))
+def placeholders_for(tokenizer: "PreTrainedTokenizerBase", turns: Sequence[Turn]) -> dict[str, str]:
+    """Return an unused character for each special token whose text is in a turn."""
+    text = "\n".join(turn["content"] for turn in turns)
+    specials = dict.fromkeys(special_texts(tokenizer, len(tokenizer)).findall(text))
+    unused = (chr(code) for code in count(PRIVATE) if chr(code) not in text)
+    return dict(zip(specials, unused, strict=False))
 
 
-def replaced(text: str, new: Mapping[str, str]) -> str:
-    """Replace each key by its value, all at once."""
+def replace_all(text: str, new: Mapping[str, str]) -> str:
+    """Replace each key by its value in one pass, longer keys first."""
     if not new:
         return text
-    longest = sorted(new, key=len, reverse=True)
-    return re.sub("|".join(map(re.escape, longest)), lambda match: new[match[0]], text)
+    longest_first = sorted(new, key=len, reverse=True)
+    return re.sub("|".join(map(re.escape, longest_first)), lambda match: new[match[0]], text)
 
 
 @lru_cache(maxsize=16)
-def specials(tokenizer: "PreTrainedTokenizerBase", size: int) -> re.Pattern[str]:
-    """The texts that become special tokens, the longest first; `size` is the vocabulary's, which may grow."""
+def special_texts(tokenizer: "PreTrainedTokenizerBase", size: int) -> re.Pattern[str]:
+    """Return a pattern of the texts of special tokens, longest first; `size` is the vocabulary's, which may grow."""
     texts = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
     texts |= set(tokenizer.all_special_tokens)
-    longest = sorted(texts, key=lambda text: (-len(text), text))
-    return re.compile("|".join(map(re.escape, longest)) or r"(?!)")
+    longest_first = sorted(texts, key=lambda text: (-len(text), text))
+    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")

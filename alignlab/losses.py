@@ -1,4 +1,4 @@
-"""The losses, as pure maths on tensors: no config, no device, no logger."""
+"""Losses and estimators as pure functions of tensors."""
 
 import torch
 import torch.nn.functional as F
@@ -6,15 +6,15 @@ from torch import Tensor
 
 
 def preference(margin: Tensor, label: Tensor) -> Tensor:  # [batch]
-    """-p log sigmoid(m) - (1 - p) log sigmoid(-m): cross-entropy with the probability p that the first is better.
+    """Return -p log sigmoid(m) - (1 - p) log sigmoid(-m); p is the probability that the first is better.
 
-    At m = 0 the gradient is 1/2 - p: none where the label is undecided. Label smoothing s is p = 1 - s (Mitchell 2023).
+    At m = 0 the gradient is 1/2 - p, so a label of 1/2 has none. Label smoothing s is p = 1 - s (Mitchell 2023).
     """
     return -label * F.logsigmoid(margin) - (1 - label) * F.logsigmoid(-margin)
 
 
 def reward(chosen: Tensor, rejected: Tensor, centre: float, label: Tensor | float = 1.0) -> Tensor:  # [batch]
-    """`preference` of chosen - rejected, and centre * (chosen + rejected)^2, which holds the rewards' mean at zero.
+    """Return `preference` of chosen - rejected, plus centre * (chosen + rejected)^2, which centres rewards at zero.
 
     Bradley and Terry 1952; Ouyang et al. 2022, eq. 1; Eisenstein et al. 2023 (arXiv 2312.09244), eq. 2.
     """
@@ -23,17 +23,17 @@ def reward(chosen: Tensor, rejected: Tensor, centre: float, label: Tensor | floa
 
 
 def language(logits: Tensor, labels: Tensor, count: Tensor | int | None = None) -> Tensor:  # []
-    """The mean negative log-likelihood of the labels that are not -100; logits [batch, length, vocabulary].
+    """Return the mean negative log-likelihood of the labels other than -100; logits [batch, length, vocabulary].
 
-    `count` is the number of tokens to divide by where the rows are a piece of a larger batch; a logit belongs to
-    the label at its own place (the decoder of an encoder-decoder is shifted already).
+    `count` is the number of tokens to divide by if the rows are a micro-batch. Logits and labels have the same
+    positions: the decoder of an encoder-decoder is shifted already.
     """
     summed = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), reduction="sum")
     return summed / ((labels != -100).sum() if count is None else count)
 
 
 def kl_estimate(logps: Tensor, reference: Tensor, kind: str) -> Tensor:  # same shape
-    """One sample's estimate of KL(policy, reference), token by token (Schulman 2020, "Approximating KL divergence").
+    """Return an estimate of KL(policy, reference) from each token (Schulman 2020, "Approximating KL divergence").
 
     k1 is the log-ratio: unbiased, may be negative. k2 is half its square: biased, never negative. k3 is r - 1 - log r
     with r = reference / policy: unbiased and never negative.
@@ -47,7 +47,7 @@ def kl_estimate(logps: Tensor, reference: Tensor, kind: str) -> Tensor:  # same 
 
 
 def exact_kl(logits: Tensor, reference: Tensor, chunk: int = 1024) -> Tensor:  # [tokens]
-    """KL(policy, reference) over the whole vocabulary at each token; both [tokens, vocabulary], `chunk` at a time."""
+    """Return KL(policy, reference) over the vocabulary at each token; logits [tokens, vocabulary], in chunks."""
     parts = []
     for ours, theirs in zip(torch.split(logits, chunk), torch.split(reference, chunk), strict=True):
         p, q = ours.float().log_softmax(-1), theirs.float().log_softmax(-1)
@@ -56,25 +56,25 @@ def exact_kl(logits: Tensor, reference: Tensor, chunk: int = 1024) -> Tensor:  #
 
 
 def entropy(logits: Tensor) -> Tensor:  # [...]
-    """The entropy of the distribution over the last axis, in nats; a token that is ruled out (-inf) adds nothing."""
+    """Return the entropy of the distribution over the last axis, in nats; a masked token (-inf) adds nothing."""
     logps = logits.float().log_softmax(-1)
     return -(logps.exp() * logps.masked_fill(logps == -torch.inf, 0.0)).sum(-1)  # 0 * inf has no gradient
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:  # []
-    """The mean over real tokens; mask is 1 where a token is real."""
+    """Return the mean over real tokens; mask is 1 where a token is real."""
     return (values * mask).sum() / mask.sum()
 
 
 def whiten(values: Tensor, mask: Tensor) -> Tensor:  # same shape
-    """Set real tokens to mean 0 and deviation 1, and the others to 0."""
+    """Return values with mean 0 and standard deviation 1 over real tokens; the others are 0."""
     mean = masked_mean(values, mask)
     variance = masked_mean((values - mean).square(), mask)
     return (values - mean) * torch.rsqrt(variance + 1e-8) * mask
 
 
 def token_rewards(scores: Tensor, kl: Tensor, mask: Tensor, kl_coef: float) -> Tensor:  # [batch, tokens]
-    """-kl_coef * kl at every real token, and the score besides at the last one (Ziegler et al. 2019, eq. 2).
+    """Return -kl_coef * kl at every real token, plus the score at the last one (Ziegler et al. 2019, eq. 2).
 
     scores [batch]; kl and mask [batch, tokens], real tokens first.
     """
@@ -85,27 +85,27 @@ def token_rewards(scores: Tensor, kl: Tensor, mask: Tensor, kl_coef: float) -> T
 
 
 def advantages(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float) -> Tensor:  # [batch, tokens]
-    """Generalised advantage estimation (Schulman et al. 2016, eq. 16); after the last real token nothing is worth.
+    """Return generalised advantage estimates (Schulman et al. 2016, eq. 16); the value after the last token is 0.
 
     A_t = sum_k (gamma lam)^k (r_{t+k} + gamma V_{t+k+1} - V_{t+k}); all [batch, tokens], real tokens first.
     """
-    found = torch.zeros_like(rewards)
-    later = ahead = rewards.new_zeros(len(rewards))
+    estimates = torch.zeros_like(rewards)
+    advantage = next_value = rewards.new_zeros(len(rewards))
     for t in reversed(range(rewards.shape[1])):
-        delta = rewards[:, t] + gamma * ahead - values[:, t]
-        later = (delta + gamma * lam * later) * mask[:, t]
-        ahead = values[:, t] * mask[:, t]
-        found[:, t] = later
-    return found
+        delta = rewards[:, t] + gamma * next_value - values[:, t]
+        advantage = (delta + gamma * lam * advantage) * mask[:, t]
+        next_value = values[:, t] * mask[:, t]
+        estimates[:, t] = advantage
+    return estimates
 
 
 def clipped_policy(logps: Tensor, old: Tensor, advantage: Tensor, clip: float) -> Tensor:  # same shape
-    """-min(r A, clip(r, 1 - clip, 1 + clip) A) with r = exp(logps - old) (Schulman et al. 2017, eq. 7)."""
+    """Return -min(r A, clip(r, 1 - clip, 1 + clip) A) with r = exp(logps - old) (Schulman et al. 2017, eq. 7)."""
     ratio = (logps - old).exp()
     return torch.maximum(-advantage * ratio, -advantage * ratio.clamp(1 - clip, 1 + clip))
 
 
 def clipped_value(values: Tensor, old: Tensor, returns: Tensor, clip: float) -> Tensor:  # same shape
-    """max((V - R)^2, (clip(V, old - clip, old + clip) - R)^2) / 2: a step that is too far earns nothing."""
-    near = old + (values - old).clamp(-clip, clip)
-    return torch.maximum((values - returns).square(), (near - returns).square()) / 2
+    """Return max((V - R)^2, (clip(V, old - clip, old + clip) - R)^2) / 2 (Schulman et al. 2017; OpenAI baselines)."""
+    clipped = old + (values - old).clamp(-clip, clip)
+    return torch.maximum((values - returns).square(), (clipped - returns).square()) / 2

@@ -24,8 +24,8 @@ from alignlab.models.sampling import Sampling, sample
 from alignlab.pipeline.model_references import check_models
 from alignlab.rewards import load_reward_model
 from alignlab.runtime.stage_run import Run
-from alignlab.training.batching import Pieces
-from alignlab.training.trainer import piece
+from alignlab.training.batching import ShuffledSteps
+from alignlab.training.trainer import micro_batch_size
 
 pytestmark = pytest.mark.slow
 
@@ -135,7 +135,7 @@ def test_a_reward_model_of_a_family_scores_as_it_was_trained(rows, tmp_path, fam
 
 
 @pytest.mark.parametrize(("method", "family"), [("sft", "llama"), ("sft", "t5"), ("dpo", "llama")])
-def test_a_step_computed_in_pieces_is_the_step_of_the_whole_batch(rows, tmp_path, method, family):
+def test_a_step_computed_in_micro_batches_is_the_step_of_the_whole_batch(rows, tmp_path, method, family):
     many = len(view(config("dataset=file", f"dataset.path={rows}", "model=scratch").dataset, VIEWS[method], "train"))
     one = [f"method.batch_size={many}", "method.max_steps=1", "method.warmup_steps=0", "method.learning_rate=0.01"]
     one += ["method.nll_weight=0"] if method == "dpo" else []
@@ -147,13 +147,13 @@ def test_a_step_computed_in_pieces_is_the_step_of_the_whole_batch(rows, tmp_path
     assert max((together[name] - apart[name]).abs().max().item() for name in together) < 1e-5
 
 
-def test_on_a_cpu_a_batch_of_long_rows_is_computed_in_pieces_that_divide_it():
+def test_on_a_cpu_a_batch_of_long_rows_is_computed_in_micro_batches_that_divide_it():
     def size(longest, batch_size, micro=None, device="cpu"):
         own = SimpleNamespace(hardware=SimpleNamespace(device=device, micro_batch_size=micro))
         rows = Dataset.from_list(
             [{"prompt_ids": [1] * (longest - 3), "chosen_ids": [1, 2, 3]}, {"prompt_ids": [1], "chosen_ids": []}]
         )
-        return piece(SimpleNamespace(method=SimpleNamespace(batch_size=batch_size), config=own), rows)
+        return micro_batch_size(SimpleNamespace(method=SimpleNamespace(batch_size=batch_size), config=own), rows)
 
     assert size(57, 32) == 32
     assert size(512, 32) == 4  # 2,048 tokens
@@ -164,8 +164,8 @@ def test_on_a_cpu_a_batch_of_long_rows_is_computed_in_pieces_that_divide_it():
     assert size(57, 8, micro=32) == 8
 
 
-def test_pieces_leave_it_to_chance_which_rows_make_a_step():
-    order = Pieces([n % 17 for n in range(103)], 8, seed=0)
+def test_micro_batches_of_similar_length_leave_the_rows_of_a_step_to_chance():
+    order = ShuffledSteps([n % 17 for n in range(103)], 8, seed=0)
     first = [*order]
     steps = [first[start : start + 8] for start in range(0, 103, 8)]
     assert sorted(first) == list(range(103))
@@ -220,10 +220,10 @@ def test_the_loss_of_an_answer_is_the_decoders_and_padding_changes_nothing(rows)
     assert found[1].tokens == 2
 
 
-def test_the_loss_of_pieces_adds_up_to_that_of_the_batch():
+def test_the_loss_of_micro_batches_adds_up_to_that_of_the_batch():
     torch.manual_seed(0)
     logits, labels = torch.randn(3, 4, 5), torch.tensor([[1, 2, -100, -100], [3, 4, 0, 1], [2, -100, -100, -100]])
-    pieces = [language(logits[i : i + 1], labels[i : i + 1], count=7) for i in range(3)]
-    assert torch.stack(pieces).sum().item() == pytest.approx(language(logits, labels).item(), abs=1e-6)
+    micro_batches = [language(logits[i : i + 1], labels[i : i + 1], count=7) for i in range(3)]
+    assert torch.stack(micro_batches).sum().item() == pytest.approx(language(logits, labels).item(), abs=1e-6)
     certain = torch.full((1, 1, 2), 0.0)
     assert language(certain, torch.tensor([[1]])).item() == pytest.approx(0.6931472, abs=1e-6)

@@ -1,4 +1,4 @@
-"""Gates: each planted fault rings its own gate, and nothing rings where all is well."""
+"""Gates: each planted fault triggers its own gate, and a healthy run triggers none."""
 
 import json
 import logging
@@ -25,17 +25,17 @@ CONFIG = config("model=pocket_small", "dataset=pocket_small")
 GOOD = Quality(Interval(0.8, 0.75, 0.85), Interval(0.2, 0.1, 0.3), Interval(0.05, 0.02, 0.08))
 
 
-def rung(found):
-    return [(rang.gate, rang.stage) for rang in found]
+def names(triggered):
+    return [(gate.gate, gate.stage) for gate in triggered]
 
 
 def before(finished=0.95, quality=GOOD, ratio=1.0, kl=0.0):
-    return rung(gates.before(finished, {"rm": quality}, ratio, kl, BOUNDS))
+    return names(gates.check_before(finished, {"rm": quality}, ratio, kl, BOUNDS))
 
 
-def test_a_healthy_start_rings_none():
+def test_a_healthy_start_triggers_none():
     assert before() == []
-    assert rung(gates.before(0.95, {}, 1.0, 0.0, BOUNDS)) == []
+    assert names(gates.check_before(0.95, {}, 1.0, 0.0, BOUNDS)) == []
 
 
 @pytest.mark.parametrize(
@@ -50,12 +50,12 @@ def test_a_healthy_start_rings_none():
         ({"kl": 12.0}, ("reference", "ppo")),  # the reference has lost the weights of sft
     ],
 )
-def test_a_fault_before_training_rings_its_own_gate_and_no_other(fault, named):
+def test_a_fault_before_training_triggers_its_own_gate_and_no_other(fault, named):
     assert before(**fault) == [named]
 
 
-def test_what_rang_is_said_in_one_sentence():
-    said = str(gates.same(12.0, 1e-3).fault())
+def test_a_triggered_gate_is_one_sentence():
+    said = str(gates.check_first_kl(12.0, 1e-3).fault())
     assert said == (
         "gate reference, stage ppo: the KL to the reference at step 0 is 12, and has to be at most 0.001; "
         "merge the sft weights into the base before an adapter is put on, so that the reference has them too"
@@ -71,29 +71,29 @@ def pairs(count, longer=0.7):
     return rows
 
 
-def rung_by(chosen, rejected, rows):
-    quality = gate_monitor.worth(np.array(chosen, float), np.array(rejected, float), rows, rows, EVALUATION)
-    return quality, rung(gates.before(1.0, {"rm": quality}, 1.0, 0.0, BOUNDS))
+def quality_and_names(chosen, rejected, rows):
+    quality = gate_monitor.quality_of_scores(np.array(chosen, float), np.array(rejected, float), rows, rows, EVALUATION)
+    return quality, names(gates.check_before(1.0, {"rm": quality}, 1.0, 0.0, BOUNDS))
 
 
-def test_a_reward_model_that_only_counts_length_rings():
+def test_a_reward_model_that_only_counts_length_triggers():
     rows = pairs(200)
     scores = ([len(row[side]) / 8 for row in rows] for side in ("chosen", "rejected"))
-    quality, found = rung_by(*scores, rows)
+    quality, found = quality_and_names(*scores, rows)
     assert quality.accuracy.value == 0.7
     assert quality.accuracy.low > 0.5  # it beats chance
     assert quality.over_length == Interval(0.0, *quality.over_length[1:])
     assert found == [("length_only", "rm")]
 
 
-def test_a_reward_model_of_shuffled_labels_rings():
+def test_a_reward_model_of_shuffled_labels_triggers():
     margins = np.random.default_rng(0).normal(0, 1, 200)
-    _, found = rung_by(margins, np.zeros(200), pairs(200, longer=0.5))
+    _, found = quality_and_names(margins, np.zeros(200), pairs(200, longer=0.5))
     assert found[0] == ("chance", "rm")
 
 
 def test_parts_and_those_that_only_look_on_are_observed(tmp_path):
-    made = gate_monitor.Watch(BOUNDS, tmp_path, CONFIG)
+    made = gate_monitor.GateMonitor(BOUNDS, tmp_path, CONFIG)
     made.held_out = type("Judge", (), {"score": lambda *_: Scored([2.0, 4.0])})()
     asked = [[{"role": "user", "content": "how do you bake the bread ?"}]] * 2
     scored = Scored([0.5, 1.5], {"a": [0.5, 1.5]}, {"a": [1.0, 3.0], "several/spread": [0.0, 1.0]})
@@ -125,16 +125,16 @@ def test_reward_models_are_tried_on_pairs_wherever_they_stand_in_a_reward(monkey
     assert gate_monitor.qualities(Checked(type("Function", (), {"name": "f"})()), CONFIG) == {}
 
 
-def test_a_good_reward_model_rings_none():
+def test_a_good_reward_model_triggers_none():
     margins = np.where(np.arange(200) % 10 < 9, 2.0, -2.0)  # 90% right, 88% sure
-    quality, found = rung_by(margins, np.zeros(200), pairs(200, longer=0.5))
+    quality, found = quality_and_names(margins, np.zeros(200), pairs(200, longer=0.5))
     assert quality.accuracy.value == 0.9
     assert found == []
 
 
-def test_a_reward_model_that_is_surer_than_right_rings():
+def test_a_reward_model_that_is_surer_than_right_triggers():
     margins = np.where(np.arange(200) % 10 < 7, 9.0, -9.0)
-    assert rung_by(margins, np.zeros(200), pairs(200, longer=0.5))[1] == [("calibration", "rm")]
+    assert quality_and_names(margins, np.zeros(200), pairs(200, longer=0.5))[1] == [("calibration", "rm")]
 
 
 HEALTHY = {
@@ -157,11 +157,11 @@ HEALTHY = {
 def watched(folder, changed=None, bounds=BOUNDS, rollouts=40):
     """Curves over a run, with faults planted in some of them."""
     luck = np.random.default_rng(0)
-    made = gate_monitor.Watch(bounds, folder, CONFIG)
+    made = gate_monitor.GateMonitor(bounds, folder, CONFIG)
     for number in range(1, rollouts + 1):
         t = number / rollouts
         curves = {**HEALTHY, **(changed or {})}
-        made.step(number, {name: value(t) + 0.01 * luck.normal() for name, value in curves.items()})
+        made.check_during(number, {name: value(t) + 0.01 * luck.normal() for name, value in curves.items()})
     return made
 
 
@@ -183,29 +183,29 @@ def watched(folder, changed=None, bounds=BOUNDS, rollouts=40):
         ("gold/score", lambda t: 4 * t * (1 - t), "gold"),
     ],
 )
-def test_a_fault_during_training_rings_its_own_gate_and_no_other(tmp_path, name, curve, gate):
+def test_a_fault_during_training_triggers_its_own_gate_and_no_other(tmp_path, name, curve, gate):
     made = watched(tmp_path, {name: curve})
-    assert [rang["gate"] for rang in made.rang] == [gate]
+    assert [each["gate"] for each in made.triggered] == [gate]
     said = [json.loads(line) for line in (tmp_path / "gates.jsonl").read_text().splitlines()]
-    assert said == made.rang  # each gate is told once, at the rollout at which it first rang
+    assert said == made.triggered  # each gate is reported once, at the rollout at which it first triggered
     assert 3 <= said[0]["step"] <= 40
 
 
-def test_a_healthy_run_rings_none(tmp_path):
-    assert watched(tmp_path).rang == []
+def test_a_healthy_run_triggers_none(tmp_path):
+    assert watched(tmp_path).triggered == []
     assert not (tmp_path / "gates.jsonl").exists()
-    assert watched(tmp_path, rollouts=2).rang == []
+    assert watched(tmp_path, rollouts=2).triggered == []
 
 
 def test_a_held_out_reward_that_wavers_is_not_taken_for_one_that_falls():
     rising = Curve(list(range(40)), [0.1] * 40)
     for seed in range(50):
         flat = np.random.default_rng(seed).normal(0, 1, 40).tolist()
-        assert gates.fooled("gold", Curve(flat, [1.0] * 40), rising, BOUNDS) is None
+        assert gates.check_held_out("gold", Curve(flat, [1.0] * 40), rising, BOUNDS) is None
     up = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
 
     def lost(*then, error=0.5, window=1):
-        return gates.loss(Curve([*up, *then], [error] * (len(up) + len(then))), window)
+        return gates.lost_share(Curve([*up, *then], [error] * (len(up) + len(then))), window)
 
     assert lost(4.0, 3.0, 2.0, 1.0) == 0.8  # four is more than four times sqrt(2) * 0.5
     assert lost(4.0, 3.0, 2.0, 1.0, 0.0) == 1.0
@@ -216,7 +216,7 @@ def test_a_held_out_reward_that_wavers_is_not_taken_for_one_that_falls():
 
 def began(folder, mode, **measured):
     bounds = BOUNDS.model_copy(update={"before": mode})
-    gate_monitor.Watch(bounds, folder, CONFIG).start(
+    gate_monitor.GateMonitor(bounds, folder, CONFIG).check_before(
         Checked(type("Function", (), {"name": "f"})()),
         {"completion/finished": 1.0, "policy/kl_exact": 0.0, **{f: v for f, v in measured.items() if f != "ratio"}},
         measured.get("ratio", 1.0),
@@ -229,30 +229,30 @@ def test_stop_ends_the_run_warn_says_it_and_off_is_silent(tmp_path, caplog):
         began(tmp_path, "stop", **faults)
     lines = str(found.value).splitlines()
     assert [line.split(":")[0] for line in lines] == ["gate ends, stage sft", "gate reference, stage ppo"]
-    assert all("or go on all the same with method.gates.before=warn" in line for line in lines)
+    assert all("or continue anyway with method.gates.before=warn" in line for line in lines)
     caplog.clear()
     with caplog.at_level(logging.WARNING, logger="alignlab"):
         began(tmp_path, "warn", ratio=1.5)
     assert [record.message.split(":")[0] for record in caplog.records] == ["gate ratio, stage ppo"]
     began(tmp_path / "off", "off", **faults)
     off = BOUNDS.model_copy(update={"during": "off"})
-    assert watched(tmp_path / "off", {"policy/kl": lambda t: 99.0}, off).rang == []
+    assert watched(tmp_path / "off", {"policy/kl": lambda t: 99.0}, off).triggered == []
     assert not (tmp_path / "off").exists()
     stop = BOUNDS.model_copy(update={"during": "stop"})
     with pytest.raises(Failure, match=r"gate kl, stage ppo: the KL to the reference is 99, and has to be at most 15"):
         watched(tmp_path, {"policy/kl": lambda t: 99.0}, stop)
-    assert [rang["gate"] for rang in watched(tmp_path, {"gold/score": lambda t: 4 * t * (1 - t)}, stop).rang] == [
+    assert [gate["gate"] for gate in watched(tmp_path, {"gold/score": lambda t: 4 * t * (1 - t)}, stop).triggered] == [
         "gold"
     ]
 
 
 def test_a_watch_goes_on_where_it_stopped(tmp_path):
     first = watched(tmp_path, {"policy/kl": lambda t: 60 * t}, rollouts=30)
-    second = gate_monitor.Watch(BOUNDS, tmp_path, CONFIG)
+    second = gate_monitor.GateMonitor(BOUNDS, tmp_path, CONFIG)
     second.load_state_dict(json.loads(json.dumps(first.state_dict())))
     for made in (first, second):
-        made.step(31, {"policy/kl": 70.0, "policy/entropy": 0.0})
-    assert first.rang == second.rang
+        made.check_during(31, {"policy/kl": 70.0, "policy/entropy": 0.0})
+    assert first.triggered == second.triggered
     assert first.curves == second.curves
 
 

@@ -56,7 +56,7 @@ def trained(policy, folder, *overrides):
     return folder
 
 
-def rung(policy, folder, *overrides):
+def triggered(policy, folder, *overrides):
     """The gates that stop a run."""
     with pytest.raises(Failure):
         trained(policy, folder, *overrides)
@@ -64,7 +64,7 @@ def rung(policy, folder, *overrides):
 
 
 @pytest.mark.parametrize("more", [[], ["model/adapter=lora"], ["method.num_mini_batches=2", "method.temperature=0.7"]])
-def test_a_healthy_start_rings_none(policy, tmp_path, more):
+def test_a_healthy_start_triggers_none(policy, tmp_path, more):
     trained(policy, tmp_path, *more)
     assert not (tmp_path / "gates.jsonl").exists()
     assert (tmp_path / "model" / "config.json").exists()
@@ -75,7 +75,7 @@ def test_a_policy_that_never_ends_is_named(policy, tmp_path, monkeypatch):
 
     never = sampling.never_sampled
     monkeypatch.setattr(sampling, "never_sampled", lambda tokenizer, ends: sorted({*never(tokenizer, ends), *ends}))
-    assert rung(policy, tmp_path, "method.gates.min_finished=0.8") == ["ends"]
+    assert triggered(policy, tmp_path, "method.gates.min_finished=0.8") == ["ends"]
 
 
 def test_dropout_left_on_is_named(policy, tmp_path, monkeypatch):
@@ -83,7 +83,7 @@ def test_dropout_left_on_is_named(policy, tmp_path, monkeypatch):
 
     original = load.load_trainable
     monkeypatch.setattr(load, "load_trainable", lambda path, _, *rest: original(path, 0.3, *rest))
-    assert rung(policy, tmp_path) == ["ratio"]
+    assert triggered(policy, tmp_path) == ["ratio"]
 
 
 def test_dropout_is_refused():
@@ -102,7 +102,7 @@ def test_a_reference_without_the_weights_of_sft_is_named(policy, tmp_path, monke
         return put_on(model, lora)
 
     monkeypatch.setattr(peft, "get_peft_model", with_sft)
-    assert rung(policy, tmp_path, "model/adapter=lora") == ["reference"]
+    assert triggered(policy, tmp_path, "model/adapter=lora") == ["reference"]
 
 
 def test_a_reward_that_turns_into_nonsense_stops_the_run_which_then_goes_on(policy, tmp_path):

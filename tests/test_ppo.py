@@ -1,4 +1,4 @@
-"""PPO's loop on tiny models: what it starts from, what it learns, and that neither pieces nor kills change the end."""
+"""PPO on tiny models: what it starts from, what it learns, and that micro-batches and kills do not change the end."""
 
 import json
 import os
@@ -25,7 +25,7 @@ from alignlab.runtime.stage_run import Run
 from alignlab.training.ppo import forward_pass
 from alignlab.training.ppo.actor_critic import ActorCritic
 from alignlab.training.ppo.experience import AdvantageOptions, Measured, build_experience, scale_of, shape_scores
-from alignlab.training.ppo.kl_controller import Controller
+from alignlab.training.ppo.kl_controller import KLController
 from alignlab.training.ppo.minibatches import minibatches, rollout_rows
 from alignlab.training.ppo.model_offload import models_in, resident
 from alignlab.training.ppo.rollout_metrics import explained_variance
@@ -173,12 +173,12 @@ def test_without_a_learning_rate_nothing_is_learned(rows, tmp_path):
     assert logged[-1]["policy/kl_exact"] == pytest.approx(0, abs=1e-5)
 
 
-def test_pieces_of_a_step_and_states_computed_twice_give_the_same_step(rows, tmp_path):
+def test_micro_batches_and_recomputed_activations_give_the_same_step(rows, tmp_path):
     once = ["method.total_episodes=8", "method.num_ppo_epochs=1", "method.num_mini_batches=1"]
     whole, _ = trained(rows, tmp_path / "whole", *once)
-    pieces, _ = trained(rows, tmp_path / "pieces", *once, "hardware.micro_batch_size=3", LEAN)
+    micro_batches, _ = trained(rows, tmp_path / "micro", *once, "hardware.micro_batch_size=3", LEAN)
     assert not same(weights(whole.inputs["policy"]), weights(whole.output))
-    assert same(weights(whole.output), weights(pieces.output), 2e-4)  # Adam's first step is the gradient's sign
+    assert same(weights(whole.output), weights(micro_batches.output), 2e-4)  # Adam's first step is the gradient's sign
 
 
 def killed(work, place, name, call):
@@ -271,18 +271,18 @@ def test_prompts_come_round_in_turn():
     assert len(rollout_rows(3, 8, 0, seed=0)) == 8
 
 
-def test_minibatches_hold_every_row_once_and_pieces_rows_of_like_length():
+def test_minibatches_hold_every_row_once_and_micro_batches_rows_of_similar_length():
     lengths = [5, 1, 9, 3, 7, 2, 8, 4, 6, 0]
     found = minibatches(10, 2, 2, lengths, (0, 1, 2))
-    assert sorted(row for part in found for piece in part for row in piece) == list(range(10))
-    assert [[len(piece) for piece in part] for part in found] == [[3, 2], [3, 2]]
+    assert sorted(row for part in found for micro_batch in part for row in micro_batch) == list(range(10))
+    assert [[len(micro_batch) for micro_batch in part] for part in found] == [[3, 2], [3, 2]]
     for part in found:
         assert max(lengths[row] for row in part[0]) < min(lengths[row] for row in part[1])
     assert minibatches(10, 2, 2, lengths, (0, 1, 2)) == found != minibatches(10, 2, 2, lengths, (0, 1, 3))
 
 
 def test_the_controller_moves_towards_its_target():
-    fixed, steered = Controller(0.1, None, 100), Controller(0.1, 6.0, 100)
+    fixed, steered = KLController(0.1, None, 100), KLController(0.1, 6.0, 100)
     fixed.update(60.0, 10)
     assert fixed.value == 0.1
     steered.update(60.0, 10)  # ten times the target: the error is cut to 0.2

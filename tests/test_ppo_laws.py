@@ -13,7 +13,7 @@ from alignlab.models import load, reward_heads
 from alignlab.models.log_probs import pad_rows, token_log_probs
 from alignlab.runtime.stage_run import Run
 from alignlab.training.ppo.actor_critic import ActorCritic, reference_of
-from alignlab.training.trainer import together
+from alignlab.training.trainer import rows_at_once
 
 pytestmark = pytest.mark.slow
 
@@ -152,9 +152,9 @@ def test_only_the_completions_logits_are_computed(policy):
     assert sizes == [3]
 
 
-def test_on_a_cpu_a_step_is_cut_into_equal_pieces_of_at_most_two_thousand_tokens():
+def test_on_a_cpu_a_step_is_cut_into_equal_micro_batches_of_at_most_two_thousand_tokens():
     run = SimpleNamespace(config=config("method=ppo", "hardware.device=cpu"))
-    assert [together(run, 48, lambda size=size: size) for size in (20, 100, 5000)] == [48, 16, 1]
-    assert together(run, 48, None) == 48
+    assert [rows_at_once(run, 48, lambda size=size: size) for size in (20, 100, 5000)] == [48, 16, 1]
+    assert rows_at_once(run, 48, None) == 48
     run = SimpleNamespace(config=config("method=ppo", "hardware.device=cpu", "hardware.micro_batch_size=20"))
-    assert (together(run, 48, lambda: 100), together(run, 8, lambda: 100)) == (20, 8)
+    assert (rows_at_once(run, 48, lambda: 100), rows_at_once(run, 8, lambda: 100)) == (20, 8)

@@ -24,8 +24,8 @@ from alignlab.pipeline.workers import Job
 from alignlab.runtime import distributed, rendezvous, signals, worker_errors
 from alignlab.runtime.worker_errors import Trouble
 from alignlab.training import checkpoints
-from alignlab.training.batching import Marked, Pieces, Shares
-from alignlab.training.step_weights import Steps
+from alignlab.training.batching import MicroBatches, RealRows, ShuffledSteps
+from alignlab.training.step_weights import StepWeights
 
 
 def faults(*overrides):
@@ -196,7 +196,7 @@ def checkpoint(folder: Path, step: int) -> Path:
     place.mkdir(parents=True)
     (place / "weights").write_bytes(b"1234")
     (place / "trainer_state.json").write_text("{}")
-    checkpoints.complete(place, checkpoints.about())
+    checkpoints.complete(place, checkpoints.record_of_processes())
     return place
 
 
@@ -238,11 +238,11 @@ def test_training_goes_on_while_a_checkpoint_goes_to_the_disk(tmp_path, monkeypa
     callback = checkpoints.Checkpoints(limit=1)
     with callback.open():
         first = saved(callback, tmp_path, 5)
-        assert not checkpoints.is_whole(first)
+        assert not checkpoints.is_complete(first)
         slow.set()
         second = saved(callback, tmp_path, 10)  # waits for the one before
-        assert checkpoints.is_whole(first) or not first.exists()
-    assert checkpoints.is_whole(second)
+        assert checkpoints.is_complete(first) or not first.exists()
+    assert checkpoints.is_complete(second)
     assert not first.exists()
 
 
@@ -262,9 +262,9 @@ def test_a_checkpoint_of_another_strategy_is_not_taken(tmp_path):
     about = json.loads((place / checkpoints.WHOLE).read_text())
     assert about["kind"] == "single"
     (place / checkpoints.WHOLE).write_text(json.dumps(about | {"kind": "zero3", "processes": 4}))
-    with pytest.raises(Failure, match=r"was written under hardware=zero3; go on with hardware=zero3, or remove"):
+    with pytest.raises(Failure, match=r"was written under hardware=zero3; resume with hardware=zero3, or remove"):
         checkpoints.last_checkpoint(tmp_path / "checkpoints")
-    assert checkpoints.is_moved(str(place))
+    assert checkpoints.has_other_shards(str(place))
 
 
 @pytest.fixture
@@ -421,45 +421,45 @@ def test_sigterm_outside_of_training_ends_at_once_with_75():
 
 
 def orders(world: int, micro: int, rows: int = 21, batch_size: int = 8):
-    """The pieces of every process, of an order of rows in steps of eight."""
-    order = Pieces([n % 5 for n in range(rows)], batch_size, seed=3)
-    return [list(Shares(order, micro, rank, world)) for rank in range(world)]
+    """The micro-batches of every process, of an order of rows in steps of eight."""
+    order = ShuffledSteps([n % 5 for n in range(rows)], batch_size, seed=3)
+    return [list(MicroBatches(order, micro, rank, world)) for rank in range(world)]
 
 
 @pytest.mark.parametrize(("world", "micro"), [(1, 8), (1, 3), (2, 4), (2, 2), (4, 1), (4, 2)])
 def test_the_rows_of_a_step_are_the_same_however_it_is_cut(world, micro):
-    """Steps of 8, 8 and 5 of the 21 rows; every process computes as many pieces of each."""
+    """Steps of 8, 8 and 5 of the 21 rows; every process computes as many micro-batches of each."""
     (alone,) = orders(1, 8)
     shares = orders(world, micro)
     assert all(len(part) <= micro for share in shares for part in share)
-    assert {len(share) for share in shares} == {len(Shares(Pieces([1] * 21, 8, 0), micro, 0, world))}
+    assert {len(share) for share in shares} == {len(MicroBatches(ShuffledSteps([1] * 21, 8, 0), micro, 0, world))}
     steps = [-(-size // (micro * world)) for size in (8, 8, 5)]
     for rows in alone:
-        pieces = steps.pop(0)
-        found = [row for share in shares for part in share[:pieces] for row in part if row >= 0]
+        count = steps.pop(0)
+        found = [row for share in shares for part in share[:count] for row in part if row >= 0]
         assert sorted(found) == sorted(rows)
-        shares = [share[pieces:] for share in shares]
+        shares = [share[count:] for share in shares]
     assert not any(shares)
 
 
-def test_a_process_without_a_row_gets_a_stand_in_that_counts_nothing():
+def test_a_process_without_a_row_gets_a_placeholder_that_counts_nothing():
     """17 rows in steps of eight leave one, which is the first process's."""
     shares = orders(4, 2, rows=17)
     last = [share[-1] for share in shares]
     rows = [row for part in last for row in part]
     (real,) = (row for row in rows if row >= 0)
     assert sorted(rows) == [-1 - real] * 3 + [real]
-    given = Marked([{"n": n} for n in range(17)])
+    given = RealRows([{"n": n} for n in range(17)])
     assert given[-1 - real] == ({"n": real}, False)
     assert given[real] == ({"n": real}, True)
 
 
-def test_the_means_of_uneven_pieces_are_weighted_to_the_mean_over_rows(monkeypatch):
+def test_the_means_of_uneven_micro_batches_are_weighted_to_the_mean_over_rows(monkeypatch):
     """Five rows in two processes: 2 and 3, whose means 1 and 2 are to be (2·1 + 3·2) / 5 = 1.6 on average."""
     monkeypatch.setattr(distributed, "world", lambda: 2)
-    one, other = Steps(), Steps()
+    one, other = StepWeights(), StepWeights()
     for trainer, rows in ((one, 2), (other, 3)):
-        trainer.model, trainer.rows_now, trainer.rows_in_step, trainer.pieces = (
+        trainer.model, trainer.rows_now, trainer.rows_in_step, trainer.micro_batches = (
             SimpleNamespace(training=True),
             rows,
             5,

@@ -110,11 +110,11 @@ def test_what_is_saved_scores_as_what_was_trained(world, tmp_path, monkeypatch):
     assert loaded.max_length == 64
 
 
-def test_pieces_of_a_batch_give_the_same_step(world, tmp_path):
-    pieces = HARDWARE.model_copy(update={"micro_batch_size": 4})
+def test_micro_batches_give_the_same_step(world, tmp_path):
+    micro_batches = HARDWARE.model_copy(update={"micro_batch_size": 4})
     trained(world, tmp_path / "whole", max_steps=1, learning_rate=1e-2, warmup_steps=0.0)
-    trained(world, tmp_path / "pieces", hardware=pieces, max_steps=1, learning_rate=1e-2, warmup_steps=0.0)
-    assert same(weights(tmp_path / "whole"), weights(tmp_path / "pieces"), 1e-5)
+    trained(world, tmp_path / "micro", hardware=micro_batches, max_steps=1, learning_rate=1e-2, warmup_steps=0.0)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "micro"), 1e-5)
 
 
 class Stopped(Exception):

@@ -23,7 +23,7 @@ from alignlab.errors import Failure, Mistake
 from alignlab.runtime import progress as progress_module
 from alignlab.runtime.progress import progress
 from alignlab.runtime.tracking import JsonlTracker, Trackers, answers, has_key, open_tracker
-from alignlab.training.callbacks import TrackerCallback, our_name, speed
+from alignlab.training.callbacks import TrackerCallback, our_name, throughput
 
 
 def config(*to: str, **changes: Any) -> Any:
@@ -275,5 +275,5 @@ def test_short_work_is_not_mentioned_and_long_work_in_one_line(
 
 def test_tokens_a_second_are_those_between_the_first_log_and_the_last():
     """What is loaded and compiled before the first log is not counted; neither are tokens of an earlier session."""
-    assert list(speed([(10.0, 5_000.0), (11.0, 7_000.0), (14.0, 13_000.0)]))[:1] == ["2,000 tokens a second"]
-    assert not any("tokens" in told for told in speed([(10.0, 5_000.0)]))
+    assert list(throughput([(10.0, 5_000.0), (11.0, 7_000.0), (14.0, 13_000.0)]))[:1] == ["2,000 tokens a second"]
+    assert not any("tokens" in told for told in throughput([(10.0, 5_000.0)]))

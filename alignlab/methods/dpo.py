@@ -64,7 +64,7 @@ def tokenise_pairs(run: Run[Config], tokenizer: Any) -> "dict[str, Dataset]":
     """Return the pairs of both splits as columns of token ids; both completions of a pair see the same prompt."""
     from alignlab.chat import encode
     from alignlab.models.truncation import cut_pair
-    from alignlab.training.trainer import Row, tokenised
+    from alignlab.training.trainer import Row, tokenise
 
     method = run.method
 
@@ -74,7 +74,7 @@ def tokenise_pairs(run: Run[Config], tokenizer: Any) -> "dict[str, Dataset]":
         ids = {"prompt_ids": prompt, "chosen_ids": both[0], "rejected_ids": both[1]}
         return ids | soft_label(pair, method.label_smoothing)
 
-    rows = {split: tokenised(run, VIEW, split, row) for split in ("train", "validation")}
+    rows = {split: tokenise(run, VIEW, split, row) for split in ("train", "validation")}
     if method.loss_type != "sigmoid" and any("label" in split.column_names for split in rows.values()):
         what = f"{method.loss_type} has no meaning for pairs whose labels are soft"
         raise failure("method.loss_type", what, "use sigmoid, or leave the column label out of the data")
@@ -85,11 +85,11 @@ def training_arguments(run: Run[Config], rows: "Dataset") -> "DPOConfig":
     """Return TRL's arguments; the NLL of the chosen completions is TRL's loss `sft`."""
     from trl import DPOConfig
 
-    from alignlab.training.trainer import arguments
+    from alignlab.training.trainer import common_arguments
 
     method, with_nll = run.method, run.method.nll_weight > 0
     return DPOConfig(
-        **arguments(run, rows),
+        **common_arguments(run, rows),
         max_length=None,
         beta=method.beta,
         loss_type=[method.loss_type, *(["sft"] if with_nll else [])],

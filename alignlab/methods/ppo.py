@@ -105,8 +105,8 @@ def train(run: Run[Config]) -> None:
     """Improve `run.inputs["policy"]` by the reward of the config."""
     from alignlab.rewards import load_reward
     from alignlab.runtime.progress import say
-    from alignlab.training.gate_monitor import Watch
-    from alignlab.training.ppo.kl_controller import Controller
+    from alignlab.training.gate_monitor import GateMonitor
+    from alignlab.training.ppo.kl_controller import KLController
     from alignlab.training.ppo.trainer import PPOTrainer
     from alignlab.training.trainer import fit
 
@@ -126,9 +126,9 @@ def train(run: Run[Config]) -> None:
         every=options.steps,
         reward=load_reward(config.reward, run.inputs, config.hardware, dataset=config.dataset),
         reference=reference,
-        controller=Controller(method.kl_coef, method.kl_target, method.kl_horizon),
+        controller=KLController(method.kl_coef, method.kl_target, method.kl_horizon),
         options=options,
-        watch=Watch(method.gates, run.folder, config),
+        gate_monitor=GateMonitor(method.gates, run.folder, config),
     )
 
 
@@ -184,10 +184,10 @@ def training_arguments(run: Run[Config], options: "Options") -> "TrainingArgumen
     """Return the Trainer's arguments; it counts optimizer steps where the config counts rollouts."""
     from transformers import TrainingArguments
 
-    from alignlab.training.trainer import arguments
+    from alignlab.training.trainer import common_arguments
 
     return TrainingArguments(
-        **arguments(run, micro=1)
+        **common_arguments(run, micro=1)
         | {
             "max_steps": options.num_rollouts * options.steps,
             "per_device_train_batch_size": 1,
@@ -204,10 +204,10 @@ def loop_options(run: Run[Config], longest: int) -> "Options":
     from alignlab.models.sampling import Sampling
     from alignlab.training.ppo.experience import AdvantageOptions
     from alignlab.training.ppo.options import Options
-    from alignlab.training.trainer import together
+    from alignlab.training.trainer import rows_at_once
 
     method = run.method
-    micro = together(run, method.step_size // distributed.world(), lambda: longest)
+    micro = rows_at_once(run, method.step_size // distributed.world(), lambda: longest)
     limits = method.max_new_tokens, method.batch_size, method.max_new_tokens_from
     return Options(
         batch_size=method.batch_size,

@@ -1,9 +1,9 @@
-"""A reward model: learn from pairs which answer people prefer (Ouyang et al. 2022, section 3.5).
+"""A reward model: learn from pairs which completion people prefer (Ouyang et al. 2022, section 3.5).
 
-TRL's RewardTrainer on rows that are tokenised here. A pair is one row, its prompt computed once (see
-`alignlab.models.reward_heads`), and rows of similar length share a batch. Too long a conversation loses its oldest
-part. The reward is read at the last token, which is always the end of the turn. Where pairs have a `label`, it is the
-probability that the chosen answer is the better one; where they have a `weight`, that is what a pair's loss counts.
+It runs TRL's RewardTrainer on rows that are tokenised here. A pair is one row whose prompt is computed once (see
+`alignlab.models.reward_heads`), and a batch has rows of similar length. A conversation that is too long loses its
+beginning. The reward is read at the last token, the end of the turn. A pair's `label` is the probability that the
+chosen completion is the better one; its `weight` multiplies its loss.
 """
 
 from collections.abc import Iterator
@@ -45,7 +45,7 @@ def train(run: Run[Config]) -> None:
     from alignlab.models.load import adapter
     from alignlab.models.truncation import cut_before_end
     from alignlab.training.reward_trainer import PairRewardTrainer
-    from alignlab.training.trainer import Row, arguments, fit, tokenised
+    from alignlab.training.trainer import Row, common_arguments, fit, tokenise
 
     method = run.method
     model, tokenizer = reward_heads.start(run.inputs["policy"], method.head, method.dropout)
@@ -57,9 +57,9 @@ def train(run: Run[Config]) -> None:
         ids = {"prompt_ids": prompt, "completion_ids": both, "length": len(prompt) + sum(map(len, both))}
         return ids | {"label": float(pair.get("label", 1.0)), "weight": float(pair.get("weight", 1.0))}
 
-    rows = {split: tokenised(run, VIEW, split, row) for split in ("train", "validation")}
+    rows = {split: tokenise(run, VIEW, split, row) for split in ("train", "validation")}
     settings = RewardConfig(
-        **arguments(run),
+        **common_arguments(run),
         max_length=None,
         center_rewards_coefficient=method.center_rewards_coefficient,
         disable_dropout=method.dropout == 0,
@@ -69,7 +69,7 @@ def train(run: Run[Config]) -> None:
 
 
 def measure(stage: Path, settings: schema.Config, place: Path) -> "list[Measurement]":
-    """Measure a trained reward model on the test pairs; the pairs' scores go to `place`."""
+    """Measure a trained reward model on the test pairs; the scores of the pairs are written to `place`."""
     from alignlab.evaluation.reward_model import measure_pairs
 
     return measure_pairs(stage / "model", settings, place)

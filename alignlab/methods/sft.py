@@ -1,9 +1,8 @@
-"""Supervised fine-tuning: learn the answers of demonstrations.
+"""Supervised fine-tuning: learn the completions of demonstrations.
 
-TRL's SFTTrainer on rows that are tokenised here, so that every stage sees the same ids for the same words.
-The loss is the mean negative log-likelihood of the completions' tokens, end-of-turn token included. Encoder-decoders,
-which TRL does not train, go through transformers' Seq2SeqTrainer: the encoder reads the prompt, the decoder writes
-the completion.
+It runs TRL's SFTTrainer on rows that are tokenised here, so that every stage sees the same ids for the same text. The
+loss is the mean negative log-likelihood of the completions' tokens, end-of-turn token included. TRL does not train
+encoder-decoders: they use transformers' Seq2SeqTrainer, where the encoder reads the prompt.
 """
 
 from collections.abc import Iterator
@@ -39,17 +38,14 @@ def train(run: Run[Config]) -> None:
 
 
 def train_decoder(run: Run[Config], model: Any, tokenizer: Any) -> None:
-    """Prompt and completion are one row."""
+    """Fine-tune a decoder on rows of prompt and completion."""
     from trl import SFTConfig, SFTTrainer
 
     from alignlab.chat import encode
     from alignlab.models.load import adapter
     from alignlab.models.truncation import cut_row
-    from alignlab.training.step_weights import Steps
-    from alignlab.training.trainer import Row, arguments, fit, tokenised
-
-    class StepsTrainer(Steps, SFTTrainer):  # type: ignore[misc]
-        """TRL's, with our steps."""
+    from alignlab.training.step_weights import with_step_weights
+    from alignlab.training.trainer import Row, common_arguments, fit, tokenise
 
     method = run.method
 
@@ -61,18 +57,18 @@ def train_decoder(run: Run[Config], model: Any, tokenizer: Any) -> None:
             "completion_mask": [0] * len(prompt) + [1] * len(completion),
         }
 
-    rows = {split: tokenised(run, VIEW, split, row) for split in ("train", "validation")}
+    rows = {split: tokenise(run, VIEW, split, row) for split in ("train", "validation")}
     settings = SFTConfig(
-        **arguments(run, rows["train"]),
+        **common_arguments(run, rows["train"]),
         packing=method.packing,
         max_length=method.max_length,
         completion_only_loss=method.completion_only_loss,
     )
-    fit(run, StepsTrainer, model, tokenizer, settings, rows, peft_config=adapter(run.config))
+    fit(run, with_step_weights(SFTTrainer), model, tokenizer, settings, rows, peft_config=adapter(run.config))
 
 
 def train_encoder_decoder(run: Run[Config], model: Any, tokenizer: Any) -> None:
-    """The encoder reads the prompt, the decoder writes the completion."""
+    """Fine-tune an encoder-decoder: the encoder reads the prompt, the decoder learns the completion."""
     from peft import get_peft_model
     from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainer, Seq2SeqTrainingArguments
 
@@ -80,16 +76,13 @@ def train_encoder_decoder(run: Run[Config], model: Any, tokenizer: Any) -> None:
     from alignlab.losses import language
     from alignlab.models.load import adapter
     from alignlab.models.truncation import cut_sides
-    from alignlab.training.step_weights import Steps
-    from alignlab.training.trainer import Row, arguments, fit, tokenised
-
-    class StepsTrainer(Steps, Seq2SeqTrainer):  # type: ignore[misc]
-        """Transformers' own, with our steps."""
+    from alignlab.training.step_weights import with_step_weights
+    from alignlab.training.trainer import Row, common_arguments, fit, tokenise
 
     method = run.method
     if method.packing:
         raise failure("method.packing", "an encoder-decoder reads one prompt at a time", "use method.packing=false")
-    tokenizer.padding_side = "right"  # so that the decoder begins with a completion's first word, in every row
+    tokenizer.padding_side = "right"  # the decoder begins with the first token of the completion in every row
     if lora := adapter(run.config):
         model = get_peft_model(model, lora)
 
@@ -98,11 +91,11 @@ def train_encoder_decoder(run: Run[Config], model: Any, tokenizer: Any) -> None:
         prompt, completion = cut_sides(whole, method.max_length)
         return {"input_ids": prompt, "labels": completion}
 
-    rows = {split: tokenised(run, VIEW, split, row) for split in ("train", "validation")}
-    settings = Seq2SeqTrainingArguments(**arguments(run, rows["train"]))
+    rows = {split: tokenise(run, VIEW, split, row) for split in ("train", "validation")}
+    settings = Seq2SeqTrainingArguments(**common_arguments(run, rows["train"]))
     fit(
         run,
-        StepsTrainer,
+        with_step_weights(Seq2SeqTrainer),
         model,
         tokenizer,
         settings,

@@ -218,11 +218,11 @@ def learn(tokenizer: "PreTrainedTokenizerBase", names: tuple[str, ...]) -> None:
 
 def end_of_turn(tokenizer: "PreTrainedTokenizerBase") -> str | None:
     """The first special token that a template writes behind an answer, if it writes one."""
-    from alignlab.chat import Turn, specials, write
+    from alignlab.chat import Turn, fill_template, special_texts
 
     turns: list[Turn] = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
-    behind = write(tokenizer, turns, {}, opens=False).rpartition("answer")[2]
-    found = specials(tokenizer, len(tokenizer)).search(behind)
+    behind = fill_template(tokenizer, turns, {}, opens=False).rpartition("answer")[2]
+    found = special_texts(tokenizer, len(tokenizer)).search(behind)
     return found[0] if found else None
 
 

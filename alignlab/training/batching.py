@@ -1,12 +1,11 @@
-"""Batches of rows of about the same length: less padding, the same rows.
+"""Orders of rows with little padding, and how processes and micro-batches share the rows of a step.
 
-`Buckets` makes whole steps of like rows. `Pieces` leaves to chance which rows make a step, as the trainers' own order
-does, and only lays them out so that the pieces in which a step is computed hold like rows.
+`Buckets` makes optimizer steps of rows of similar length. `ShuffledSteps` draws the rows of a step at random, as the
+Trainer's own order does, and only sorts them by length, so that a micro-batch holds rows of similar length.
+`MicroBatches` splits the steps of either order among processes and micro-batches.
 
-`Shares` parts the steps of either among processes, each of which computes its share in pieces.
-
-Every epoch shuffles the rows anew from the seed and the epoch's number alone, so that an interrupted run goes on
-with the very batches that it would have seen.
+Every epoch shuffles the rows by the seed and the epoch's number alone, so a resumed run gets the batches of an
+uninterrupted one.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,11 +16,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-POOL = 50  # batches' worth of shuffled rows that are sorted together
+POOL = 50  # batches of shuffled rows that are sorted together
 
 
 class Buckets(Sampler[int]):
-    """An order of rows in which each batch in a row holds rows of similar length, and batches come shuffled."""
+    """An order of rows in which every `batch_size` neighbours are of similar length; the batches are shuffled."""
 
     def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
         self.lengths = torch.tensor(lengths)
@@ -30,75 +29,77 @@ class Buckets(Sampler[int]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order is given next; the trainer calls this."""
+        """Choose the epoch whose order comes next; the Trainer calls this."""
         self.epoch = epoch
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def __iter__(self) -> Iterator[int]:
-        dice = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        pools = torch.split(torch.randperm(len(self), generator=dice), POOL * self.batch_size)
+        generator = self.generator()
+        pools = torch.split(torch.randperm(len(self), generator=generator), POOL * self.batch_size)
         batches = [batch for pool in pools for batch in torch.split(self.by_length(pool), self.batch_size)]
-        whole = [batch for batch in batches if len(batch) == self.batch_size]
-        rest = [batch for batch in batches if len(batch) < self.batch_size]
-        order = [whole[i] for i in torch.randperm(len(whole), generator=dice)] + rest
+        full = [batch for batch in batches if len(batch) == self.batch_size]
+        smaller = [batch for batch in batches if len(batch) < self.batch_size]
+        order = [full[i] for i in torch.randperm(len(full), generator=generator)] + smaller
         return iter(torch.cat(order).tolist() if order else [])
+
+    def generator(self) -> torch.Generator:
+        """Return the random generator of the epoch."""
+        return torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
 
     def by_length(self, rows: Tensor) -> Tensor:
         """Sort rows by length; rows of one length keep their order."""
         return rows[self.lengths[rows].argsort(stable=True)]
 
 
-class Pieces(Buckets):
-    """An order of rows in which the rows of each batch, drawn at random, stand by length."""
+class ShuffledSteps(Buckets):
+    """An order of rows in which every `batch_size` neighbours are drawn at random and then sorted by length."""
 
     def __iter__(self) -> Iterator[int]:
-        dice = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        steps = torch.split(torch.randperm(len(self), generator=dice), self.batch_size)
+        steps = torch.split(torch.randperm(len(self), generator=self.generator()), self.batch_size)
         return iter(torch.cat([self.by_length(step) for step in steps]).tolist())
 
 
-class Shares(Sampler[list[int]]):
-    """The pieces of one process, in order: each step's rows are parted among all, in `micro` rows at once at most.
+class MicroBatches(Sampler[list[int]]):
+    """The micro-batches of one process, in order: each has at most `size` rows of a step.
 
-    The last step of an epoch may be smaller than the others. Where it has fewer rows than there are processes, those
-    without one get a stand-in, which counts nothing: row n is then given as -1 - n.
+    The last step of an epoch may be smaller than the others. Where it has fewer rows than there are processes, the
+    others get a placeholder that is not learned from: row n is then -1 - n.
     """
 
-    def __init__(self, order: Buckets, micro: int, rank: int, world: int) -> None:
-        self.order, self.micro, self.rank, self.world = order, micro, rank, world
+    def __init__(self, order: Buckets, size: int, rank: int, world: int) -> None:
+        self.order, self.size, self.rank, self.world = order, size, rank, world
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order is given next."""
+        """Choose the epoch whose order comes next."""
         self.order.set_epoch(epoch)
 
-    def pieces(self, rows: int) -> int:
-        """In how many pieces each process computes a step of so many rows."""
-        return -(-rows // (self.micro * self.world))
+    def count(self, rows: int) -> int:
+        """Return the micro-batches of each process for a step of so many rows."""
+        return -(-rows // (self.size * self.world))
 
     def __len__(self) -> int:
-        whole, rest = divmod(len(self.order), self.order.batch_size)
-        return whole * self.pieces(self.order.batch_size) + self.pieces(rest)
+        full, remainder = divmod(len(self.order), self.order.batch_size)
+        return full * self.count(self.order.batch_size) + self.count(remainder)
 
     def __iter__(self) -> Iterator[list[int]]:
         rows = list(self.order)
         for start in range(0, len(rows), self.order.batch_size):
             step = rows[start : start + self.order.batch_size]
-            parts = self.parts(step)
-            yield from (part or [-1 - step[0]] for part in parts[self.rank :: self.world])
+            yield from (part or [-1 - step[0]] for part in self.split(step)[self.rank :: self.world])
 
-    def parts(self, step: list[int]) -> list[list[int]]:
-        """Cut a step: as large as may be in one process, else as even as may be."""
+    def split(self, step: list[int]) -> list[list[int]]:
+        """Split a step: into full micro-batches in one process, else into parts of equal size up to one row."""
         if self.world == 1:
-            return [step[i : i + self.micro] for i in range(0, len(step), self.micro)]
-        count = self.pieces(len(step)) * self.world
+            return [step[i : i + self.size] for i in range(0, len(step), self.size)]
+        count = self.count(len(step)) * self.world
         ends = [round(i * len(step) / count) for i in range(count + 1)]
         return [step[a:b] for a, b in pairwise(ends)]
 
 
-class Marked(Dataset[tuple[dict[str, Any], bool]]):
-    """Rows with the word whether they count: those at -1 - n are stand-ins."""
+class RealRows(Dataset[tuple[dict[str, Any], bool]]):
+    """Rows with a flag that is False for placeholders, the rows at -1 - n."""
 
     def __init__(self, rows: Any) -> None:
         self.rows = rows
@@ -106,5 +107,5 @@ class Marked(Dataset[tuple[dict[str, Any], bool]]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, place: int) -> tuple[dict[str, Any], bool]:
-        return self.rows[place if place >= 0 else -1 - place], place >= 0
+    def __getitem__(self, row: int) -> tuple[dict[str, Any], bool]:
+        return self.rows[row if row >= 0 else -1 - row], row >= 0

@@ -1,4 +1,4 @@
-"""Callbacks of a Trainer: show its progress, and log its metrics under our names."""
+"""A callback of the Trainer that shows its progress and logs its metrics under our names."""
 
 import math
 import time
@@ -11,19 +11,19 @@ from alignlab.runtime.progress import bar, say
 
 
 class TrackerCallback(TrainerCallback):  # type: ignore[misc]
-    """Hands what a Trainer logs to a tracker, under our names, and shows how far it is."""
+    """Logs what the Trainer logs to a tracker, under our names, and shows the progress."""
 
     def __init__(self, track: Any, stage: str) -> None:
         self.track, self.stage = track, stage
-        self.bar: Any = None
+        self.bar: Any = None  # in the first process, while training runs
         self.started = 0.0  # when training began, by time.monotonic
-        self.loss = math.nan
-        self.tokens: list[tuple[float, float]] = []  # seconds and tokens by then, where the trainer counts them
+        self.loss = math.nan  # the last one that was logged
+        self.tokens: list[tuple[float, float]] = []  # time and tokens so far at each log, if the trainer counts tokens
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if not state.is_world_process_zero:
             return
-        forget_peak()
+        reset_peak_memory()
         self.started = time.monotonic()
         self.bar = bar(state.max_steps, self.stage, state.global_step)
         if self.bar.disable:
@@ -52,20 +52,20 @@ class TrackerCallback(TrainerCallback):  # type: ignore[misc]
             return
         self.bar.close()
         last = "" if math.isnan(self.loss) else f", loss {self.loss:.3f}"
-        found = ", ".join(("", *speed(self.tokens)))
-        say(f"{self.stage}: {state.global_step:,} steps in {time.monotonic() - self.started:.0f} s{last}{found}")
+        costs = ", ".join(("", *throughput(self.tokens)))
+        say(f"{self.stage}: {state.global_step:,} steps in {time.monotonic() - self.started:.0f} s{last}{costs}")
 
 
-def forget_peak() -> None:
-    """Let the most of a GPU's memory be that of what begins now; an earlier stage may have run in this process."""
+def reset_peak_memory() -> None:
+    """Start a new measurement of peak GPU memory; an earlier stage may have run in this process."""
     import torch
 
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
 
 
-def speed(tokens: Sequence[tuple[float, float]]) -> Iterator[str]:
-    """Tokens a second from the first log to the last, and the most of a GPU's memory that this process held."""
+def throughput(tokens: Sequence[tuple[float, float]]) -> Iterator[str]:
+    """Yield the tokens a second from the first log to the last, and the peak GPU memory of this process."""
     import torch
 
     if len(tokens) > 1 and tokens[-1][0] > tokens[0][0]:
@@ -94,9 +94,9 @@ GROUPS = {"rewards": "reward", "logps": "policy/logps", "logits": "policy/logits
 
 
 def our_name(name: str) -> str:
-    """Our name of a metric of transformers or TRL, or nothing for one that tells nothing.
+    """Return our name of a metric of transformers or TRL, "" for one that is not logged.
 
-    What is measured on the validation rows is in the group `eval`: `eval_rewards/margins` is `eval/reward_margin`.
+    Metrics of the validation rows are in the group `eval`: `eval_rewards/margins` is `eval/reward_margin`.
     """
     if name.startswith("eval_"):
         return "eval/" + our_name(name[5:]).removeprefix("train/").replace("/", "_")

@@ -1,9 +1,9 @@
-"""Checkpoints that are whole or not there.
+"""Checkpoints that are complete or ignored.
 
-The Trainer writes a checkpoint file by file, every process its own. When all have, the training goes on, and a thread
-of the first process flushes the files to the disk. Then it writes `whole.json` with every file's size: a checkpoint
-without it, or whose files are not as long as it says, was cut short, and the one before it counts. Only then are older
-ones removed, all but the newest and the best.
+The Trainer writes a checkpoint file by file, each process its own. When all are written, training continues, and a
+thread of the first process flushes the files to the disk. It then writes `whole.json` with the size of every file. A
+checkpoint without that record, or with a file of another size, was cut short by a crash and is not resumed from. Older
+checkpoints are removed after that, except the newest ones and the best.
 """
 
 import json
@@ -27,27 +27,27 @@ WHOLE = "whole.json"
 
 
 class Checkpoints(TrainerCallback):  # type: ignore[misc]
-    """Completes each checkpoint, keeps `limit` of them, and stops the training when the process is asked to.
+    """Completes each checkpoint, keeps `limit` of them, and stops training when the process is asked to stop.
 
-    `every` says after how many steps there is something to save.
+    `every` is the number of optimizer steps after which there is a state to save.
     """
 
     def __init__(self, limit: int, every: int = 1) -> None:
         self.limit, self.every = limit, every
-        self.stopped = False
+        self.stopped = False  # training was asked to stop, and did
         self.thread = ThreadPoolExecutor(1, "checkpoint")
-        self.last: Future[None] | None = None
+        self.last: Future[None] | None = None  # the checkpoint that the thread completes, or completed last
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Have every checkpoint on the disk when this ends, however it does."""
+        """Make sure that every checkpoint is on the disk at the end of the block, however it ends."""
         with self.thread:
             yield
             self.wait()
         distributed.wait()
 
     def wait(self) -> None:
-        """Wait for the checkpoint that is on its way to the disk; raises what went wrong there."""
+        """Wait for the thread; raises the error that it met."""
         if self.last is not None:
             self.last.result()
 
@@ -59,29 +59,29 @@ class Checkpoints(TrainerCallback):  # type: ignore[misc]
         distributed.wait()
         if distributed.is_first():
             self.wait()
-            folder = Path(args.output_dir)
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             self.last = self.thread.submit(
-                keep, folder / f"checkpoint-{state.global_step}", about(), self.limit, state.best_model_checkpoint
+                complete_and_clear, folder, record_of_processes(), self.limit, state.best_model_checkpoint
             )
 
 
-def keep(checkpoint: Path, made: dict[str, Any], limit: int, best: str | None) -> None:
-    """Complete a checkpoint, and remove the older ones that count no more."""
-    complete(checkpoint, made)
+def complete_and_clear(checkpoint: Path, record: dict[str, Any], limit: int, best: str | None) -> None:
+    """Complete a checkpoint, then remove older ones."""
+    complete(checkpoint, record)
     clear(checkpoint.parent, limit, best)
 
 
-def about() -> dict[str, Any]:
-    """What a checkpoint of these processes says of itself."""
+def record_of_processes() -> dict[str, Any]:
+    """Return which processes write a checkpoint: their number, and the kind of hardware."""
     return {"processes": distributed.world(), "kind": distributed.kind()}
 
 
-def complete(checkpoint: Path, made: dict[str, Any]) -> None:
-    """Say that a checkpoint is written to its end, and who has made it (`about`)."""
+def complete(checkpoint: Path, record: dict[str, Any]) -> None:
+    """Flush a checkpoint to the disk and write its record, `record_of_processes` and the sizes of its files."""
     try:
         sync(checkpoint)
         sizes = {str(path.relative_to(checkpoint)): path.stat().st_size for path in files(checkpoint)}
-        write_text(checkpoint / WHOLE, json.dumps(made | {"files": sizes}, indent=1))
+        write_text(checkpoint / WHOLE, json.dumps(record | {"files": sizes}, indent=1))
         for folder in (checkpoint, checkpoint.parent):
             flush(folder)
     except OSError as error:
@@ -92,74 +92,77 @@ def complete(checkpoint: Path, made: dict[str, Any]) -> None:
 
 def flush(folder: Path) -> None:
     """Flush the names in a folder to the disk."""
-    place = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(place)
+        os.fsync(descriptor)
     finally:
-        os.close(place)
+        os.close(descriptor)
 
 
 def files(checkpoint: Path) -> list[Path]:
-    """The files of a checkpoint, less its mark."""
+    """Return the files of a checkpoint, without its record."""
     return sorted(path for path in checkpoint.rglob("*") if path.is_file() and path.name != WHOLE)
 
 
-def is_whole(checkpoint: Path) -> bool:
-    """Whether a checkpoint is there to its end."""
-    sizes = mark(checkpoint).get("files", {})
+def is_complete(checkpoint: Path) -> bool:
+    """Return whether a checkpoint has all its files, each of the recorded size."""
+    sizes = read_record(checkpoint).get("files", {})
     return bool(sizes) and all(
         (checkpoint / name).is_file() and (checkpoint / name).stat().st_size == size for name, size in sizes.items()
     )
 
 
-def mark(checkpoint: Path) -> dict[str, Any]:
-    """What a checkpoint says of itself; nothing where it was cut short."""
+def read_record(checkpoint: Path) -> dict[str, Any]:
+    """Return the record of a checkpoint; empty where it was cut short."""
     try:
-        found: dict[str, Any] = json.loads((checkpoint / WHOLE).read_text(encoding="utf-8"))
+        record: dict[str, Any] = json.loads((checkpoint / WHOLE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found
+    return record
 
 
-def is_moved(checkpoint: str | None) -> bool:
-    """Whether a checkpoint was written by another number of processes, each a share."""
-    made = mark(Path(checkpoint)) if checkpoint else {}
-    return made.get("kind", "").startswith("zero") and made["processes"] != distributed.world()
+def has_other_shards(checkpoint: str | None) -> bool:
+    """Return whether a checkpoint is in shards of another number of processes."""
+    record = read_record(Path(checkpoint)) if checkpoint else {}
+    return record.get("kind", "").startswith("zero") and record["processes"] != distributed.world()
 
 
 def reshard(checkpoint: Path) -> None:
-    """Let DeepSpeed write its checkpoint in the form that any number of processes can read; the first one does."""
+    """Let DeepSpeed convert its checkpoint so that any number of processes can read it; the first process does it."""
     if distributed.is_first():
         from deepspeed.checkpoint import ds_to_universal
 
         step = (checkpoint / "latest").read_text(encoding="utf-8").strip()
         folder = checkpoint / f"{step}_universal"
         shutil.rmtree(folder, ignore_errors=True)
-        own = {"num_extract_workers": 1, "num_merge_workers": 1, "keep_temp_folder": False, "strict": True}
+        options = {"num_extract_workers": 1, "num_merge_workers": 1, "keep_temp_folder": False, "strict": True}
         paths = {"input_folder": str(checkpoint / step), "output_folder": str(folder)}
         with redirect_stdout(StringIO()):
-            ds_to_universal.main(SimpleNamespace(**own, **paths, inject_missing_state=True))
+            ds_to_universal.main(SimpleNamespace(**options, **paths, inject_missing_state=True))
     distributed.wait()
 
 
-def by_age(folder: Path) -> list[Path]:
-    """The checkpoints in a folder, newest first."""
+def newest_first(folder: Path) -> list[Path]:
+    """Return the checkpoints in a folder, newest first."""
     return sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.rpartition("-")[2]))
 
 
 def clear(folder: Path, limit: int, best: str | None) -> None:
-    """Remove the whole checkpoints that are neither among the newest ones nor the best; one may be on its way."""
-    for old in [checkpoint for checkpoint in by_age(folder) if is_whole(checkpoint)][limit:]:
+    """Remove the complete checkpoints other than the `limit` newest ones and the best."""
+    for old in [checkpoint for checkpoint in newest_first(folder) if is_complete(checkpoint)][limit:]:
         if best is None or old.name != Path(best).name:
             shutil.rmtree(old)
 
 
 def last_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that was written to its end; those that were cut short are removed."""
-    for checkpoint in by_age(folder):
-        if is_whole(checkpoint):
-            if (kind := mark(checkpoint).get("kind")) != distributed.kind():
-                now = f"go on with hardware={kind}, or remove {folder.parent} to begin anew"
+    """Return the newest complete checkpoint, and remove newer ones that were cut short.
+
+    Raises a `Failure` where it was written under another kind of hardware.
+    """
+    for checkpoint in newest_first(folder):
+        if is_complete(checkpoint):
+            if (kind := read_record(checkpoint).get("kind")) != distributed.kind():
+                now = f"resume with hardware={kind}, or remove {folder.parent} to start again"
                 raise failure(str(checkpoint), f"was written under hardware={kind}", now)
             return str(checkpoint)
         if distributed.is_first():

@@ -10,10 +10,10 @@ from trl import DPOTrainer
 
 from alignlab import losses
 from alignlab.models.log_probs import fused_log_probs
-from alignlab.training.step_weights import Steps
+from alignlab.training.step_weights import StepWeights
 
 
-class SoftLabelDPOTrainer(Steps, DPOTrainer):  # type: ignore[misc]
+class SoftLabelDPOTrainer(StepWeights, DPOTrainer):  # type: ignore[misc]
     """The loss is TRL's where pairs have no label."""
 
     def __init__(self, **options: Any) -> None:
@@ -36,7 +36,7 @@ class SoftLabelDPOTrainer(Steps, DPOTrainer):  # type: ignore[misc]
         """Return the weights of preference loss and NLL for one micro-batch."""
         if not self.model.training:
             return self.configured_weights
-        tokens = self.part(chosen_tokens(mask) * bool(self.rows_now), self.in_step[0])
+        tokens = self.share(chosen_tokens(mask) * bool(self.rows_now), self.in_step[0])
         shares = self.weight(), tokens
         return [weight * share for weight, share in zip(self.configured_weights, shares, strict=False)]
 

@@ -1,8 +1,8 @@
-"""Asks the gates of `alignlab.training.gates` at their time, and does what the config says where one rings.
+"""Runs the gates of `alignlab.training.gates`, and does what the config says where one triggers.
 
-`stop` ends the run in one sentence, `warn` says it once a gate and goes on, `off` does not ask. Whatever rang stands in
-`gates.jsonl` of the stage's folder, with the rollout at which it did. On the pocket world gold is watched too; it is
-said and drawn, and never stops a run.
+`stop` ends the run with one sentence, `warn` logs it once a gate, `off` does not check. Every triggered gate is a line
+of `gates.jsonl` in the stage's folder, with the rollout at which it triggered. On the pocket world the gold score is a
+monitor too, which never stops a run.
 """
 
 import json
@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
@@ -28,9 +28,9 @@ from alignlab.models.references import given_reward
 from alignlab.rewards import Checked, RewardModel, Scored, load_reward_model, reward_models
 from alignlab.runtime import distributed
 from alignlab.runtime.files import write_text
-from alignlab.runtime.run_files import GATES
+from alignlab.runtime.run_files import GATES, TriggeredGate
 from alignlab.training import gates
-from alignlab.training.gates import Quality, Rang
+from alignlab.training.gates import Quality, Triggered
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,24 +39,25 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("alignlab")
 
-PAIRS = 1000  # that a reward model is tried on before it is used
+PAIRS = 1000  # held-out pairs on which a reward model is checked before it is used
 
 
-class Watch:
-    """The curves of a stage, and the gates that have rung."""
+class GateMonitor:
+    """The metrics of a stage's rollouts, and the gates that have triggered."""
 
     def __init__(self, bounds: Gates, folder: Path, config: Config) -> None:
         self.bounds, self.folder, self.config = bounds, folder, config
-        self.held_out = load_held_out(config)
-        self.curves: dict[str, list[float]] = {}
-        self.rang: list[dict[str, Any]] = []
+        self.held_out = load_held_out(config)  # a reward model that is not trained on, if the config names one
+        self.curves: dict[str, list[float]] = {}  # the metrics of each rollout so far, by name
+        self.triggered: list[TriggeredGate] = []  # in the order in which they triggered
 
-    def start(self, reward: Checked, measured: Mapping[str, float], ratio: float) -> None:
-        """Ask the gates before training: the reward models, the first rollout, and the ratio of its first pass."""
+    def check_before(self, reward: Checked, metrics: Mapping[str, float], ratio: float) -> None:
+        """Run the gates before training: reward models, the first rollout, and the ratio farthest from 1 on it."""
         if self.bounds.before == "off":
             return
-        finished, kl = measured["completion/finished"], measured["policy/kl_exact"]
-        self.heed(gates.before(finished, qualities(reward, self.config), ratio, kl, self.bounds), "before", 0)
+        finished, kl = metrics["completion/finished"], metrics["policy/kl_exact"]
+        triggered = gates.check_before(finished, qualities(reward, self.config), ratio, kl, self.bounds)
+        self.report(triggered, "before", 0)
 
     def observe(
         self, scored: Scored, prompts: Sequence[Sequence[Turn]], texts: Sequence[str], finished: Sequence[bool]
@@ -66,51 +67,51 @@ class Watch:
         means |= {f"reward/terms/{name}": fmean(values) for name, values in scored.terms.items()}
         if self.held_out:
             held_out = self.held_out.score(prompts, texts, finished).total
-            means |= told("reward/held_out", "reward/held_out_error", held_out)
+            means |= mean_and_error("reward/held_out", "reward/held_out_error", held_out)
         if pocket_world(self.config.dataset):
-            means |= told("gold/score", "gold/error", gold_scores(prompts, texts, finished))
+            means |= mean_and_error("gold/score", "gold/error", gold_scores(prompts, texts, finished))
         return means
 
-    def step(self, number: int, measured: Mapping[str, float]) -> None:
-        """Take in what was measured at a rollout, and ask the monitors."""
-        for name, value in measured.items():
+    def check_during(self, number: int, metrics: Mapping[str, float]) -> None:
+        """Add the metrics of rollout `number`, counted from 1, and run the monitors that have not triggered yet."""
+        for name, value in metrics.items():
             self.curves.setdefault(name, []).append(value)
         if self.bounds.during != "off":
-            known = {rang["gate"] for rang in self.rang if rang["step"]}
-            fresh = [rang for rang in gates.during(self.curves, self.bounds) if rang.gate not in known]
-            self.heed(fresh, "during", number)
+            known = {gate["gate"] for gate in self.triggered if gate["step"]}
+            triggered = [gate for gate in gates.check_during(self.curves, self.bounds) if gate.gate not in known]
+            self.report(triggered, "during", number)
 
-    def heed(self, rang: Sequence[Rang], phase: Literal["before", "during"], step: int) -> None:
-        """Write down what rang, and stop or warn."""
-        if not rang:
+    def report(self, triggered: Sequence[Triggered], phase: Literal["before", "during"], step: int) -> None:
+        """Write triggered gates to `gates.jsonl`, log them, and raise a `Failure` where they stop the run."""
+        if not triggered:
             return
-        self.rang += [{"step": step, **one._asdict()} for one in rang]
+        self.triggered += [cast(TriggeredGate, {"step": step, **gate._asdict()}) for gate in triggered]
         if distributed.is_first():
-            write_text(self.folder / GATES, "".join(json.dumps(one) + "\n" for one in self.rang))
-            for one in rang:
-                log.warning("%s", one.fault())
-        stops = [one for one in rang if one.gate != "gold"] if getattr(self.bounds, phase) == "stop" else []
+            write_text(self.folder / GATES, "".join(json.dumps(gate) + "\n" for gate in self.triggered))
+            for gate in triggered:
+                log.warning("%s", gate.fault())
+        stops = [gate for gate in triggered if gate.gate != "gold"] if getattr(self.bounds, phase) == "stop" else []
         if stops:
-            way = f"; or go on all the same with method.gates.{phase}=warn"
-            raise Failure([one.fault()._replace(now=one.remedy + way) for one in stops])
+            way = f"; or continue anyway with method.gates.{phase}=warn"
+            raise Failure([gate.fault()._replace(now=gate.remedy + way) for gate in stops])
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that was seen so far."""
-        return {"curves": self.curves, "rang": self.rang}
+        """Return the curves and the gates that have triggered."""
+        return {"curves": self.curves, "triggered": self.triggered}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state."""
+        """Restore what `state_dict` returned."""
         self.curves = {name: list(values) for name, values in state["curves"].items()}
-        self.rang = list(state["rang"])
+        self.triggered = list(state["triggered"])
 
 
-def told(mean: str, error: str, values: Sequence[float]) -> dict[str, float]:
-    """The mean of some values and its standard error, under their names."""
+def mean_and_error(mean: str, error: str, values: Sequence[float]) -> dict[str, float]:
+    """Return the mean of some values and its standard error, under two names."""
     return {mean: fmean(values), error: gates.standard_error(values)}
 
 
 def load_held_out(config: Config) -> Checked | None:
-    """The reward model that only measures, where the config names one."""
+    """Load the reward model that only measures, if the config names one."""
     if config.evaluation.reward_model is None:
         return None
     path = given_reward(config, "evaluation.reward_model", config.evaluation.reward_model).path
@@ -118,7 +119,7 @@ def load_held_out(config: Config) -> Checked | None:
 
 
 def qualities(reward: Checked, config: Config) -> dict[str, Quality]:
-    """Try every reward model in a reward on the test pairs, which a gate does not choose by; none without pairs."""
+    """Measure every reward model of a reward on the test pairs, by stage; nothing where the data hold no pairs."""
     models = list(reward_models(reward))
     try:
         rows = {split: view(config.dataset, "pairs", split).to_list() for split in ("train", "test")} if models else {}
@@ -126,30 +127,33 @@ def qualities(reward: Checked, config: Config) -> dict[str, Quality]:
         return {}
     if not rows.get("train") or not rows.get("test"):
         return {}
-    return {stage(model): quality(model, rows["test"][:PAIRS], rows["train"], config) for model in models}
+    return {stage_of(model): quality(model, rows["test"][:PAIRS], rows["train"], config) for model in models}
 
 
-def stage(model: RewardModel) -> str:
-    """What a reward model is called where it is at fault."""
+def stage_of(model: RewardModel) -> str:
+    """Return the name of a reward model's stage in messages."""
     return "rm" if model.name == "model" else f"rm ({model.name})"
 
 
 def quality(model: RewardModel, rows: list[dict[str, Any]], train: list[dict[str, Any]], config: Config) -> Quality:
-    """Try one reward model on pairs."""
+    """Measure one reward model on pairs; `train` are the pairs that it learned from."""
     prompts = [row["prompt"] for row in rows]
     chosen, rejected = (
         np.array(model.score(prompts, [row[side] for row in rows]).total) for side in ("chosen", "rejected")
     )
-    return worth(chosen, rejected, rows, train, config.evaluation)
+    return quality_of_scores(chosen, rejected, rows, train, config.evaluation)
 
 
-def worth(
+def quality_of_scores(
     chosen: "Floats", rejected: "Floats", rows: list[dict[str, Any]], train: list[dict[str, Any]], settings: Evaluation
 ) -> Quality:
-    """What scores are worth, [n] each: accuracy, what of it is more than length knows, calibration; with intervals."""
+    """Return accuracy, its lead over a rule by length, and calibration error of scores, [pairs] each.
+
+    The rule prefers what the chosen completions of the training pairs are: the longer or the shorter one.
+    """
     right = reward_model.wins(chosen - rejected)
-    longer = float(np.sign(reward_model.longer_by(train).mean())) or 1.0
-    by_length = reward_model.wins(longer * reward_model.longer_by(rows))
+    sign = float(np.sign(reward_model.longer_by(train).mean())) or 1.0
+    by_length = reward_model.wins(sign * reward_model.longer_by(rows))
     sizes = (np.array([len(row[side]) for row in rows], float) for side in ("chosen", "rejected"))
     error = reward_model.calibration(
         reward_model.Rewards(chosen, rejected, *sizes), tuple(map(str, range(len(rows)))), settings

@@ -8,10 +8,10 @@ from trl import RewardTrainer
 from alignlab import losses
 from alignlab.models import reward_heads
 from alignlab.training.batching import Buckets
-from alignlab.training.step_weights import Steps
+from alignlab.training.step_weights import StepWeights
 
 
-class PairRewardTrainer(Steps, RewardTrainer):  # type: ignore[misc]
+class PairRewardTrainer(StepWeights, RewardTrainer):  # type: ignore[misc]
     """Scores both completions of a pair in one row, so that their prompt is computed once."""
 
     def __init__(self, **options: Any) -> None:

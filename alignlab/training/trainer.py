@@ -1,8 +1,7 @@
 """What every method on `transformers.Trainer` shares: arguments, rows as token ids, checkpoints, the last save.
 
-`batch_size` is global; how it is cut into micro batches and accumulated is worked out here. Rows that are too
-long lose the oldest part of their prompt first: what the model has to learn stays whole as long as it can. What makes a
-step is said in `alignlab.training.step_weights`.
+`batch_size` is global; micro-batches and gradient accumulation are derived from it here. See
+`alignlab.training.step_weights` for the rows of a step, `alignlab.training.checkpoints` for resuming.
 """
 
 import json
@@ -31,17 +30,17 @@ SAME_NAME = (  # settings of a method that are keywords of TrainingArguments
     *("learning_rate", "lr_scheduler_type", "warmup_steps", "num_train_epochs", "weight_decay", "max_grad_norm"),
     *("adam_beta1", "adam_beta2", "adam_epsilon", "activation_checkpointing", "logging_steps"),
 )
-TOKENS = 2048  # in one piece on a CPU: with more, making room for the logits takes longer than computing them
+TOKENS = 2048  # in a micro-batch on a CPU: with more, allocating the logits takes longer than computing them
 
 
-def tokenised(
+def tokenise(
     run: Run[Training], view: str, split: str, encode: Callable[[Row], dict[str, list[int]]]
 ) -> "datasets.Dataset":
-    """The rows of a view as columns of token ids, in the order of the data set; none where nobody will look at them."""
+    """Return the rows of a view as columns of token ids, in their order; none for validation without evaluation."""
     from alignlab.data import view as rows_of
 
-    made = run.rows.get((view, split))
-    rows = rows_of(run.config.dataset, view, split) if made is None else made
+    own_rows = run.rows.get((view, split))
+    rows = rows_of(run.config.dataset, view, split) if own_rows is None else own_rows
     if split == "validation" and not run.method.eval_steps:
         return rows.select([])
     if not len(rows):
@@ -51,36 +50,37 @@ def tokenised(
     return rows.map(encode, remove_columns=rows.column_names, keep_in_memory=True, load_from_cache_file=False)
 
 
-def piece(run: Run[Training], rows: "datasets.Dataset | None") -> int:
-    """How many of a step's rows a device computes at once."""
+def micro_batch_size(run: Run[Training], rows: "datasets.Dataset | None") -> int:
+    """Return the rows of a step that a device computes at once; raises a `Failure` where steps would be unequal."""
     share = run.method.batch_size // distributed.world()
-    size = together(run, share, None if rows is None else lambda: max(lengths(rows)))
+    size = rows_at_once(run, share, None if rows is None else lambda: max(lengths(rows)))
     if share % size:
         what = f"{size} does not divide a device's share of method.batch_size ({share})"
         raise failure("hardware.micro_batch_size", what, "every step has the same number of rows")
     return size
 
 
-def together(run: Run[Training], whole: int, longest: Callable[[], int] | None) -> int:
-    """How many of so many rows are computed at once: what the hardware is set to, else all, on a CPU what is quick.
+def rows_at_once(run: Run[Training], whole: int, longest: Callable[[], int] | None) -> int:
+    """Return how many of `whole` rows are computed at once.
 
-    `longest` tells the tokens of the longest row.
+    It is what the config sets, else all of them; on a CPU, as many as stay under `TOKENS` by the longest row's tokens.
     """
     if run.config.hardware.micro_batch_size or longest is None or load.device(run.config.hardware).type != "cpu":
         return min(run.config.hardware.micro_batch_size or whole, whole)
-    room = TOKENS // longest()
-    return max(size for size in range(1, whole + 1) if whole % size == 0 and size <= max(room, 1))
+    fit = TOKENS // longest()
+    return max(size for size in range(1, whole + 1) if whole % size == 0 and size <= max(fit, 1))
 
 
-def arguments(run: Run[Training], rows: "datasets.Dataset | None" = None, micro: int | None = None) -> dict[str, Any]:
-    """The keywords of `transformers.TrainingArguments` that the run's settings and training rows stand for.
+def common_arguments(
+    run: Run[Training], rows: "datasets.Dataset | None" = None, micro: int | None = None
+) -> dict[str, Any]:
+    """Return the keywords of `transformers.TrainingArguments` that follow from the config and the training rows.
 
-    `micro` rows are computed at once, where the caller knows better.
+    `micro` sets the rows of a micro-batch, if the caller derives it.
     """
     method, hardware = run.method, run.config.hardware
-    micro = micro or piece(run, rows)
+    micro = micro or micro_batch_size(run, rows)
     on_cpu = load.device(hardware).type == "cpu"
-    half = str(load.precision(hardware)) == "torch.bfloat16"
     return {
         "output_dir": str(run.folder / "checkpoints"),
         **{name: getattr(method, name) for name in SAME_NAME},
@@ -104,8 +104,8 @@ def arguments(run: Run[Training], rows: "datasets.Dataset | None" = None, micro:
         "deepspeed": deepspeed(run),
         "fsdp": True if hardware.fsdp else None,
         "fsdp_config": hardware.fsdp.block() if hardware.fsdp else None,
-        "logging_nan_inf_filter": False,  # see Finite
-        "bf16": half,
+        "logging_nan_inf_filter": False,  # see FiniteLoss
+        "bf16": str(load.precision(hardware)) == "torch.bfloat16",
         "dataloader_pin_memory": not on_cpu,
         "disable_tqdm": True,
         "report_to": "none",
@@ -113,14 +113,14 @@ def arguments(run: Run[Training], rows: "datasets.Dataset | None" = None, micro:
 
 
 def deepspeed(run: Run[Training]) -> dict[str, Any] | None:
-    """DeepSpeed's block, where it is used; it is told where the last checkpoint is another number of processes'."""
-    own = run.config.hardware.deepspeed
-    if own is None:
+    """Return DeepSpeed's config, if it is used; it allows a last checkpoint in shards of other processes."""
+    settings = run.config.hardware.deepspeed
+    if settings is None:
         return None
-    from alignlab.training.checkpoints import is_moved, last_checkpoint
+    from alignlab.training.checkpoints import has_other_shards, last_checkpoint
 
-    moved = is_moved(last_checkpoint(run.folder / "checkpoints"))
-    return own.block() | ({"checkpoint": {"load_universal": True}} if moved else {})
+    moved = has_other_shards(last_checkpoint(run.folder / "checkpoints"))
+    return settings.block() | ({"checkpoint": {"load_universal": True}} if moved else {})
 
 
 def fit(
@@ -139,10 +139,10 @@ def fit(
     """
     from transformers import PrinterCallback
 
-    from alignlab.training.checkpoints import Checkpoints, is_moved, last_checkpoint, reshard
+    from alignlab.training.checkpoints import Checkpoints, has_other_shards, last_checkpoint, reshard
 
     checkpoints = Checkpoints(run.method.save_total_limit, every)
-    trainer = type(trainer_class.__name__, (Finite, Resumed, trainer_class), {})(
+    trainer = type(trainer_class.__name__, (FiniteLoss, ReshardedOptimizer, trainer_class), {})(
         model=model,
         args=settings,
         train_dataset=rows["train"],
@@ -153,14 +153,14 @@ def fit(
     )
     trainer.remove_callback(PrinterCallback)
     last = last_checkpoint(Path(settings.output_dir))
-    if last and is_moved(last):
+    if last and has_other_shards(last):
         reshard(Path(last))
     with signals.saving():
         with checkpoints.open():
             trainer.train(resume_from_checkpoint=last)
         if checkpoints.stopped:
             raise signals.stopped()
-        finish(getattr(trainer.model, "policy", trainer.model), tokenizer, run)
+        save(getattr(trainer.model, "policy", trainer.model), tokenizer, run)
     return trainer
 
 
@@ -174,34 +174,34 @@ def callbacks(method: Training, track: Track) -> "list[TrainerCallback]":
     return [TrackerCallback(track, method.name), *([EarlyStoppingCallback(patience)] if patience else [])]
 
 
-def finish(trained: Any, tokenizer: "PreTrainedTokenizerBase", run: Run[Training]) -> None:
-    """Save the trained model, which may lie in shares on several processes."""
+def save(model: Any, tokenizer: "PreTrainedTokenizerBase", run: Run[Training]) -> None:
+    """Save the trained model, whose weights may be sharded over processes."""
     if run.config.hardware.fsdp:
-        distributed.unshard(trained)
-    with distributed.whole(trained):
-        distributed.by_first(lambda: load.save(trained, tokenizer, run.output))
+        distributed.unshard(model)
+    with distributed.whole(model):
+        distributed.by_first(lambda: load.save(model, tokenizer, run.output))
 
 
-class Resumed:
-    """A trainer that goes on from a checkpoint of another number of processes as from its own."""
+class ReshardedOptimizer:
+    """A trainer that resumes from a checkpoint in shards of another number of processes."""
 
     def _load_optimizer_and_scheduler(self: Any, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
         import torch
 
-        from alignlab.training.checkpoints import is_moved
+        from alignlab.training.checkpoints import has_other_shards
 
-        if is_moved(checkpoint):  # DeepSpeed gives all groups one count of steps, which each of them then raises
+        if has_other_shards(checkpoint):  # DeepSpeed gives all groups one step counter, which each would then raise
             states = self.deepspeed.optimizer.optimizer.state.values()
             for state in states:
                 state["step"] = torch.as_tensor(state["step"]).clone()
 
 
-class Finite:
-    """A trainer that stops at a loss that is no number, before it reaches the weights."""
+class FiniteLoss:
+    """A trainer that stops at a loss that is not finite, before it reaches the weights."""
 
-    def training_step(self: Any, *given: Any, **named: Any) -> Any:
-        loss = super().training_step(*given, **named)  # type: ignore[misc]
+    def training_step(self: Any, *args: Any, **options: Any) -> Any:
+        loss = super().training_step(*args, **options)  # type: ignore[misc]
         if not math.isfinite(loss.item()):
             now = f"lower method.learning_rate, or use hardware.dtype=float32; {GO_ON}"
             raise failure(f"step {self.state.global_step + 1}", f"the loss is {loss.item()}", now)

@@ -27,7 +27,7 @@ from alignlab.runtime.progress import say
 from alignlab.training.ppo.actor_critic import ActorCritic
 from alignlab.training.ppo.experience import Experience, Measured, build_experience, scale_of, shape_scores
 from alignlab.training.ppo.forward_pass import measure_rows
-from alignlab.training.ppo.kl_controller import Controller
+from alignlab.training.ppo.kl_controller import KLController
 from alignlab.training.ppo.minibatches import minibatches, mix_seeds, rollout_rows
 from alignlab.training.ppo.model_offload import FrozenModels, models_in
 from alignlab.training.ppo.options import Options
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from alignlab.rewards import Checked
-    from alignlab.training.gate_monitor import Watch
+    from alignlab.training.gate_monitor import GateMonitor
 
 STATE = "ppo.json"
 WEIGHTS = "actor.pt"
@@ -52,9 +52,9 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         *,
         reward: "Checked",
         reference: "PreTrainedModel | None",
-        controller: Controller,
+        controller: KLController,
         options: Options,
-        watch: "Watch",
+        gate_monitor: "GateMonitor",
         **trainer: Any,
     ) -> None:
         super().__init__(**trainer)
@@ -63,7 +63,7 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         self.reference = reference  # None: the policy with its adapter off
         self.controller = controller  # holds the weight of the KL penalty
         self.options = options
-        self.watch = watch  # the gates before and during training
+        self.gate_monitor = gate_monitor
         self.scale: tuple[float, float] | None = None  # mean and deviation of the first rollout's scores
         self.rollout_log = RolloutLog()
         networks = {"reference": [reference] if reference else [], "reward": models_in(reward)}
@@ -106,7 +106,7 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         finished = [completion.finished for completion in completions]
         with self.rollout_log.timed("reward"), self.frozen.on_device("reward"):
             scored = self.reward.score(turns, texts, finished)
-            return torch.tensor(scored.total), self.watch.observe(scored, turns, texts, finished)
+            return torch.tensor(scored.total), self.gate_monitor.observe(scored, turns, texts, finished)
 
     def measure(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> Measured:
         """Compute log-probabilities, values, entropy and KL of each token; the processes share the work."""
@@ -183,14 +183,14 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         self.rollout_log.add({"policy/first_ratio": farthest})
         ratios = self.rollout_log.learned["policy/first_ratio"]
         if number == 0 and len(ratios) == self.options.micro_batches:  # the whole step, before the optimizer
-            self.watch.start(self.reward, self.rollout_log.measured, max(ratios))
+            self.gate_monitor.check_before(self.reward, self.rollout_log.measured, max(ratios))
 
     def log_rollout(self) -> None:
         """Log the rollout that was learned from, and ask the gates, unless that is done."""
         if (number := self.rollout_log.number) is not None:
             metrics = self.rollout_log.end()
             self.log(dict(metrics))
-            self.watch.step(number + 1, metrics)
+            self.gate_monitor.check_during(number + 1, metrics)
 
     def pad(self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]) -> PaddedRows:
         """Return rows as padded tensors on the device."""
@@ -241,7 +241,7 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
             "scale": self.scale,
             "kl_coef": self.controller.value,
             "reward": self.reward.state_dict(),
-            "watch": self.watch.state_dict(),
+            "gates": self.gate_monitor.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -249,7 +249,7 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         self.scale = None if state["scale"] is None else (state["scale"][0], state["scale"][1])
         self.controller.value = state["kl_coef"]
         self.reward.load_state_dict(state["reward"])
-        self.watch.load_state_dict(state["watch"])
+        self.gate_monitor.load_state_dict(state["gates"])
 
 
 def sampled_model(policy: Any) -> Any:
