@@ -214,16 +214,16 @@ def plainly(place: Path, seed: int, cache: Path) -> Rows:
 
 def beside_people(folder: Path) -> Iterator[str]:
     """The same seed by DPO on people's labels: `experiment=cai_vs_rlhf` makes a page of the same."""
-    from alignlab.reports.trade_off import MAKERS, RATES, sentences, way
+    from alignlab.reports.trade_off import AUTHORS, RATES, read_run, sentences
 
     for place in sorted(folder.glob("dpo-*/result.json")):
-        found = [way(folder / f"{name}-{place.parent.name.rpartition('-')[2]}") for name in ("cai", "dpo")]
+        found = [read_run(folder / f"{name}-{place.parent.name.rpartition('-')[2]}") for name in ("cai", "dpo")]
         yield "Beside DPO on people's labels (`experiment=cai_vs_rlhf`), from the same base model, on the same prompts:"
         yield ""
-        yield f"| method | {' | '.join((*RATES.values(), *MAKERS.values()))} |"
-        yield f"|{'---|' * (1 + len(RATES) + len(MAKERS))}"
+        yield f"| method | {' | '.join((*RATES.values(), *AUTHORS.values()))} |"
+        yield f"|{'---|' * (1 + len(RATES) + len(AUTHORS))}"
         for one in found:
-            cells = [*(percent(one.last[name]) for name in RATES), *(str(one.rows[maker]) for maker in MAKERS)]
+            cells = [*(percent(one.last[name]) for name in RATES), *(str(one.rows[author]) for author in AUTHORS)]
             yield f"| {one.method} | {' | '.join(cells)} |"
         yield ""
         yield from (f"- {said}" for said in sentences(found))
@@ -254,9 +254,9 @@ def between(one: Path, other: Path, measure: str) -> dict[str, float]:
     import numpy as np
 
     from alignlab.evaluation.statistics import paired_difference
-    from alignlab.reports.trade_off import answered
+    from alignlab.reports.trade_off import scores
 
-    first, second = (answered(place, measure) for place in (one, other))
+    first, second = (scores(place, measure) for place in (one, other))
     assert first.keys() == second.keys()
     now, then = (np.array([values[name] for name in first]) for values in (first, second))
     return paired_difference(now, then, 2000, 0.95, 0, rate=True)._asdict()

@@ -42,8 +42,8 @@ def told(folder: Path) -> Iterator[str]:
     for run in runs:
         yield f"| {' | '.join(cells(run))} |"
     yield ""
-    yield "A gate before training rings at rollout 0. Best of n of the SFT model's answers, chosen by the same reward"
-    yield "(140 training prompts, 64 answers each): gold at n = 1, 2, 4, … 64."
+    yield "A gate before training triggers at rollout 0. Best of n of the SFT model's answers, chosen by the same"
+    yield "reward (140 training prompts, 64 answers each): gold at n = 1, 2, 4, … 64."
     yield ""
     yield from (f"- {name}: {', '.join(f'{gold:.3f}' for gold in golds)}" for name, golds in best(runs).items())
     yield ""
@@ -55,8 +55,8 @@ def told(folder: Path) -> Iterator[str]:
 
 def cells(run: Run) -> list[str]:
     """A run's row."""
-    beside, first = run["over_best_of_n"]["gold"], run["rang"]
-    before = [f"{gate} at 0" for gate in run["rang_before"]]
+    beside, first = run["over_best_of_n"]["gold"], run["triggered"]
+    before = [f"{gate} at 0" for gate in run["triggered_before"]]
     return [
         run["reward"].partition(" ")[0],
         f"{run['kl_coef']:g}",
@@ -88,9 +88,9 @@ def checks(runs: list[Run]) -> Iterator[tuple[str, bool]]:
         fooled == free,
     )
     fell = [run for run in runs if run["gold_fell"]]
-    early = [run for run in fell if run["rang"] and run["rang"]["step"] < run["gold_fell"]]
-    heard = [run for run in fell if run["rang_before"] or run in early]
-    said = "a gate or a monitor rang before gold had lost a tenth of its peak: in"
+    early = [run for run in fell if run["triggered"] and run["triggered"]["step"] < run["gold_fell"]]
+    heard = [run for run in fell if run["triggered_before"] or run in early]
+    said = "a gate or a monitor triggered before gold had fallen 10% below its peak: in"
     said += f" {len(heard)} of {len(fell)} runs, in {len(early)} of them a monitor during training"
     yield said, len(heard) == len(fell)
 

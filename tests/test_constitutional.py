@@ -142,7 +142,7 @@ def test_rows_are_counted_by_who_made_them():
 RATES = ("gold/harmful_compliance", "gold/over_refusal", "gold/helpful", "gold/honest")
 
 
-def way(folder, method, first, harmed, helped, rows):
+def write_method_run(folder, method, first, harmed, helped, rows):
     """A run of two stages; harmed and helped hold what became of ten prompts each."""
 
     def measured(name, value):
@@ -166,12 +166,12 @@ def way(folder, method, first, harmed, helped, rows):
 
 
 def test_two_ways_are_compared_prompt_by_prompt(tmp_path):
-    way(tmp_path / "0", "dpo", "sft", [1] * 2 + [0] * 8, [1] * 9 + [0], rows=30)
+    write_method_run(tmp_path / "0", "dpo", "sft", [1] * 2 + [0] * 8, [1] * 9 + [0], rows=30)
     assert write_trade_off(tmp_path) is None  # people's labels alone
-    way(tmp_path / "1", "cai", "cai_sft", [1] * 8 + [0] * 2, [1] * 9 + [0], rows=10)
+    write_method_run(tmp_path / "1", "cai", "cai_sft", [1] * 8 + [0] * 2, [1] * 9 + [0], rows=10)
     page = write_trade_off(tmp_path)
     found = json.loads((tmp_path / "trade_off.json").read_text())
-    assert [(one["method"], one["rows"]["people"], one["seconds"]) for one in found["ways"]] == [
+    assert [(one["method"], one["rows"]["people"], one["seconds"]) for one in found["runs"]] == [
         ("dpo", 60, 41.0),
         ("cai", 20, 41.0),
     ]
@@ -180,5 +180,5 @@ def test_two_ways_are_compared_prompt_by_prompt(tmp_path):
     assert gaps["gold/harmful_compliance"]["value"] == pytest.approx(0.6)  # harm where the other did none, six times
     assert gaps["gold/harmful_compliance"]["low"] > 0
     assert gaps["gold/helpful"]["value"] == 0
-    assert "cai less dpo, seed 7, complies with harm: +60.0 points" in page.read_text()
+    assert "cai minus dpo, seed 7, complies with harmful requests: +60.0 points" in page.read_text()
     assert "a clear difference" in page.read_text()

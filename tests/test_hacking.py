@@ -19,7 +19,7 @@ def hacked():
     return [0.08 * t if t <= 10 else 0.8 - 0.08 * (t - 10) for t in range(1, ROLLOUTS + 1)]
 
 
-def write(folder, bias, kl_coef, gold, rang, change):
+def write(folder, bias, kl_coef, gold, gates, change):
     place = folder / "ppo"
     place.mkdir(parents=True)
     settings = {
@@ -43,8 +43,8 @@ def write(folder, bias, kl_coef, gold, rang, change):
     (place / "metrics.jsonl").write_text(
         "".join(json.dumps(row) + "\n" for row in [{"step": 1, "train/loss": 0.1}, *rows])
     )
-    if rang:
-        (place / "gates.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rang))
+    if gates:
+        (place / "gates.jsonl").write_text("".join(json.dumps(gate) + "\n" for gate in gates))
     difference = {"reward/mean": (1.0, 0.9, 1.1), "gold/score": change}
     measurements = [
         {"name": name, "value": 0.5, "low": 0.4, "high": 0.6, "n": 9, "rate": False, "better": "higher"}
@@ -82,32 +82,34 @@ def test_a_fooled_reward_is_told_from_a_good_one(folder):
     assert bad.first["gate"] == "length"
     assert unwatched.first is None  # neither gold nor a gate before training counts
     assert reward_hacking.verdict(bad) == (
-        "the reward rose while gold fell; length_only rang before training; "
-        "length rang at rollout 8, before gold had lost a tenth (13)"
+        "the reward rose while gold fell; length_only triggered before training; "
+        "length triggered at rollout 8, before gold had fallen 10% (rollout 13)"
     )
-    assert reward_hacking.verdict(unwatched).endswith("no monitor rang before rollout 13, when gold had lost a tenth")
-    assert reward_hacking.verdict(good) == "gold rose; no monitor rang"
+    assert reward_hacking.verdict(unwatched).endswith(
+        "no monitor triggered before rollout 13, when gold had fallen 10%"
+    )
+    assert reward_hacking.verdict(good) == "gold rose; no monitor triggered"
 
 
 def test_curves_are_drawn_over_the_root_of_the_distance(folder):
     policy = next(reward_hacking.policies(folder))
-    points = reward_hacking_page.over_distance(policy, "reward/mean")
+    points = reward_hacking_page.over_kl(policy, "reward/mean")
     assert points[0] == pytest.approx(((9 * 2 / 20) ** 0.5, 0.2))  # the means of the first three rollouts
     assert len(points) == ROLLOUTS - 2
-    rang, fell = reward_hacking_page.marks(policy, "proxy")
-    assert rang[:2] == points[8 - 3]
-    assert (fell[:2], rang.full, fell.full) == (points[13 - 3], True, False)
+    gate, fell = reward_hacking_page.marks(policy, "proxy")
+    assert gate[:2] == points[8 - 3]
+    assert (fell[:2], gate.filled, fell.filled) == (points[13 - 3], True, False)
 
 
 def test_a_policy_is_held_against_the_best_of_n_at_equal_distance(folder):
     policy = next(reward_hacking.policies(folder))
-    found = policy.beside_best("proxy")
+    found = policy.over_best_of_n("proxy")
     # the KL is 0.45 t; the means of rollouts 4 to 6 are 2.25, the next 2.7 is beyond n = 32
     assert found.kl == pytest.approx(2.25)
     bought = 0.1 + 2.25 / 2.5 * 0.5
     assert found.value == pytest.approx(0.5 - bought)  # the reward is 0.1 t
     assert found.high - found.value == pytest.approx(1.96 * (0.3**2 / 3 + 0.1**2) ** 0.5)
-    assert policy._replace(best=[]).beside_best("gold") is None
+    assert policy._replace(best=[]).over_best_of_n("gold") is None
 
 
 def test_a_sweep_over_rewards_ends_with_its_page(folder):
@@ -116,7 +118,7 @@ def test_a_sweep_over_rewards_ends_with_its_page(folder):
     text = (folder / "hacking.html").read_text()
     assert text.count("<svg") == 4  # two rewards, each with its own curve and gold's
     assert text.count(">best of n<") == 8  # in both drawings of both: in the legend and on the line
-    assert "Best of n gets most gold with n = 32 (0.300, at 2.50 nats)" in text
+    assert "Best of n has most gold at n = 32 (0.300, at 2.50 nats)" in text
     assert "−0.300 (−0.400 to −0.200)" in text
     facts = json.loads((folder / "hacking.json").read_text())
     assert [one["gold_fell"] for one in facts] == [13, 13, None, None]

@@ -65,7 +65,7 @@ def test_the_written_rows_can_be_read_again_unchanged(tmp_path, capsys):
 
 def test_every_form_is_written_in_a_format_that_is_detected():
     for original in (row("A?"), row("A?", "B"), row("A?", "B", "C"), row("A?", "B", "C", "D"), row("", "Once.")):
-        _, fields = prepare.written(original)
+        _, fields = prepare.form_of(original)
         (draft,) = row_formats.detect([fields]).parse(fields)
         assert (draft.prompt, draft.completions) == (original["prompt"], original["completions"])
 

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from alignlab.errors import Failure
-from alignlab.reports.charts import Series, curves, scale, short, thinned, whiskers
-from alignlab.reports.run_report import sweep_table, table, write_report
+from alignlab.reports.charts import Series, curves, scale, short, thin, whiskers
+from alignlab.reports.run_report import table, write_report
 from alignlab.reports.run_results import Stage, change, headline, number, read_stages, side_by_side, signed
+from alignlab.reports.sweep_results import sweep_table
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"' &amp; {{ 7 * 7 }}"
 
@@ -178,7 +179,7 @@ def test_the_headline_says_what_changed_and_what_got_worse() -> None:
     ]
     assert headline([stage("dpo", rows)]) == (
         "Compliance with harmful requests went from 60.0% to 4.0% "
-        "(−56.0 points, 95% interval −61.0 to −51.0, n = 300); clearly worse: helpful answers −20.0 points."
+        "(−56.0 points, 95% interval −61.0 to −51.0, n = 300); clearly worse: helpful completions −20.0 points."
     )
 
 
@@ -243,7 +244,7 @@ def test_ticks_are_round_and_hold_the_data() -> None:
 
 def test_curves_keep_their_mean_when_they_are_thinned_and_escape_their_names() -> None:
     points = [(float(step), float(step % 7)) for step in range(3000)]
-    few = thinned(points)
+    few = thin(points)
     assert len(few) == 300
     assert sum(value for _, value in few) / 300 == pytest.approx(sum(value for _, value in points) / 3000)
     assert "<b>" not in curves("<b>", [Series("<b>", points), Series("y", [(1.0, 1.0)])])
@@ -289,21 +290,21 @@ def test_stages_are_read_in_the_order_of_the_plan(tmp_path: Path) -> None:
 
 def test_an_answer_stands_beside_what_it_was_worth(tmp_path: Path) -> None:
     page = write_report(write_run(tmp_path / "run")).read_text()
-    assert page.count('<small class="worth">reward -0.50, KL 1.25</small>') == 10  # five of each kind, DPO's alone
+    assert page.count('<small class="scores">reward -0.50, KL 1.25</small>') == 10  # five of each kind, DPO's alone
 
 
 def stage(name: str, rows: list[dict[str, Any]]) -> Stage:
     return Stage(name, "ran", {"stage": name, "seed": 0, "measurements": rows, "seconds": 1.0})
 
 
-def test_gates_that_rang_are_shown(tmp_path: Path) -> None:
+def test_gates_that_triggered_are_shown(tmp_path: Path) -> None:
     folder = write_run(tmp_path)
-    assert "Gates that rang" not in write_report(folder).read_text()
-    said = {"gate": "kl", "stage": "ppo", "what": "the KL", "number": 19.04, "bound": "at most 15", "remedy": EVIL}
-    rows = [{"step": 0, **said}, {"step": 7, **said}]
+    assert "Triggered gates" not in write_report(folder).read_text()
+    gate = {"gate": "kl", "stage": "ppo", "what": "the KL", "number": 19.04, "bound": "at most 15", "remedy": EVIL}
+    rows = [{"step": 0, **gate}, {"step": 7, **gate}]
     (folder / "dpo" / "gates.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     text = write_report(folder).read_text()
-    assert text.count("the KL is 19, and has to be at most 15; ") == 2
-    assert "<td>before</td>" in text
+    assert text.count("the KL is 19 and must be at most 15; ") == 2
+    assert "<td>before training</td>" in text
     assert "<td>7</td>" in text
     assert EVIL not in text

@@ -14,7 +14,7 @@ from alignlab.errors import Mistake
 from alignlab.pipeline import sweep_folder, trial_reporter
 from alignlab.pipeline.trial_reporter import Reporter
 from alignlab.reports.sweep_page import write_page
-from alignlab.reports.sweep_ranking import ranking, told, unclear
+from alignlab.reports.sweep_ranking import markdown, ranking, unclear
 from alignlab.sweeps import optuna_search, runner
 from alignlab.sweeps.optuna_search import Search
 
@@ -237,11 +237,11 @@ def test_a_ranking_by_hand(tmp_path: Path) -> None:
     assert [round(end, 3) for end in found.places[0][3:5]] == [1.516, 6.484]
     assert found.command == f"python -m alignlab experiment={tmp_path}/3/config.yaml evaluation.split=test"
     assert unclear(found) == found.places[1:]
-    text = "\n".join(told(found))
+    text = "\n".join(markdown(found))
     assert "| 1 | 3, 4, 5 | 0.5 | 4.00 | 1.52 to 6.48 | −4.00 |" in text
     assert "run 6 (method.beta=<9>, seed=0): failed. no room" in text
     assert "Not clearly worse, since intervals overlap: runs 0, 1, 2." in text
-    assert "gold/… is the world's truth" in text
+    assert "they are shown and were not used to rank" in text
 
 
 def test_less_is_better_where_the_sweep_says_so_and_nothing_is_ranked_without_a_measure(tmp_path: Path) -> None:

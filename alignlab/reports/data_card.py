@@ -1,7 +1,7 @@
-"""What a prepared data set is like, worked out in one pass over its rows.
+"""Statistics of a prepared data set, computed in one pass over its rows, and the page that shows them.
 
-Lengths, languages, kinds, repeated questions, how often the better answer is the longer one, and a few rows to look
-at; beside the ledger these make the card that `task=prepare` shows.
+Lengths, languages, kinds, repeated prompts, length bias and sample rows; together with the ledger of the preparation
+they make the card that `task=prepare` writes.
 """
 
 import hashlib
@@ -20,12 +20,14 @@ from alignlab.data.splits import opening
 from alignlab.reports.templates import render
 
 SAMPLES = 8
-LANGUAGE_OF = 20  # the language is guessed of every so manieth row
+SHOWN_LENGTH = 1200  # characters of a text in a sample row
+SHOWN_REJECTS = 20
+LANGUAGE_EVERY = 20  # rows: the language of every 20th row is estimated
 QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
 
 
 class Lengths(NamedTuple):
-    """The spread of a length in characters: mean and quantiles."""
+    """The distribution of a length in characters: mean and quantiles."""
 
     what: str
     mean: float
@@ -33,7 +35,7 @@ class Lengths(NamedTuple):
 
 
 class Bias(NamedTuple):
-    """How often the better of two answers is the longer one, out of those that differ in length."""
+    """How many of the better completions are longer, shorter, or as long as the next worse one."""
 
     longer: int
     shorter: int
@@ -41,13 +43,13 @@ class Bias(NamedTuple):
 
     @property
     def share(self) -> float | None:
-        """The share of pairs whose better answer is longer; a length-blind labeller would come to a half."""
+        """Return the share of longer ones where lengths differ; 0.5 means no length bias."""
         decided = self.longer + self.shorter
         return self.longer / decided if decided else None
 
 
 class Card(NamedTuple):
-    """The facts of a prepared set."""
+    """The statistics of a prepared data set."""
 
     lengths: list[Lengths]
     turns: dict[str, int]
@@ -61,99 +63,121 @@ class Card(NamedTuple):
     samples: list[dict[str, Any]]
 
 
+class Statistics:
+    """Counts that grow row by row."""
+
+    def __init__(self) -> None:
+        self.lengths = {"prompt": array("q"), "completion": array("q")}
+        self.turns, self.kinds, self.authors, self.languages, self.bias = (Counter[str]() for _ in range(5))
+        self.openings: Counter[bytes] = Counter()
+        self.samples: list[tuple[bytes, int, dict[str, Any]]] = []  # a heap: the rows with the largest hashes of ids
+        self.rows = 0
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Count one row."""
+        prompt, completions = row["prompt"], row["completions"]
+        self.lengths["prompt"].append(sum(len(turn["content"]) for turn in prompt))
+        self.lengths["completion"].extend(map(len, completions))
+        self.turns[str(len(prompt))] += 1
+        self.kinds[row["kind"]] += 1
+        self.authors[row["made_by"]] += 1
+        self.openings[hash64(opening(prompt))] += bool(prompt)
+        for better, worse in pairwise(completions):
+            longer, shorter = len(better) > len(worse), len(better) < len(worse)
+            self.bias["longer" if longer else "shorter" if shorter else "equal"] += 1
+        if self.rows % LANGUAGE_EVERY == 0:
+            self.languages[
+                guess_language(" ".join([*(turn["content"] for turn in prompt[-1:]), *completions[:1]]))
+            ] += 1
+        keep = heapq.heappush if len(self.samples) < SAMPLES else heapq.heappushpop
+        keep(self.samples, (hash64(row["id"]), self.rows, dict(row)))
+        self.rows += 1
+
+
 def card(splits: Mapping[str, Iterable[Mapping[str, Any]]]) -> Card:
-    """Read the rows of every split once and tell what they are like."""
-    prompt_lengths, answer_lengths = array("q"), array("q")
-    turns, kinds, made_by, languages, bias = (Counter[str]() for _ in range(5))
-    openings: Counter[bytes] = Counter()
-    samples: list[tuple[bytes, int, dict[str, Any]]] = []
-    for number, row in enumerate(every(splits)):
-        prompt, answers = row["prompt"], row["completions"]
-        prompt_lengths.append(sum(len(turn["content"]) for turn in prompt))
-        answer_lengths.extend(map(len, answers))
-        turns[str(len(prompt))] += 1
-        kinds[row["kind"]] += 1
-        made_by[row["made_by"]] += 1
-        openings[hashlib.blake2b(opening(prompt).encode(), digest_size=8).digest()] += bool(prompt)
-        for better, worse in pairwise(answers):
-            bias["longer" if len(better) > len(worse) else "shorter" if len(better) < len(worse) else "equal"] += 1
-        if number % LANGUAGE_OF == 0:
-            languages[guess_language(" ".join([*(turn["content"] for turn in prompt[-1:]), *answers[:1]]))] += 1
-        mark = hashlib.blake2b(row["id"].encode(), digest_size=8).digest()
-        keep = heapq.heappush if len(samples) < SAMPLES else heapq.heappushpop
-        keep(samples, (mark, number, dict(row)))
+    """Read the rows of every split once and compute their statistics."""
+    seen = Statistics()
+    for row in all_rows(splits):
+        seen.add(row)
     return Card(
-        [spread(name, values) for name, values in (("prompt", prompt_lengths), ("answer", answer_lengths)) if values],
-        ordered(turns),
-        ordered(kinds),
-        ordered(made_by),
-        ordered(languages),
-        len(+openings),
-        sum(count - 1 for count in openings.values() if count > 1),
-        Bias(bias["longer"], bias["shorter"], bias["equal"]),
+        [spread(name, values) for name, values in seen.lengths.items() if values],
+        most_common(seen.turns),
+        most_common(seen.kinds),
+        most_common(seen.authors),
+        most_common(seen.languages),
+        len(+seen.openings),
+        sum(count - 1 for count in seen.openings.values() if count > 1),
+        Bias(seen.bias["longer"], seen.bias["shorter"], seen.bias["equal"]),
         contamination(splits),
-        [shortened(row) for _, _, row in sorted(samples, key=lambda one: one[1])],
+        [shorten(row) for _, _, row in sorted(seen.samples, key=lambda sample: sample[1])],
     )
 
 
-def every(splits: Mapping[str, Iterable[Mapping[str, Any]]]) -> Iterator[Mapping[str, Any]]:
-    """The rows of all splits, each with the name of its own."""
+def hash64(text: str) -> bytes:
+    """Hash a text to 8 bytes."""
+    return hashlib.blake2b(text.encode(), digest_size=8).digest()
+
+
+def all_rows(splits: Mapping[str, Iterable[Mapping[str, Any]]]) -> Iterator[Mapping[str, Any]]:
+    """Yield the rows of all splits, each with the name of its split."""
     for name, rows in splits.items():
         for row in rows:
             yield {**row, "split": name}
 
 
 def spread(what: str, lengths: Sequence[int]) -> Lengths:
-    """The mean and the quantiles of lengths."""
-    found = sorted(lengths)
-    quantiles = [found[round(share * (len(found) - 1))] for share in QUANTILES]
-    return Lengths(what, sum(found) / len(found), quantiles)
+    """Compute the mean and the quantiles of lengths."""
+    ordered = sorted(lengths)
+    quantiles = [ordered[round(share * (len(ordered) - 1))] for share in QUANTILES]
+    return Lengths(what, sum(ordered) / len(ordered), quantiles)
 
 
-def ordered(found: Counter[str]) -> dict[str, int]:
-    """Counts by frequency, without the empty name where it stands alone."""
-    return {} if set(found) <= {""} else dict(found.most_common())
+def most_common(counts: Counter[str]) -> dict[str, int]:
+    """Return counts by frequency; nothing where the empty name is the only one."""
+    return {} if set(counts) <= {""} else dict(counts.most_common())
 
 
-def shortened(row: dict[str, Any], most: int = 1200) -> dict[str, Any]:
-    """A row to look at: long texts end in an ellipsis."""
+def shorten(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row whose long texts end in an ellipsis."""
 
     def short(text: str) -> str:
-        return text if len(text) <= most else text[:most] + " …"
+        return text if len(text) <= SHOWN_LENGTH else text[:SHOWN_LENGTH] + " …"
 
     prompt = [{"role": turn["role"], "content": short(turn["content"])} for turn in row["prompt"]]
     return row | {"prompt": prompt, "completions": [short(text) for text in row["completions"]]}
 
 
 def masking(steps: Mapping[str, Any]) -> str:
-    """Recall and false alarms of the masking in words, where the truth was known."""
+    """Return the recall and the false alarms of masking in a sentence; empty where the truth is unknown."""
     notes = steps.get("mask", {}).get("notes", {})
-    there = notes.get("found", 0) + notes.get("missed", 0)
-    clear = notes.get("false alarm", 0) + notes.get("nothing to mask", 0)
-    if not there:
+    present = notes.get("found", 0) + notes.get("missed", 0)
+    absent = notes.get("false alarm", 0) + notes.get("nothing to mask", 0)
+    if not present:
         return ""
-    found, wrong = notes.get("found", 0), notes.get("false alarm", 0)
-    return f"masking found {found:,} of {there:,} ({found / there:.1%}), with {wrong:,} false alarms in {clear:,} rows"
+    masked, alarms = notes.get("found", 0), notes.get("false alarm", 0)
+    recall = f"masking found {masked:,} of {present:,} ({masked / present:.1%})"
+    return f"{recall}, with {alarms:,} false alarms in {absent:,} rows"
 
 
-def plain(value: Any) -> Any:
-    """Named tuples as JSON writes them: objects, with what the properties of `Bias` work out."""
+def as_json(value: Any) -> Any:
+    """Return named tuples as JSON objects, with the share of `Bias`."""
     if isinstance(value, Contamination):
         return value.record()
+    if isinstance(value, Bias):
+        return {**value._asdict(), "share": value.share}
     if hasattr(value, "_asdict"):
-        more = {"share": value.share} if hasattr(value, "share") else {}
-        return {name: plain(inner) for name, inner in value._asdict().items()} | more
-    return [plain(inner) for inner in value] if isinstance(value, list) else value
+        return {name: as_json(inner) for name, inner in value._asdict().items()}
+    return [as_json(inner) for inner in value] if isinstance(value, list) else value
 
 
-def read_rejects(path: Path, most: int = 20) -> list[dict[str, Any]]:
-    """The first broken rows."""
+def read_rejects(path: Path) -> list[dict[str, Any]]:
+    """Read the first broken rows."""
     if not path.exists():
         return []
     with path.open(encoding="utf-8") as lines:
-        return [json.loads(line) for _, line in zip(range(most), lines, strict=False)]
+        return [json.loads(line) for _, line in zip(range(SHOWN_REJECTS), lines, strict=False)]
 
 
 def page(facts: dict[str, Any], rejects: list[dict[str, Any]]) -> str:
-    """The card as one page; everything in it is escaped."""
+    """Render the card as a page."""
     return render("data_card.html", **facts, rejects=rejects, masking=masking(facts["steps"]))

@@ -1,7 +1,7 @@
-"""What a run of `task=preferences` found, as facts and as one page that asks nothing of the network.
+"""The facts about a run of `task=preferences`, and the page that shows them without loading anything.
 
-Agreement, bias, reliability, diversity and cost are worked out here from answers and labels alone; in the pocket world,
-whose truth is known, how right the labels are stands beside them.
+Agreement, bias, reliability, diversity and cost are computed from the completions and labels alone. In the pocket
+world, where gold scores exist, the accuracy of the labels is computed too.
 """
 
 from collections import Counter
@@ -26,12 +26,16 @@ from alignlab.preferences.write_dataset import Made
 from alignlab.reports.templates import render
 
 CONFIDENCE = 0.95
-EXAMPLES = 8  # items that the page shows
+EXAMPLES = 8  # prompts that the page shows
 Rows = Sequence[Mapping[str, Any]]
 
 
 class Outcome(NamedTuple):
-    """What a run has come to: answers, labels, what could not be labelled, the consensus, and what was made of it."""
+    """What a run produced.
+
+    Completions per prompt, labels, prompts that could not be labelled, the consensus per prompt, the data set that was
+    made of it, and people's own labels.
+    """
 
     answers: list[dict[str, Any]]
     labels: list[Labelled]
@@ -41,42 +45,42 @@ class Outcome(NamedTuple):
     people: list[Labelled]
 
 
-def facts(config: Config, settings: Preferences, policy: str, found: Outcome) -> dict[str, Any]:
-    """Everything that is known of a run, as JSON writes it."""
+def facts(config: Config, settings: Preferences, policy: str, outcome: Outcome) -> dict[str, Any]:
+    """Collect everything that the page shows, as plain values for JSON."""
     weights = settings.weights
-    spent = cost(found.labels, found.missing, settings)
-    pairs, agree = agreement.same(found.labels, found.people, weights)
-    said = agreement.votes(found.labels, weights)
-    several = len({vote.labeler for vote in said}) > 1
-    drawn = [[one["text"] for one in row["answers"] for _ in range(one["drawn"])] for row in found.answers]
+    spent = cost(outcome.labels, outcome.missing, settings)
+    pairs, agree = agreement.same(outcome.labels, outcome.people, weights)
+    votes = agreement.votes(outcome.labels, weights)
+    several = len({vote.labeler for vote in votes}) > 1
+    drawn = [[one["text"] for one in row["answers"] for _ in range(one["drawn"])] for row in outcome.answers]
     return {
         "dataset": config.dataset.kind,
         "policy": policy,
         "judge": settings.judge.kind,
         "consensus": settings.consensus,
-        "prompts": len(found.answers),
-        "answers": sum(len(row["answers"]) for row in found.answers),
-        "compared": sum(len(row["answers"]) > 1 for row in found.answers),
-        "labelled": len(found.labels),
-        "unlabelled": dict(Counter(one.why for one in found.missing).most_common()),
-        "rows": {name: len(rows) for name, rows in found.made.rows.items()},
-        "left_out": {why: count for why, count in found.made.left_out.items() if count},
+        "prompts": len(outcome.answers),
+        "answers": sum(len(row["answers"]) for row in outcome.answers),
+        "compared": sum(len(row["answers"]) > 1 for row in outcome.answers),
+        "labelled": len(outcome.labels),
+        "unlabelled": dict(Counter(one.why for one in outcome.missing).most_common()),
+        "rows": {name: len(rows) for name, rows in outcome.made.rows.items()},
+        "left_out": {why: count for why, count in outcome.made.left_out.items() if count},
         "diversity": diversity(drawn)._asdict(),
-        "alpha": alpha(said) if several else None,
-        "labelers": labelers(found, weights),
-        "right": right(config, found, weights),
+        "alpha": alpha(votes) if several else None,
+        "labelers": labelers(outcome, weights),
+        "right": right(config, outcome, weights),
         "cost": {**spent._asdict(), "price": spent.price, "minutes": spent.minutes},
         "people": {"price": settings.people.price, "minutes": settings.people.minutes},
         "saving": saving(spent, settings, pairs, agree)._asdict(),
-        "contamination": prompt_contamination(config, found.answers),
+        "contamination": prompt_contamination(config, outcome.answers),
     }
 
 
-def labelers(found: Outcome, weights: Mapping[str, float]) -> list[dict[str, Any]]:
-    """What is known of each labeler: reliability, position bias, steadiness, and tau to what was agreed on."""
-    known, steady = agreement.labelers(found.labels, weights), agreement.steadiness(found.labels, weights)
+def labelers(outcome: Outcome, weights: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Compute each labeler's reliability, position bias, consistency, and tau to the consensus."""
+    reliabilities, steady = agreement.labelers(outcome.labels, weights), agreement.steadiness(outcome.labels, weights)
     rows = []
-    for name, bias in sorted(agreement.biases(found.labels, weights).items()):
+    for name, bias in sorted(agreement.biases(outcome.labels, weights).items()):
         decided = bias.earlier + bias.later
         rows.append(
             {
@@ -86,51 +90,51 @@ def labelers(found: Outcome, weights: Mapping[str, float]) -> list[dict[str, Any
                 "earlier": wilson(bias.earlier, decided, CONFIDENCE)._asdict() if decided else None,
                 "again": steady[name][0],
                 "same": steady[name][1],
-                "reliability": known[name].reliability if name in known else None,
-                "tau": tau(name, found, weights),
+                "reliability": reliabilities[name].reliability if name in reliabilities else None,
+                "tau": tau(name, outcome, weights),
             }
         )
     return rows
 
 
-def tau(labeler: str, found: Outcome, weights: Mapping[str, float]) -> float | None:
-    """The mean over items of Kendall's tau-b between a labeler's preferences and the consensus (Kendall 1945)."""
+def tau(labeler: str, outcome: Outcome, weights: Mapping[str, float]) -> float | None:
+    """Compute the mean over prompts of Kendall's tau-b between a labeler and the consensus (Kendall 1945)."""
     taus = []
-    for labels in found.labels:
+    for labels in outcome.labels:
         own = agreement.preferences(labels, weights).get(labeler, {})
-        agreed = found.agreed[labels.id].pairs
+        agreed = outcome.agreed[labels.id].pairs
         taus.append(agreement.tau_b([(lead, agreed[pair] - 0.5) for pair, lead in own.items()]))
-    known = [one for one in taus if one is not None]
-    return fmean(known) if known else None
+    defined = [value for value in taus if value is not None]
+    return fmean(defined) if defined else None
 
 
-def right(config: Config, found: Outcome, weights: Mapping[str, float]) -> list[dict[str, Any]]:
-    """How right the consensus, a majority and each labeler are, where the world knows."""
+def right(config: Config, outcome: Outcome, weights: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Compute how often the consensus, the majority and each labeler are right; empty where there is no gold."""
     if pocket_world(config.dataset) is None:
         return []
     from alignlab.evaluation.label_accuracy import rightness, truth
 
-    said = agreement.votes(found.labels, weights)
-    names = sorted({vote.labeler for vote in said})
-    agreed = {(item, *two): share for item, one in found.agreed.items() for two, share in one.pairs.items()}
+    votes = agreement.votes(outcome.labels, weights)
+    names = sorted({vote.labeler for vote in votes})
+    agreed = {(item, *two): share for item, one in outcome.agreed.items() for two, share in one.pairs.items()}
     labels = {"consensus": agreed}
     if len(names) > 1:
-        labels["majority"] = placed(majority(said))
-        labels |= {name: placed(majority([vote for vote in said if vote.labeler == name])) for name in names}
-    judged = {one.id for one in found.labels}
-    known = truth([row for row in found.answers if row["id"] in judged])
+        labels["majority"] = by_pair(majority(votes))
+        labels |= {name: by_pair(majority([vote for vote in votes if vote.labeler == name])) for name in names}
+    judged = {one.id for one in outcome.labels}
+    known = truth([row for row in outcome.answers if row["id"] in judged])
     rows = rightness(labels, known, ["majority"], config.evaluation)
     return [{"name": one.name, **one.interval._asdict(), "pairs": one.pairs} for one in rows]
 
 
-def placed(shares: Mapping[str, float]) -> dict[tuple[str, int, int], float]:
-    """Shares of votes by item and places, from the names of votes."""
-    found = {}
+def by_pair(shares: Mapping[str, float]) -> dict[tuple[str, int, int], float]:
+    """Return shares of votes by prompt and pair of completions, from their names ("prompt/0-2")."""
+    pairs = {}
     for name, share in shares.items():
-        item, _, two = name.rpartition("/")
-        i, j = two.split("-")
-        found[item, int(i), int(j)] = share
-    return found
+        prompt, _, places = name.rpartition("/")
+        i, j = places.split("-")
+        pairs[prompt, int(i), int(j)] = share
+    return pairs
 
 
 def prompt_contamination(config: Config, answers: Rows) -> list[dict[str, Any]]:
@@ -163,27 +167,27 @@ def measurements(known: Mapping[str, Any]) -> list[Measurement]:
     return rows
 
 
-def examples(found: Outcome) -> list[dict[str, Any]]:
-    """Some items with their answers in the order that was agreed on, and what was said of each."""
-    rows = {row["id"]: row for row in found.answers}
-    step = max(1, ceil(len(found.labels) / EXAMPLES))
+def examples(outcome: Outcome) -> list[dict[str, Any]]:
+    """Return some prompts with their completions in the order of the consensus, and the labelers' reasons."""
+    rows = {row["id"]: row for row in outcome.answers}
+    step = max(1, ceil(len(outcome.labels) / EXAMPLES))
     shown = []
-    for labels in found.labels[::step]:
-        row, ranked = rows[labels.id], found.agreed[labels.id]
-        said: dict[int, list[str]] = {place: [] for place in ranked.order}
+    for labels in outcome.labels[::step]:
+        row, ranked = rows[labels.id], outcome.agreed[labels.id]
+        reasons: dict[int, list[str]] = {place: [] for place in ranked.order}
         for reading in labels.readings:
             for place, reason in zip(reading.shown, reading.reasons, strict=False):
-                said[place].append(f"{reading.labeler}: {reason}")
-        answers = [{"text": row["answers"][place]["text"], "said": said[place][:2]} for place in ranked.order]
+                reasons[place].append(f"{reading.labeler}: {reason}")
+        answers = [{"text": row["answers"][place]["text"], "reasons": reasons[place][:2]} for place in ranked.order]
         shown.append({"id": row["id"], "kind": row["kind"], "prompt": row["prompt"], "answers": answers})
     return shown
 
 
 def page(known: Mapping[str, Any], shown: Sequence[Mapping[str, Any]]) -> str:
-    """The facts and the examples as one page; everything in it is escaped."""
+    """Render the facts and the examples as a page."""
     return render(PREFERENCES_PAGE, **known, examples=shown)
 
 
 def labeling(items: Sequence[Item], criteria: Mapping[str, str]) -> str:
-    """Instructions for the people who fill in the table, as a page to print."""
+    """Render the instructions for the people who fill in the table."""
     return render(LABELING_PAGE, items=items, criteria=criteria, most=max(len(item.answers) for item in items))

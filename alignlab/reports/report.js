@@ -1,4 +1,4 @@
-// Filters the answers by kind. Without it the page shows every answer.
+// Filter the completions by kind of prompt. Without this script the page shows all of them.
 const bar = document.getElementById("filter");
 if (bar) {
   bar.hidden = false;

@@ -1,4 +1,4 @@
-"""The page on reward hacking: for each reward two drawings and a table, and what was found in sentences."""
+"""The page on reward hacking: for each reward two charts, a table, and the findings in sentences."""
 
 from collections.abc import Iterator, Sequence
 from math import inf, sqrt
@@ -13,7 +13,7 @@ from alignlab.reports.charts import Mark, Series, curves
 from alignlab.reports.reward_hacking import (
     REWARDS,
     WINDOW,
-    Beside,
+    OverBestOfN,
     Policy,
     What,
     facts,
@@ -25,120 +25,118 @@ from alignlab.reports.reward_hacking import (
 )
 from alignlab.runtime.files import write_text
 
-NEAR = 3.0  # the root of a KL of 9 nats: what is drawn apart where a policy went far beyond
+NEAR = 3.0  # square root of a KL of 9 nats: policies that go far beyond get a second chart up to here
 TITLES: dict[What, str] = {"proxy": "trained reward", "gold": "gold"}
+FELL = "gold had fallen 10% below its peak"
 
 
 def write_hacking(folder: Path) -> Path | None:
-    """Write `hacking.html` into a sweep's folder; None where its runs hold no rollouts with gold."""
-    found = list(policies(folder))
-    if len({policy.kl_coef for policy in found}) < 2:
+    """Write the page and its facts into a sweep's folder; None where fewer than two KL weights logged gold."""
+    runs = list(policies(folder))
+    if len({policy.kl_coef for policy in runs}) < 2:
         return None
-    place = folder / HACKING_PAGE
-    write_text(place, str(page(found)))
-    write_json(folder / HACKING, [facts(policy) for policy in found])
-    return place
+    write_text(folder / HACKING_PAGE, str(page(runs)))
+    write_json(folder / HACKING, [facts(policy) for policy in runs])
+    return folder / HACKING_PAGE
 
 
-def page(found: Sequence[Policy]) -> Markup:
-    """The page."""
-    groups = {policy.reward: [one for one in found if one.reward == policy.reward] for policy in found}
-    sections = (section(reward, own) for reward, own in groups.items())
+def page(runs: Sequence[Policy]) -> Markup:
+    """Build the page."""
+    groups = {policy.reward: [one for one in runs if one.reward == policy.reward] for policy in runs}
+    sections = (section(reward, group) for reward, group in groups.items())
     return PAGE.format(style=STYLE, body=Markup("").join(sections))
 
 
-def section(reward: str, own: Sequence[Policy]) -> Markup:
-    """What became of the policies of one reward."""
-    limits = [NEAR, inf] if max(max(one.kl) for one in own) > (2 * NEAR) ** 2 else [inf]
-    drawn = Markup("").join(drawing(own, what, limit) for limit in limits for what in REWARDS)
-    told = Markup(" ").join(findings(own))
+def section(reward: str, group: Sequence[Policy]) -> Markup:
+    """Build the section about the policies of one reward."""
+    limits = [NEAR, inf] if max(max(policy.kl) for policy in group) > (2 * NEAR) ** 2 else [inf]
+    charts = Markup("").join(chart(group, what, limit) for limit in limits for what in REWARDS)
+    rows = Markup("").join(map(row, group))
     return Markup("<h2>{}</h2><p>{}</p>{}<table>{}{}</table>").format(
-        reward, told, drawn, HEAD, Markup("").join(map(row, own))
+        reward, Markup(" ").join(findings(group)), charts, HEAD, rows
     )
 
 
-def findings(own: Sequence[Policy]) -> Iterator[str]:
-    """What the policies of one reward show, in sentences."""
-    free, kept = own[0], max(own, key=gold_gained)
-    yield f"With the least weight of the KL ({free.kl_coef:g}), {outcome(free)}: the reward changed by"
+def findings(group: Sequence[Policy]) -> Iterator[str]:
+    """Yield what the policies of one reward show, in sentences."""
+    free, kept = group[0], max(group, key=gold_gained)
+    yield f"With the smallest KL weight ({free.kl_coef:g}), {outcome(free)}: the reward changed by"
     yield f"{change(free.changes.get(REWARDS['proxy']))}, gold by {change(free.changes.get(REWARDS['gold']))}."
     if held_out := free.changes.get("reward/held_out"):
-        yield f"A reward model that was held out saw {change(held_out)} of its own."
-    yield f"Gold was best with the weight {kept.kl_coef:g}: {change(kept.changes.get(REWARDS['gold']))}."
+        yield f"The reward by the held-out reward model changed by {change(held_out)}."
+    yield f"Gold was best with the KL weight {kept.kl_coef:g}: {change(kept.changes.get(REWARDS['gold']))}."
     if free.best:
-        top, last = max(free.best, key=lambda one: one["gold"]), free.best[-1]
-        yield f"Best of n gets most gold with n = {top['n']} ({top['gold']:.3f}, at {top['kl']:.2f} nats); with"
-        yield f"n = {last['n']} it is {last['gold']:.3f}, where one answer has {free.best[0]['gold']:.3f}."
+        top, last = max(free.best, key=lambda point: point["gold"]), free.best[-1]
+        yield f"Best of n has most gold at n = {top['n']} ({top['gold']:.3f}, at {top['kl']:.2f} nats); at"
+        yield f"n = {last['n']} it is {last['gold']:.3f}, and at n = 1 it is {free.best[0]['gold']:.3f}."
 
 
 def gold_gained(policy: Policy) -> float:
-    """The change of gold on held-out prompts; last where it was not measured."""
+    """Return the change of gold on held-out prompts; minus infinity where it was not measured."""
     gained = policy.changes.get(REWARDS["gold"])
     return gained["value"] if gained else -inf
 
 
-def drawing(own: Sequence[Policy], what: What, limit: float) -> Markup:
-    """A reward over the distance, a curve a policy; a dot where a monitor first rang, a ring where gold fell."""
-    shown = [Series(f"KL × {one.kl_coef:g}", over_distance(one, REWARDS[what]), marks(one, what)) for one in own]
-    if best := own[0].best:
-        shown.append(Series("best of n", [(sqrt(one["kl"]), one[what]) for one in best]))
+def chart(group: Sequence[Policy], what: What, limit: float) -> Markup:
+    """Draw a score over the KL, one curve per policy, with a dot at the first monitor and a ring where gold fell."""
+    shown = [Series(f"KL × {one.kl_coef:g}", over_kl(one, REWARDS[what]), marks(one, what)) for one in group]
+    if best := group[0].best:
+        shown.append(Series("best of n", [(sqrt(point["kl"]), point[what]) for point in best]))
     title = TITLES[what] if limit == inf else f"{TITLES[what]}, near the start"
     return curves(title, [within(one, limit) for one in shown], "√KL")
 
 
 def within(series: Series, limit: float) -> Series:
-    """A curve and its marks up to a distance."""
+    """Cut a curve and its marks off at a distance."""
     points = [point for point in series.points if point[0] <= limit]
     return series._replace(points=points, marks=tuple(mark for mark in series.marks if mark.step <= limit))
 
 
-def over_distance(policy: Policy, name: str) -> list[tuple[float, float]]:
-    """A curve over the square root of the KL, smoothed over rollouts."""
+def over_kl(policy: Policy, name: str) -> list[tuple[float, float]]:
+    """Return a smoothed curve over the square root of the KL."""
     return list(zip(map(sqrt, policy.kl), smooth(policy.curves[name]), strict=True))
 
 
 def marks(policy: Policy, what: What) -> tuple[Mark, ...]:
-    """Where the first monitor rang, and where gold had lost a tenth of its peak."""
-    points = over_distance(policy, REWARDS[what])
-    found = [(step_of(policy.first), f"{policy.first['gate']} rang", True)] if policy.first else []
-    found += [(policy.fell, FELL, False)] if policy.fell else []
-    return tuple(Mark(*points[max(at, WINDOW) - WINDOW], name, full) for at, name, full in found)
-
-
-FELL = "gold had lost a tenth of its peak"
+    """Mark where the first monitor triggered, and where gold had fallen 10% below its peak."""
+    points = over_kl(policy, REWARDS[what])
+    events = [(step_of(policy.first), f"{policy.first['gate']} triggered", True)] if policy.first else []
+    events += [(policy.fell, FELL, False)] if policy.fell else []
+    return tuple(Mark(*points[max(at, WINDOW) - WINDOW], name, filled) for at, name, filled in events)
 
 
 def row(policy: Policy) -> Markup:
-    """A run in the table."""
+    """Build a run's row of the table."""
     cells = [
         f"{policy.kl_coef:g}",
         f"{policy.kl[-1]:.2f}",
         *(change(policy.changes.get(name)) for name in REWARDS.values()),
-        *(beside(policy.beside_best(what)) for what in REWARDS),
+        *(over_best(policy.over_best_of_n(what)) for what in REWARDS),
         verdict(policy),
     ]
     return Markup("<tr>{}</tr>").format(Markup("").join(Markup("<td>{}</td>").format(cell) for cell in cells))
 
 
-def change(found: IntervalRecord | None) -> str:
-    """A difference with its interval."""
-    if found is None:
+def change(difference: IntervalRecord | None) -> str:
+    """Format a difference with its interval."""
+    if difference is None:
         return ""
-    return f"{found['value']:+.3f} ({found['low']:+.3f} to {found['high']:+.3f})".replace("-", "−")
+    ends = f"{difference['low']:+.3f} to {difference['high']:+.3f}"
+    return f"{difference['value']:+.3f} ({ends})".replace("-", "−")
 
 
-def beside(found: Beside | None) -> str:
-    """What a policy has over the best of n, and at which KL."""
-    if found is None:
+def over_best(difference: OverBestOfN | None) -> str:
+    """Format a policy's difference to best of n, and the KL at which it was taken."""
+    if difference is None:
         return ""
-    ends: IntervalRecord = {"value": found.value, "low": found.low, "high": found.high}
-    return f"{change(ends)} at {found.kl:.2f}"
+    ends: IntervalRecord = {"value": difference.value, "low": difference.low, "high": difference.high}
+    return f"{change(ends)} at {difference.kl:.2f}"
 
 
 HEAD = Markup(
-    "<tr><th>weight of the KL</th><th>KL at the end</th><th>change of the reward (95%)</th>"
-    "<th>change of gold (95%)</th><th>reward less best of n’s at equal KL (95%)</th>"
-    "<th>gold less best of n’s at equal KL (95%)</th><th>what became of it</th></tr>"
+    "<tr><th>KL weight</th><th>final KL</th><th>change of the reward (95%)</th>"
+    "<th>change of gold (95%)</th><th>reward minus best of n at equal KL (95%)</th>"
+    "<th>gold minus best of n at equal KL (95%)</th><th>outcome</th></tr>"
 )
 STYLE = Markup(
     "body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#222}"
@@ -150,9 +148,9 @@ STYLE = Markup(
 )
 PAGE = Markup(
     '<!doctype html><html lang="en"><meta charset="utf-8"><title>Reward hacking</title><style>{style}</style>'
-    "<h1>Reward hacking</h1><p>Across: the square root of the KL to the reference, in nats a completion. Each point "
-    "is the mean of three rollouts; a dot stands where a monitor first rang, a ring where gold had lost a tenth of its "
-    "peak. Changes are paired, on held-out prompts, against the policy that PPO started from. Best of n is drawn from "
-    "that policy and chosen by the same reward; policies are held against it where they were last as near to their "
-    "start as it is.</p>{body}</html>\n"
+    "<h1>Reward hacking</h1><p>Horizontal axis: the square root of the KL to the reference, in nats per completion. "
+    "Each point is the mean of three rollouts. A dot marks the first monitor that triggered, a ring marks where gold "
+    "had fallen 10% below its peak. Changes are paired, on held-out prompts, against the policy that PPO started from. "
+    "Best of n samples from that policy and selects by the same reward; each policy is compared with it at the last "
+    "rollout whose KL best of n can reach.</p>{body}</html>\n"
 )

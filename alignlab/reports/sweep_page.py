@@ -1,6 +1,6 @@
-"""The page of a sweep: its runs with their intervals, what each setting did, and the command for the best.
+"""The page of a sweep: its runs with their intervals, the effect of each setting, and the command of the best run.
 
-The drawing is one picture, `sweep.png` and `sweep.svg`; `sweep.html` holds it whole and asks nothing of the network.
+The drawing is written as PNG and as SVG. The page embeds it and loads nothing from the network.
 """
 
 import base64
@@ -14,118 +14,118 @@ from alignlab.reports.sweep_ranking import Place, Ranking, sentences, table, unc
 from alignlab.runtime.files import write_text
 
 BEST, CLOSE, OTHER = "#1a7f5a", "#4a78b5", "#9a9a9a"  # the best, those not clearly worse, the rest
-MOST_PANELS = 5
+MAX_PANELS = 5  # settings that get a panel each
 
 
-def write_page(folder: Path, found: Ranking, command: str) -> Path:
-    """Write the drawing and the page into a sweep's folder; gives the page's path."""
-    picture = draw(folder, found)
-    write_text(folder / PAGE, page(folder.name, found, command, picture))
+def write_page(folder: Path, ranking: Ranking, command: str) -> Path:
+    """Write the drawing and the page into a sweep's folder; return the page's path."""
+    picture = draw(folder, ranking)
+    write_text(folder / PAGE, page(folder.name, ranking, command, picture))
     return folder / PAGE
 
 
-def draw(folder: Path, found: Ranking) -> bytes:
-    """Draw the places with their intervals, and the measure over each setting; gives the picture as PNG."""
+def draw(folder: Path, ranking: Ranking) -> bytes:
+    """Draw the places with their intervals, and the measure over each setting; return the PNG."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    names = [name for name, _ in found.places[0].settings if name != "seed"][:MOST_PANELS]
-    height = max(3.2, 0.28 * len(found.places) + 1.2)
+    names = [name for name, _ in ranking.places[0].settings if name != "seed"][:MAX_PANELS]
+    height = max(3.2, 0.28 * len(ranking.places) + 1.2)
     figure, axes = pyplot.subplots(
         1, 1 + len(names), figsize=(4.2 + 3.2 * len(names), height), squeeze=False, layout="constrained"
     )
-    colours = coloured(found)
-    listed(axes[0][0], found, colours)
+    colours = colours_of(ranking)
+    list_places(axes[0][0], ranking, colours)
     for axis, name in zip(axes[0][1:], names, strict=True):
-        over(axis, name, found, colours)
+        draw_setting(axis, name, ranking, colours)
     for kind in ("svg", "png"):
         figure.savefig(folder / f"{DRAWING}.{kind}", dpi=110)
     pyplot.close(figure)
     return (folder / f"{DRAWING}.png").read_bytes()
 
 
-def coloured(found: Ranking) -> list[str]:
-    """A colour for each place: the best, what is not clearly worse, the rest; one for all where nothing is ranked."""
-    if not found.ranked:
-        return [CLOSE] * len(found.places)
-    near = unclear(found)
-    return [BEST, *(CLOSE if place in near else OTHER for place in found.places[1:])]
+def colours_of(ranking: Ranking) -> list[str]:
+    """Return a colour per place: the best, those not clearly worse, the rest; one for all where nothing is ranked."""
+    if not ranking.ranked:
+        return [CLOSE] * len(ranking.places)
+    near = unclear(ranking)
+    return [BEST, *(CLOSE if place in near else OTHER for place in ranking.places[1:])]
 
 
-def whisker(axis: Any, across: float, place: Place, colour: str, upright: bool) -> None:
-    """A value as a dot on its interval."""
+def whisker(axis: Any, position: float, place: Place, colour: str, vertical: bool) -> None:
+    """Draw a value as a dot on its interval."""
     ends = [[place.value - place.low], [place.high - place.value]]
     style = {"fmt": "o", "color": colour, "capsize": 2, "markersize": 4, "linewidth": 1.2}
-    if upright:
-        axis.errorbar([across], [place.value], yerr=ends, **style)
+    if vertical:
+        axis.errorbar([position], [place.value], yerr=ends, **style)
     else:
-        axis.errorbar([place.value], [across], xerr=ends, **style)
+        axis.errorbar([place.value], [position], xerr=ends, **style)
 
 
-def listed(axis: Any, found: Ranking, colours: Sequence[str]) -> None:
-    """The places one under the other, the best on top."""
-    for row, (place, colour) in enumerate(zip(found.places, colours, strict=True)):
-        whisker(axis, -row, place, colour, upright=False)
-    seeds = [dict(place.settings).get("seed") for place in found.places]
-    labels = [f"seed {seed}" if seed else place.name for seed, place in zip(seeds, found.places, strict=True)]
+def list_places(axis: Any, ranking: Ranking, colours: Sequence[str]) -> None:
+    """Draw the places one below the other, the best on top."""
+    for row, (place, colour) in enumerate(zip(ranking.places, colours, strict=True)):
+        whisker(axis, -row, place, colour, vertical=False)
+    seeds = [dict(place.settings).get("seed") for place in ranking.places]
+    labels = [f"seed {seed}" if seed else place.name for seed, place in zip(seeds, ranking.places, strict=True)]
     axis.set_yticks([-row for row in range(len(labels))], labels, fontsize=8)
-    axis.set_xlabel(f"{found.measure} (95%)")
-    order = "best first" if found.ranked else "in the order of the command"
-    axis.set_title(order + (f"; {len(found.others)} more without a value" if found.others else ""), fontsize=9)
+    axis.set_xlabel(f"{ranking.measure} (95%)")
+    order = "best first" if ranking.ranked else "in the order of the command"
+    axis.set_title(order + (f"; {len(ranking.others)} more without a value" if ranking.others else ""), fontsize=9)
     axis.grid(axis="x", alpha=0.3)
 
 
-def over(axis: Any, name: str, found: Ranking, colours: Sequence[str]) -> None:
-    """The measure over one setting; on a logarithmic scale where its values span more than a factor of ten."""
-    given = [dict(place.settings)[name] for place in found.places]
-    numbers = [number for value in given if (number := as_number(value)) is not None]
-    if len(numbers) == len(given):
-        across = numbers
+def draw_setting(axis: Any, name: str, ranking: Ranking, colours: Sequence[str]) -> None:
+    """Draw the measure over one setting; on a logarithmic scale where its values span more than a factor of ten."""
+    values = [dict(place.settings)[name] for place in ranking.places]
+    numbers = [number for value in values if (number := as_number(value)) is not None]
+    if len(numbers) == len(values):
+        positions = numbers
         if min(numbers) > 0 and max(numbers) > 10 * min(numbers):
             axis.set_xscale("log")
     else:
-        kinds = list(dict.fromkeys(given))
-        across = [float(kinds.index(value)) for value in given]
-        axis.set_xticks(range(len(kinds)), kinds, fontsize=8)
-    for value, place, colour in zip(across, found.places, colours, strict=True):
-        whisker(axis, value, place, colour, upright=True)
+        distinct = list(dict.fromkeys(values))
+        positions = [float(distinct.index(value)) for value in values]
+        axis.set_xticks(range(len(distinct)), distinct, fontsize=8)
+    for position, place, colour in zip(positions, ranking.places, colours, strict=True):
+        whisker(axis, position, place, colour, vertical=True)
     axis.set_xlabel(name)
     axis.grid(alpha=0.3)
 
 
 def as_number(value: str) -> float | None:
-    """A setting's value as a number, if it is one."""
+    """Return a setting's value as a number; None where it is not one."""
     try:
         return float(value)
     except ValueError:
         return None
 
 
-def page(title: str, found: Ranking, command: str, picture: bytes) -> str:
-    """The page."""
-    said = tagged("p", list(sentences(found)))
-    others = f"<h2>Without a value</h2><ul>{tagged('li', [*map(without_value, found.others)])}</ul>"
-    drawn = base64.b64encode(picture).decode()
-    alt = html.escape(f"{found.measure} of every run with its interval, and over each setting")
+def page(title: str, ranking: Ranking, command: str, picture: bytes) -> str:
+    """Build the page."""
+    conclusions = tagged("p", list(sentences(ranking)))
+    others = f"<h2>Without a value</h2><ul>{tagged('li', [*map(without_value, ranking.others)])}</ul>"
+    drawing = base64.b64encode(picture).decode()
+    alt = html.escape(f"{ranking.measure} of every run with its interval, and over each setting")
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f"{STYLE}</head><body><h1>{html.escape(title)}</h1><pre>{html.escape(command)}</pre>{said}"
-        f'<img alt="{alt}" src="data:image/png;base64,{drawn}">{shown(found)}'
-        f"{others if found.others else ''}</body></html>\n"
+        f"{STYLE}</head><body><h1>{html.escape(title)}</h1><pre>{html.escape(command)}</pre>{conclusions}"
+        f'<img alt="{alt}" src="data:image/png;base64,{drawing}">{html_table(ranking)}'
+        f"{others if ranking.others else ''}</body></html>\n"
     )
 
 
-def shown(found: Ranking) -> str:
-    """The places as a table."""
-    head, rows = table(found)
+def html_table(ranking: Ranking) -> str:
+    """Build the table of the places."""
+    head, rows = table(ranking)
     lines = [tagged("th", head), *(tagged("td", row) for row in rows)]
     return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
 
 def tagged(tag: str, texts: Sequence[str]) -> str:
-    """Texts, each in a tag, with what HTML would read as its own made harmless."""
+    """Wrap each text in a tag, escaped."""
     return "".join(f"<{tag}>{html.escape(text)}</{tag}>" for text in texts)
 
 

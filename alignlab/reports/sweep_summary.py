@@ -1,31 +1,32 @@
-"""The end of a sweep: its runs, best first, in one table and one drawing, made from the files in its folder."""
+"""The end of a sweep: its runs, best first, in one table, and the pages that are made from the files in its folder."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 
 def summarise(folder: Path) -> Iterator[str]:
-    """Write the table and the page of a sweep and give it as lines; the last is the table's file.
+    """Write the table and the pages of a sweep and yield them as lines; the last line is the table's file.
 
-    Where a measure ranks the runs, `sweep.md` is the ranking; otherwise it holds every measure of every group of runs.
+    Where a measure ranks the runs, the table is the ranking; otherwise it holds every measure of every group of runs.
     """
+    from alignlab.pipeline.run_folder import write_json
     from alignlab.pipeline.sweep_folder import RANKING, TABLE, read_facts
     from alignlab.reports.reward_hacking_page import write_hacking
-    from alignlab.reports.run_report import sweep_table
     from alignlab.reports.sweep_page import write_page
-    from alignlab.reports.sweep_ranking import as_json, ranking, told
+    from alignlab.reports.sweep_ranking import as_json, markdown, ranking
+    from alignlab.reports.sweep_results import sweep_table
     from alignlab.reports.trade_off import write_trade_off
     from alignlab.runtime.files import write_text
 
     table = sweep_table(folder)
-    found = ranking(folder)
-    if found and found.ranked:
-        table = "\n".join(told(found))
+    ranked = ranking(folder)
+    if ranked and ranked.ranked:
+        table = "\n".join(markdown(ranked))
         write_text(folder / TABLE, table + "\n")
     yield table
-    if found:
-        write_text(folder / RANKING, as_json(found))
-        yield str(write_page(folder, found, read_facts(folder)["command"]))
+    if ranked:
+        write_json(folder / RANKING, as_json(ranked))
+        yield str(write_page(folder, ranked, read_facts(folder)["command"]))
     if page := write_hacking(folder):
         yield str(page)
     if page := write_trade_off(folder):

@@ -1,8 +1,8 @@
-"""Write the data set as it will be trained on, with a card of what came in and what each step did.
+"""Write the data set as it will be trained on, with a card that shows the input and the effect of each step.
 
-`data/<split>/<form>.jsonl` can be read again by `dataset=file`; card.json holds the facts, rejects.jsonl the broken
-rows, and card.html shows it all on one page that asks nothing of the network. Training runs the same preparation
-and finds it in the cache.
+`data/<split>/<form>.jsonl` can be read again by `dataset=file`. card.json holds the statistics, rejects.jsonl the
+broken rows, and card.html is a page that loads nothing from the network. Training runs the same preparation and finds
+it in the cache.
 """
 
 import json
@@ -15,7 +15,7 @@ from typing import Any
 from alignlab.config.schema import Config
 from alignlab.data.prepared import planted, prepare
 from alignlab.pipeline.run_folder import CONFIG, DATA_CARD, DATA_CARD_PAGE
-from alignlab.reports.data_card import masking, page, plain, read_rejects
+from alignlab.reports.data_card import as_json, masking, page, read_rejects
 from alignlab.runtime.files import write_text
 from alignlab.runtime.run_files import REJECTS
 
@@ -27,19 +27,19 @@ def run(config: Config, folder: Path, choices: Mapping[str, str]) -> None:
     from alignlab.reports.data_card import card
 
     prepare_data(config)
-    found = prepare(config.dataset)
+    prepared = prepare(config.dataset)
     write_text(folder / CONFIG, repeatable(config, choices))
-    counts = {name: write_rows(rows, folder / "data" / name) for name, rows in found.splits.items()}
-    if found.rejects:
-        shutil.copyfile(found.rejects, folder / REJECTS)
+    counts = {name: write_rows(rows, folder / "data" / name) for name, rows in prepared.splits.items()}
+    if prepared.rejects:
+        shutil.copyfile(prepared.rejects, folder / REJECTS)
     facts = {
         "dataset": config.dataset.kind,
-        "files": found.files,
-        "steps": found.steps,
+        "files": prepared.files,
+        "steps": prepared.steps,
         "forms": counts,
         "rows": {name: sum(forms.values()) for name, forms in counts.items()},
-        "planted": [one._asdict() for one in planted(config.dataset, found.steps)],
-        **plain(card(found.splits)),
+        "planted": [fault._asdict() for fault in planted(config.dataset, prepared.steps)],
+        **as_json(card(prepared.splits)),
     }
     write_text(folder / DATA_CARD, json.dumps(facts, indent=1, ensure_ascii=False))
     write_text(folder / DATA_CARD_PAGE, page(facts, read_rejects(folder / REJECTS)))
@@ -48,13 +48,13 @@ def run(config: Config, folder: Path, choices: Mapping[str, str]) -> None:
 
 
 def write_rows(rows: Any, folder: Path) -> dict[str, int]:
-    """Write rows as JSON lines, one file per form, in formats that `dataset=file` detects."""
+    """Write rows as JSON lines, one file per form, in formats that `dataset=file` detects; return their counts."""
     counts: dict[str, int] = {}
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as files:
         streams: dict[str, Any] = {}
         for row in rows:
-            form, fields = written(row)
+            form, fields = form_of(row)
             if form not in streams:
                 streams[form] = files.enter_context((folder / f"{form}.jsonl").open("w", encoding="utf-8"))
             kept = {name: row[name] for name in ("id", "kind", "made_by") if row[name]}
@@ -63,8 +63,8 @@ def write_rows(rows: Any, folder: Path) -> dict[str, int]:
     return counts
 
 
-def written(row: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The form of a row, and the fields that it is written with."""
+def form_of(row: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the form of a row, and the fields that it is written with."""
     answers = [{"role": "assistant", "content": text} for text in row["completions"]]
     match row["prompt"], answers:
         case [], _:
@@ -80,7 +80,7 @@ def written(row: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def summary(facts: Mapping[str, Any]) -> Iterator[str]:
-    """The card in a few lines for the terminal."""
+    """Yield the card in a few lines for the terminal."""
     for name, row_format in facts["files"].items():
         yield f"{name}: {row_format}"
     for name, done in facts["steps"].items():
@@ -90,7 +90,7 @@ def summary(facts: Mapping[str, Any]) -> Iterator[str]:
         yield ", ".join(parts)
     yield "rows: " + ", ".join(f"{name} {count:,}" for name, count in facts["rows"].items())
     yield from (split["summary"] for split in facts["contamination"])
-    for one in facts["planted"]:
-        yield f"{one['fault']}: {one['planted']:,} planted, {one['found']:,} found"
-    if told := masking(facts["steps"]):
-        yield told
+    for fault in facts["planted"]:
+        yield f"{fault['fault']}: {fault['planted']:,} planted, {fault['found']:,} found"
+    if sentence := masking(facts["steps"]):
+        yield sentence
