@@ -7,7 +7,7 @@ from alignlab.config.reference import (
     ROOT,
     Setting,
     builds_on,
-    defaults,
+    default_options,
     describe_option,
     files_of,
     groups,
@@ -38,8 +38,9 @@ def page(group: str) -> Iterator[str]:
     """Yield the lines of a group's page."""
     if group:
         yield f"# {group}"
-        chosen = defaults().get(group)
-        default = f"The default is `{group}={chosen}`." if chosen else "By default none is chosen."
+        chosen = default_options().get(group, [])
+        names = f"[{', '.join(chosen)}]" if len(chosen) > 1 else "".join(chosen)
+        default = f"The default is `{group}={names}`." if names else "By default none is chosen."
         yield f"\n`{group}=` chooses one of these files of `conf/{group}/`. {default}"
     else:
         yield "# Top level"

@@ -6,7 +6,7 @@ import pytest
 from command import config
 from tiny import WORDS, ask, tiny_model, tiny_tokenizer
 
-from alignlab.config.compose import continued
+from alignlab.config.command_line import continued
 from alignlab.config.constitution import Constitution
 from alignlab.config.judge import LocalJudge
 from alignlab.constitutional.ai_labels import attacks, most_attacks, pair, surest

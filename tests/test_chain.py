@@ -168,7 +168,7 @@ def curves(folder: Path) -> list[dict[str, float]]:
 
 def run(folder: Path, *overrides: str) -> Path:
     """A run in this process, which has its imports already."""
-    launch(config(*QUICK, *overrides), folder, {})
+    launch(config(*QUICK, *overrides), folder)
     return folder
 
 

@@ -7,7 +7,8 @@ import pytest
 import yaml
 from command import ROOT, alignlab
 
-from alignlab.config.compose import bound, check, own_file
+from alignlab.config import command_line
+from alignlab.config.compose import bound, check
 from alignlab.config.constitution import Constitution, read
 from alignlab.errors import Failure, Mistake
 
@@ -78,7 +79,9 @@ def test_a_question_needs_its_slots(tmp_path, question, said):
 
 def test_a_file_of_ones_own_works_as_the_others_do(tmp_path):
     path = written(tmp_path / "mine.yaml", principle(name="mine"))
-    tree = check(["method=cai", own_file(f"constitution={path}")], binds=True).trees[0]
+    overrides, groups = command_line.read(["method=cai", f"constitution={path}"])
+    with command_line.stored(groups):
+        tree = check(overrides, binds=True, groups=groups).trees[0]
     config = bound(tree)
     assert [one.name for one in config.method.constitution.principles] == ["mine"]
     assert [one.name for one in config.stages["cai_sft"].constitution.principles] == ["mine"]

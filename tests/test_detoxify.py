@@ -105,7 +105,7 @@ def test_the_adapter_off_is_the_reference_of_an_encoder_decoder(policy, monkeypa
 def test_the_whole_chain_measures_toxicity_and_rouge_before_and_after(tmp_path):
     bound = config(*EXPERIMENT, "evaluation.max_new_tokens=12")
     folder = tmp_path / "run"
-    train.run(bound, folder, {})
+    train.run(bound, folder)
     rows = {row["name"]: row for row in json.loads((folder / "result.json").read_text())["measurements"]}
     assert list(rows)[:3] == ["toxicity/rate", "rouge/l", "eval/perplexity"]
     assert {row["n"] for row in rows.values()} == {6}
@@ -133,9 +133,9 @@ def test_pockets_classifier_is_made_once_and_scores_by_the_name_of_its_label():
 
 def test_elsewhere_a_classifier_says_what_is_toxic():
     insult_classifier.detector()
-    told = ["evaluation.toxicity_model=pocket", "reward.label=nothate"]
-    bound = config(*EXPERIMENT, "reward.path=owner/name", *told, "evaluation.toxicity_label=hate")
-    other = config(*EXPERIMENT, "reward.path=owner/name", *told, "evaluation.toxicity_label=nothate")
+    told = ["measure.toxicity.model=pocket", "reward.label=nothate"]
+    bound = config(*EXPERIMENT, "reward.path=owner/name", *told, "measure.toxicity.label=hate")
+    other = config(*EXPERIMENT, "reward.path=owner/name", *told, "measure.toxicity.label=nothate")
     texts = ["You rat.", "#Person2# agrees."]
     hate, nothate = (toxicity.by_classifier(texts, one) for one in (bound, other))
     assert hate == [not found for found in nothate]

@@ -14,7 +14,8 @@ import pytest
 import yaml
 from command import ROOT, alignlab
 
-from alignlab.config.compose import check, continued, own_file
+from alignlab.config import command_line
+from alignlab.config.compose import check
 from alignlab.config.reference import files_of, groups, settings_in_file
 from alignlab.errors import Mistake
 
@@ -68,7 +69,9 @@ def composes(arguments: list[str], folder: Path) -> None:
     if any(argument.startswith("-") and argument != "-m" for argument in arguments):
         assert alignlab(*arguments, folder=folder).returncode == 0
     else:
-        check(continued([own_file(argument) for argument in arguments if argument != "-m"]), binds=True)
+        overrides, groups = command_line.read([argument for argument in arguments if argument != "-m"])
+        with command_line.stored(groups):
+            check(overrides, binds=True, groups=groups)
 
 
 @pytest.mark.parametrize(("page", "command"), everywhere())

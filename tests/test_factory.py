@@ -8,7 +8,8 @@ import pytest
 from command import config
 from tiny import WORDS, ask, tiny_model, tiny_tokenizer
 
-from alignlab.config.compose import own_file
+from alignlab.config import command_line
+from alignlab.config.compose import bound, check
 from alignlab.config.judge import AnnotatorsJudge
 from alignlab.errors import Failure, Mistake
 from alignlab.evaluation.label_accuracy import rightness, truth
@@ -304,5 +305,7 @@ def test_mistakes_are_said_before_anything_is_sampled(arguments, said):
 def test_what_a_run_saves_as_its_config_repeats_it(tmp_path):
     now = config("task=preferences", "judge=annotators", "preferences.prompts=7", "judge.seed=3")
     choices = {"task": "preferences", "judge": "annotators", "model": "pocket", "dataset": "pocket", "method": "ppo"}
-    (tmp_path / "config.yaml").write_text(repeatable(now, choices))
-    assert config(own_file(f"experiment={tmp_path / 'config.yaml'}")) == now
+    (tmp_path / "config.yaml").write_text(repeatable(now.chosen(choices)))
+    overrides, groups = command_line.read([f"experiment={tmp_path / 'config.yaml'}"])
+    with command_line.stored(groups):
+        assert bound(check(overrides, binds=False, groups=groups).trees[0]) == now

@@ -13,7 +13,7 @@ from tiny import tiny_model, tiny_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from alignlab.chat import encode
-from alignlab.config.groups import known_groups
+from alignlab.config.groups import Groups
 from alignlab.config.model import PretrainedModel
 from alignlab.errors import Failure, Mistake
 from alignlab.models import pretrained
@@ -217,7 +217,7 @@ def test_a_command_without_a_hub_ends_with_one_sentence(monkeypatch, tmp_path):
 OWN = {"pocket", "pocket_small", "pocket_t5", "scratch", "local"}
 
 
-@pytest.mark.parametrize("option", sorted({*known_groups()["model"]} - OWN))
+@pytest.mark.parametrize("option", sorted({*Groups().options["model"]} - OWN))
 def test_every_model_plans_without_a_hub(option):
     from alignlab.pipeline.prepare_inputs import prepare_data
 

@@ -30,7 +30,7 @@ def reward(prompts, completions, finished):
 
 def run(folder, *arguments):
     """The command in this process; gives what it found."""
-    launch(config("tracking=jsonl", *arguments), folder, {})
+    launch(config("tracking=jsonl", *arguments), folder)
     return folder
 
 

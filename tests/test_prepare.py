@@ -25,7 +25,7 @@ def run_task(tmp_path, capsys, rows, *settings):
     """Run the task on rows; return its folder and its output."""
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     bound = config("task=prepare", "dataset=file", f"dataset.path={tmp_path / 'rows.jsonl'}", *settings)
-    prepare.run(bound, tmp_path / "out", {"dataset": "file"})
+    prepare.run(bound, tmp_path / "out")
     return tmp_path / "out", capsys.readouterr().out
 
 
@@ -123,7 +123,7 @@ def test_pocket_and_transcripts_have_a_card_too(tmp_path, capsys):
         (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
     paths = [f"dataset.{name}={tmp_path / name}.jsonl" for name in ("train", "test")]
     for settings in (["dataset=pocket_small", "model=pocket_small"], ["dataset=hh_rlhf", *paths]):
-        prepare.run(config("task=prepare", *settings), tmp_path / settings[0], {})
+        prepare.run(config("task=prepare", *settings), tmp_path / settings[0])
         facts = json.loads((tmp_path / settings[0] / "card.json").read_text())
         (only,) = facts["steps"].values()
         assert only["rows_out"] == sum(facts["rows"].values())
@@ -132,7 +132,7 @@ def test_pocket_and_transcripts_have_a_card_too(tmp_path, capsys):
 
 def test_the_card_of_pockets_raw_rows_shows_that_all_planted_faults_were_found(tmp_path, capsys):
     bound = config("task=prepare", "dataset=pocket_raw", "dataset.world.size=small", "model.size=small")
-    prepare.run(bound, tmp_path, {})
+    prepare.run(bound, tmp_path)
     facts = json.loads((tmp_path / "card.json").read_text())
     assert len(facts["planted"]) == 6
     assert all(fault["planted"] == fault["found"] > 0 for fault in facts["planted"])

@@ -3,7 +3,7 @@
 import pytest
 from command import config
 
-from alignlab.config.groups import known_groups
+from alignlab.config.groups import Groups
 from alignlab.pipeline import plan
 
 RECIPES = {  # stages, learning rate, epochs, rows a step, longest row, beta: as their sources state them
@@ -31,7 +31,7 @@ EVALUATED = {  # steps between evaluations, where the source evaluates while tra
 
 
 def test_every_recipe_is_known_here():
-    assert {*RECIPES, *PPO} <= {*known_groups()["experiment"]}
+    assert {*RECIPES, *PPO} <= {*Groups().options["experiment"]}
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -7,10 +7,10 @@ import pytest
 import yaml
 from command import ROOT
 
-from alignlab.config.groups import known_groups
+from alignlab.config.groups import Groups
 from alignlab.config.reference import Setting, builds_on, describe_option, files_of, settings_in_file, settings_of
 
-FILES = [(group, name) for group in ["", *known_groups()] for name in files_of(group)]
+FILES = [(group, name) for group in ["", *Groups().options] for name in files_of(group)]
 
 
 def leaves(value, path=()):

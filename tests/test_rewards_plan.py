@@ -1,7 +1,7 @@
 """What a reward means for the plan: which stages run, which folders a method is handed, when a stage is another one."""
 
 import sys
-from types import SimpleNamespace
+from types import ModuleType
 
 import pytest
 from command import config
@@ -31,7 +31,8 @@ def rows():
 
 @pytest.fixture(autouse=True)
 def method(monkeypatch):
-    module = SimpleNamespace(NEEDS={"policy": "sft", "reward_model": "rm"}, VIEW="prompts", Config=Rewarded)
+    module = ModuleType("alignlab.methods.rewarded")
+    module.__dict__.update(NEEDS={"policy": "sft", "reward_model": "rm"}, VIEW="prompts", Config=Rewarded, train=print)
     monkeypatch.setitem(sys.modules, "alignlab.methods.rewarded", module)
 
 

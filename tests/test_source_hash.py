@@ -21,12 +21,10 @@ def copy(tmp_path, monkeypatch):
         assert old in text
         file.write_text(text.replace(old, new, 1) if old else text + new, encoding="utf-8")
         source_hash.syntax.cache_clear()
-        source_hash.hash_with_imports.cache_clear()
         return source_hash.hash_with_imports(f"alignlab.methods.{method}")
 
     yield hash_after
     source_hash.syntax.cache_clear()
-    source_hash.hash_with_imports.cache_clear()
 
 
 def modules():

@@ -1,51 +1,64 @@
-"""Turn a composed tree into one frozen, typed `Config`, or say everything that is wrong with it.
+"""Turn a composed tree into one frozen, typed `Config`, or raise everything that is wrong with it.
 
-A method's shape is handed to `bind` with the place at which the tree holds its settings, so that this module imports
-no method. pydantic finds the faults; here they are told in the user's words: place, value, rule, suggestion.
+Options that bring a settings class of their own (methods, and whatever a user adds) are handed to `bind` with the place
+at which the tree holds their settings. pydantic finds the faults. Here they are put into the user's words: place,
+value, rule, suggestion.
 """
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from alignlab.config.dataset import dialogue_world, pocket_world
+from alignlab.config.contradictions import contradictions
+from alignlab.config.evaluation import MeasureSettings
+from alignlab.config.groups import Groups
+from alignlab.config.judge import JudgeSettings
 from alignlab.config.method import Method
-from alignlab.config.model import PocketModel, PocketT5Model
-from alignlab.config.reward import singles
+from alignlab.config.reward import RewardSettings
 from alignlab.config.schema import Config
-from alignlab.config.settings import Settings
+from alignlab.config.settings import EXTENSION, Settings
 from alignlab.config.suggestions import close_to, suggestion
 from alignlab.errors import Fault, Mistake
 
 
-def bind(tree: Mapping[str, Any], methods: Mapping[str, type[Settings]]) -> Config:
+def bind(tree: Mapping[str, Any], classes: Mapping[str, type[Settings]], groups: Groups) -> Config:
     """Turn a composed, resolved tree into a `Config`, or raise one `Mistake` that holds every fault.
 
-    `methods` gives the shape of each method in the tree by its place: `{"method": …, "stages.sft": …}`; and of other
-    groups whose shape is not in `alignlab.config.schema`.
+    `classes` gives the settings class of each place that has one of its own, a place after those within it:
+    `{"preferences.judge": …, "preferences": …}`.
     """
     filled = dict(tree)
     faults = list(_missing(tree, ()))
     absent = {fault.where for fault in faults}
-    for place, shape in methods.items():
-        bound, found = _validate(shape, _at(tree, place), place, tree)
-        faults += found
-        _put(filled, place, bound or Method(name="faulty"))
-    config, found = _validate(Config, filled, "", tree)
-    faults += found
+    explained = Explanation(tree, groups)
+    for place, settings_class in classes.items():
+        bound, errors = _validate(settings_class, _at(filled, place), place, explained)
+        faults += errors
+        _put(filled, place, bound or placeholder(place))
+    config, errors = _validate(Config, filled, "", explained)
+    faults += errors
     if isinstance(config, Config):
-        faults += _shape_faults(config, "")
-        if not found:
-            faults += _contradictions(config)
+        faults += _own_faults(config, "")
+        if not errors:
+            faults += contradictions(config)
     unique: dict[tuple[str, str], Fault] = {}
     for fault in (as_typed(one) for one in faults if one.what == MISSING or one.where not in absent):
         unique.setdefault((fault.where, fault.what), fault)
     if unique or not isinstance(config, Config):
         raise Mistake(list(unique.values()))
     return config
+
+
+def placeholder(place: str) -> Settings:
+    """Return settings that stand for faulty ones, so that what holds them is not faulted for them."""
+    if place.endswith(".judge"):
+        return JudgeSettings(kind="faulty")
+    if place.startswith("reward"):
+        return RewardSettings(kind="faulty")
+    return MeasureSettings() if place.startswith("measure.") else Method(name="faulty")
 
 
 def as_typed(fault: Fault) -> Fault:
@@ -81,38 +94,54 @@ def _put(tree: dict[str, Any], place: str, value: Any) -> None:
         tree[head] = value
 
 
+class Explanation(NamedTuple):
+    """What faults are explained with: the whole tree, and the groups that a command may choose from."""
+
+    tree: Mapping[str, Any]
+    groups: Groups
+
+
 def _validate(
-    shape: type[Settings], value: Any, place: str, tree: Mapping[str, Any]
+    root: type[Settings], value: Any, place: str, explained: Explanation
 ) -> tuple[Settings | None, list[Fault]]:
     try:
-        return shape.model_validate(value), []
+        return root.model_validate(value), []
     except ValidationError as error:
-        return None, [_explain(shape, fault, place, tree) for fault in error.errors(include_url=False)]
+        return None, [_explain(root, fault, place, explained) for fault in error.errors(include_url=False)]
 
 
-def _explain(root: type[Settings], error: ErrorDetails, place: str, tree: Mapping[str, Any]) -> Fault:
+def _explain(root: type[Settings], error: ErrorDetails, place: str, explained: Explanation) -> Fault:
     """Rephrase one of pydantic's findings: place, value, rule, suggestion."""
-    keys, shape, annotation = _walk(root, error["loc"])
+    keys, settings_class, annotation = _walk(root, error["loc"])
     where = ".".join(filter(None, [place, *keys]))
-    given, context = error["input"], error.get("ctx", {})
+    value, context = error["input"], error.get("ctx", {})
     match error["type"]:
         case "extra_forbidden":
-            return Fault(where, "unknown key", suggestion(keys[-1], _known(shape), tree, where))
+            return Fault(
+                where,
+                "unknown key",
+                suggestion(keys[-1], _known(settings_class), explained.tree, where, explained.groups),
+            )
         case "missing":
             return Fault(where, MISSING, f"add {where}=…")
         case "literal_error":
-            return Fault(where, f"{given!r} is none of {context['expected']}", close_to(str(given), _options(context)))
+            return Fault(where, f"{value!r} is none of {context['expected']}", close_to(str(value), _options(context)))
         case "union_tag_invalid":
-            tags = [tag.strip().strip("'") for tag in context["expected_tags"].split(",")]
-            return Fault(
-                f"{where}.kind", f"{context['tag']!r} is none of {', '.join(tags)}", close_to(context["tag"], tags)
-            )
+            return _unknown_kind(where, str(context["tag"]), str(context["expected_tags"]))
         case "union_tag_not_found":
             return Fault(f"{where}.kind", MISSING, f"choose an option of the group: {where}=…")
         case kind if kind in RULES:
-            return Fault(where, f"{given!r} is not {RULES[kind]}", _example(annotation, where))
+            return Fault(where, f"{value!r} is not {RULES[kind]}", _example(annotation, where))
         case _:
-            return Fault(where, f"{given!r}: {error['msg'][0].lower()}{error['msg'][1:]}")
+            return Fault(where, f"{value!r}: {error['msg'][0].lower()}{error['msg'][1:]}")
+
+
+def _unknown_kind(where: str, kind: str, expected: str) -> Fault:
+    """Explain a kind that is neither built in nor a user's own."""
+    tags = [tag for tag in (one.strip().strip("'") for one in expected.split(",")) if tag != EXTENSION]
+    folder = "judges" if where.rpartition(".")[2] == "judge" else "rewards"
+    now = close_to(kind, tags) or f"write {folder}/{kind}.py in this folder to add it"
+    return Fault(f"{where}.kind", f"{kind!r} is none of {', '.join(tags)}", now)
 
 
 RULES = {
@@ -181,49 +210,13 @@ def _known(shape: type[Settings] | None) -> list[str]:
     return list(shape.model_fields) if shape else []
 
 
-def _shape_faults(shape: Settings, place: str) -> Iterator[Fault]:
-    for fault in shape.faults():
+def _own_faults(settings: Settings, place: str) -> Iterator[Fault]:
+    for fault in settings.faults():
         yield fault._replace(where=f"{place}{fault.where}")
-    for name, value in shape:
+    for name, value in settings:
         if isinstance(value, Settings):
-            yield from _shape_faults(value, f"{place}{name}.")
+            yield from _own_faults(value, f"{place}{name}.")
         elif isinstance(value, dict):
             for key, inner in value.items():
                 if isinstance(inner, Settings):
-                    yield from _shape_faults(inner, f"{place}{name}.{key}.")
-
-
-def _contradictions(config: Config) -> Iterator[Fault]:
-    """Groups that do not go together, and paths that are not there."""
-    model, data = config.model, config.dataset
-    world = pocket_world(data)
-    if isinstance(model, PocketModel) and world is None and config.task.name != "prepare":
-        yield Fault(
-            "model", f"pocket knows only the words of the pocket world, and dataset is {data.kind}", "add model=scratch"
-        )
-    if isinstance(model, PocketModel) and world and model.size != world.size:
-        yield Fault(
-            "model.size", f"{model.size!r} does not fit dataset.size ({world.size!r})", f"add model.size={world.size}"
-        )
-    if isinstance(model, PocketT5Model) and dialogue_world(data) is None and config.task.name != "prepare":
-        yield Fault("model", "pocket_t5 knows only the words of pocket's dialogues", "add dataset=pocket_dialogues")
-    judge = config.evaluation.toxicity_model
-    if judge and judge in {getattr(one, "path", None) for _, one in singles(config.reward)}:
-        yield Fault("evaluation.toxicity_model", f"{judge} is the reward as well", "measure with another classifier")
-    if config.evaluation.reward_model == "auto" and ("rm" not in config.stages or config.task.name != "train"):
-        said = "auto trains a reward model, which needs the settings of its stage"
-        yield Fault("evaluation.reward_model", said, "use method=ppo or sweep=dpo_beta, or give a folder or a hub id")
-    if getattr(config.method, "value", None) == "adapter":
-        if model.adapter is None:
-            yield Fault("method.value", "adapter needs a policy with low-rank adapters", "add model/adapter=lora")
-        if config.hardware.strategy not in {"single", "ddp"}:
-            said = f"adapter does not go with hardware={config.hardware.strategy}, which hides what it does not see"
-            yield Fault("method.value", said, "use value=shared or separate")
-    if world is None:
-        if "gold" in (config.evaluation.measures or ()):
-            yield Fault("evaluation.measures", "gold knows only the pocket world", "leave it out")
-        for name in ("train", "test", "path", "test_path"):
-            paths = getattr(data, name, None)
-            for path in paths if isinstance(paths, tuple) and dialogue_world(data) is None else ():
-                if not path.exists():
-                    yield Fault(f"dataset.{name}", f"{path} is not there", "give a file or a folder")
+                    yield from _own_faults(inner, f"{place}{name}.{key}.")

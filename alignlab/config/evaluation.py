@@ -1,4 +1,4 @@
-"""Settings of `conf/evaluation/`: what is measured after each stage."""
+"""Settings of `conf/evaluation/` and `conf/measure/`: what is measured after each stage, and on what."""
 
 from collections.abc import Iterator
 from typing import Annotated, Literal
@@ -8,15 +8,12 @@ from pydantic import Field
 from alignlab.config.settings import Count, Positive, Settings
 from alignlab.errors import Fault
 
-Measure = Literal["gold", "toxicity", "reward", "rouge", "perplexity", "length"]
-
 
 class Evaluation(Settings):
-    """What is measured after each stage, on prompts that no stage has trained on."""
+    """The held-out prompts that every stage is measured on, and how its answers are sampled."""
 
     enabled: bool
     split: Literal["validation", "test"]
-    measures: Annotated[tuple[Measure, ...], Field(strict=False)] | None
     prompts: Count
     temperature: Positive
     top_p: Annotated[float, Field(gt=0, le=1)]
@@ -25,11 +22,26 @@ class Evaluation(Settings):
     resamples: Annotated[int, Field(ge=100)]
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
     reward_model: str | None
-    toxicity_model: str | None
-    toxicity_label: str | None
-    best_of_n: bool
     samples: Annotated[int, Field(ge=0)]
 
+
+class MeasureSettings(Settings):
+    """Settings of one measurement; a measurement that has some declares a class of its own."""
+
+
+class Toxicity(MeasureSettings):
+    """Settings of `conf/measure/toxicity.yaml`."""
+
+    model: str | None
+    label: str | None
+
     def faults(self) -> Iterator[Fault]:
-        if self.toxicity_model and self.toxicity_label is None:
-            yield Fault("toxicity_label", "missing, though toxicity_model is set", "name the label that means toxic")
+        if self.model and self.label is None:
+            yield Fault("label", "missing, though model is set", "name the label that means toxic")
+
+
+MEASURES: dict[str, type[MeasureSettings]] = {  # the built-in measurements
+    **dict.fromkeys(("gold", "reward", "rouge", "perplexity", "length", "kl", "pairs"), MeasureSettings),
+    **dict.fromkeys(("revisions", "ai_labels", "best_of_n"), MeasureSettings),
+    "toxicity": Toxicity,
+}

@@ -3,16 +3,13 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, SerializeAsAny, Tag
 
-from alignlab.config.settings import Count, NotNegative, Positive, Settings, Share
+from alignlab.config.settings import EXTENSION, Count, NotNegative, Positive, Settings, Share, by_kind
 from alignlab.errors import Fault
-
-if TYPE_CHECKING:
-    pass
 
 Paths = Annotated[
     tuple[Annotated[Path, Field(strict=False)], ...],
@@ -21,7 +18,13 @@ Paths = Annotated[
 ]
 
 
-class RewardJudge(Settings):
+class JudgeSettings(Settings):
+    """The base of every judge's settings; a user's own `Config` derives from it."""
+
+    kind: str
+
+
+class RewardJudge(JudgeSettings):
     """The reward of this command: the answer with more of it is better."""
 
     kind: Literal["reward"]
@@ -29,7 +32,7 @@ class RewardJudge(Settings):
     batch_size: Count
 
 
-class AnnotatorsJudge(Settings):
+class AnnotatorsJudge(JudgeSettings):
     """Simulated annotators of the pocket world."""
 
     kind: Literal["annotators"]
@@ -37,7 +40,7 @@ class AnnotatorsJudge(Settings):
     seed: Annotated[int, Field(ge=0)] | None
 
 
-class HumanJudge(Settings):
+class HumanJudge(JudgeSettings):
     """People who filled in tables."""
 
     kind: Literal["human"]
@@ -95,7 +98,7 @@ class Server(Host):
             yield from address_faults(self.url, self.key_env)
 
 
-class OpenaiJudge(Server):
+class OpenaiJudge(Server, JudgeSettings):
     """A chat model behind a server, asked to rank."""
 
     kind: Literal["openai"]
@@ -114,11 +117,8 @@ class OpenaiJudge(Server):
             yield Fault("orders", f"{self.orders} orders of two answers, and there are two", "use 2, or compare=lists")
 
 
-PlainJudge = RewardJudge | AnnotatorsJudge | HumanJudge | OpenaiJudge
-
-
-class LocalJudge(Settings):
-    """Settings of `conf/judge/*.yaml`."""
+class LocalJudge(JudgeSettings):
+    """A language model that reads its verdict from log-probabilities, under the principles of a constitution."""
 
     kind: Literal["choice", "critique", "both"]
     principles: Literal["drawn", "all"]
@@ -129,3 +129,29 @@ class LocalJudge(Settings):
     def faults(self) -> Iterator[Fault]:
         if not self.clamp[0] < 0.5 < self.clamp[1]:
             yield Fault("clamp", f"{list(self.clamp)} leaves no room on both sides of 0.5", "write [0.02, 0.98]")
+
+
+Local = (
+    Annotated[LocalJudge, Tag("choice")] | Annotated[LocalJudge, Tag("critique")] | Annotated[LocalJudge, Tag("both")]
+)
+FeedbackJudge = Annotated[
+    Local | Annotated[OpenaiJudge, Tag("openai")], by_kind("choice", "critique", "both", "openai")
+]  # judges under a constitution
+AnyJudge = Annotated[
+    Local
+    | Annotated[RewardJudge, Tag("reward")]
+    | Annotated[AnnotatorsJudge, Tag("annotators")]
+    | Annotated[HumanJudge, Tag("human")]
+    | Annotated[OpenaiJudge, Tag("openai")]
+    | Annotated[SerializeAsAny[JudgeSettings], Tag(EXTENSION)],
+    by_kind("choice", "critique", "both", "reward", "annotators", "human", "openai"),
+]
+JUDGES: dict[str, type[JudgeSettings]] = {  # the built-in kinds
+    "choice": LocalJudge,
+    "critique": LocalJudge,
+    "both": LocalJudge,
+    "reward": RewardJudge,
+    "annotators": AnnotatorsJudge,
+    "human": HumanJudge,
+    "openai": OpenaiJudge,
+}

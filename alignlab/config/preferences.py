@@ -7,12 +7,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from alignlab.config.constitution import Constitution
-from alignlab.config.judge import AnnotatorsJudge, Host, HumanJudge, LocalJudge, OpenaiJudge, Paths, RewardJudge
+from alignlab.config.judge import AnyJudge, Host, OpenaiJudge, Paths
 from alignlab.config.settings import Count, NotNegative, Positive, Settings
 from alignlab.errors import Fault
 
 SeveralAnswers = Annotated[int, Field(ge=2)]
-AnyJudge = Annotated[LocalJudge | RewardJudge | AnnotatorsJudge | HumanJudge | OpenaiJudge, Field(discriminator="kind")]
 
 
 class People(Settings):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from alignlab.config.groups import conf_folder
 from alignlab.config.setting_types import describe_type, field_at, fields_of
-from alignlab.config.yaml_comments import description, read_defaults, read_keys, read_package, read_tree
+from alignlab.config.yaml_comments import Entry, description, read_defaults, read_keys, read_package, read_tree
 
 ROOT = "config"  # conf/config.yaml, as the one option of the group ""
 SWEPT = ("hydra", "sweeper", "params")  # where a file lists the values of settings that a sweep tries
@@ -200,17 +200,32 @@ def direct_parts(part: Part) -> Iterator[Part]:
 
 def composed_parts(group: str, option: str) -> Iterator[Part]:
     """Yield all files of the config that a command with this one option composes."""
-    choices: dict[str, str | None] = dict(defaults())
+    choices = default_options()
     if group:
-        choices |= {group: option}
+        choices |= {group: [option]}
         for part in parts_of(group, option):
-            choices |= {str(entry.group): str(entry.option) for entry in read_defaults(part.file) if entry.is_override}
-    for chosen, name in choices.items():
-        if name and option_file(chosen, name).exists():
-            yield from parts_of(chosen, name)
+            choices |= options_by_group(read_defaults(part.file), overrides=True)
+    for chosen, names in choices.items():
+        for name in names:
+            if option_file(chosen, name).exists():
+                yield from parts_of(chosen, name)
     yield Part(option_file("", ROOT), ())
     if group and () in {part.package for part in parts_of(group, option)}:
         yield from parts_of(group, option)
+
+
+def default_options() -> dict[str, list[str]]:
+    """Return the options of each group that conf/config.yaml chooses."""
+    return options_by_group(read_defaults(option_file("", ROOT)), overrides=False)
+
+
+def options_by_group(entries: list[Entry], overrides: bool) -> dict[str, list[str]]:
+    """Return the options that entries choose of each group: those that override a choice, or the others."""
+    chosen: dict[str, list[str]] = {}
+    for entry in entries:
+        if entry.group and entry.is_override == overrides:
+            chosen.setdefault(entry.group, []).extend([entry.option] if entry.option else [])
+    return chosen
 
 
 @cache
@@ -234,10 +249,3 @@ def merge(tree: dict[str, Any], values: Mapping[str, Any]) -> None:
             merge(tree[key], value)
         else:
             tree[key] = value
-
-
-@cache
-def defaults() -> dict[str, str | None]:
-    """Return the option of each group that conf/config.yaml chooses."""
-    entries = read_defaults(option_file("", ROOT))
-    return {entry.group: entry.option for entry in entries if entry.group and not entry.is_override}

@@ -4,16 +4,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializeAsAny, Tag
 
 from alignlab.config import user_function
 from alignlab.config.judge import Server, address_faults
-from alignlab.config.settings import Count, NotNegative, Positive, Settings
+from alignlab.config.settings import EXTENSION, Count, NotNegative, Positive, Settings, by_kind
 from alignlab.errors import Fault
 
 
 class RewardSettings(Settings):
-    """What the rest of the program asks of every kind of reward."""
+    """What the rest of the program asks of every kind of reward; a user's own `Config` derives from it."""
 
     kind: str
 
@@ -109,15 +109,22 @@ class JudgeReward(Server, RewardSettings):
     reasons: bool
 
 
-AnySingle = ModelReward | ClassifierReward | FunctionReward | UrlReward | JudgeReward
-Single = Annotated[AnySingle, Field(discriminator="kind")]
+Single = (
+    Annotated[ModelReward, Tag("model")]
+    | Annotated[ClassifierReward, Tag("classifier")]
+    | Annotated[FunctionReward, Tag("function")]
+    | Annotated[UrlReward, Tag("url")]
+    | Annotated[JudgeReward, Tag("judge")]
+    | Annotated[SerializeAsAny[RewardSettings], Tag(EXTENSION)]
+)
+BY_KIND = by_kind("model", "classifier", "function", "url", "judge", "ensemble", "mixture")
 
 
 class EnsembleReward(RewardSettings):
     """Several rewards of the same sort, combined into one score."""
 
     kind: Literal["ensemble"]
-    members: Annotated[dict[str, Single], Field(min_length=2)]
+    members: Annotated[dict[str, Annotated[Single, BY_KIND]], Field(min_length=2)]
     combine: Literal["mean", "minimum", "mean_less_spread"]
     spread_coef: NotNegative
 
@@ -135,7 +142,7 @@ class Part(Settings):
 
     weight: float
     normalize: bool
-    reward: Annotated[AnySingle | EnsembleReward, Field(discriminator="kind")]
+    reward: Annotated[Single | Annotated[EnsembleReward, Tag("ensemble")], BY_KIND]
 
 
 class MixtureReward(RewardSettings):
@@ -157,7 +164,18 @@ class MixtureReward(RewardSettings):
             yield Fault(f"parts.{name}", "is the name of a term of every mixture", "rename the part")
 
 
-AnyReward = Annotated[AnySingle | EnsembleReward | MixtureReward, Field(discriminator="kind")]
+AnyReward = Annotated[
+    Single | Annotated[EnsembleReward, Tag("ensemble")] | Annotated[MixtureReward, Tag("mixture")], BY_KIND
+]
+REWARDS: dict[str, type[RewardSettings]] = {  # the built-in kinds
+    "model": ModelReward,
+    "classifier": ClassifierReward,
+    "function": FunctionReward,
+    "url": UrlReward,
+    "judge": JudgeReward,
+    "ensemble": EnsembleReward,
+    "mixture": MixtureReward,
+}
 
 
 def every(reward: RewardSettings, place: str = "reward") -> Iterator[tuple[str, RewardSettings]]:

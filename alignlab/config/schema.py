@@ -4,12 +4,13 @@ Values live in YAML, types live here, each once. A method's own shape stands in 
 (`alignlab/methods/<name>.py`). `alignlab.config.bind` turns a composed tree into a `Config`.
 """
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
-from pydantic import Field, SerializeAsAny
+from pydantic import Field, PrivateAttr, SerializeAsAny
 
 from alignlab.config.dataset import DataSet
-from alignlab.config.evaluation import Evaluation
+from alignlab.config.evaluation import Evaluation, MeasureSettings
 from alignlab.config.hardware import Hardware
 from alignlab.config.method import Method
 from alignlab.config.model import PocketModel, PocketT5Model, PretrainedModel, ScratchModel
@@ -31,8 +32,22 @@ class Config(Settings):
     reward: AnyReward
     hardware: Hardware
     evaluation: Evaluation
+    measure: dict[str, SerializeAsAny[MeasureSettings]]
     tracking: Tracking
     sweep: Sweep
     preferences: SerializeAsAny[Settings] | None = None  # its shape is in alignlab.config.preferences
     seed: Seed
     dry_run: bool
+
+    _choices: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """The option of each group that was chosen, as Hydra names them; a saved config repeats them."""
+        return self._choices
+
+    def chosen(self, choices: Mapping[str, Any]) -> "Config":
+        """Return the same config with the options that were chosen."""
+        config = self.model_copy()
+        config._choices = dict(choices)
+        return config

@@ -9,11 +9,13 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
 
-from alignlab.config.compose import shape
 from alignlab.config.constitution import Constitution
+from alignlab.config.evaluation import MEASURES
 from alignlab.config.hardware import Auto
+from alignlab.config.judge import AnyJudge
 from alignlab.config.method import Method
-from alignlab.config.preferences import AnyJudge, Preferences
+from alignlab.config.method_protocol import load_method
+from alignlab.config.preferences import Preferences
 from alignlab.config.schema import Config
 from alignlab.config.settings import Settings
 
@@ -36,8 +38,9 @@ def field_at(tree: Mapping[str, Any], path: Sequence[str]) -> Field:
         return Field(SWEPT if list(path[:3]) == ["hydra", "sweeper", "params"] and len(path) > 3 else HYDRA)
     field = Field(BESIDE[path[0]]) if path[0] in BESIDE else Field(hints(Config)[path[0]], Config)
     node: Any = tree[path[0]]
-    for name in path[1:]:
-        field = inner_field(field.annotation, node, name)
+    for depth, name in enumerate(path[1:]):
+        is_measure = path[0] == "measure" and depth == 0
+        field = Field(MEASURES[name]) if is_measure else inner_field(field.annotation, node, name)
         node = node[int(name)] if isinstance(node, list) else node[name]
     return field
 
@@ -72,7 +75,7 @@ def fields_of(annotation: Any, node: Mapping[str, Any]) -> list[tuple[str, Any]]
 @cache
 def method_class(name: str) -> type[Method]:
     """Return the settings class of a method."""
-    return shape({"name": name})
+    return load_method(name).config  # type: ignore[return-value]
 
 
 @cache

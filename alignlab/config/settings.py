@@ -1,10 +1,10 @@
 """What every group of settings is: frozen, typed, without unknown keys; and the kinds of numbers that they hold."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field
 
 from alignlab.errors import Fault
 
@@ -37,3 +37,18 @@ Files = Annotated[
     BeforeValidator(lambda given: [given] if isinstance(given, str) else given),
     Field(strict=False, min_length=1),
 ]
+
+
+EXTENSION = "extension"  # the tag of the union member that holds what users add
+
+
+def by_kind(*kinds: str) -> Discriminator:
+    """Return the discriminator of a union by `kind`: settings of a kind that is not built in are a user's own."""
+
+    def tag_of(value: Any) -> str | None:
+        if isinstance(value, Mapping):
+            return value.get("kind")
+        kind = getattr(value, "kind", None)
+        return kind if kind in kinds else EXTENSION
+
+    return Discriminator(tag_of)

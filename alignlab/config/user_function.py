@@ -90,9 +90,14 @@ def tree_of(file: Path) -> ast.Module:
 def load(name: str) -> Any:
     """Import the function."""
     module, function = parse(name)
+    import_from_here()
+    return getattr(import_module(module), function)
+
+
+def import_from_here() -> None:
+    """Let Python import modules of the current folder, as `python -m` does."""
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
-    return getattr(import_module(module), function)
 
 
 def sources(name: str) -> list[Path]:

@@ -43,14 +43,15 @@ def description(file: Path) -> str:
 
 def read_package(file: Path, group: str) -> tuple[str, ...]:
     """Return the place of a file's keys: its `@package`, else the path of its group."""
-    is_global = any(line.startswith("# @package _global_") for line in lines_of(file))
-    return () if is_global or not group else tuple(group.split("/"))
+    header = next((line for line in lines_of(file) if line.startswith("# @package ")), f"# @package {group}")
+    package = header.removeprefix("# @package ").strip().replace("/", ".")
+    return () if package in ("", "_global_") else tuple(package.split("."))
 
 
 @cache
 def read_defaults(file: Path) -> list[Entry]:
-    """Return the entries of a file's `defaults`."""
-    return [read_entry(entry) for entry in read_tree(file).get("defaults", ())]
+    """Return the entries of a file's `defaults`; a choice of several options is several entries."""
+    return [one for entry in read_tree(file).get("defaults", ()) for one in read_entry(entry)]
 
 
 @cache
@@ -61,15 +62,16 @@ def read_tree(file: Path) -> dict[str, Any]:
     return safe_load(file.read_text(encoding="utf-8")) or {}
 
 
-def read_entry(entry: str | dict[str, str | None]) -> Entry:
+def read_entry(entry: str | dict[str, str | list[str] | None]) -> list[Entry]:
     """Read `_self_`, `name`, `name@package`, `group: name` or `override /group@package: name`."""
     if isinstance(entry, str):
         option, _, package = entry.partition("@")
-        return Entry("", option, read_entry_package(package), False)
+        return [Entry("", option, read_entry_package(package), False)]
     ((place, chosen),) = entry.items()
     is_override = place.startswith("override ")
     group, _, package = place.removeprefix("override ").lstrip("/").partition("@")
-    return Entry(group, chosen, read_entry_package(package), is_override)
+    options = chosen if isinstance(chosen, list) else [chosen]
+    return [Entry(group, option, read_entry_package(package), is_override) for option in options]
 
 
 def read_entry_package(text: str) -> Package | None:

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from alignlab.config import schema
 from alignlab.config.constitution import Constitution
-from alignlab.config.judge import LocalJudge, OpenaiJudge
+from alignlab.config.judge import FeedbackJudge, OpenaiJudge
 from alignlab.config.settings import Count, Names, Positive, Settings, Share
 from alignlab.errors import Fault, failure
 from alignlab.runtime import distributed
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 VIEW = "pairs"
 
 
-AnyJudge = Annotated[LocalJudge | OpenaiJudge, Field(discriminator="kind")]
 Bounds = Annotated[tuple[Share, Share], Field(strict=False)]
 
 
@@ -56,7 +55,7 @@ class Labels(RedTeam):
     """Settings of `conf/method/_labels.yaml`."""
 
     constitution: Constitution
-    judge: AnyJudge
+    judge: FeedbackJudge
     reasoned: Bounds
     keep: Annotated[float, Field(gt=0, le=1)]
     judge_model: str

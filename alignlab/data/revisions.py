@@ -1,4 +1,4 @@
-"""Records of critique and revision, as `revisions.jsonl` holds them."""
+"""The records of Constitutional AI: critiques and revisions, and AI labels."""
 
 from typing import Any
 

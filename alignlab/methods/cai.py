@@ -7,21 +7,13 @@ the paper's way, by a reward model and PPO.
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from alignlab.config import schema
 from alignlab.constitutional.ai_labels import VIEW as VIEW
 from alignlab.constitutional.ai_labels import Labels, labelled_rows
 from alignlab.constitutional.ai_labels import most_rows as most_rows
 from alignlab.errors import Fault
 from alignlab.methods import dpo
-from alignlab.runtime.files import read_lines
-from alignlab.runtime.run_files import LABELS
 from alignlab.runtime.stage_run import Run
-
-if TYPE_CHECKING:
-    from alignlab.evaluation.scores import Measurement
 
 NEEDS = {"policy": "cai_sft", "judge_model": ""}
 ROLES = ("policy", "reference")
@@ -38,10 +30,3 @@ class Config(dpo.Config, Labels):
 def train(run: Run[Config]) -> None:
     """Label the policy's own answers, then optimise it on the labels and on people's helpful pairs."""
     dpo.train(replace(run, rows=labelled_rows(run, run.inputs["policy"])))
-
-
-def measure_data(stage: Path, settings: schema.Config) -> "list[Measurement]":
-    """Measure how often the judge's labels are right, where the truth is known."""
-    from alignlab.evaluation.constitutional import measure_labels
-
-    return measure_labels(read_lines(stage / LABELS), settings)

@@ -4,6 +4,7 @@
 """
 
 from alignlab.methods import ppo
+from alignlab.methods.ppo import GENERATES as GENERATES
 from alignlab.methods.ppo import ROLES as ROLES
 from alignlab.methods.ppo import VIEW as VIEW
 from alignlab.methods.ppo import train as train

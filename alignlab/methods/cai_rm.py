@@ -6,25 +6,17 @@ The model of the supervised phase (`sampler`) answers red-team prompts, a judge 
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from alignlab.config import schema
 from alignlab.constitutional.ai_labels import VIEW as VIEW
 from alignlab.constitutional.ai_labels import Labels, labelled_rows
 from alignlab.constitutional.ai_labels import most_rows as most_rows
 from alignlab.errors import Fault
 from alignlab.methods import rm
-from alignlab.methods.rm import measure as measure
-from alignlab.runtime.files import read_lines
-from alignlab.runtime.run_files import LABELS
 from alignlab.runtime.stage_run import Run
-
-if TYPE_CHECKING:
-    from alignlab.evaluation.scores import Measurement
 
 NEEDS = {"sampler": "cai_sft", "judge_model": ""}
 ROLES = ("policy",)
+MAKES = "reward_model"
 
 
 class Config(rm.Config, Labels):
@@ -40,10 +32,3 @@ class Config(rm.Config, Labels):
 def train(run: Run[Config]) -> None:
     """Label the sampler's answers, then train a reward model on the labels and on people's helpful pairs."""
     rm.train(replace(run, rows=labelled_rows(run, run.inputs["sampler"])))
-
-
-def measure_data(stage: Path, settings: schema.Config) -> "list[Measurement]":
-    """Measure how often the judge's labels are right, where the truth is known."""
-    from alignlab.evaluation.constitutional import measure_labels
-
-    return measure_labels(read_lines(stage / LABELS), settings)

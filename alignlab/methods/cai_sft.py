@@ -10,16 +10,15 @@ and the helpful demonstrations alone are learned.
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from alignlab.config import schema
 from alignlab.config.constitution import Constitution
-from alignlab.config.judge import OpenaiJudge
+from alignlab.config.judge import FeedbackJudge, OpenaiJudge
 from alignlab.config.settings import Count, NotNegative, Positive
-from alignlab.constitutional.ai_labels import AnyJudge, RedTeam, attacks, by_lot, most_attacks
+from alignlab.constitutional.ai_labels import RedTeam, attacks, by_lot, most_attacks
 from alignlab.errors import Fault, failure
 from alignlab.methods import sft
 from alignlab.runtime import distributed
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 
     from alignlab.chat import Turn
     from alignlab.constitutional.critique import Revised
-    from alignlab.evaluation.scores import Measurement
     from alignlab.judges.model_logprobs import Item
     from alignlab.models.sampling import Completion
 
@@ -48,7 +46,7 @@ class Config(sft.Config, RedTeam):
     critic: str
     rounds: Annotated[int, Field(ge=0)]
     accept: Literal["all", "liked"]
-    judge: AnyJudge
+    judge: FeedbackJudge
     critic_server: bool
     temperature: Positive
     critique_temperature: Positive
@@ -150,10 +148,3 @@ def helpful(settings: schema.Config, method: Config) -> list[dict[str, Any]]:
     rows = view(settings.dataset, VIEW, "train")
     kinds = method.red_team if "kind" in rows.column_names else None
     return by_lot([row for row in rows if not kinds or row["kind"] not in kinds], method.helpful, settings.seed)
-
-
-def measure_data(stage: Path, settings: schema.Config) -> "list[Measurement]":
-    """What the data is like after each round, by the world's truth where there is one."""
-    from alignlab.evaluation.constitutional import measure_revisions
-
-    return measure_revisions(read_lines(stage / REVISIONS), settings)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 VIEW = "prompts"
 NEEDS = {"policy": "sft", "reward_model": "rm"}
 ROLES = ("policy", "value", "reference", "reward")
+GENERATES = True
 
 
 class Config(Training):

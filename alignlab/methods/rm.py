@@ -7,21 +7,16 @@ chosen completion is the better one; its `weight` multiplies its loss.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from alignlab.config import schema
 from alignlab.config.method import Training
 from alignlab.config.settings import NotNegative
 from alignlab.errors import Fault
 from alignlab.runtime.stage_run import Run
 
-if TYPE_CHECKING:
-    from alignlab.evaluation.scores import Measurement
-
 VIEW = "pairs"
-NEEDS: dict[str, str] = {}
 ROLES = ("policy",)
+MAKES = "reward_model"
 
 
 class Config(Training):
@@ -66,10 +61,3 @@ def train(run: Run[Config]) -> None:
     )
     lora = adapter(run.config, task_type="SEQ_CLS", modules_to_save=["score"])
     fit(run, PairRewardTrainer, model, tokenizer, settings, rows, peft_config=lora)
-
-
-def measure(stage: Path, settings: schema.Config, place: Path) -> "list[Measurement]":
-    """Measure a trained reward model on the test pairs; the scores of the pairs are written to `place`."""
-    from alignlab.evaluation.reward_model import measure_pairs
-
-    return measure_pairs(stage / "model", settings, place)

@@ -13,7 +13,6 @@ from alignlab.errors import Fault, failure
 from alignlab.runtime.stage_run import Run
 
 VIEW = "demonstrations"
-NEEDS: dict[str, str] = {}
 ROLES = ("policy",)
 
 

@@ -1,38 +1,73 @@
-"""Start a bound config: settle the process (threads, numbers, quiet libraries) and call the task.
+"""Run a bound config: find its task, settle the process for as long as it lasts, and return what it left behind.
 
-On several machines, or where torchrun has started several processes, only the first of all does the task; the others
-join it when a stage is trained.
+A task is one file, `tasks/<name>.py`, and one YAML, `conf/task/<name>.yaml`. It declares `run(config, folder)`, and may
+declare `plan(config)`, the lines that `dry_run=true` prints. On several machines, or where torchrun has started several
+processes, only the first of all does the task; the others join it when a stage is trained.
 """
 
 import os
-from importlib import import_module
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+from alignlab.config import extensions
 from alignlab.config.schema import Config
 from alignlab.errors import mistake
+from alignlab.pipeline.result import Result, result_of
+from alignlab.pipeline.run_folder import new_folder
 from alignlab.runtime import distributed, rendezvous, signals
+from alignlab.runtime.process_state import restored
 
 
-def launch(config: Config, folder: Path, choices: dict[str, str]) -> None:
-    """Run the config's task in this process; `choices` are the options that Hydra picked, for the record."""
+def run(config: Config, folder: Path | str | None = None) -> Result:
+    """Run a config's task in this process, and return what it left in its folder.
+
+    `folder` is where the run leaves its results; by default a new folder of `outputs/` that bears the time. The process
+    is left as it was: threads, signal handlers, warnings, environment and random generators.
+    Raises a `Mistake` where the config cannot be run here, and a `Failure` where something goes wrong later.
+    """
+    place = new_folder(config) if folder is None else Path(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    with restored():
+        launch(config, place)
+    return result_of(place)
+
+
+def launch(config: Config, folder: Path) -> None:
+    """Run a config's task in this process, whose state it changes."""
     if "mlflow" in config.tracking.to and find_spec("mlflow") is None:
         raise mistake("tracking.to", "mlflow is not installed", "run pip install 'alignlab[mlflow]'")
     prepare(config)
     signals.heed()
-    task = import_module(f"alignlab.tasks.{config.task.name}")
+    task = load_task(config)
     if not trains(config):
-        task.run(config, folder, choices)
+        task.run(config, folder)
         return
     from alignlab.pipeline import workers
 
     workers.check(config)
     with workers.others(config):
-        task.run(config, folder, choices)
+        task.run(config, folder)
+
+
+def load_task(config: Config) -> Any:
+    """Look up the task of a config; raises a `Mistake` where its file declares no `run`."""
+    task = extensions.load("tasks", config.task.name)
+    if not hasattr(task, "run"):
+        raise mistake("task", f"{task.__name__} declares no run", "see docs/extending.md for what a task declares")
+    return task
+
+
+def plan(config: Config) -> Iterator[str]:
+    """Yield the lines of `dry_run=true`; a task without a plan of its own has one line."""
+    prepare(config)
+    task = load_task(config)
+    yield from task.plan(config) if hasattr(task, "plan") else [f"plan: task={config.task.name}"]
 
 
 def trains(config: Config) -> bool:
-    """Whether the task trains anything."""
+    """Return whether the task trains anything."""
     return config.task.name == "train" and not config.dry_run
 
 

@@ -5,25 +5,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from alignlab.config.dataset import pocket_world
 from alignlab.models import references
-from alignlab.pipeline.model_references import REWARD
 from alignlab.pipeline.plan import Plan, Stage
 from alignlab.pipeline.run_folder import (
-    BEST_OF_N,
     REPORT,
     SAMPLES,
     CompletionRecord,
     Result,
     SampleRecord,
     read_provenance,
-    write_json,
     write_lines,
     write_result,
 )
 
 if TYPE_CHECKING:
-    from alignlab.evaluation import Evaluated, Sample
+    from alignlab.evaluation import Evaluated
+    from alignlab.evaluation.protocol import Sample
     from alignlab.evaluation.scores import Measurement, Scores
     from alignlab.runtime.tracking import Tracker
 
@@ -41,10 +38,7 @@ class StageMeasurements:
     def measure(self, stage: Stage, track: "Tracker") -> Result:
         """Write a stage's result (and, for the last stage, the run's) and track its figures."""
         place = self.folder / stage.name
-        method = stage.method()
-        rows = self.own(stage, place) if hasattr(method, "measure") else self.compared(stage, place, track)
-        if hasattr(method, "measure_data") and self.plan.config.evaluation.enabled:
-            rows = [*rows, *method.measure_data(stage.folder, self.plan.config)]
+        rows = self.rows(stage, place, track) if self.plan.config.evaluation.enabled else []
         result: Result = {
             "stage": stage.name,
             "seed": self.plan.config.seed,
@@ -54,44 +48,27 @@ class StageMeasurements:
             "report": str(self.folder / REPORT),
         }
         track.summary({row["name"]: row["value"] for row in rows})
-        self.write_best_of_n(stage, place)
         write_result(result, place, *([self.folder] if stage == self.plan.stages[-1] else []))
         return result
 
-    def write_best_of_n(self, stage: Stage, place: Path) -> None:
-        """Write the best-of-n curve, where the config asks for it and the stage has a reward model."""
-        config, reward = self.plan.config, stage.inputs.get(REWARD)
-        if not config.evaluation.best_of_n or reward is None or pocket_world(config.dataset) is None:
-            return
-        from alignlab.evaluation.best_of_n import best_of_n
-        from alignlab.models.sampling import Sampling
-
-        settings: Any = stage.settings
-        sampling = Sampling(settings.temperature, 1.0, settings.max_new_tokens, config.evaluation.batch_size)
-        curve = best_of_n(stage.source, reward, config, sampling)
-        write_json(place / BEST_OF_N, [point._asdict() for point in curve])
-
-    def own(self, stage: Stage, place: Path) -> "list[Measurement]":
-        """Return the measurements of a method that has its own, such as a reward model."""
-        rows: list[Measurement] = stage.method().measure(stage.folder, self.plan.config, place)
-        return rows
-
-    def compared(self, stage: Stage, place: Path, track: "Tracker") -> "list[Measurement]":
-        """Measure a policy beside the model that it started from and the one that the chain started from."""
+    def rows(self, stage: Stage, place: Path, track: "Tracker") -> "list[Measurement]":
+        """Measure a stage; a policy is compared with the model that it started from and with the chain's base."""
         from alignlab.evaluation import measurements
-        from alignlab.evaluation.measures.kl import distance
+        from alignlab.evaluation.protocol import FinishedStage, measure_stage
 
-        settings = self.plan.config.evaluation
-        if not settings.enabled:
-            return []
-        model, source = stage.folder / "model", stage.source.path
-        after, before, previous = map(self.evaluate, (model, self.plan.base.path, source))
-        kl = distance(model, source, after.samples, self.plan.config)
-        scores = after.scores | {kl.name: kl}
-        samples = sample_records(before.samples, previous.samples, after.samples, scores)
-        write_lines(place / SAMPLES, samples)
-        track.table("completions", *completions_table(samples, settings.samples))
-        return measurements(scores, before.scores, previous.scores, settings)
+        config, makes = self.plan.config, stage.method().makes
+        after = self.evaluate(stage.folder / "model") if makes == "policy" else None
+        samples = after.samples if after else ()
+        finished = FinishedStage(config, stage.settings, makes, stage.folder, place, stage.inputs, samples)
+        of_stage, rows = measure_stage(finished)
+        if after is None:
+            return rows
+        scores = after.scores | of_stage
+        before, previous = self.evaluate(self.plan.base.path), self.evaluate(stage.source.path)
+        records = sample_records(before.samples, previous.samples, after.samples, scores)
+        write_lines(place / SAMPLES, records)
+        track.table("completions", *completions_table(records, config.evaluation.samples))
+        return [*measurements(scores, before.scores, previous.scores, config.evaluation), *rows]
 
     def evaluate(self, model: Path) -> "Evaluated":
         """Measure one model, unless it was measured before."""
@@ -104,7 +81,8 @@ class StageMeasurements:
 
     def reward_model(self) -> Path | None:
         """Return the reward model to score with: the chain's own, else the one that the config names."""
-        own = next((stage.folder / "model" for stage in self.plan.stages if stage.name == "rm"), None)
+        makers = (stage for stage in self.plan.stages if stage.method().makes == "reward_model")
+        own = next((stage.folder / "model" for stage in makers), None)
         named = self.plan.config.evaluation.reward_model
         if own or not named:
             return own

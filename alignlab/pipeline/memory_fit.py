@@ -19,12 +19,12 @@ from typing import Any, NamedTuple
 from alignlab.config.groups import conf_folder
 from alignlab.config.hardware import DeepSpeed, Hardware, Zero
 from alignlab.config.method import Training
+from alignlab.config.method_protocol import load_method
 from alignlab.config.model import Adapter, PretrainedModel
 from alignlab.config.schema import Config
 from alignlab.errors import Failure, failure
 from alignlab.models.references import Source
 from alignlab.pipeline.memory_per_role import Role, in_bytes, is_half, roles
-from alignlab.pipeline.model_references import method_module
 
 TOGETHER = 2048  # tokens that a CPU computes at once where nothing is set (see alignlab.training.trainer)
 
@@ -110,7 +110,7 @@ def step(config: Config, settings: Training) -> Step:
 
 def length(settings: Training) -> int:
     """The tokens of the longest row: a pair is two answers."""
-    return settings.max_length * (2 if method_module(settings.name).VIEW == "pairs" else 1)
+    return settings.max_length * (2 if load_method(settings.name).view == "pairs" else 1)
 
 
 def activations(shape: Shape, config: Config, settings: Training, rows: int) -> int:

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from alignlab.config.hardware import Hardware
+from alignlab.config.method_protocol import load_method
 from alignlab.config.model import PretrainedModel
 from alignlab.config.schema import Config
 from alignlab.models.references import Source
-from alignlab.pipeline.model_references import method_module
 
 FROZEN = 4  # bytes a parameter
 HEADS = ("lm_head.", "score.", "embed_out.")
@@ -130,10 +130,10 @@ def roles(config: Config, settings: Any, inputs: Mapping[str, Source], base: Sou
     parameters = count(found) if found else stated(config)
     made = [
         role
-        for name in method_module(settings.name).ROLES
+        for name in load_method(settings.name).roles
         for role in MAKE[name](Subject(config, settings, inputs, found, parameters, devices))
     ]
-    answers = "value" in method_module(settings.name).ROLES
+    answers = load_method(settings.name).generates
     return made if parameters is None else [*made, *gathered(parameters, config.hardware, devices, answers)]
 
 

@@ -5,10 +5,12 @@ taken as it was published: its tokenizer and its template are its own.
 """
 
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from alignlab.config import extensions
+from alignlab.config.evaluation import Toxicity
+from alignlab.config.method_protocol import load_method
 from alignlab.config.model import PretrainedModel
 from alignlab.config.reward import every, singles
 from alignlab.config.schema import Config
@@ -22,7 +24,6 @@ from alignlab.models.references import (
     hub_model,
     labels_in,
 )
-from alignlab.rewards import module_name as reward_module
 from alignlab.runtime.files import digest_files
 from alignlab.runtime.source_hash import hash_with_imports
 
@@ -36,11 +37,6 @@ NOT_IN_MARK = {
     "longest_wait",
     "concurrency",
 }  # how a server is asked changes no score
-
-
-def method_module(name: str) -> Any:
-    """The module of a method: `VIEW`, `NEEDS`, `Config` and `train`."""
-    return import_module(f"alignlab.methods.{name}")
 
 
 def pretrained_models(config: Config) -> Iterator[PretrainedModel]:
@@ -70,7 +66,7 @@ def check_models(config: Config) -> None:
         check_speaks("model.path", Path(config.model.path).expanduser())
     check_labels(config, fetched=False)
     name, trains = config.method.name, config.task.name == "train"
-    if trains and encoder_decoder(config) and not getattr(method_module(name), "ENCODER_DECODERS", True):
+    if trains and encoder_decoder(config) and not load_method(name).encoder_decoders:
         raise mistake("method", f"{name} does not train encoder-decoders", "use method=sft or method=rm")
 
 
@@ -91,7 +87,7 @@ def check_labels(config: Config, fetched: bool) -> None:
 def named_policies(config: Config) -> Iterator[tuple[str, str]]:
     """The settings of methods that name a model to start from, and what they name."""
     for place, settings in methods(config):
-        for need in dict.fromkeys(("policy", *method_module(settings.name).NEEDS)):
+        for need in dict.fromkeys(("policy", *load_method(settings.name).needs)):
             if need != REWARD and (given := getattr(settings, need)) not in {"auto", "base"}:
                 yield f"{place}.{need}", given
 
@@ -100,9 +96,9 @@ def named_scorers(config: Config) -> Iterator[tuple[str, str]]:
     """The settings that name a model which only scores, and what they name."""
     if config.evaluation.reward_model not in {None, "auto"}:
         yield "evaluation.reward_model", config.evaluation.reward_model
-    if config.evaluation.toxicity_model:
-        yield "evaluation.toxicity_model", config.evaluation.toxicity_model
-    trained = [(place, settings) for place, settings in methods(config) if REWARD in method_module(settings.name).NEEDS]
+    if isinstance(toxicity := config.measure.get("toxicity"), Toxicity) and toxicity.model:
+        yield "measure.toxicity.model", toxicity.model
+    trained = [(place, settings) for place, settings in methods(config) if REWARD in load_method(settings.name).needs]
     for place, settings in trained:
         if asks_stage(config) and (given := getattr(settings, REWARD)) != "auto":
             yield f"{place}.{REWARD}", given
@@ -131,7 +127,7 @@ def reward_mark(config: Config) -> Any:
     """Return the settings and the hashes of the code that decide a reward's scores; its models are inputs."""
     rewards = [one for _, one in every(config.reward)]
     users = [digest_files(one.sources()) for one in rewards if one.sources()]
-    kinds = {one.kind: hash_with_imports(reward_module(one.kind)) for one in rewards}
+    kinds = {one.kind: hash_with_imports(extensions.name_of("rewards", one.kind)) for one in rewards}
     return [without(config.reward.model_dump(mode="json")), users, kinds]
 
 

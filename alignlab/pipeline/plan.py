@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 from alignlab.config.dataset import HubData
 from alignlab.config.method import Method, Training
+from alignlab.config.method_protocol import load_method
 from alignlab.config.model import PocketModel, PocketT5Model, PretrainedModel
 from alignlab.config.schema import Config
 from alignlab.errors import Explained
 from alignlab.models.references import Source, given_model, given_reward
 from alignlab.pipeline import memory_fit, time_estimate
-from alignlab.pipeline.model_references import REWARD, asks_stage, method_module, named_rewards, reward_mark
+from alignlab.pipeline.model_references import REWARD, asks_stage, named_rewards, reward_mark
 from alignlab.runtime.files import cache_root, digest
 from alignlab.runtime.source_hash import hash_with_imports
 
@@ -54,7 +55,7 @@ class Stage(NamedTuple):
 
     def method(self) -> Any:
         """The module that trains it."""
-        return method_module(self.settings.name)
+        return load_method(self.settings.name)
 
 
 class Plan(NamedTuple):
@@ -95,7 +96,7 @@ def base_model(config: Config) -> Source:
 
 
 def _stage(config: Config, place: str, settings: Method, base: Source, stages: dict[str, Stage]) -> Stage:
-    module = method_module(settings.name)
+    module = load_method(settings.name)
     inputs: dict[str, Source] = {}
     for need in needs(config, module):
         given = getattr(settings, need)
@@ -105,10 +106,10 @@ def _stage(config: Config, place: str, settings: Method, base: Source, stages: d
             find = given_reward if need == REWARD else given_model
             inputs[need] = find(config, f"{place}.{need}", given)
         else:
-            name = module.NEEDS[need]
+            name = module.needs[need]
             earlier = stages.get(name) or _stage(config, f"stages.{name}", config.stages[name], base, stages)
             inputs[need] = Source(name, earlier.folder / "model", earlier.fingerprint)
-    if REWARD in module.NEEDS:
+    if REWARD in module.needs:
         inputs |= {name: given_reward(config, f"{name}.path", path) for name, path in named_rewards(config)}
     mark = fingerprint(config, settings, inputs)
     stages[settings.name] = Stage(
@@ -122,7 +123,7 @@ def needs(config: Config, module: Any) -> list[str]:
 
     It is trained before the policy, which is then measured with it.
     """
-    others = [name for name in module.NEEDS if name != "policy"]
+    others = [name for name in module.needs if name != "policy"]
     return [*(name for name in others if name != REWARD or asks_stage(config)), "policy"]
 
 
@@ -138,11 +139,11 @@ def fingerprint(config: Config, settings: Method, inputs: dict[str, Source]) -> 
         getattr(config.model, "attn_implementation", None),
         content(config.dataset),
         {need: source.fingerprint for need, source in inputs.items()},
-        reward_mark(config) if REWARD in method_module(settings.name).NEEDS else None,
+        reward_mark(config) if REWARD in load_method(settings.name).needs else None,
         config.seed,
         [*computing, threads(config)] if computing[0] == "cpu" else computing,
         config.hardware.micro_batch_size,
-        hash_with_imports(f"alignlab.methods.{settings.name}"),
+        hash_with_imports(load_method(settings.name).module),
         versions(),
     )
 
@@ -178,7 +179,7 @@ def cost(config: Config, stage: Stage) -> Cost | None:
     settings = stage.settings
     assert isinstance(settings, Training)
     try:
-        rows = view(config.dataset, stage.method().VIEW, "train")
+        rows = view(config.dataset, stage.method().view, "train")
     except Explained:
         if not config.dry_run:
             raise

@@ -4,7 +4,6 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -24,16 +23,19 @@ UNREPEATED = {
     "task",
     "constitution",
     "judge",
+    "measure",
 }  # groups whose choice is no part of what a saved config sets
 
 
-def repeatable(config: Config, choices: Mapping[str, str]) -> str:
-    """The bound config as an experiment: `python -m alignlab experiment=<this file>` does the same again."""
+def repeatable(config: Config) -> str:
+    """Return the config as an experiment: `python -m alignlab experiment=<this file>` does the same again."""
     from omegaconf import OmegaConf
 
-    own = {group: option for group, option in choices.items() if not group.startswith("hydra/")}
-    picked = {group: None if option in {"None", "null"} else option for group, option in own.items()}
-    groups = [{f"override /{group}": option} for group, option in picked.items() if top(group) and "@" not in group]
+    own = {group: option for group, option in config.choices.items() if not group.startswith("hydra/")}
+    groups: list[Any] = [
+        {f"override /{group}": option} for group, option in own.items() if top(group) and "@" not in group
+    ]
+    groups.append({"override /measure": list(config.measure)})  # Hydra does not record a choice of several options
     tree = {"defaults": [*groups, "_self_"], **config.model_dump(mode="json")}
     return "# @package _global_\n" + OmegaConf.to_yaml(OmegaConf.create(tree))
 
@@ -52,7 +54,7 @@ def provenance(plan: Plan, stage: Stage, seconds: float, tokens: int | None) -> 
         "base": base_commit(plan.config),
         "seed": plan.config.seed,
         "data": content(plan.config.dataset),
-        "sources": hash_with_imports(f"alignlab.methods.{stage.settings.name}"),
+        "sources": hash_with_imports(stage.method().module),
         "threads": planning.threads(plan.config),
         "config": plan.config.model_dump(mode="json"),
         "alignlab": alignlab.__version__,

@@ -4,17 +4,22 @@ A run holds one folder per stage. `alignlab.runtime.run_files` names the files t
 others are named here. Code that reads a run goes through this module.
 """
 
+import itertools
 import json
+import os
 import re
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypedDict
 
 from alignlab.chat import Turn
+from alignlab.config.schema import Config
 from alignlab.errors import failure
 from alignlab.evaluation.scores import Measurement
 from alignlab.runtime.files import read_lines, write_text
 from alignlab.runtime.run_files import (
+    BEST_OF_N,
     GATES,
     LABELS,
     METRICS,
@@ -35,7 +40,6 @@ RESULT = "result.json"  # a `Result`; the run's is that of its last stage
 # Of a stage.
 SAMPLES = "samples.jsonl"  # one `SampleRecord` per held-out prompt
 PROVENANCE = "provenance.json"  # a `Provenance`
-BEST_OF_N = "best_of_n.json"  # one `BestOfN` per n
 # Of task=prepare and of task=preferences.
 DATA_CARD, DATA_CARD_PAGE = "card.json", "card.html"
 PREFERENCES_PAGE, LABELING_PAGE, LABELING_TABLE = "preferences.html", "labeling.html", "to_fill_in.csv"
@@ -243,3 +247,18 @@ def point_latest(folder: Path) -> None:
     except OSError as error:
         aside.unlink(missing_ok=True)
         raise failure(str(latest), f"cannot point to the run ({error.strerror})", "remove it") from error
+
+
+def new_folder(config: Config) -> Path:
+    """Make a new folder for a run, named by its time and what it does, under $ALIGNLAB_OUTPUTS or `outputs/`."""
+    root = Path(os.environ.get("ALIGNLAB_OUTPUTS", "outputs"))
+    kind = config.method.name if config.task.name == "train" else config.task.name
+    now = datetime.now()
+    for count in itertools.count(1):
+        folder = root / f"{now:%Y-%m-%d}" / (f"{now:%H-%M-%S}-{kind}" + (f"-{count}" if count > 1 else ""))
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        break
+    return folder

@@ -21,9 +21,9 @@ from threading import RLock, Thread
 from typing import Any, NamedTuple
 
 from alignlab.config.method import Method, Training
+from alignlab.config.method_protocol import load_method
 from alignlab.config.schema import Config
 from alignlab.errors import failure, mistake
-from alignlab.pipeline.model_references import method_module
 from alignlab.runtime import distributed, rendezvous, signals, worker_errors
 from alignlab.runtime.progress import say
 from alignlab.runtime.stage_run import Run, Track
@@ -84,15 +84,15 @@ def learn(job: Job, track: Track) -> None:
 
     set_seed(job.config.seed)
     with worker_errors.explained():
-        method_module(job.settings.name).train(Run(job.config, job.settings, job.inputs, job.folder, track))
+        load_method(job.settings.name).train(Run(job.config, job.settings, job.inputs, job.folder, track))
 
 
 def check(config: Config) -> None:
     """Refuse what the hardware cannot do, and steps that do not split evenly over its processes."""
     distributed.check(config.hardware)
     rendezvous.check_tasks(config.hardware)
-    if config.hardware.strategy == "fsdp2" and config.method.name == "ppo":
-        raise mistake("hardware", "ppo does not run under fsdp2", "use hardware=zero3")
+    if config.hardware.strategy == "fsdp2" and load_method(config.method.name).generates:
+        raise mistake("hardware", f"{config.method.name} does not run under fsdp2", "use hardware=zero3")
     many = rendezvous.processes_in_all(config.hardware)
     for place, settings in (("method", config.method), *((f"stages.{n}", s) for n, s in config.stages.items())):
         if isinstance(settings, Training) and settings.step_size % many:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from alignlab.config import extensions
 from alignlab.config.judge import AnnotatorsJudge, HumanJudge, LocalJudge, OpenaiJudge, RewardJudge
 from alignlab.config.preferences import Preferences
 from alignlab.config.schema import Config
@@ -16,6 +17,7 @@ from alignlab.runtime.run_files import LABELS, PREFERENCES
 
 def load_judge(config: Config, settings: Preferences, inputs: Mapping[str, Path]) -> Judge:
     """Make the judge of a config; `inputs` holds the folders of the models that it reads, by their places."""
+    judge: Judge
     match settings.judge:
         case RewardJudge():
             from alignlab.judges.by_reward import ByReward
@@ -42,6 +44,9 @@ def load_judge(config: Config, settings: Preferences, inputs: Mapping[str, Path]
 
             model, tokenizer = load_policy(inputs["preferences.judge_model"], config.hardware)
             return Compared(model, tokenizer, settings.constitution, settings.judge, config.seed)
+        case _:
+            judge = extensions.load("judges", settings.judge.kind).load(settings.judge, config.seed)
+            return judge
 
 
 def joined(own: Sequence[Labelled], folders: Sequence[Path], mark: str) -> list[Labelled]:

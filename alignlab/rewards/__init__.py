@@ -5,10 +5,10 @@ reward as `alignlab.rewards.protocol` defines it.
 """
 
 from collections.abc import Iterator, Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from alignlab.config import extensions
 from alignlab.config.dataset import DataSet
 from alignlab.config.hardware import Hardware
 from alignlab.config.reward import RewardSettings
@@ -19,8 +19,6 @@ from alignlab.rewards.protocol import Scored as Scored
 from alignlab.rewards.protocol import parts_of
 from alignlab.rewards.reward_model import RewardModel as RewardModel
 from alignlab.rewards.reward_model import load_reward_model as load_reward_model
-
-MODULES = {"url": "http_server", "model": "reward_model", "judge": "chat_judge"}  # where it is not the kind's name
 
 
 def load_reward(
@@ -36,13 +34,8 @@ def load_reward(
 
 def load(settings: RewardSettings, context: Context) -> Checked:
     """Load a reward by the module of its kind."""
-    module: Any = import_module(module_name(settings.kind))
+    module: Any = extensions.load("rewards", settings.kind)
     return Checked(module.load(settings, context))
-
-
-def module_name(kind: str) -> str:
-    """Return the dotted name of the module of a kind of reward."""
-    return f"alignlab.rewards.{MODULES.get(kind, kind)}"
 
 
 def reward_models(reward: Reward) -> Iterator[RewardModel]:

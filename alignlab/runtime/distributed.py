@@ -277,6 +277,11 @@ def writing(*weights: Any) -> Iterator[bool]:
         yield is_first() or not sharded
 
 
+def is_error(record: logging.LogRecord) -> bool:
+    """Return whether a log record is an error or worse."""
+    return record.levelno >= logging.ERROR
+
+
 def settle(threads: int) -> None:
     """Settle what a process's numbers depend on, and keep the libraries from talking to anybody but the user."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -285,13 +290,12 @@ def settle(threads: int) -> None:
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads stall where cores are shared
-    os.environ["OMP_NUM_THREADS"] = str(threads)
     import torch
     from transformers.utils.logging import disable_progress_bar
 
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # which libraries may import, and which would look for others
-    logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno >= logging.ERROR)
+    logging.getLogger("DeepSpeed").addFilter(is_error)  # adding it again changes nothing
     torch.set_num_threads(threads)
     for module in ("transformers", "torch.distributed"):
         warnings.filterwarnings("ignore", category=FutureWarning, module=module)

@@ -16,6 +16,7 @@ LABELS = "labels.jsonl"  # of cai_rm and cai: one `LabelRecord` per pair; of tas
 PAIR_SCORES = "pair_scores.jsonl"  # held-out pairs with the rewards of both completions
 ANSWERS = "answers.jsonl"  # of task=preferences: one line per prompt with its sampled completions
 PREFERENCES = "preferences.json"  # of task=preferences: the facts of its report
+BEST_OF_N = "best_of_n.json"  # one `BestOfN` per n
 REJECTS = "rejects.jsonl"  # rows that could not be read, and why
 CARD = "README.md"  # of a model or a data set, as the hub shows it
 

@@ -7,11 +7,11 @@ the config, and the packages that only measure.
 
 import ast
 import hashlib
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import alignlab
+from alignlab.config import user_function
 
 ROOT = Path(alignlab.__file__).parent
 # Packages and modules that report, measure or stop a run; `alignlab.training.gate_monitor` asks the gates.
@@ -28,28 +28,32 @@ SETTINGS = ROOT / "config"  # every class in here holds settings, and so does th
 
 
 def hash_modules(*modules: str) -> str:
-    """Hash modules of this package by their dotted names, to 16 hexadecimal digits."""
+    """Hash modules by their dotted names, to 16 hexadecimal digits."""
     seen = hashlib.sha256()
     for module in modules:
-        seen.update(syntax(file_of(module)).encode())
+        if file := file_of(module, root=module):
+            seen.update(syntax(file).encode())
     return seen.hexdigest()[:16]
 
 
-@cache
 def hash_with_imports(module: str) -> str:
-    """Hash a module and every module of this package that it imports, at any depth, less those that only measure."""
+    """Hash a module and the modules that it imports, at any depth: of this package, and of the user's own.
+
+    Modules that only measure are left out, and so are other installed packages, whose versions stand for them.
+    """
     return hash_modules(*imported(module))
 
 
 def imported(module: str) -> list[str]:
-    """List a module and the modules of this package that it imports, at any depth, in sorted order."""
+    """List a module and those that it imports, as `hash_with_imports` follows them, in sorted order."""
     seen: set[str] = set()
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        if name not in seen and not is_measuring(name) and file_of(name).exists():
-            seen.add(name)
-            waiting += imports(file_of(name))
+        if name in seen or is_measuring(name) or not file_of(name, root=module):
+            continue
+        seen.add(name)
+        waiting += imports_of(name, module)
     return sorted(seen)
 
 
@@ -58,20 +62,22 @@ def is_measuring(module: str) -> bool:
     return any(module == other or module.startswith(f"{other}.") for other in MEASURING)
 
 
-def file_of(module: str) -> Path:
-    """Return the file of a module of this package; it may not exist."""
-    path = ROOT.joinpath(*module.split(".")[1:])
-    return path.with_suffix(".py") if path.with_suffix(".py").exists() else path / "__init__.py"
+def file_of(module: str, root: str = "") -> Path | None:
+    """Return the file of a module of this package, of the user's own, or of the package of `root`; None for others."""
+    if module == "alignlab" or module.startswith("alignlab."):
+        path = ROOT.joinpath(*module.split(".")[1:])
+        file = path.with_suffix(".py") if path.with_suffix(".py").exists() else path / "__init__.py"
+        return file if file.exists() else None
+    spec = user_function.find(module)
+    own = user_function.source(spec) if spec else None
+    is_wanted = own and (module.split(".")[0] == root.split(".")[0] or not user_function.installed(own))
+    return own if is_wanted else None
 
 
-def imports(file: Path) -> Iterator[str]:
-    """Yield the names of this package that a file imports, modules and what they hold alike."""
-    for node in ast.walk(tree_of(file)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name.startswith("alignlab"))
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("alignlab"):
-            yield str(node.module)
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+def imports_of(module: str, root: str) -> list[str]:
+    """List the names that a module imports, modules and what they hold alike."""
+    file = file_of(module, root)
+    return list(user_function.imports(file, module)) if file else []
 
 
 def tree_of(file: Path) -> ast.Module:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from alignlab.config.compose import bound, to_tree
+from alignlab.config.compose import bound, choices_of, to_tree
 from alignlab.config.groups import conf_folder
 from alignlab.errors import Explained
 from alignlab.pipeline.sweep_folder import OUTCOME, read_trial, write_outcome
@@ -88,7 +88,6 @@ def run_trial(cfg: "DictConfig") -> str:
     Where the process was asked to stop, this run and those that would follow here are left for the next command.
     """
     from hydra.core.hydra_config import HydraConfig
-    from omegaconf import OmegaConf
 
     from alignlab.pipeline.launch import launch
 
@@ -96,7 +95,6 @@ def run_trial(cfg: "DictConfig") -> str:
         return STOPPED
     now = HydraConfig.get()
     folder = Path(now.runtime.output_dir)
-    choices = {str(group): str(option) for group, option in dict(OmegaConf.to_container(now.runtime.choices)).items()}
     (folder / OUTCOME).unlink(missing_ok=True)
     trial = read_trial(folder)
     values = trial["values"] if trial else {}
@@ -104,7 +102,7 @@ def run_trial(cfg: "DictConfig") -> str:
     if "loky" in type(multiprocessing.current_process()).__module__:
         die_with(os.getppid())  # a worker of joblib's would go on with its run
     try:
-        launch(bound(to_tree(cfg)), folder, choices)
+        launch(bound(to_tree(cfg)).chosen(choices_of(HydraConfig.instance().cfg)), folder)
         write_outcome(folder, "finished")
         return "finished"
     except Stopped:

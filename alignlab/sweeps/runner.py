@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from alignlab.config.compose import Command, bound
 from alignlab.config.dataset import HubData
+from alignlab.config.method_protocol import load_method
 from alignlab.config.schema import Config
 from alignlab.config.sweep import DRAWS
 from alignlab.errors import Failure, Fault, failure, mistake
@@ -113,7 +114,7 @@ def mark(config: Config, space: Space) -> str:
     search = config.sweep.model_dump(exclude=NOT_IN_SEARCH)
     values = {name: str(one.input_line) for name, one in space.varied.items()}
     return digest(
-        settings, search, values, content, hash_with_imports(f"alignlab.methods.{config.method.name}"), versions()
+        settings, search, values, content, hash_with_imports(load_method(config.method.name).module), versions()
     )[:8]
 
 

@@ -1,6 +1,5 @@
 """Measure one model as it stands: `task=evaluate task.model=<folder>`."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from alignlab.config.schema import Config
@@ -9,7 +8,7 @@ from alignlab.pipeline.prepare_inputs import locate_models, prepare_base, prepar
 from alignlab.pipeline.run_folder import REPORT, Result, point_latest, write_plan, write_result
 
 
-def run(config: Config, folder: Path, choices: Mapping[str, str]) -> None:
+def run(config: Config, folder: Path) -> None:
     """Measure `task.model` beside the base model and report; the last line printed is the report's path."""
     from alignlab.evaluation import evaluate, measurements
     from alignlab.models import references

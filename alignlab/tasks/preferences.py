@@ -74,7 +74,7 @@ class Work(NamedTuple):
     labels: Path
 
 
-def run(config: Config, folder: Path, choices: Mapping[str, str]) -> None:
+def run(config: Config, folder: Path) -> None:
     """Sample, judge, agree and write; the last line printed is the report's path."""
     from alignlab.pipeline.provenance import repeatable
 
@@ -83,7 +83,7 @@ def run(config: Config, folder: Path, choices: Mapping[str, str]) -> None:
     work = begin(config)
     if isinstance(work.policy, Source) or work.inputs:
         prepare_base(config)
-    write_text(folder / CONFIG, repeatable(config, choices))
+    write_text(folder / CONFIG, repeatable(config))
     answers = sample(work)
     if isinstance(work.settings.judge, HumanJudge) and not work.settings.judge.path:
         hand_out(work, folder, answers, work.settings.judge)

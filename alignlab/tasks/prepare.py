@@ -20,7 +20,7 @@ from alignlab.runtime.files import write_text
 from alignlab.runtime.run_files import REJECTS
 
 
-def run(config: Config, folder: Path, choices: Mapping[str, str]) -> None:
+def run(config: Config, folder: Path) -> None:
     """Prepare the data set and write its card; the last line printed is the page's path."""
     from alignlab.pipeline.prepare_inputs import prepare_data
     from alignlab.pipeline.provenance import repeatable
@@ -28,7 +28,7 @@ def run(config: Config, folder: Path, choices: Mapping[str, str]) -> None:
 
     prepare_data(config)
     prepared = prepare(config.dataset)
-    write_text(folder / CONFIG, repeatable(config, choices))
+    write_text(folder / CONFIG, repeatable(config))
     counts = {name: write_rows(rows, folder / "data" / name) for name, rows in prepared.splits.items()}
     if prepared.rejects:
         shutil.copyfile(prepared.rejects, folder / REJECTS)

@@ -1,6 +1,5 @@
 """Write the report and the table of a finished run, or of a sweep, again."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from alignlab.config.schema import Config
@@ -9,7 +8,7 @@ from alignlab.pipeline.run_folder import is_finished
 from alignlab.pipeline.sweep_folder import is_sweep
 
 
-def run(config: Config, folder: Path, choices: Mapping[str, str]) -> None:
+def run(config: Config, folder: Path) -> None:
     """Read `task.run` and write its report; the last line printed is the report's path."""
     from alignlab.reports.run_report import table, write_report
     from alignlab.reports.sweep_summary import summarise

@@ -5,7 +5,7 @@ with its result, its samples and links to its model and curves. What is there al
 goes on from its last checkpoint.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,13 @@ if TYPE_CHECKING:
     pass
 
 
-def run(config: Config, folder: Path, choices: Mapping[str, str]) -> None:
+def plan(config: Config) -> Iterator[str]:
+    """Yield what would run, what is there already, and what each stage needs."""
+    prepare_data(config)
+    yield from planning.show(planning.make(config))
+
+
+def run(config: Config, folder: Path) -> None:
     """Do what the plan says; the last line printed is the report's path."""
     from alignlab.reports.run_report import table, write_report
 
@@ -37,7 +43,7 @@ def run(config: Config, folder: Path, choices: Mapping[str, str]) -> None:
     planning.check_room(plan)
     from alignlab.pipeline.held_out_reward_model import with_held_out
 
-    write_text(folder / CONFIG, repeatable(config, choices))
+    write_text(folder / CONFIG, repeatable(config))
     report_contamination(config, folder)
     prepare_base(config)
     plan = plan._replace(config=with_held_out(config, folder))

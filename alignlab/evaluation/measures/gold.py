@@ -17,7 +17,7 @@ from alignlab.evaluation.scores import Better, Scores
 
 if TYPE_CHECKING:
     from alignlab.chat import Turn
-    from alignlab.evaluation import Sample, Subject
+    from alignlab.evaluation.protocol import Sample, Subject
     from alignlab.pocket.gold import Judgement
 
 

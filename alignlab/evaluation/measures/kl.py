@@ -14,12 +14,21 @@ import numpy as np
 
 from alignlab.chat import Encoded, encode
 from alignlab.config.schema import Config
+from alignlab.evaluation.protocol import FinishedStage, Of
 from alignlab.evaluation.scores import Scores
 
 if TYPE_CHECKING:
-    from alignlab.evaluation import Sample
+    from alignlab.evaluation.protocol import Sample
 
 TOKENS = 8192  # in one forward pass
+OF: Of = "stage"
+
+
+def measure(stage: FinishedStage) -> list[Scores]:
+    """Measure a policy's KL to the model that the stage started from; a reward model has none."""
+    if stage.makes != "policy":
+        return []
+    return [distance(stage.folder / "model", stage.inputs["policy"].path, stage.samples, stage.config)]
 
 
 def distance(policy: Path, reference: Path, samples: "Sequence[Sample]", config: Config) -> Scores:

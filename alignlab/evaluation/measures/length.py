@@ -11,7 +11,7 @@ from alignlab.config.schema import Config
 from alignlab.evaluation.scores import Scores
 
 if TYPE_CHECKING:
-    from alignlab.evaluation import Subject
+    from alignlab.evaluation.protocol import Subject
 
 
 def applies(config: Config) -> str:

@@ -17,7 +17,7 @@ from alignlab.evaluation.scores import Scores
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from alignlab.evaluation import Subject
+    from alignlab.evaluation.protocol import Subject
 
 TOKENS = 8192  # in one forward pass, so that the logits of a large vocabulary fit into memory
 

@@ -9,22 +9,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from alignlab.config.schema import Config
 from alignlab.evaluation.scores import Scores
 from alignlab.models.references import given_reward
 
 if TYPE_CHECKING:
-    from alignlab.evaluation import Subject
-
-
-def applies(config: Config) -> str:
-    """Every answer can be scored; whether there is a reward model is known when a stage is measured."""
-    return ""
+    from alignlab.evaluation.protocol import Subject
 
 
 def measure(subject: "Subject") -> list[Scores]:
-    """Score every answer with the reward model, and with the one that is held out."""
-    assert subject.reward_model is not None
+    """Score every completion with the reward model, and with the held-out one; nothing where there is none."""
+    if subject.reward_model is None:
+        return []
     found = [scored(subject, "reward/mean", subject.reward_model)]
     if given := subject.config.evaluation.reward_model:
         held_out = given_reward(subject.config, "evaluation.reward_model", given).path

@@ -2,7 +2,7 @@
 
 The reference is the held-out demonstration of the same prompt; of several, the one that fits best. Words are runs of
 letters and digits in lower case, without stemming, as the package rouge-score takes them apart. It counts words and
-knows no meaning, so it is taken only where `evaluation.measures` names it.
+knows no meaning, so it is measured only where `measure` names it.
 """
 
 import json
@@ -12,20 +12,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from alignlab.config.schema import Config
 from alignlab.errors import failure
 from alignlab.evaluation.scores import Scores
 
 if TYPE_CHECKING:
     from alignlab.chat import Turn
-    from alignlab.evaluation import Subject
+    from alignlab.evaluation.protocol import Subject
 
 WORD = re.compile(r"[a-z0-9]+")
-
-
-def applies(config: Config) -> str:
-    """Why this measure does not go with a config, or nothing."""
-    return "" if "rouge" in (config.evaluation.measures or ()) else "it is for summaries, and taken where it is named"
 
 
 def measure(subject: "Subject") -> list[Scores]:
@@ -36,7 +30,7 @@ def measure(subject: "Subject") -> list[Scores]:
     for row in view(subject.config.dataset, "demonstrations", subject.config.evaluation.split):
         references.setdefault(key(row["prompt"]), []).append(row["completion"])
     if any(key(sample.prompt) not in references for sample in subject.samples):
-        raise failure("evaluation.measures", "rouge needs a reference for each test prompt", "leave rouge out")
+        raise failure("measure", "rouge needs a reference for each test prompt", "leave rouge out")
     values = [best(sample.completion, references[key(sample.prompt)]) for sample in subject.samples]
     return [Scores("rouge/l", np.array(values), tuple(sample.id for sample in subject.samples), False, "higher")]
 

@@ -1,0 +1,127 @@
+"""Read a command's arguments: the overrides that Hydra takes, and the groups that they may choose from.
+
+Three things that a user types are not Hydra's own: a YAML file by its path (`experiment=mine.yaml`), a group that is
+left out although it is left out anyway (`sweep=null`), and `method=cai method.then=ppo`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from alignlab.config.groups import GIVEN_BY_PATH, Groups, conf_folder
+from alignlab.config.suggestions import close_to
+from alignlab.errors import failure, mistake
+
+OPTIONAL = ("model/adapter", "experiment", "sweep")  # the groups that conf/config.yaml sets to null
+SEARCH_PATH = "hydra.searchpath"
+THEN = "method.then"
+
+
+class CommandLine(NamedTuple):
+    """What a user has typed: overrides, and the groups that they choose from."""
+
+    overrides: list[str]
+    groups: Groups
+
+
+def read(arguments: Sequence[str]) -> CommandLine:
+    """Read overrides as a user types them; raises a `Mistake` where a file or a folder that they name is not there."""
+    wanted = [argument for argument in arguments if not leaves_out(argument)]
+    chosen: dict[str, dict[str, Path]] = {}
+    overrides = continued([named_by_file(argument, chosen) for argument in wanted])
+    return CommandLine(overrides, Groups((conf_folder(), *search_path(overrides)), chosen))
+
+
+def leaves_out(argument: str) -> bool:
+    """Return whether an argument leaves out a group that is left out anyway; Hydra has no words for it."""
+    return argument in {f"{group}={nothing}" for group in OPTIONAL for nothing in ("null", "None")}
+
+
+def continued(arguments: list[str]) -> list[str]:
+    """Replace `method=cai method.then=ppo` by the method that does so: what follows a phase is a method of its own."""
+    typed = dict(argument.partition("=")[::2] for argument in arguments)
+    if typed.get("method") != "cai" or THEN not in typed:
+        return arguments
+    if (then := typed[THEN]) not in ("dpo", "ppo"):
+        raise mistake(THEN, f"{then!r} is none of dpo, ppo", close_to(then, ["dpo", "ppo"]))
+    rest = [argument for argument in arguments if not argument.startswith(f"{THEN}=")]
+    return ["method=cai_ppo" if argument == "method=cai" and then == "ppo" else argument for argument in rest]
+
+
+def named_by_file(argument: str, chosen: dict[str, dict[str, Path]]) -> str:
+    """Give a file that `experiment=` or `constitution=` names an option of its own, and keep it in `chosen`."""
+    key, _, value = argument.partition("=")
+    path = Path(value).expanduser()
+    if key not in GIVEN_BY_PATH or path.suffix not in {".yaml", ".yml"}:
+        return argument
+    if not path.is_file():
+        article = "an" if key == "experiment" else "a"
+        raise mistake(key, f"{value} is not there", f"give a YAML file, or the name of {article} {key}")
+    if key == "constitution":
+        from alignlab.config.constitution import read as read_constitution
+
+        read_constitution(path)  # raises a message for every fault, with its line
+    name = f"file_{path.stem}"
+    chosen.setdefault(key, {})[name] = path.absolute()
+    return f"{key}={name}"
+
+
+def search_path(overrides: Sequence[str]) -> list[Path]:
+    """Return the folders that `hydra.searchpath` adds, as `--config-dir` does too."""
+    from yaml import safe_load
+
+    values = [text.partition("=")[2] for text in overrides if text.startswith(f"{SEARCH_PATH}=")]
+    return [folder_of(str(entry)) for value in values for entry in safe_load(value)]
+
+
+def folder_of(entry: str) -> Path:
+    """Return the folder that an entry of Hydra's search path names: `file://…`, `pkg://…`, or a path."""
+    scheme, separator, rest = entry.partition("://")
+    if separator and scheme == "pkg":
+        try:
+            return Path(str(files(rest)))
+        except ModuleNotFoundError as error:
+            raise mistake(
+                SEARCH_PATH, f"{entry}: there is no package {rest}", "install it, or give a folder"
+            ) from error
+    folder = Path(rest if separator else entry).expanduser().absolute()
+    if not folder.is_dir():
+        raise mistake(SEARCH_PATH, f"{folder} is no folder", "give the folder that holds your groups, such as conf")
+    return folder
+
+
+def config_dir(folder: str) -> str:
+    """Return the override that `--config-dir FOLDER` stands for."""
+    return f"{SEARCH_PATH}=['{folder_of(folder).as_uri()}']"
+
+
+@contextmanager
+def stored(groups: Groups) -> Iterator[None]:
+    """Let Hydra find the files that a command names by their path, for as long as this lasts."""
+    from hydra.core.config_store import ConfigStore
+
+    store = ConfigStore.instance()
+    for group, options in groups.files.items():
+        for name, path in options.items():
+            package = "_global_" if group == "experiment" else group
+            store.store(name=name, node=loaded(path), group=group, package=package)
+    try:
+        yield
+    finally:
+        for group, options in groups.files.items():
+            for name in options:
+                store.repo.get(group, {}).pop(f"{name}.yaml", None)
+
+
+def loaded(path: Path) -> Mapping[Any, Any]:
+    """Read a YAML file; raises a `Failure` where it is none."""
+    from omegaconf import OmegaConf
+    from yaml import YAMLError
+
+    try:
+        node: Any = OmegaConf.load(path)
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise failure(str(path), f"is no YAML ({' '.join(str(error).split())[:120]})") from error
+    return node  # type: ignore[no-any-return]

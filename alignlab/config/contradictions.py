@@ -1,0 +1,76 @@
+"""Find settings of different groups that do not go together, and paths that are not there."""
+
+from collections.abc import Iterator
+
+from alignlab.config.dataset import dialogue_world, pocket_world
+from alignlab.config.evaluation import Toxicity
+from alignlab.config.method_protocol import load_method
+from alignlab.config.model import PocketModel, PocketT5Model
+from alignlab.config.reward import singles
+from alignlab.config.schema import Config
+from alignlab.errors import Fault
+
+
+def contradictions(config: Config) -> Iterator[Fault]:
+    """Yield a fault for each pair of groups that do not go together, and for each path that is not there."""
+    yield from worlds(config)
+    yield from measurements(config)
+    yield from value_adapter(config)
+    yield from missing_files(config)
+
+
+def worlds(config: Config) -> Iterator[Fault]:
+    """Check that an embedded model reads the embedded data that it knows the words of."""
+    model, data = config.model, config.dataset
+    world = pocket_world(data)
+    if config.task.name == "prepare":
+        return
+    if isinstance(model, PocketModel) and world is None:
+        yield Fault(
+            "model", f"pocket knows only the words of the pocket world, and dataset is {data.kind}", "add model=scratch"
+        )
+    if isinstance(model, PocketModel) and world and model.size != world.size:
+        yield Fault(
+            "model.size", f"{model.size!r} does not fit dataset.size ({world.size!r})", f"add model.size={world.size}"
+        )
+    if isinstance(model, PocketT5Model) and dialogue_world(data) is None:
+        yield Fault("model", "pocket_t5 knows only the words of pocket's dialogues", "add dataset=pocket_dialogues")
+
+
+def measurements(config: Config) -> Iterator[Fault]:
+    """Check that nothing is measured by what it is rewarded by, and that a held-out reward model can be trained."""
+    toxicity = config.measure.get("toxicity")
+    classifier = toxicity.model if isinstance(toxicity, Toxicity) else None
+    if classifier and classifier in {getattr(one, "path", None) for _, one in singles(config.reward)}:
+        yield Fault("measure.toxicity.model", f"{classifier} is the reward as well", "measure with another classifier")
+    if config.evaluation.reward_model == "auto" and (reward_stage(config) is None or config.task.name != "train"):
+        what = "auto trains a reward model, which needs the settings of its stage"
+        yield Fault("evaluation.reward_model", what, "use method=ppo or sweep=dpo_beta, or give a folder or a hub id")
+
+
+def reward_stage(config: Config) -> str | None:
+    """Return the name of the stage that makes a reward model and needs no other one; None where there is none."""
+    stages = [name for name in config.stages if load_method(name).makes == "reward_model"]
+    return next((name for name in stages if not any(load_method(name).needs.values())), None)
+
+
+def value_adapter(config: Config) -> Iterator[Fault]:
+    """Check that the value function's adapter has a policy with adapters, and whole weights to read."""
+    if getattr(config.method, "value", None) != "adapter":
+        return
+    if config.model.adapter is None:
+        yield Fault("method.value", "adapter needs a policy with low-rank adapters", "add model/adapter=lora")
+    if config.hardware.strategy not in {"single", "ddp"}:
+        what = f"hardware={config.hardware.strategy} partitions the weights that the value adapter needs"
+        yield Fault("method.value", what, "use value=shared or separate")
+
+
+def missing_files(config: Config) -> Iterator[Fault]:
+    """Check that the files of a data set are there."""
+    if pocket_world(config.dataset) or dialogue_world(config.dataset):
+        return
+    for name in ("train", "test", "path", "test_path"):
+        paths = getattr(config.dataset, name, None)
+        for path in paths if isinstance(paths, tuple) else ():
+            if not path.exists():
+                yield Fault(f"dataset.{name}", f"{path} is not there", "give a file or a folder")

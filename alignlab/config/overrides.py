@@ -1,0 +1,76 @@
+"""Parse the overrides of a command, and look up the groups and options that they name."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from alignlab.config.groups import Groups
+from alignlab.config.suggestions import close_to
+from alignlab.errors import Fault
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+
+
+def parse(overrides: list[str], groups: Groups) -> "tuple[list[Override], list[Fault]]":
+    """Parse overrides and look up their groups and options: return those that are right, and the faults of the rest."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    parser = OverridesParser.create()
+    parsed: list[Override] = []
+    faults: list[Fault] = []
+    for text in overrides:
+        try:
+            override = parser.parse_override(text)
+        except HydraException:
+            faults.append(
+                Fault(text, "is no setting", "write key=value, with quotes around a value that has , = or []")
+            )
+            continue
+        wrong = list(group_faults(override, groups))
+        faults += wrong
+        if not wrong:
+            parsed.append(override)
+    return parsed, faults
+
+
+def group_faults(override: "Override", groups: Groups) -> Iterator[Fault]:
+    """Yield a fault for an unknown group, and for each unknown option of a known one."""
+    name = override.key_or_group
+    if name in groups.options:
+        options = groups.options[name]
+        for option in (one for value in values_of(override) for one in listed(value)):
+            if option not in options:
+                hint = close_to(option, options) or f"there is {', '.join(options) or 'none yet'}"
+                yield Fault(name, f"no option {option!r}", hint)
+    elif "/" in name and not name.startswith("hydra/"):
+        known = list(groups.options)
+        yield Fault(name, "unknown group", close_to(name, known) or f"there is {', '.join(known)}")
+
+
+def values_of(override: "Override") -> list[str]:
+    """Return the values that an override stands for: one, or each of a sweep, or the ends of an interval."""
+    if override.is_sweep_override() and override.is_discrete_sweep():
+        return [str(value) for value in override.sweep_string_iterator()]
+    if override.is_interval_sweep():
+        ends: Any = override.value()
+        whole = "int" in ends.tags
+        return [str(int(end) if whole else end) for end in (ends.start, ends.end)]
+    return [str(override.get_value_element_as_str())]
+
+
+def listed(value: str) -> list[str]:
+    """Return the options that a value names: `[gold,length]` is two."""
+    if not (value.startswith("[") and value.endswith("]")):
+        return [value]
+    return [option.strip().strip("'\"") for option in value[1:-1].split(",") if option.strip()]
+
+
+def loose(override: "Override", groups: Groups) -> str:
+    """Return the same override as Hydra takes it without checks; `bind` explains better what is wrong with it."""
+    name, value = override.key_or_group, values_of(override)[0]
+    if override.is_delete():
+        return str(override.input_line)
+    if name in groups.options or name.startswith("hydra") or override.package:
+        return f"{override.get_key_element()}={value}"
+    return f"++{name}={value}"

@@ -1,0 +1,61 @@
+"""Leave a process as it was before a run: its environment, threads, signal handlers, warnings and random generators."""
+
+import os
+import random
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def restored() -> Iterator[None]:
+    """Restore, at the end, everything of this process that a run changes."""
+    environment = dict(os.environ)
+    handler = signal.getsignal(signal.SIGTERM)
+    threads = torch_threads()
+    generators = random_states()
+    with warnings.catch_warnings():
+        try:
+            yield
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, handler)
+            restore_random(generators)
+            if (torch := sys.modules.get("torch")) and threads:
+                torch.set_num_threads(threads)
+            for name in {*os.environ} - {*environment}:
+                del os.environ[name]
+            os.environ.update(environment)
+
+
+def torch_threads() -> int | None:
+    """Return torch's CPU threads; None where torch is not imported yet."""
+    torch = sys.modules.get("torch")
+    return torch.get_num_threads() if torch else None
+
+
+def random_states() -> dict[str, Any]:
+    """Return the states of the random generators of Python, and of NumPy and torch where they are imported."""
+    states: dict[str, Any] = {"python": random.getstate()}
+    if numpy := sys.modules.get("numpy"):
+        states["numpy"] = numpy.random.get_state()
+    if torch := sys.modules.get("torch"):
+        states["torch"] = torch.get_rng_state()
+        if torch.cuda.is_available():
+            states["cuda"] = torch.cuda.get_rng_state_all()
+    return states
+
+
+def restore_random(states: dict[str, Any]) -> None:
+    """Set the random generators back to states that `random_states` has returned."""
+    random.setstate(states["python"])
+    if "numpy" in states:
+        sys.modules["numpy"].random.set_state(states["numpy"])
+    if "torch" in states:
+        sys.modules["torch"].set_rng_state(states["torch"])
+    if "cuda" in states:
+        sys.modules["torch"].cuda.set_rng_state_all(states["cuda"])
