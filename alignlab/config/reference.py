@@ -193,7 +193,7 @@ def direct_parts(part: Part) -> Iterator[Part]:
         elif entry.option:
             group = entry.group or str(part.file.parent.relative_to(conf_folder()))
             file = option_file(group, entry.option)
-            own = part.package if not entry.group else tuple(group.split("/"))
+            own = part.package if not entry.group else read_package(file, group)
             package = own if entry.package is None else entry.package.place(part.package)
             yield Part(file, package)
 

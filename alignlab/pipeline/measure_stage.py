@@ -33,7 +33,7 @@ class StageMeasurements:
     def __init__(self, plan: Plan, folder: Path) -> None:
         self.plan = plan
         self.folder = folder
-        self.evaluated: dict[Path, Evaluated] = {}
+        self.evaluated: dict[tuple[Path, Path | None], Evaluated] = {}  # by the model and the reward model
 
     def measure(self, stage: Stage, track: "Tracker") -> Result:
         """Write a stage's result (and, for the last stage, the run's) and track its figures."""
@@ -71,17 +71,18 @@ class StageMeasurements:
         return [*measurements(scores, before.scores, previous.scores, config.evaluation), *rows]
 
     def evaluate(self, model: Path) -> "Evaluated":
-        """Measure one model, unless it was measured before."""
+        """Measure one model, unless it was measured before with the same reward model."""
         from alignlab.evaluation import evaluate
 
-        if model not in self.evaluated:
+        reward_model = self.reward_model()
+        if (model, reward_model) not in self.evaluated:
             config = self.plan.config
-            self.evaluated[model] = evaluate(model, config, self.reward_model(), config.seed)
-        return self.evaluated[model]
+            self.evaluated[model, reward_model] = evaluate(model, config, reward_model, config.seed)
+        return self.evaluated[model, reward_model]
 
     def reward_model(self) -> Path | None:
-        """Return the reward model to score with: the chain's own, else the one that the config names."""
-        makers = (stage for stage in self.plan.stages if stage.method().makes == "reward_model")
+        """Return the reward model to score with: the chain's own once it is trained, else the one of the config."""
+        makers = (stage for stage in self.plan.stages if stage.method().makes == "reward_model" and stage.done)
         own = next((stage.folder / "model" for stage in makers), None)
         named = self.plan.config.evaluation.reward_model
         if own or not named:
