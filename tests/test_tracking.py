@@ -22,7 +22,8 @@ from alignlab.config.tracking import Tracking
 from alignlab.errors import Failure, Mistake
 from alignlab.runtime import progress as progress_module
 from alignlab.runtime.progress import progress
-from alignlab.runtime.tracking import JsonlTracker, Trackers, answers, has_key, open_tracker
+from alignlab.runtime.tracking import JsonlTracker, Trackers, is_reachable, open_tracker
+from alignlab.runtime.wandb_tracker import has_key
 from alignlab.training.callbacks import TrackerCallback, our_name, throughput
 
 
@@ -185,10 +186,10 @@ def test_a_server_answers_if_it_says_anything(silent_server: str) -> None:
 
     with HTTPServer(("127.0.0.1", 0), NotFound) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        assert answers(f"http://127.0.0.1:{server.server_port}", 2)
+        assert is_reachable(f"http://127.0.0.1:{server.server_port}", 2)
         server.shutdown()
-    assert not answers(silent_server, 0.2)
-    assert not answers(f"http://127.0.0.1:{server.server_port}", 2)
+    assert not is_reachable(silent_server, 0.2)
+    assert not is_reachable(f"http://127.0.0.1:{server.server_port}", 2)
 
 
 @pytest.mark.parametrize(
