@@ -12,9 +12,11 @@ from typing import Any, NamedTuple, get_args
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from alignlab.config import strategies
 from alignlab.config.contradictions import contradictions
 from alignlab.config.evaluation import MeasureSettings
 from alignlab.config.groups import Groups
+from alignlab.config.hardware import Hardware
 from alignlab.config.judge import JudgeSettings
 from alignlab.config.method import Method
 from alignlab.config.reward import RewardSettings
@@ -58,6 +60,8 @@ def placeholder(place: str) -> Settings:
         return JudgeSettings(kind="faulty")
     if place.startswith("reward"):
         return RewardSettings(kind="faulty")
+    if place == "hardware":
+        return Hardware.model_construct(strategy=strategies.ALONE)
     return MeasureSettings() if place.startswith("measure.") else Method(name="faulty")
 
 

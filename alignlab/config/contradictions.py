@@ -60,7 +60,8 @@ def value_adapter(config: Config) -> Iterator[Fault]:
         return
     if config.model.adapter is None:
         yield Fault("method.value", "adapter needs a policy with low-rank adapters", "add model/adapter=lora")
-    if config.hardware.strategy not in {"single", "ddp"}:
+    record = config.hardware.strategy_record
+    if record.shards_weights or record.shards_gradients or record.shards_optimizer:
         what = f"hardware={config.hardware.strategy} partitions the weights that the value adapter needs"
         yield Fault("method.value", what, "use value=shared or separate")
 

@@ -53,7 +53,7 @@ KINDS = {
     ),
     "formats": Kind("dataset", "alignlab.data.formats"),
     "tasks": Kind("task", "alignlab.tasks"),
-    "hardware": Kind("hardware", "alignlab.runtime.strategies"),
+    "hardware": Kind("hardware", "alignlab.config.strategies"),
 }
 
 

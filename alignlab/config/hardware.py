@@ -11,7 +11,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from alignlab.config.settings import Count, Positive, Settings
+from alignlab.config import strategies
+from alignlab.config.settings import Count, OptionName, Positive, Settings
+from alignlab.config.strategy import Strategy, load_strategy
 from alignlab.errors import Fault
 
 
@@ -117,7 +119,7 @@ class Fsdp(Settings):
 class Hardware(Settings):
     """Where it runs, and how one optimizer step is cut into pieces."""
 
-    strategy: Literal["single", "ddp", "zero2", "zero3", "fsdp2"]
+    strategy: Annotated[str, OptionName("hardware", strategies.NAMES)]
     device: Literal["auto", "cpu", "cuda"]
     dtype: Literal["auto", "float32", "bfloat16"]
     micro_batch_size: Annotated[Count | None, Auto]
@@ -131,17 +133,23 @@ class Hardware(Settings):
     deepspeed: DeepSpeed | None = None
     fsdp: Fsdp | None = None
 
+    @property
+    def strategy_record(self) -> Strategy:
+        """Return what follows from the strategy."""
+        return load_strategy(self.strategy)
+
     def faults(self) -> Iterator[Fault]:
         several = (self.processes or 1) > 1 or (self.nodes or 1) > 1
-        if self.strategy == "single" and several:
-            yield Fault("processes", "hardware=single is one process", "use hardware=ddp or hardware=zero3")
-        stage = {"zero2": 2, "zero3": 3}.get(self.strategy)
+        record = self.strategy_record
+        if several and not record.several_processes:
+            yield Fault("processes", f"hardware={self.strategy} is one process", "use hardware=ddp or hardware=zero3")
+        stage = record.deepspeed_stage
         own = self.deepspeed.zero_optimization.stage if self.deepspeed else None
         if stage is not None and own != stage:
             yield Fault("deepspeed.zero_optimization.stage", f"{own} is not hardware={self.strategy}'s", f"use {stage}")
         if stage is None and self.deepspeed:
             yield Fault("deepspeed", f"hardware={self.strategy} does not use it", "use hardware=zero2 or zero3")
-        if (self.strategy == "fsdp2") != (self.fsdp is not None):
+        if record.uses_fsdp != (self.fsdp is not None):
             yield Fault("fsdp", "belongs to hardware=fsdp2, which needs it", "use hardware=fsdp2")
         if self.nodes and self.nodes > 1:
             for name in () if "SLURM_NODEID" in os.environ else ("rank", "rendezvous"):

@@ -30,7 +30,7 @@ class Config(Settings):
     method: SerializeAsAny[Method]
     stages: dict[str, SerializeAsAny[Method]] = Field(default_factory=dict)
     reward: AnyReward
-    hardware: Hardware
+    hardware: SerializeAsAny[Hardware]
     evaluation: Evaluation
     measure: dict[str, SerializeAsAny[MeasureSettings]]
     tracking: Tracking

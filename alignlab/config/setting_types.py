@@ -17,7 +17,7 @@ from alignlab.config.method import Method
 from alignlab.config.method_protocol import load_method
 from alignlab.config.preferences import Preferences
 from alignlab.config.schema import Config
-from alignlab.config.settings import Settings
+from alignlab.config.settings import OptionName, Settings
 
 NAMES = {bool: "bool", int: "int", float: "float", str: "text", Path: "path", NoneType: "null", Any: "any"}
 SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
@@ -134,7 +134,8 @@ def words_of(annotation: Any) -> Iterator[str]:
 
 def annotated_words(inner: Any, notes: Sequence[Any]) -> Iterator[str]:
     """Yield the words for a type with bounds: `float > 0`; `auto` stands for null where it may be written."""
-    words = list(words_of(inner))
+    names = next((note.built_in for note in notes if isinstance(note, OptionName)), None)
+    words = list(names or words_of(inner))
     if Auto in notes:
         words = ["auto", *(word for word in words if word != "null")]
     elif any(isinstance(note, BeforeValidator) for note in notes):

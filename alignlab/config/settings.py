@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from alignlab.config import extensions
 from alignlab.errors import Fault
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -52,3 +54,21 @@ def by_kind(*kinds: str) -> Discriminator:
         return kind if kind in kinds else EXTENSION
 
     return Discriminator(tag_of)
+
+
+class OptionName(NamedTuple):
+    """Annotate a text that names an option: one of the built-in names, or a user's own module of a kind."""
+
+    kind: str
+    built_in: tuple[str, ...]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def check(self, name: str) -> str:
+        """Return the name of a known option; raise pydantic's error of a wrong literal for any other."""
+        if name in self.built_in or extensions.module_name(self.kind, name):
+            return name
+        *names, last = map(repr, self.built_in)
+        expected = {"expected": f"{', '.join(names)} or {last}"}
+        raise PydanticCustomError("literal_error", "Input should be {expected}", expected)

@@ -81,7 +81,7 @@ def check_alone(config: Config) -> None:
 
 def joins(config: Config) -> bool:
     """Whether this process only joins another one, which does the task."""
-    return config.hardware.strategy != "single" and not rendezvous.is_host(config.hardware)
+    return config.hardware.strategy_record.several_processes and not rendezvous.is_host(config.hardware)
 
 
 def join(config: Config) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from alignlab.config import strategies
 from alignlab.config.groups import conf_folder
 from alignlab.config.hardware import DeepSpeed, Hardware, Zero
 from alignlab.config.method import Training
@@ -130,7 +131,7 @@ def activations(shape: Shape, config: Config, settings: Training, rows: int) -> 
 
 def copies(shape: Shape, config: Config, half: bool) -> int:
     """The half copy of the weights that mixed precision works with, where DeepSpeed does not hold the weights so."""
-    return 2 * parameters(shape) if half and config.hardware.strategy in {"single", "ddp"} else 0
+    return 2 * parameters(shape) if half and config.hardware.strategy_record.keeps_half_copy else 0
 
 
 def parameters(shape: Shape) -> int:
@@ -243,8 +244,8 @@ def changes(config: Config, settings: Training) -> Iterator[list[Change]]:
     yield [Change(f"{ROWS}={size}", with_hardware(config, {"micro_batch_size": size}), settings) for size in smaller]
     if not settings.activation_checkpointing:
         yield [Change(f"{AGAIN}=true", config, settings.model_copy(update={"activation_checkpointing": True}))]
-    if now.devices > 1 and config.hardware.strategy in {"ddp", "zero2"}:
-        yield [Change("hardware=zero3", with_hardware(config, {"strategy": "zero3"}), settings)]
+    if now.devices > 1 and not config.hardware.strategy_record.shards_weights:
+        yield [Change("hardware=zero3", with_hardware(config, {"strategy": SHARDED}), settings)]
     if config.model.adapter is None:
         yield [Change("model/adapter=lora", with_lora(config), settings)]
     if now.devices > 1:
@@ -260,9 +261,10 @@ def all_at_once(config: Config, settings: Training) -> Change:
     return Change(said, least, lean)
 
 
+SHARDED = strategies.DEEPSPEED_SHARDED  # what a model that does not fit is advised to use
 ROWS, AGAIN = "hardware.micro_batch_size", "method.activation_checkpointing"
 IN_MAIN_MEMORY = Zero(stage=3, offload_optimizer={"device": "cpu"}, offload_param={"device": "cpu"})  # type: ignore[arg-type]
-OFFLOADED = {"strategy": "zero3", "deepspeed": DeepSpeed(zero_optimization=IN_MAIN_MEMORY)}
+OFFLOADED = {"strategy": SHARDED, "deepspeed": DeepSpeed(zero_optimization=IN_MAIN_MEMORY)}
 
 
 def with_lora(config: Config) -> Config:

@@ -88,16 +88,14 @@ def trained(parameters: int, hardware: Hardware, devices: int) -> int:
     """What a network that is trained takes of one device."""
     part = Part(2, 2, 12) if is_half(hardware) and hardware.deepspeed else Part(4, 4, 8)
     zero = hardware.deepspeed.zero_optimization if hardware.deepspeed else None
-    if (
-        hardware.strategy == "zero2"
-    ):  # which copies the share of the weights that its optimizer changes, in any precision
-        copied = 0 if is_half(hardware) else 4
-        whole, shared = part.weight, part.gradient + part.optimizer + copied
-    elif hardware.strategy in SHARDED:
-        whole, shared = 0, sum(part)
-    else:
-        buckets = part.gradient if hardware.strategy == "ddp" and devices > 1 else 0
-        whole, shared = sum(part) + buckets, 0
+    strategy = hardware.strategy_record
+    shards = (strategy.shards_weights, strategy.shards_gradients, strategy.shards_optimizer)
+    shared = sum(size for size, is_sharded in zip(part, shards, strict=True) if is_sharded)
+    whole = sum(part) - shared
+    if strategy.gradient_buckets and devices > 1:
+        whole += part.gradient
+    if strategy.deepspeed_stage and not strategy.shards_weights and not is_half(hardware):
+        shared += 4  # ZeRO-1 and ZeRO-2 copy the share of the weights that their optimizer changes, in any precision
     if zero and zero.offload_param and zero.offload_param.device != "none":
         shared -= part.weight
     if zero and zero.offload_optimizer and zero.offload_optimizer.device != "none":
@@ -108,16 +106,13 @@ def trained(parameters: int, hardware: Hardware, devices: int) -> int:
 def held(parameters: int, hardware: Hardware, devices: int) -> int:
     """What the frozen weights under an adapter take of one device."""
     each = 2 if is_half(hardware) and hardware.deepspeed else FROZEN
-    return -(-parameters * each // devices) if hardware.strategy in SHARDED else parameters * each
-
-
-SHARDED = {"zero3", "fsdp2"}
+    return -(-parameters * each // devices) if hardware.strategy_record.shards_weights else parameters * each
 
 
 def gathered(parameters: int, hardware: Hardware, devices: int, answers: bool) -> Iterator[Role]:
     """The weights that a device of ZeRO-3 holds whole at a time: all of them where the policy answers prompts."""
     zero = hardware.deepspeed.zero_optimization if hardware.deepspeed else None
-    if zero is None or hardware.strategy != "zero3" or devices == 1:
+    if zero is None or not hardware.strategy_record.shards_weights or devices == 1:
         return
     most = zero.stage3_max_live_parameters
     whole = min(parameters, most) if isinstance(most, int) and not answers else parameters

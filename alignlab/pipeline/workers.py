@@ -68,7 +68,7 @@ def train(job: Job, track: Track) -> None:
 def attempt(job: Job, track: Track) -> None:
     """Train a stage, here or in workers."""
     hardware = job.config.hardware
-    if hardware.strategy == "single":
+    if not hardware.strategy_record.several_processes:
         learn(job, track)
     elif distributed.started_outside():
         tell(job)
@@ -91,8 +91,9 @@ def check(config: Config) -> None:
     """Refuse what the hardware cannot do, and steps that do not split evenly over its processes."""
     distributed.check(config.hardware)
     rendezvous.check_tasks(config.hardware)
-    if config.hardware.strategy == "fsdp2" and load_method(config.method.name).generates:
-        raise mistake("hardware", f"{config.method.name} does not run under fsdp2", "use hardware=zero3")
+    strategy, method = config.hardware.strategy, config.method.name
+    if load_method(method).generates and not config.hardware.strategy_record.trains_generating_methods:
+        raise mistake("hardware", f"{method} does not run under {strategy}", "use hardware=zero3")
     many = rendezvous.processes_in_all(config.hardware)
     for place, settings in (("method", config.method), *((f"stages.{n}", s) for n, s in config.stages.items())):
         if isinstance(settings, Training) and settings.step_size % many:
@@ -266,7 +267,7 @@ def tell(job: Job | None) -> None:
 @contextmanager
 def others(config: Config) -> Iterator[None]:
     """Have the processes that were started beside this one at hand, if there are any."""
-    if config.hardware.strategy == "single" or not distributed.started_outside():
+    if not config.hardware.strategy_record.several_processes or not distributed.started_outside():
         yield
         return
     distributed.connect(config.hardware)

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from alignlab.config import strategies
 from alignlab.config.hardware import Hardware
 from alignlab.errors import mistake
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 T = TypeVar("T")
-ON_CPU = 2  # processes, where nothing is said
 PATIENCE = timedelta(hours=12)  # that one waits for the others: whoever dies is noticed by whoever started it
 _standing: list[Hardware] = []  # what the processes stand together for; empty where this one is alone
 
@@ -38,8 +38,10 @@ def world() -> int:
 
 def kind() -> str:
     """What a checkpoint of these processes is like: one process and ddp write the same, whatever shards its own."""
-    strategy = _standing[-1].strategy if _standing else "single"
-    return "single" if strategy == "ddp" else strategy
+    if not _standing:
+        return strategies.ALONE
+    hardware = _standing[-1]
+    return hardware.strategy_record.same_checkpoints_as or hardware.strategy
 
 
 def is_first() -> bool:
@@ -54,11 +56,11 @@ def started_outside() -> bool:
 
 def on_this_machine(hardware: Hardware) -> int:
     """How many processes this machine runs: what is set, else one a GPU, and two on a CPU."""
-    if hardware.strategy == "single":
+    if not hardware.strategy_record.several_processes:
         return 1
     if started_outside():
         return int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"]))
-    return hardware.processes or gpus(hardware) or ON_CPU
+    return hardware.processes or gpus(hardware) or hardware.strategy_record.processes_on_cpu
 
 
 def gpus(hardware: Hardware) -> int:
@@ -72,9 +74,11 @@ def gpus(hardware: Hardware) -> int:
 
 def check(hardware: Hardware) -> None:
     """Refuse what this machine cannot do, in a sentence."""
-    if hardware.strategy == "fsdp2" and not gpus(hardware):
-        raise mistake("hardware", "fsdp2 needs GPUs; on a CPU it would silently be ddp", "use hardware=zero3 or ddp")
-    if hardware.strategy == "single" and started_outside() and os.environ["WORLD_SIZE"] != "1":
+    record = hardware.strategy_record
+    if record.needs_gpu and not gpus(hardware):
+        what = f"{hardware.strategy} needs GPUs; on a CPU it would silently be ddp"
+        raise mistake("hardware", what, "use hardware=zero3 or ddp")
+    if not record.several_processes and started_outside() and os.environ["WORLD_SIZE"] != "1":
         raise mistake("hardware", f"{os.environ['WORLD_SIZE']} processes were started for one", "use hardware=ddp")
     if started_outside() and hardware.processes not in {None, on_this_machine(hardware)}:
         said = f"{hardware.processes}, but {on_this_machine(hardware)} were started"

@@ -30,7 +30,7 @@ def meeting(hardware: Hardware) -> Meeting:
     """The settings where they are given, else what Slurm says, else this machine alone."""
     slurm = os.environ if int(os.environ.get("SLURM_STEP_NUM_NODES", 1)) > 1 else {}
     nodes = hardware.nodes or int(slurm.get("SLURM_STEP_NUM_NODES", 1))
-    if nodes == 1 or hardware.strategy == "single":
+    if nodes == 1 or not hardware.strategy_record.several_processes:
         return Meeting(1, 0, "127.0.0.1:0")
     rank = int(slurm.get("SLURM_NODEID", 0)) if hardware.rank is None else hardware.rank
     place = hardware.rendezvous or slurm_place(slurm.get("SLURM_STEP_NODELIST", ""), slurm.get("SLURM_JOB_ID", "0"))
@@ -44,7 +44,7 @@ def meeting(hardware: Hardware) -> Meeting:
 def check_tasks(hardware: Hardware) -> None:
     """Refuse more tasks of Slurm than machines (or than one, for one process): each would be a run of its own."""
     tasks, machines = (int(os.environ.get(f"SLURM_STEP_NUM_{name}", 1)) for name in ("TASKS", "NODES"))
-    expected = 1 if hardware.strategy == "single" else machines
+    expected = machines if hardware.strategy_record.several_processes else 1
     if tasks != expected and not distributed.started_outside():
         said = (
             f"srun has started {tasks} tasks on {machines} machine{'s' * (machines > 1)}, each of which would be a run"
@@ -62,14 +62,14 @@ def slurm_place(nodes: str, job: str) -> str:
 
 def processes_in_all(hardware: Hardware) -> int:
     """How many processes train together, over all machines."""
-    if hardware.strategy != "single" and distributed.started_outside():
+    if hardware.strategy_record.several_processes and distributed.started_outside():
         return int(os.environ["WORLD_SIZE"])
     return distributed.on_this_machine(hardware) * meeting(hardware).nodes
 
 
 def is_host(hardware: Hardware) -> bool:
     """Whether this process plans and reports: on machine 0, and the first where others were started beside it."""
-    if hardware.strategy != "single" and distributed.started_outside():
+    if hardware.strategy_record.several_processes and distributed.started_outside():
         return os.environ["RANK"] == "0"
     return meeting(hardware).rank == 0
 
