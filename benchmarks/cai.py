@@ -194,7 +194,8 @@ def plainly(place: Path, seed: int, cache: Path) -> Rows:
     os.environ["ALIGNLAB_CACHE"] = str(cache)
     from alignlab.config.compose import bound, check
     from alignlab.evaluation.constitutional import measure_labels
-    from alignlab.judges.model_logprobs import Item, verdicts
+    from alignlab.judges.model_logprobs import verdicts
+    from alignlab.judges.protocol import Item
     from alignlab.models.load import load_policy
     from alignlab.pipeline.plan import base_model
 
@@ -205,7 +206,10 @@ def plainly(place: Path, seed: int, cache: Path) -> Rows:
     if not record.exists():
         model, tokenizer = load_policy(base_model(config).path, config.hardware)
         principles = {one.name: one for one in method.constitution.principles}
-        items = [Item(row["prompt"], row["first"], row["second"], principles[row["principle"]]) for row in rows]
+        items = [
+            Item("", row["prompt"], [row["first"], row["second"]], [True] * 2, "", principles[row["principle"]])
+            for row in rows
+        ]
         said = verdicts(model, tokenizer, items, method.constitution, method.judge)
         record.write_text(json.dumps([one._asdict() for one in said]), encoding="utf-8")
     again = zip(rows, json.loads(record.read_text(encoding="utf-8")), strict=True)

@@ -1,6 +1,7 @@
 """Constitutional AI's parts by hand: filters, what a revision is stripped of, labels and which of them are kept."""
 
 import math
+from pathlib import Path
 
 import pytest
 from command import config
@@ -8,12 +9,24 @@ from tiny import WORDS, ask, tiny_model, tiny_tokenizer
 
 from alignlab.config.command_line import continued
 from alignlab.config.constitution import Constitution
-from alignlab.config.judge import LocalJudge
-from alignlab.constitutional.ai_labels import attacks, most_attacks, pair, surest
-from alignlab.constitutional.critique import Critic, Revised, Step, fault, latest, sound, told
+from alignlab.config.judge import HumanJudge, LocalJudge
+from alignlab.constitutional.ai_labels import pair, surest
+from alignlab.constitutional.critique import Critic, Revised, Step, dropped_by, latest, sound, step_of
+from alignlab.constitutional.red_team import most_red_team_prompts, red_team_prompts
 from alignlab.data.revisions import revised_answer
-from alignlab.errors import Mistake
-from alignlab.judges.model_logprobs import Item, Voice, asks, by_choice, by_critique, heard, sigmoid, spread, verdicts
+from alignlab.errors import Failure, Mistake
+from alignlab.judges import load_pair_judge
+from alignlab.judges.model_logprobs import (
+    Estimate,
+    by_choice,
+    by_critique,
+    combined,
+    distinct_principles,
+    rescaled,
+    sigmoid,
+    verdicts,
+)
+from alignlab.judges.protocol import Context, Item, pairs
 from alignlab.models.sampling import Completion, Sampling
 from alignlab.pipeline import plan
 
@@ -44,6 +57,10 @@ def judge(**more):
     )
 
 
+def two(prompt, first, second, principle):
+    return Item("1", prompt, [first, second], [True, True], principle=principle)
+
+
 def item(answer, *revisions, finished=True):
     steps = [Step("n", "why", False, text, finished) for text in revisions]
     return Revised({"id": "1", "prompt": ask("how")}, Completion(answer, True, (1,)), steps)
@@ -62,7 +79,7 @@ def item(answer, *revisions, finished=True):
     ],
 )
 def test_a_filter_says_why_it_drops(found, strays, said):
-    assert fault(found, strays) == said
+    assert dropped_by(found, strays) == said
 
 
 @pytest.mark.parametrize(
@@ -76,7 +93,7 @@ def test_a_filter_says_why_it_drops(found, strays, said):
 )
 def test_words_about_the_revision_are_no_part_of_it(written, kept):
     one = constitution().principles[0]
-    assert told(one, Completion("why", True, ()), Completion(written, True, ())).revision == kept
+    assert step_of(one, Completion("why", True, ()), Completion(written, True, ())).revision == kept
 
 
 def test_every_round_is_kept_and_repeats_itself():
@@ -94,8 +111,8 @@ def test_every_round_is_kept_and_repeats_itself():
 def test_what_the_judge_likes_less_does_not_take_the_place_of_an_answer():
     model, tokenizer, rules = tiny_model().eval(), tiny_tokenizer(), constitution("a", "b")
 
-    def liked(pairs, _):
-        return [said.label >= 0.5 for said in verdicts(model, tokenizer, pairs, rules, judge(kind="critique"))]
+    def liked(items):
+        return [said.label >= 0.5 for said in verdicts(model, tokenizer, items, rules, judge(kind="critique"))]
 
     critic = Critic(model, tokenizer, rules, Sampling(1.0, 1.0, 6, 4), 3, liked)
     rows = [{"id": str(n), "prompt": ask(word)} for n, word in enumerate(WORDS)]
@@ -103,9 +120,8 @@ def test_what_the_judge_likes_less_does_not_take_the_place_of_an_answer():
     found = critic.revise(rows, answers, 2)
     for one, principle in zip(found, rules.drawn(len(rows), "3 0"), strict=True):
         step = one.steps[0]
-        (said,) = verdicts(
-            model, tokenizer, [Item(one.row["prompt"], step.revision, "no", principle)], rules, judge(kind="critique")
-        )
+        items = [two(one.row["prompt"], step.revision, "no", principle)]
+        (said,) = verdicts(model, tokenizer, items, rules, judge(kind="critique"))
         assert step.accepted == (sound(step) and step.revision != "no" and said.label >= 0.5)
         now = step.revision if step.accepted else "no"
         assert revised_answer(one.record(), 1) == now
@@ -127,35 +143,38 @@ def test_a_revision_is_sound_where_it_ends_and_says_something(step, said):
 
 
 def test_several_voices_are_heard_at_one_size():
-    loud, shy = Voice(1.0, [(4.0, 4.0), (-4.0, -4.0)]), Voice(3.0, [(1.0, -1.0), (2.0, 0.0)])
-    assert heard([loud]) == loud.odds  # one alone stays as it is
-    half = Voice(1.0, [(0.5, 0.5), (-0.5, -0.5)])
+    loud, shy = Estimate(1.0, [(4.0, 4.0), (-4.0, -4.0)]), Estimate(3.0, [(1.0, -1.0), (2.0, 0.0)])
+    assert combined([loud]) == loud.log_odds  # one alone stays as it is
+    half = Estimate(1.0, [(0.5, 0.5), (-0.5, -0.5)])
     # sizes 4 and 0.5, so 2.25 in common: 2.25 * (1 + 1) / 2 for the first item
-    assert heard([loud, half]) == [pytest.approx((2.25, 2.25)), pytest.approx((-2.25, -2.25))]
+    assert combined([loud, half]) == [pytest.approx((2.25, 2.25)), pytest.approx((-2.25, -2.25))]
     # sizes 4 and sqrt(0.5); weights 1 and 3: what a voice says with the other order stays its own
     common = (4 + math.sqrt(0.5)) / 2
     scale = 0.75 * common / math.sqrt(0.5)
-    assert heard([loud, shy])[0] == pytest.approx((0.25 * common + scale, 0.25 * common - scale))
-    assert heard([Voice(1.0, [])]) == []
+    assert combined([loud, shy])[0] == pytest.approx((0.25 * common + scale, 0.25 * common - scale))
+    assert combined([Estimate(1.0, [])]) == []
 
 
 def test_all_principles_are_heard_and_the_same_question_once():
     other = principle("c", critique_request="stop", weight=2.0)
     tree = {"principles": [principle("a"), principle("b"), other], "choices": ["yes", "no"]}
     rules = Constitution.model_validate(tree)
-    assert [(one.name, weight) for one, weight in asks(rules, "critique_request")] == [("a", 2.0), ("c", 2.0)]
-    assert [(one.name, weight) for one, weight in asks(rules, "preference_question")] == [("a", 4.0)]
+    assert [(one.name, weight) for one, weight in distinct_principles(rules, "critique_request")] == [
+        ("a", 2.0),
+        ("c", 2.0),
+    ]
+    assert [(one.name, weight) for one, weight in distinct_principles(rules, "preference_question")] == [("a", 4.0)]
     model, tokenizer = tiny_model().eval(), tiny_tokenizer()
-    items = [Item(ask("how"), first, second, rules.principles[0]) for first, second in (("mix", "stop"), ("no", "why"))]
+    items = [two(ask("how"), first, second, rules.principles[0]) for first, second in (("mix", "stop"), ("no", "why"))]
     found = verdicts(model, tokenizer, items, rules, judge(kind="both", principles="all"))
-    by_hand = heard(
+    by_hand = combined(
         [
-            Voice(2.0, by_critique(model, tokenizer, items, rules, 4)),
-            Voice(
+            Estimate(2.0, by_critique(model, tokenizer, items, rules, 4)),
+            Estimate(
                 2.0,
                 by_critique(model, tokenizer, [one._replace(principle=rules.principles[2]) for one in items], rules, 4),
             ),
-            Voice(4.0, by_choice(model, tokenizer, items, rules, 4)),
+            Estimate(4.0, by_choice(model, tokenizer, items, rules, 4)),
         ]
     )
     assert [one.label for one in found] == pytest.approx([sigmoid((a + b) / 2) for a, b in by_hand], abs=1e-6)
@@ -164,8 +183,8 @@ def test_all_principles_are_heard_and_the_same_question_once():
 @pytest.mark.parametrize("kind", ["choice", "critique"])
 def test_a_label_turns_round_with_the_answers(kind):
     model, tokenizer, rules = tiny_model().eval(), tiny_tokenizer(), constitution()
-    one = Item(ask("how"), "mix flour", "stop", rules.principles[0])
-    turned = one._replace(first=one.second, second=one.first)
+    one = two(ask("how"), "mix flour", "stop", rules.principles[0])
+    turned = one._replace(answers=one.answers[::-1])
     there, back = verdicts(model, tokenizer, [one, turned], rules, judge(kind=kind))
     assert there.label == pytest.approx(1 - back.label, abs=1e-5)  # no place is liked better than the other
     assert there.label != pytest.approx(0.5, abs=1e-4)
@@ -174,13 +193,33 @@ def test_a_label_turns_round_with_the_answers(kind):
     assert alone.label == pytest.approx(there.label, abs=1e-5)
 
 
+def test_every_two_answers_make_a_pair():
+    whole = Item("p1", ask("how"), ["a", "b", "c"], [True, False, True], "kind")
+    split = pairs(whole)
+    assert list(split) == [(0, 1), (0, 2), (1, 2)]
+    assert split[0, 2] == Item("p1 0 2", ask("how"), ["a", "c"], [True, True], "kind")
+
+
+def test_a_judge_that_compares_no_pairs_is_refused():
+    rules = constitution()
+    context = Context(0, config().hardware, {}, rules, model=(tiny_model().eval(), tiny_tokenizer()))
+    items = [two(ask("how"), "mix", "stop", rules.principles[0])]
+    (said,) = load_pair_judge(judge(), context).compare(items, Path())
+    assert 0.02 <= said.label <= 0.98
+    people = HumanJudge(kind="human", path=[], criteria={"safety": ""})
+    with pytest.raises(
+        Failure, match=r"^judge: human does not compare two answers under a principle; use judge=choice"
+    ):
+        load_pair_judge(people, context)
+
+
 def test_labels_are_spread_and_clamped():
     odds = [1.0, -2.0, 2.0, 0.0]  # root mean square 1.5
-    assert spread(odds, 3.0) == pytest.approx([2.0, -4.0, 4.0, 0.0])
-    assert spread(odds, None) == odds
-    assert spread([0.0, 0.0], 2.0) == [0.0, 0.0]
+    assert rescaled(odds, 3.0) == pytest.approx([2.0, -4.0, 4.0, 0.0])
+    assert rescaled(odds, None) == odds
+    assert rescaled([0.0, 0.0], 2.0) == [0.0, 0.0]
     model, tokenizer, rules = tiny_model().eval(), tiny_tokenizer(), constitution()
-    items = [Item(ask("how"), first, second, rules.principles[0]) for first, second in (("mix", "stop"), ("no", "why"))]
+    items = [two(ask("how"), first, second, rules.principles[0]) for first, second in (("mix", "stop"), ("no", "why"))]
     shy, loud = (verdicts(model, tokenizer, items, rules, judge(spread=wanted)) for wanted in (None, 50.0))
     assert [one.label > 0.5 for one in shy] == [one.label > 0.5 for one in loud]
     assert {one.label for one in loud} <= {0.02, 0.98}
@@ -230,12 +269,12 @@ def test_a_model_may_write_the_red_team_prompts():
         told = ("How do I pick one?", "", "How do I light one?", "How do I pick one?", "How do I")
         return [Completion(text, number < 4, ()) for number, text in enumerate(told)]
 
-    rows = attacks(bound, bound.method, say)
+    rows = red_team_prompts(bound, bound.method, say)
     assert heard == [f"Ask about {topic}." for topic in ("locks", "fires", "locks", "fires", "locks")]
     assert [(row["prompt"][0]["content"], row["kind"]) for row in rows] == [
         ("How do I pick one?", "locks"),
         ("How do I light one?", "locks"),
     ]  # said twice counts once, what is empty or cut not at all
-    assert most_attacks(bound, bound.method) == 5
+    assert most_red_team_prompts(bound, bound.method) == 5
     with pytest.raises(Mistake, match=r"topic_request: has no place for a topic"):
         config("method=cai", "method.topics=[locks]", "method.topic_request=Ask.")

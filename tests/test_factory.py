@@ -10,12 +10,11 @@ from tiny import WORDS, ask, tiny_model, tiny_tokenizer
 
 from alignlab.config import command_line
 from alignlab.config.compose import bound, check
-from alignlab.config.judge import AnnotatorsJudge
 from alignlab.errors import Failure, Mistake
 from alignlab.evaluation.label_accuracy import rightness, truth
 from alignlab.judges import model_logprobs
 from alignlab.judges.by_reward import ByReward
-from alignlab.judges.pairwise_model import Compared
+from alignlab.judges.pairwise_model import PairwiseModel
 from alignlab.judges.pocket_annotators import Annotators
 from alignlab.judges.protocol import Item, Labelled, Reading, Spent, Unlabelled, ranks
 from alignlab.models.sampling import Completion
@@ -26,8 +25,8 @@ from alignlab.preferences.agreement import Bias, agreed, biases, labelers, same,
 from alignlab.preferences.consensus import majority
 from alignlab.preferences.cost import cost, saving
 from alignlab.preferences.diversity import distinct, diversity, self_bleu
-from alignlab.preferences.sample_answers import Prompt, answered, sample_answers
-from alignlab.preferences.write_dataset import make
+from alignlab.preferences.sample_answers import Prompt, answers_row, sample_answers
+from alignlab.preferences.write_dataset import build_rows
 from alignlab.rewards import Scored
 from alignlab.runtime.journal import Journal
 from alignlab.tasks.preferences import begin
@@ -94,7 +93,7 @@ def test_answers_that_say_the_same_count_once():
     drawn = [
         Completion(text, end, ()) for text, end in (("Mix it.", True), (" mix", True), ("Mix  it.", False), ("", True))
     ]
-    found = answered(Prompt("7", ask("why"), "r", "k"), drawn)
+    found = answers_row(Prompt("7", ask("why"), "r", "k"), drawn)
     assert [(one["text"], one["drawn"], one["finished"]) for one in found["answers"]] == [
         ("Mix it.", 2, True),
         (" mix", 1, True),
@@ -155,7 +154,7 @@ def test_labels_agree_where_both_decide():
 def test_what_is_written_by_hand():
     said = label(reading([0, 1, 2], [2, 1, 3]))
     ranked = agreed([said], {"a": 3}, "majority", {})
-    made = make([row("i", "do", "no"), row("yes", item="b"), row("now", "stop", item="c")], ranked)
+    made = build_rows([row("i", "do", "no"), row("yes", item="b"), row("now", "stop", item="c")], ranked)
     pairs = [(one["id"], one["chosen"][0]["content"], one["rejected"][0]["content"]) for one in made.rows["pairs"]]
     assert pairs == [("a/1-0", "do", "i"), ("a/0-2", "i", "no"), ("a/1-2", "do", "no")]
     assert {one["weight"] for one in made.rows["pairs"]} == {1 / 3}
@@ -167,7 +166,7 @@ def test_what_is_written_by_hand():
 
 def test_equals_make_no_pair_and_a_cut_answer_is_no_example():
     tie = agreed([label(reading([0, 1, 2], [1, 1, 3]))], {"a": 3}, "majority", {})
-    made = make([row("i", "do", "no", finished=False)], tie)
+    made = build_rows([row("i", "do", "no", finished=False)], tie)
     assert [one["id"] for one in made.rows["pairs"]] == ["a/0-2", "a/1-2"]
     assert made.rows["rankings"] == made.rows["best"] == []
     assert made.left_out["pairs of equals"] == made.left_out["rankings with equals"] == 1
@@ -215,8 +214,7 @@ def known_pairs(count, seed):
 def test_a_weighted_consensus_of_annotators_beats_a_majority_and_is_no_worse_than_the_best(seed):
     reliabilities = (0.6, 0.6875, 0.775, 0.8625, 0.95)
     items = known_pairs(1000, seed)
-    judge = AnnotatorsJudge(kind="annotators", reliabilities=reliabilities, seed=seed)
-    found = list(Annotators(judge).label(items, ()))
+    found = list(Annotators(reliabilities, seed).label(items, ()))
     known = labelers(found, {})
     for number, reliability in enumerate(reliabilities, 1):
         assert known[f"annotator {number}"].reliability == pytest.approx(reliability, abs=0.05)
@@ -240,8 +238,7 @@ def test_annotators_hold_equals_equal_and_repeat_themselves():
     item = Item(
         "7", [{"role": "user", "content": "What covers an owl?"}], ["Nonsense one.", "Nonsense two."], [True] * 2
     )
-    judge = AnnotatorsJudge(kind="annotators", reliabilities=(0.5, 1.0), seed=0)
-    first, again = (next(Annotators(judge).label([item], ())) for _ in range(2))
+    first, again = (next(Annotators((0.5, 1.0), 0).label([item], ())) for _ in range(2))
     assert first == again
     assert [one.ranks for one in first.readings] == [{"better": [1, 1]}] * 2
 
@@ -265,9 +262,9 @@ def test_a_local_model_is_heard_in_both_orders_as_far_as_it_is_sure():
 
     model, tokenizer = tiny_model().eval(), tiny_tokenizer()
     items = [Item(str(n), ask("why"), ["i bake", "do no", "bread"], [True] * 3) for n in range(3)]
-    found = list(Compared(model, tokenizer, constitution("n"), judge(), 0).label(items, {"2"}))
+    found = list(PairwiseModel(model, tokenizer, constitution("n"), judge(), 0).label(items, {"2"}))
     assert [len(one.readings) for one in found] == [6, 6, 6]
-    asked = [model_logprobs.Item(ask("why"), "i bake", "do no", constitution("n").principles[0])]
+    asked = [Item("", ask("why"), ["i bake", "do no"], [True] * 2, principle=constitution("n").principles[0])]
     (said,) = model_logprobs.verdicts(model, tokenizer, asked, constitution("n"), judge(clamp=[0.0, 1.0]))
     first, second = found[0].readings[:2]
     assert (first.shown, second.shown) == ([0, 1], [1, 0])

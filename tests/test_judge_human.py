@@ -7,7 +7,7 @@ import pytest
 from tiny import ask
 
 from alignlab.errors import Failure
-from alignlab.judges.human_tables import Human, criteria_of, sheet
+from alignlab.judges.human_tables import HumanTables, criteria_of, table_to_fill_in
 from alignlab.judges.protocol import Item, Labelled, Unlabelled
 
 ITEMS = [
@@ -19,7 +19,7 @@ CRITERIA = {"safety": "Is it safe?", "helpfulness": "Does it help?"}
 
 def fill(write, delimiter=",", labeler="anna"):
     """The table as a person fills it in; `write` gives ranks by item and answer."""
-    rows = list(csv.DictReader(io.StringIO(sheet(ITEMS, CRITERIA, 3))))
+    rows = list(csv.DictReader(io.StringIO(table_to_fill_in(ITEMS, CRITERIA, 3))))
     for row in rows:
         ranks = write(row["item"], int(row["answer"]))
         row.update(zip(CRITERIA, ranks, strict=True) if ranks else (), reason="so", labeler=labeler)
@@ -34,7 +34,7 @@ def label(tmp_path, *tables):
     paths = [tmp_path / f"{number}.csv" for number in range(len(tables))]
     for path, table in zip(paths, tables, strict=True):
         path.write_text(table, encoding="utf-8-sig", newline="")
-    return list(Human(paths, CRITERIA).label(ITEMS, ()))
+    return list(HumanTables(paths, CRITERIA).label(ITEMS, ()))
 
 
 def test_what_was_filled_in_is_read(tmp_path):
@@ -59,12 +59,15 @@ def test_what_was_left_empty_has_no_label(tmp_path):
 
 
 def test_answers_stand_in_an_order_by_lot():
-    orders = {tuple(row["answer"] for row in csv.DictReader(io.StringIO(sheet(ITEMS[:1], {}, s)))) for s in range(30)}
+    orders = {
+        tuple(row["answer"] for row in csv.DictReader(io.StringIO(table_to_fill_in(ITEMS[:1], {}, s))))
+        for s in range(30)
+    }
     assert len(orders) == 6
 
 
 def test_a_spreadsheet_takes_no_answer_for_a_formula():
-    assert "'=1+1" in sheet(ITEMS, CRITERIA, 0)
+    assert "'=1+1" in table_to_fill_in(ITEMS, CRITERIA, 0)
 
 
 @pytest.mark.parametrize(

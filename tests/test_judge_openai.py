@@ -7,12 +7,13 @@ from functools import cache
 import pytest
 from chat_server import chat_server, honest, lengths, said
 from command import config
+from test_cai import constitution
 from tiny import ask
 
 from alignlab.config.judge import OpenaiJudge
 from alignlab.errors import Failure
-from alignlab.judges.chat_server import Openai, orders
-from alignlab.judges.label import found, label_all
+from alignlab.judges.chat_server import ChatServer, orders
+from alignlab.judges.label import label_all, labels_in
 from alignlab.judges.protocol import Item, Labelled, Unlabelled
 from alignlab.models.chat_client import Trouble, parsed, seconds
 from alignlab.preferences.agreement import Bias, biases, votes
@@ -34,7 +35,7 @@ def settings():
 
 def judge(url, **more):
     own = {"timeout": 0.5, "retries": 2, "backoff": 0.01, "concurrency": 1, "orders": 1, "give_up_after": 3} | more
-    return Openai(OpenaiJudge.model_validate(settings().model_dump() | {"url": url} | own), 0)
+    return ChatServer(OpenaiJudge.model_validate(settings().model_dump() | {"url": url} | own), constitution(), 0)
 
 
 def by_turns(*answers):
@@ -135,11 +136,11 @@ def test_an_item_that_gets_no_label_is_left_out_and_asked_for_again(tmp_path):
     with chat_server(moody) as server:
         missing = label_all(judge(server.url), ITEMS[:3], journal)
         assert [one.id for one in missing] == ["2"]
-        assert [one.id for one in found(journal, ITEMS)] == ["0", "1"]
+        assert [one.id for one in labels_in(journal, ITEMS)] == ["0", "1"]
         server.script, before = honest, len(server.asked)
         assert label_all(judge(server.url), ITEMS[:3], Journal(journal.path)) == []
         assert len(server.asked) == before + 1
-    assert [one.id for one in found(Journal(journal.path), ITEMS)] == ["0", "1", "2"]
+    assert [one.id for one in labels_in(Journal(journal.path), ITEMS)] == ["0", "1", "2"]
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ from tiny import ask
 
 from alignlab.config.constitution import Constitution
 from alignlab.config.judge import OpenaiJudge
-from alignlab.constitutional.server_judge import Principled, liked, verdict, verdicts, writer
+from alignlab.constitutional.critic_server import writer
 from alignlab.errors import Mistake
-from alignlab.judges.model_logprobs import Item
-from alignlab.judges.protocol import Labelled, Reading
+from alignlab.judges.chat_server import ChatServer, verdict
+from alignlab.judges.protocol import Item, Labelled, Reading
 
 RULES = Constitution.model_validate(
     {
@@ -33,6 +33,10 @@ def judge(url: str) -> OpenaiJudge:
     return found
 
 
+def two(name, word, first, second, principle):
+    return Item(name, ask(word), [first, second], [True, True], principle=principle)
+
+
 def longest(body, number):
     """Ranks the longer answer first by whatever is asked for; knows nothing of bread."""
     asked = body["messages"][1]["content"]
@@ -49,29 +53,28 @@ def test_ranks_become_probabilities():
         return Reading("strong", shown, ranks, [])
 
     both = Labelled("0", [reading([0, 1], kind=[1, 2]), reading([1, 0], kind=[2, 1])])
-    assert verdict(both, (0.4, 0.6)) == (0.6, 1.0, 1.0)  # the first is better in either order
+    assert verdict(both).clamped(0.4, 0.6) == (0.6, 1.0, 1.0)  # the first is better in either order
     place = Labelled("0", [reading([0, 1], kind=[1, 2]), reading([1, 0], kind=[1, 2])])
-    assert verdict(place, (0.0, 1.0)) == (0.5, 1.0, 0.0)  # what stands first is better, so nothing is
+    assert verdict(place) == (0.5, 1.0, 0.0)  # what stands first is better, so nothing is
     mixed = Labelled("0", [reading([0, 1], kind=[1, 2], true=[1, 1])])
-    assert verdict(mixed, (0.0, 1.0)) == (0.75, 0.75, 0.75)
+    assert verdict(mixed) == (0.75, 0.75, 0.75)
 
 
 def test_a_server_judges_pairs_and_nothing_is_made_up(tmp_path):
     pairs = [
-        Item(ask("how"), "a long answer", "short", RULES.principles[0]),
-        Item(ask("bread"), "a long answer", "short", RULES.principles[1]),
-        Item(ask("why"), "short", "a long answer", RULES.principles[1]),
+        two("0", "how", "a long answer", "short", RULES.principles[0]),
+        two("1", "bread", "a long answer", "short", RULES.principles[1]),
+        two("2", "why", "short", "a long answer", RULES.principles[1]),
     ]
     with chat_server(longest) as server:
-        asked = Principled(judge(server.url), RULES, seed=0)
-        found = verdicts(asked, pairs, (0.4, 0.6), tmp_path / "judged.jsonl", "label")
-        assert [one and one.label for one in found] == [0.6, None, 0.4]
+        asked = ChatServer(judge(server.url), RULES, seed=0)
+        found = asked.compare(pairs, tmp_path / "judged.jsonl")
+        assert [one and one.label for one in found] == [1.0, None, 0.0]
         assert all("Is it kind?" in body["messages"][1]["content"] for *_, body in server.asked[:2])
         before = len(server.asked)
-        again = verdicts(asked, pairs, (0.4, 0.6), tmp_path / "judged.jsonl", "label")
+        again = asked.compare(pairs, tmp_path / "judged.jsonl")
         assert again == found
         assert all("bread" in body["messages"][1]["content"] for *_, body in server.asked[before:])  # the rest is kept
-        assert liked(asked, tmp_path / "judged.jsonl")(pairs, "round 0") == [True, False, False]
 
 
 def test_a_server_writes_critiques(tmp_path):

@@ -1,9 +1,14 @@
-"""Settings of `conf/judge/`: who says which of several answers is better."""
+"""Settings of `conf/judge/`: who decides which of several answers is better.
+
+A judge's settings also answer what the rest of the program has to know of its kind: what it reads, what its labels
+cost, and which settings leave the labels as they are.
+"""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from string import ascii_uppercase
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, Tag
@@ -13,23 +18,75 @@ from alignlab.errors import Fault
 
 Paths = Annotated[
     tuple[Annotated[Path, Field(strict=False)], ...],
-    BeforeValidator(lambda given: [given] if isinstance(given, str) else given),
+    BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
     Field(strict=False),
 ]
 
 
+class Usage(NamedTuple):
+    """What labels took, and the rates to price it by."""
+
+    labels: int  # of one labeler on one item each
+    read: int  # tokens
+    written: int  # tokens
+    seconds: float  # of the machine
+    person_price: float  # for a person's label
+    person_minutes: float
+    machine_hour: float  # price of an hour
+
+
 class JudgeSettings(Settings):
-    """The base of every judge's settings; a user's own `Config` derives from it."""
+    """What the rest of the program asks of every kind of judge; a user's own `Config` derives from it."""
 
     kind: str
+    needs_pocket: ClassVar[bool] = False  # judges only prompts of the pocket world
+    needs_reward: ClassVar[bool] = False  # scores by the reward of the command
+    needs_model: ClassVar[bool] = False  # loads `judge_model`, and judges under the constitution
+    ignored_in_labels: ClassVar[frozenset[str]] = frozenset()  # settings that change no label
+
+    @property
+    def server(self) -> "Server | None":
+        """Return the server that judges, or None for a judge that runs here."""
+        return None
+
+    @property
+    def most_answers(self) -> int | None:
+        """Return how many answers to a prompt the judge can compare at most; None without a limit."""
+        return None
+
+    @property
+    def to_fill_in(self) -> Mapping[str, str] | None:
+        """Return the criteria of a table that people have to fill in first; None where there are labels to read."""
+        return None
+
+    def label_files(self) -> tuple[Path, ...]:
+        """Return the files that the labels are read from."""
+        return ()
+
+    def label_settings(self) -> dict[str, Any]:
+        """Return the settings that decide the labels."""
+        return self.model_dump(mode="json", exclude=set(self.ignored_in_labels))
+
+    def described(self, reward: str, judge_model: str) -> str:
+        """Return who judges, in words; `reward` and `judge_model` are the command's."""
+        return f"judge={self.kind}"
+
+    def money_and_seconds(self, usage: Usage) -> tuple[float, float]:
+        """Return what labels cost, and for how long they were waited for: here by the machine's hours."""
+        return usage.seconds / 3600 * usage.machine_hour, usage.seconds
 
 
 class RewardJudge(JudgeSettings):
-    """The reward of this command: the answer with more of it is better."""
+    """The reward of this command: the answer with the higher score is better."""
 
     kind: Literal["reward"]
     name: str
     batch_size: Count
+
+    needs_reward = True
+
+    def described(self, reward: str, judge_model: str) -> str:
+        return f"a reward ({reward})"
 
 
 class AnnotatorsJudge(JudgeSettings):
@@ -39,6 +96,18 @@ class AnnotatorsJudge(JudgeSettings):
     reliabilities: Annotated[tuple[Share, ...], Field(strict=False, min_length=1)]
     seed: Annotated[int, Field(ge=0)] | None
 
+    needs_pocket = True
+
+    def described(self, reward: str, judge_model: str) -> str:
+        return "simulated annotators of the pocket world"
+
+
+def missing_tables(paths: tuple[Path, ...]) -> Iterator[Fault]:
+    """Yield a fault for each table that is not there."""
+    for path in paths:
+        if not path.is_file():
+            yield Fault("path", f"{path} is not there", "give the tables that people have filled in, or [] for none")
+
 
 class HumanJudge(JudgeSettings):
     """People who filled in tables."""
@@ -47,16 +116,25 @@ class HumanJudge(JudgeSettings):
     path: Paths
     criteria: Annotated[dict[str, str], Field(min_length=1)]
 
+    @property
+    def to_fill_in(self) -> Mapping[str, str] | None:
+        return None if self.path else self.criteria
+
+    def label_files(self) -> tuple[Path, ...]:
+        return self.path
+
+    def described(self, reward: str, judge_model: str) -> str:
+        return "people"
+
+    def money_and_seconds(self, usage: Usage) -> tuple[float, float]:
+        return usage.labels * usage.person_price, usage.labels * usage.person_minutes * 60
+
     def faults(self) -> Iterator[Fault]:
-        for path in self.path:
-            if not path.is_file():
-                yield Fault(
-                    "path", f"{path} is not there", "give the tables that people have filled in, or [] for none"
-                )
+        yield from missing_tables(self.path)
 
 
 def address_faults(url: str, key_env: str | None) -> Iterator[Fault]:
-    """What is wrong with a server's address (`url`), or with the variable that holds its key (`key_env`)."""
+    """Yield what is wrong with a server's address (`url`) or with the variable that holds its key (`key_env`)."""
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         yield Fault("url", f"{url!r} is no address of a server", "give http://… or https://…")
@@ -67,7 +145,7 @@ def address_faults(url: str, key_env: str | None) -> Iterator[Fault]:
 
 
 class Host(Settings):
-    """A server that speaks OpenAI's protocol, and how patiently it is asked."""
+    """A server that speaks OpenAI's protocol, with its timeouts and retries."""
 
     url: str
     model: str
@@ -111,6 +189,28 @@ class OpenaiJudge(Server, JudgeSettings):
     price_read: NotNegative
     price_written: NotNegative
 
+    ignored_in_labels = frozenset(
+        {
+            *("url", "key_env", "timeout", "retries", "backoff", "longest_wait", "concurrency", "give_up_after"),
+            *("price_read", "price_written"),
+        }
+    )
+
+    @property
+    def server(self) -> Server:
+        return self
+
+    @property
+    def most_answers(self) -> int | None:
+        return len(ascii_uppercase) if self.compare == "lists" else None
+
+    def described(self, reward: str, judge_model: str) -> str:
+        criteria = " and ".join(self.criteria)
+        return f"{self.model}, which ranked by {criteria} ({self.compare}, shown {self.orders} times)"
+
+    def money_and_seconds(self, usage: Usage) -> tuple[float, float]:
+        return (usage.read * self.price_read + usage.written * self.price_written) / 1e6, usage.seconds
+
     def faults(self) -> Iterator[Fault]:
         yield from super().faults()
         if self.compare == "pairs" and self.orders > 2:
@@ -118,13 +218,18 @@ class OpenaiJudge(Server, JudgeSettings):
 
 
 class LocalJudge(JudgeSettings):
-    """A language model that reads its verdict from log-probabilities, under the principles of a constitution."""
+    """A language model that is asked under principles, and read from its log-probabilities."""
 
     kind: Literal["choice", "critique", "both"]
     principles: Literal["drawn", "all"]
     clamp: Annotated[tuple[Share, Share], Field(strict=False)]
     spread: Positive | None
     batch_size: Count
+
+    needs_model = True
+
+    def described(self, reward: str, judge_model: str) -> str:
+        return f"a language model ({judge_model}) under a constitution (`judge={self.kind}`)"
 
     def faults(self) -> Iterator[Fault]:
         if not self.clamp[0] < 0.5 < self.clamp[1]:
@@ -134,9 +239,9 @@ class LocalJudge(JudgeSettings):
 Local = (
     Annotated[LocalJudge, Tag("choice")] | Annotated[LocalJudge, Tag("critique")] | Annotated[LocalJudge, Tag("both")]
 )
-FeedbackJudge = Annotated[
+PairJudge = Annotated[  # compares two answers under a principle
     Local | Annotated[OpenaiJudge, Tag("openai")], by_kind("choice", "critique", "both", "openai")
-]  # judges under a constitution
+]
 AnyJudge = Annotated[
     Local
     | Annotated[RewardJudge, Tag("reward")]

@@ -1,13 +1,12 @@
-"""The shape of `preferences` in a config: what is sampled, who judges, and what is made of it."""
+"""Settings of `preferences`: what is sampled, who judges, and how labels become data."""
 
 from collections.abc import Iterator
-from string import ascii_uppercase
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from alignlab.config.constitution import Constitution
-from alignlab.config.judge import AnyJudge, Host, OpenaiJudge, Paths
+from alignlab.config.judge import AnyJudge, Host, Paths, missing_tables
 from alignlab.config.settings import Count, NotNegative, Positive, Settings
 from alignlab.errors import Fault
 
@@ -15,18 +14,14 @@ SeveralAnswers = Annotated[int, Field(ge=2)]
 
 
 class People(Settings):
-    """What people's labels cost, and those that there are of the same items."""
+    """The cost of people's labels, and tables of their labels of the same items."""
 
     path: Paths
     price: Positive
     minutes: Positive
 
     def faults(self) -> Iterator[Fault]:
-        for path in self.path:
-            if not path.is_file():
-                yield Fault(
-                    "path", f"{path} is not there", "give the tables that people have filled in, or [] for none"
-                )
+        yield from missing_tables(self.path)
 
 
 class Preferences(Settings):
@@ -52,11 +47,7 @@ class Preferences(Settings):
         for folder in self.panel:
             if not folder.is_dir():
                 yield Fault("panel", f"{folder} is not there", "give the folder of a finished task=preferences run")
-        if (
-            isinstance(self.judge, OpenaiJudge)
-            and self.judge.compare == "lists"
-            and self.samples > len(ascii_uppercase)
-        ):
+        if self.judge.most_answers is not None and self.samples > self.judge.most_answers:
             yield Fault("samples", f"{self.samples} answers are more than there are letters", "use judge.compare=pairs")
         if self.weights and not any(self.weights.values()):
             yield Fault("weights", "every criterion weighs nothing", "give one of them more than 0")

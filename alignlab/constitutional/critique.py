@@ -1,8 +1,7 @@
-"""Critique and revision: a model's answers, criticised and written again under principles drawn at random.
+"""Critique and revision: a model's answers, criticised and revised under principles drawn at random.
 
-A revision takes the place of what it revises, or does so only where a judge likes it no less: then what was good
-stays, and every round helps as far as the judge sees. Every step is kept. What is unfit to learn from is dropped at
-the end, and the record says which filter dropped it.
+A revision replaces what it revises: always, or only where a judge likes it no less. Every step is recorded. Answers
+that are unfit to learn from are dropped at the end, and the record names the filter that dropped them.
 """
 
 import re
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alignlab.chat import Turn
 from alignlab.config.constitution import Constitution, Principle
-from alignlab.judges.model_logprobs import Item, criticised
+from alignlab.judges.model_logprobs import critique_request
+from alignlab.judges.protocol import Item
 from alignlab.models.log_probs import summed_log_probs
 from alignlab.models.sampling import Completion, Sampling, sample
 
@@ -25,21 +25,18 @@ APOLOGY = re.compile(r"\W*(i\s+am|i'm|we\s+are)?\s*(very\s+|so\s+)?(sorry|apolog
 
 
 class Step(NamedTuple):
-    """One round: the principle, what the critique said, what was written, and whether it took the place of the rest.
-
-    `praised` says that the critique found nothing wrong.
-    """
+    """One round of critique and revision."""
 
     principle: str
     critique: str
-    praised: bool
+    praised: bool  # the critique found nothing wrong
     revision: str
-    finished: bool
-    accepted: bool = True
+    finished: bool  # the revision ended by itself
+    accepted: bool = True  # the revision replaced what it revises
 
 
 class Revised(NamedTuple):
-    """A prompt, the first answer and its revisions; `dropped` names the filter that left it out."""
+    """A prompt's row, the first answer, its revisions, and the filter that dropped it, if one did."""
 
     row: dict[str, Any]
     answer: Completion
@@ -47,85 +44,92 @@ class Revised(NamedTuple):
     dropped: str | None = None
 
     def record(self) -> dict[str, Any]:
-        """All of it as plain values."""
+        """Return all of it as JSON values."""
         kept: dict[str, Any] = {name: self.row[name] for name in ("id", "kind", "prompt") if name in self.row}
         first = {"answer": self.answer.text, "finished": self.answer.finished}
         return {**kept, **first, "steps": [step._asdict() for step in self.steps], "dropped": self.dropped}
 
 
 class Critic(NamedTuple):
-    """A model that criticises and revises, and how it draws.
-
-    `liked` says of pairs whether the first answer is liked no less; without it every revision is accepted. `write`
-    answers requests in the model's stead, such as a stronger one behind a server.
-    """
+    """A model that criticises and revises."""
 
     model: "PreTrainedModel"
     tokenizer: "PreTrainedTokenizerBase"
     constitution: Constitution
     sampling: Sampling
     seed: int
-    liked: Callable[[Sequence[Item], str], Sequence[bool]] | None = None
+    # says of each item of two answers whether the first is liked no less; None accepts every revision
+    likes_first: Callable[[Sequence[Item]], Sequence[bool]] | None = None
+    # answers requests instead of the model, such as a stronger one behind a server
     write: Callable[[Sequence[Sequence[Turn]]], list[Completion]] | None = None
 
     def revise(self, rows: Sequence[dict[str, Any]], answers: Sequence[Completion], rounds: int) -> list[Revised]:
-        """Criticise and revise each answer so many times."""
-        found = [Revised(row, answer, []) for row, answer in zip(rows, answers, strict=True)]
+        """Criticise and revise each answer for some rounds."""
+        revised = [Revised(row, answer, []) for row, answer in zip(rows, answers, strict=True)]
         for number in range(rounds):
-            principles = self.constitution.drawn(len(found), f"{self.seed} {number}")
+            principles = self.constitution.drawn(len(revised), f"{self.seed} {number}")
             requests = [
-                criticised(self.constitution, item.row["prompt"], latest(item), principle)
-                for item, principle in zip(found, principles, strict=True)
+                critique_request(self.constitution, one.row["prompt"], latest(one), principle)
+                for one, principle in zip(revised, principles, strict=True)
             ]
-            critiques = self.say(requests, 2 * number)
-            better = self.say(list(map(revision_asked, requests, critiques, principles)), 2 * number + 1)
-            steps = [told(*said) for said in zip(principles, critiques, better, strict=True)]
-            taken = self.accepted(found, steps, principles, number)
-            for item, step, accepted in zip(found, steps, taken, strict=True):
-                item.steps.append(step._replace(accepted=accepted))
-        return found
+            critiques = self.answer(requests, 2 * number)
+            revisions = self.answer(list(map(revision_request, requests, critiques, principles)), 2 * number + 1)
+            steps = list(map(step_of, principles, critiques, revisions))
+            accepted = self.accepted(revised, steps, principles, number)
+            for one, step, taken in zip(revised, steps, accepted, strict=True):
+                one.steps.append(step._replace(accepted=taken))
+        return revised
 
     def accepted(
-        self, items: Sequence[Revised], steps: Sequence[Step], principles: Sequence[Principle], number: int
+        self, revised: Sequence[Revised], steps: Sequence[Step], principles: Sequence[Principle], number: int
     ) -> list[bool]:
-        """Which steps take the place of what they revise: all, or those that are sound and liked no less."""
-        if self.liked is None:
-            return [True] * len(items)
-        pairs = [
-            Item(item.row["prompt"], step.revision, latest(item), principle)
-            for item, step, principle in zip(items, steps, principles, strict=True)
+        """Return which revisions are accepted: all, or those that are sound and liked no less."""
+        if self.likes_first is None:
+            return [True] * len(revised)
+        answers = [[step.revision, latest(one)] for one, step in zip(revised, steps, strict=True)]
+        places = [place for place, two in enumerate(answers) if sound(steps[place]) and two[0] != two[1]]
+        items = [
+            Item(
+                f"round {number} {count}",
+                revised[place].row["prompt"],
+                answers[place],
+                [True, True],
+                principle=principles[place],
+            )
+            for count, place in enumerate(places)
         ]
-        differ = [place for place, pair in enumerate(pairs) if sound(steps[place]) and pair.first != pair.second]
-        said = self.liked([pairs[place] for place in differ], f"round {number}")
-        taken = {place for place, liked in zip(differ, said, strict=True) if liked}
-        return [place in taken for place in range(len(items))]
+        liked = {place for place, likes in zip(places, self.likes_first(items), strict=True) if likes}
+        return [place in liked for place in range(len(revised))]
 
-    def say(self, requests: Sequence[Sequence[Turn]], turn: int) -> list[Completion]:
-        """Answer requests, with luck of its own for every turn."""
+    def answer(self, requests: Sequence[Sequence[Turn]], turn: int) -> list[Completion]:
+        """Answer requests; every turn of every round has its own random streams."""
         if self.write is not None:
             return self.write(requests)
         return sample(self.model, self.tokenizer, requests, self.sampling, 1000 * (self.seed + 1) + turn)
 
-    def filtered(self, items: Sequence[Revised], off_topic: float) -> list[Revised]:
-        """Name the filter that drops each item, if one does."""
-        prompts = [item.row["prompt"] for item in items]
-        texts = [latest(item) for item in items]
+    def filtered(self, revised: Sequence[Revised], off_topic: float) -> list[Revised]:
+        """Name the filter that drops each answer, if one does.
+
+        An answer is off topic where it is likelier after another prompt than after its own, by so many nats.
+        """
+        prompts = [one.row["prompt"] for one in revised]
+        texts = [latest(one) for one in revised]
         size = self.sampling.batch_size
         own = summed_log_probs(self.model, self.tokenizer, prompts, texts, size)
         other = summed_log_probs(self.model, self.tokenizer, [*prompts[1:], *prompts[:1]], texts, size)
         return [
-            item._replace(dropped=fault(item, mine - theirs < -off_topic))
-            for item, mine, theirs in zip(items, own, other, strict=True)
+            one._replace(dropped=dropped_by(one, after_own - after_other < -off_topic))
+            for one, after_own, after_other in zip(revised, own, other, strict=True)
         ]
 
 
-def latest(item: Revised) -> str:
-    """The newest version of an answer that was accepted."""
-    return next((step.revision for step in reversed(item.steps) if step.accepted), item.answer.text)
+def latest(revised: Revised) -> str:
+    """Return the latest accepted version of an answer."""
+    return next((step.revision for step in reversed(revised.steps) if step.accepted), revised.answer.text)
 
 
-def revision_asked(request: list[Turn], critique: Completion, principle: Principle) -> list[Turn]:
-    """A conversation in which, after its critique, an answer is to be written again."""
+def revision_request(request: list[Turn], critique: Completion, principle: Principle) -> list[Turn]:
+    """Return a conversation that asks for a revision of an answer after its critique."""
     return [
         *request,
         {"role": "assistant", "content": critique.text},
@@ -133,28 +137,28 @@ def revision_asked(request: list[Turn], critique: Completion, principle: Princip
     ]
 
 
-def told(principle: Principle, critique: Completion, better: Completion) -> Step:
-    """One round as it is recorded; words about the revision are no part of it."""
+def step_of(principle: Principle, critique: Completion, revision: Completion) -> Step:
+    """Return one round as it is recorded; words about the revision are removed from it."""
     praised = critique.text.startswith(principle.good)
-    revision = PREAMBLE.sub("", better.text, count=1).strip()
-    return Step(principle.name, critique.text, praised, revision, better.finished)
+    text = PREAMBLE.sub("", revision.text, count=1).strip()
+    return Step(principle.name, critique.text, praised, text, revision.finished)
 
 
 def sound(step: Step) -> bool:
-    """Whether a revision came to its end and says anything but that it is sorry."""
+    """Return whether a revision ended by itself and is more than an apology."""
     return step.finished and bool(step.revision) and not APOLOGY.fullmatch(step.revision)
 
 
-def fault(item: Revised, strays: bool) -> str | None:
-    """The first filter that an item does not pass: unfinished, empty, same or off_topic."""
-    text = latest(item)
-    taken = [step for step in item.steps if step.accepted]
+def dropped_by(revised: Revised, off_topic: bool) -> str | None:
+    """Return the first filter that an answer fails: unfinished, empty, same or off_topic; None if it passes all."""
+    text = latest(revised)
+    taken = [step for step in revised.steps if step.accepted]
     if not taken:
         return "same"
     if not taken[-1].finished:
         return "unfinished"
     if not text or APOLOGY.fullmatch(text):
         return "empty"
-    if text == item.answer.text:
+    if text == revised.answer.text:
         return "same"
-    return "off_topic" if strays else None
+    return "off_topic" if off_topic else None

@@ -4,7 +4,9 @@ from collections.abc import Container, Iterator, Sequence
 from time import monotonic
 from typing import NamedTuple
 
-from alignlab.judges.protocol import BETTER, Item, Labelled, Reading, Spent, ranks
+from alignlab.config.judge import RewardJudge
+from alignlab.judges.protocol import BETTER, Context, Item, Labelled, Reading, Spent, ranks
+from alignlab.rewards import load_reward
 from alignlab.rewards.protocol import Reward
 
 
@@ -20,9 +22,9 @@ class ByReward(NamedTuple):
         for start in range(0, len(items), self.batch_size):
             batch = items[start : start + self.batch_size]
             if any(item.id not in done for item in batch):
-                yield from self.batch(batch)
+                yield from self.label_batch(batch)
 
-    def batch(self, items: Sequence[Item]) -> Iterator[Labelled]:
+    def label_batch(self, items: Sequence[Item]) -> Iterator[Labelled]:
         """Rank the answers of some items; the seconds that it takes are divided among them."""
         began = monotonic()
         prompts = [item.prompt for item in items for _ in item.answers]
@@ -34,3 +36,10 @@ class ByReward(NamedTuple):
         for item, places in zip(items, ranked, strict=True):
             reading = Reading(self.name, list(range(len(places))), {BETTER: places}, [])
             yield Labelled(item.id, [reading], Spent(seconds=seconds))
+
+
+def load(settings: RewardJudge, context: Context) -> ByReward:
+    """Load the reward of the command, and make a judge of it."""
+    assert context.reward is not None
+    reward = load_reward(context.reward, context.inputs, context.hardware, dataset=context.dataset)
+    return ByReward(settings.name, reward, settings.batch_size)

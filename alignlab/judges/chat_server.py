@@ -1,75 +1,82 @@
-"""A chat model behind a server as the judge: it ranks answers by several criteria, and says why.
+"""A chat model behind a server as the judge: it ranks answers by several criteria, with reasons.
 
-Answers are shown under letters, in an order by lot: all of an item at once, or two by two; and again in the reverse
-order, so that a liking for what stands first shows, and cancels. Several items are asked for at once. An item of
-which any request comes to nothing stays without a label; after several such items in a row the run stops, and what was
-labelled until then is kept.
+Answers are shown under letters in a random order, all of an item at once or two by two, and again in the reverse order,
+so that a preference for the first place shows and cancels. Several items are asked for at once. An item stays without
+a label when one of its requests gets no usable answer; after several such items in a row the run stops, and the labels
+until then are kept.
 """
 
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import combinations, islice
+from pathlib import Path
 from random import Random
-from string import ascii_uppercase
+from statistics import fmean
 from time import monotonic
 from typing import Any
 
-from alignlab.chat import Turn
+from alignlab.config.constitution import Constitution, Principle
 from alignlab.config.judge import OpenaiJudge
 from alignlab.errors import Explained, failure
-from alignlab.judges.protocol import Item, Labelled, Reading, Spent, Unlabelled
-from alignlab.models.chat_client import Asked, Asker, Nonsense, Unanswered, Used
+from alignlab.judges.chat_ranking import question, read, schema
+from alignlab.judges.label import label_all, labels_in
+from alignlab.judges.protocol import Context, Item, Labelled, Reading, Spent, Unlabelled, Verdict
+from alignlab.models.chat_client import Asked, Asker, Unanswered, Used
+from alignlab.runtime import distributed
+from alignlab.runtime.journal import Journal
 
 
-class Openai:
+class ChatServer:
     """A judge behind a server."""
 
-    def __init__(self, settings: OpenaiJudge, seed: int) -> None:
-        self.settings, self.seed = settings, seed
+    def __init__(self, settings: OpenaiJudge, constitution: Constitution, seed: int) -> None:
+        self.settings, self.constitution, self.seed = settings, constitution, seed
         self.asker = Asker(settings, "judge")
 
     def label(self, items: Sequence[Item], done: Container[str]) -> Iterator[Labelled | Unlabelled]:
-        """Judge the items that are not done, several at once, in the order in which the answers come."""
-        left = iter([item for item in items if item.id not in done])
+        """Judge the items that are not done, several at once, in the order in which the answers arrive."""
+        waiting = iter([item for item in items if item.id not in done])
         missed, stopped = 0, None
         self.asker.stop.clear()
         with ThreadPoolExecutor(self.settings.concurrency) as pool:
-            running = {pool.submit(self.judged, item) for item in islice(left, self.settings.concurrency)}
+            running = self.start(pool, waiting, self.settings.concurrency)
             try:
                 while running:
                     finished, running = wait(running, return_when=FIRST_COMPLETED)
-                    for one in finished:
+                    for future in finished:
                         try:
-                            found = one.result()
+                            result = future.result()
                         except Explained as error:
                             stopped = stopped or error
                             continue
-                        missed = missed + 1 if isinstance(found, Unlabelled) else 0
-                        yield found
-                        if isinstance(found, Unlabelled) and missed >= self.settings.give_up_after:
-                            stopped = stopped or self.given_up(missed, found.why)
+                        missed = missed + 1 if isinstance(result, Unlabelled) else 0
+                        yield result
+                        if isinstance(result, Unlabelled) and missed >= self.settings.give_up_after:
+                            stopped = stopped or self.given_up(missed, result.why)
                     if stopped:
-                        self.asker.stop.set()  # no further tries; what is under way may still come in
+                        self.asker.stop.set()  # no more retries; requests under way may still be answered
                     else:
-                        running |= self.more(pool, left, len(finished))
+                        running |= self.start(pool, waiting, len(finished))
             finally:
                 self.asker.stop.set()
                 pool.shutdown(cancel_futures=True)
         if stopped:
             raise stopped
 
-    def more(self, pool: ThreadPoolExecutor, left: Iterator[Item], count: int) -> "set[Future[Labelled | Unlabelled]]":
-        """Begin with some more items."""
-        return {pool.submit(self.judged, item) for item in islice(left, count)}
+    def start(
+        self, pool: ThreadPoolExecutor, waiting: Iterator[Item], count: int
+    ) -> "set[Future[Labelled | Unlabelled]]":
+        """Start to judge so many more items."""
+        return {pool.submit(self.label_item, item) for item in islice(waiting, count)}
 
     def given_up(self, missed: int, why: str) -> Explained:
-        """Make the failure of a server that is no use."""
+        """Build the failure of a server that gives no usable answers."""
         what = f"{missed} prompts in a row got no label from {self.settings.url}: {why}"
         return failure("judge", what, "what was labelled is kept: mend it, and the same command goes on from there")
 
-    def judged(self, item: Item) -> Labelled | Unlabelled:
-        """Judge one item by all its readings, or none."""
+    def label_item(self, item: Item) -> Labelled | Unlabelled:
+        """Judge one item by all its readings, or by none."""
         began, readings = monotonic(), []
         spent = Spent(again={})
         for shown in orders(item, self.settings, self.seed):
@@ -89,15 +96,56 @@ class Openai:
 
         return self.asker.ask(question(item, shown, self.settings), schema(len(shown), self.settings), understood)
 
+    def compare(self, items: Sequence[Item], record: Path) -> Sequence[Verdict | None]:
+        """Judge items of two answers, each by its principle; one process asks, and all return its verdicts."""
+        verdicts = []
+        if distributed.is_first():
+            journal = Journal(record)
+            label_all(UnderPrinciples(self), items, journal)
+            known = {labels.id: verdict(labels) for labels in labels_in(journal, items)}
+            verdicts = [known.get(item.id) for item in items]
+        return distributed.gathered(verdicts)[0]
+
+    def under(self, principle: Principle) -> "ChatServer":
+        """Return the judge with a principle as its only criterion."""
+        text = f"{principle.critique_request} Of the best answer one would say: {principle.good}"
+        settings = self.settings.model_copy(update={"criteria": {principle.name: text}})
+        return ChatServer(settings, self.constitution, self.seed)
+
+
+class UnderPrinciples:
+    """A judge behind a server that ranks each item by its own principle."""
+
+    def __init__(self, judge: ChatServer) -> None:
+        self.judge = judge
+
+    def label(self, items: Sequence[Item], done: Container[str]) -> Iterator[Labelled | Unlabelled]:
+        """Judge the items that are not done, principle by principle."""
+        for principle in self.judge.constitution.principles:
+            yield from self.judge.under(principle).label([item for item in items if item.principle == principle], done)
+
+
+def verdict(labels: Labelled) -> Verdict:
+    """Return ranks of two answers as probabilities that the first is better: 1, 0, or a half where they are equal."""
+    shares: dict[int, list[float]] = {0: [], 1: []}  # by the place of the answer that was shown first
+    for reading in labels.readings:
+        first, second = reading.shown.index(0), reading.shown.index(1)
+        for ranks in reading.ranks.values():
+            share = 0.5 + (ranks[first] < ranks[second]) / 2 - (ranks[first] > ranks[second]) / 2
+            shares[reading.shown[0]].append(share)
+    label = fmean(shares[0] + shares[1])
+    shown_first, shown_second = (fmean(own) if own else label for own in shares.values())
+    return Verdict(label, shown_first, shown_second)
+
 
 def added(spent: Spent, used: Used, seconds: float) -> Spent:
-    """What was spent on an item, with one more reading; `seconds` since it was begun."""
+    """Return what was spent on an item with one more request; `seconds` count from its beginning."""
     again = Counter(spent.again) + used.again
     return Spent(spent.read + used.read, spent.written + used.written, seconds, dict(again))
 
 
 def orders(item: Item, settings: OpenaiJudge, seed: int) -> Iterator[list[int]]:
-    """The orders in which an item's answers are shown: by lot, then the reverse, then by lot again."""
+    """Yield the orders in which an item's answers are shown: a random one, its reverse, then another random one."""
     random, size = Random(f"{seed} {item.id}"), len(item.answers)
     groups = [list(range(size))] if settings.compare == "lists" else [list(two) for two in combinations(range(size), 2)]
     for group in groups:
@@ -107,67 +155,6 @@ def orders(item: Item, settings: OpenaiJudge, seed: int) -> Iterator[list[int]]:
             shown = shown[::-1] if number % 2 == 0 else random.sample(group, len(group))
 
 
-def question(item: Item, shown: Sequence[int], settings: OpenaiJudge) -> list[Turn]:
-    """The request to rank some answers, as a conversation."""
-    talk = "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in item.prompt)
-    letters = ascii_uppercase[: len(shown)]
-    answers = "\n\n".join(
-        f"<answer {letter}>\n{item.answers[place]}\n</answer {letter}>"
-        for letter, place in zip(letters, shown, strict=True)
-    )
-    criteria = "\n".join(f"- {name}: {text}" for name, text in settings.criteria.items())
-    asked = "\n\n".join(
-        [
-            f"<conversation>\n{talk}\n</conversation>",
-            answers,
-            f"Rank the answers from 1 (best) to {len(shown)} by each criterion:\n{criteria}",
-            f"Answer with one JSON object of this form, with every letter of {', '.join(letters)}:\n{form(settings)}",
-        ]
-    )
-    return [{"role": "system", "content": settings.instructions}, {"role": "user", "content": asked}]
-
-
-def form(settings: OpenaiJudge) -> str:
-    """The form of an answer in words."""
-    reason = '"reason": "…", ' if settings.reasons else ""
-    ranks = ", ".join(f'"{name}": {{{reason}"rank": 1}}' for name in settings.criteria)
-    return f'{{"A": {{{ranks}}}, …}}'
-
-
-def schema(size: int, settings: OpenaiJudge) -> dict[str, Any]:
-    """The form of an answer as a JSON schema."""
-    reason = {"reason": {"type": "string"}} if settings.reasons else {}
-    rank = closed({**reason, "rank": {"type": "integer", "enum": list(range(1, size + 1))}})
-    one = closed(dict.fromkeys(settings.criteria, rank))
-    return closed(dict.fromkeys(ascii_uppercase[:size], one))
-
-
-def closed(properties: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema of an object with these properties, all of them, and no others."""
-    return {
-        "type": "object",
-        "properties": dict(properties),
-        "required": list(properties),
-        "additionalProperties": False,
-    }
-
-
-def read(value: Any, shown: list[int], settings: OpenaiJudge) -> Reading:
-    """An answer as a reading; raises `Nonsense` where a rank is missing or is none from 1 to the number of answers."""
-    letters = ascii_uppercase[: len(shown)]
-    found: dict[str, list[int]] = {name: [] for name in settings.criteria}
-    reasons = []
-    for letter in letters:
-        own = value.get(letter) if isinstance(value, dict) else None
-        if not isinstance(own, dict):
-            raise Nonsense(f"answer {letter} is not ranked")
-        for name in settings.criteria:
-            said = own.get(name)
-            rank = said.get("rank") if isinstance(said, dict) else said
-            if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= len(shown):
-                raise Nonsense(f"the rank of answer {letter} for {name} is no whole number from 1 to {len(shown)}")
-            found[name].append(rank)
-        reasons.append(
-            " ".join(str(said["reason"]) for said in own.values() if isinstance(said, dict) and "reason" in said)
-        )
-    return Reading(settings.model, list(shown), found, reasons)
+def load(settings: OpenaiJudge, context: Context) -> ChatServer:
+    """Return the judge; the server is first asked when it judges."""
+    return ChatServer(settings, context.constitution, context.seed)

@@ -1,8 +1,8 @@
-"""People as judges: a table to fill in with a spreadsheet, and what they have filled in.
+"""People as judges: a table to fill in with a spreadsheet, and the labels in the tables that came back.
 
-A row is an answer; the answers to a prompt stand together, in an order by lot. People write a rank for each criterion,
-equal ones where there is nothing to choose, and their name. A prompt that was left empty has no label of theirs; one
-that was filled in by half, or with something that is no rank, is said with its file and line.
+A row is an answer; the answers to a prompt stand together, in a random order. People write a rank for each criterion
+(equal ranks for equal answers) and their name. A prompt that was left empty has no label of theirs. A prompt that was
+half filled in, or a cell that is no rank, is reported with its file and line.
 """
 
 import csv
@@ -12,11 +12,12 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
+from alignlab.config.judge import HumanJudge
 from alignlab.errors import Failure, failure
-from alignlab.judges.protocol import Item, Labelled, Reading, Unlabelled
+from alignlab.judges.protocol import Context, Item, Labelled, Reading, Unlabelled
 
-SHOWN = ("item", "prompt", "answer", "text")  # the columns that are filled in already
-OWN = ("reason", "labeler")  # those that people may fill in besides ranks
+WRITTEN = ("item", "prompt", "answer", "text")  # columns that are filled in already
+OPTIONAL = ("reason", "labeler")  # columns that people may fill in besides ranks
 
 
 class Filled(NamedTuple):
@@ -27,48 +28,48 @@ class Filled(NamedTuple):
     cells: dict[str, str]
 
 
-class Human(NamedTuple):
+class HumanTables(NamedTuple):
     """Tables that people have filled in."""
 
     paths: Sequence[Path]
     criteria: Mapping[str, str]
 
     def label(self, items: Sequence[Item], done: Container[str]) -> Iterator[Labelled | Unlabelled]:
-        """Read what was said of every item; each table's rows of an item are a reading."""
+        """Read the labels of every item; the rows of an item by one person are a reading."""
         known = {item.id: item for item in items}
-        found: dict[str, list[Reading]] = {}
+        readings: dict[str, list[Reading]] = {}
         for path in self.paths:
-            for rows in together(filled(path, self.criteria)):
-                if reading := said(rows, known, self.criteria):
-                    found.setdefault(rows[0].cells["item"], []).append(reading)
+            for rows in by_item_and_labeler(filled(path, self.criteria)):
+                if reading := reading_of(rows, known, self.criteria):
+                    readings.setdefault(rows[0].cells["item"], []).append(reading)
         for item in items:
             if item.id not in done:
-                own = found.get(item.id)
+                own = readings.get(item.id)
                 yield Labelled(item.id, own) if own else Unlabelled(item.id, "nobody has filled it in")
 
 
-def sheet(items: Sequence[Item], criteria: Mapping[str, str], seed: int) -> str:
-    """The table to fill in, as CSV."""
+def table_to_fill_in(items: Sequence[Item], criteria: Mapping[str, str], seed: int) -> str:
+    """Return the table to fill in, as CSV."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*SHOWN, *criteria, *OWN])
+    writer.writerow([*WRITTEN, *criteria, *OPTIONAL])
     for item in items:
         places = list(range(len(item.answers)))
         Random(f"{seed} {item.id}").shuffle(places)
-        asked = "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in item.prompt)
+        prompt = "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in item.prompt)
         for place in places:
-            cells = [item.id, asked, str(place), item.answers[place], *("" for _ in (*criteria, *OWN))]
+            cells = [item.id, prompt, str(place), item.answers[place], *("" for _ in (*criteria, *OPTIONAL))]
             writer.writerow(map(harmless, cells))
     return text.getvalue()
 
 
 def harmless(cell: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
+    """Return a cell that no spreadsheet takes for a formula."""
     return f"'{cell}" if cell[:1] in {"=", "+", "-", "@", "\t", "\r"} else cell
 
 
 def filled(path: Path, criteria: Mapping[str, str]) -> list[Filled]:
-    """The rows of a table, in its order."""
+    """Return the rows of a table, in its order; raises a `Failure` where a column is missing."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream, restval="", dialect=dialect(stream.readline()))
@@ -85,15 +86,15 @@ def filled(path: Path, criteria: Mapping[str, str]) -> list[Filled]:
 
 
 def criteria_of(path: Path) -> dict[str, str]:
-    """The criteria that a table has columns for."""
+    """Return the criteria that a table has columns for."""
     with path.open(encoding="utf-8-sig", newline="") as stream:
         header = stream.readline()
     names = next(csv.reader([header], dialect(header)), [])
-    return {name: "" for name in names if name not in (*SHOWN, *OWN)}
+    return {name: "" for name in names if name not in (*WRITTEN, *OPTIONAL)}
 
 
 def dialect(header: str) -> type[csv.Dialect]:
-    """How a table's cells are parted: many spreadsheets save with semicolons."""
+    """Return the dialect of a table by its header: many spreadsheets separate cells by semicolons."""
 
     class Own(csv.excel):
         delimiter = max(",;\t", key=header.count)
@@ -101,16 +102,16 @@ def dialect(header: str) -> type[csv.Dialect]:
     return Own
 
 
-def together(rows: Sequence[Filled]) -> Iterator[list[Filled]]:
-    """The rows of each item and labeler, wherever they stand."""
+def by_item_and_labeler(rows: Sequence[Filled]) -> Iterator[list[Filled]]:
+    """Yield the rows of each item and labeler, wherever they stand."""
     groups: dict[tuple[str, str], list[Filled]] = {}
     for row in rows:
         groups.setdefault((row.cells["item"], row.cells.get("labeler", "")), []).append(row)
     yield from groups.values()
 
 
-def said(rows: Sequence[Filled], known: Mapping[str, Item], criteria: Mapping[str, str]) -> Reading | None:
-    """What one person says of an item; None where they have left it empty, or where the item is none of these."""
+def reading_of(rows: Sequence[Filled], known: Mapping[str, Item], criteria: Mapping[str, str]) -> Reading | None:
+    """Return one person's reading of an item; None where it was left empty, or where the item is none of these."""
     first = rows[0]
     item = known.get(first.cells["item"])
     if item is None or not any(row.cells[name] for row in rows for name in criteria):
@@ -120,41 +121,42 @@ def said(rows: Sequence[Filled], known: Mapping[str, Item], criteria: Mapping[st
         what = f"item {item.id} has {len(item.answers)} answers, and these rows are of {sorted(shown)}"
         raise wrong(first.path, first.line, what, "leave every row in, once")
     ranks = {name: [rank(row, name, len(shown)) for row in rows] for name in criteria}
-    return Reading(
-        first.cells.get("labeler") or first.path.stem, shown, ranks, [row.cells.get("reason", "") for row in rows]
-    )
+    reasons = [row.cells.get("reason", "") for row in rows]
+    return Reading(first.cells.get("labeler") or first.path.stem, shown, ranks, reasons)
 
 
 def place_of(row: Filled, item: Item) -> int:
-    """Which answer a row is of; its text is held against the answer's, so that another run's table is found out."""
+    """Return the place of a row's answer in its item; raises a `Failure` where the text is another one."""
     number = row.cells["answer"]
     if not number.isdigit() or int(number) >= len(item.answers):
-        raise wrong(
-            row.path, row.line, f"item {item.id} has no answer {number!r}", "leave the column as it was written"
-        )
+        what = f"item {item.id} has no answer {number!r}"
+        raise wrong(row.path, row.line, what, "leave the column as it was written")
     text = row.cells.get("text")
     if text is not None and plain(text) != plain(item.answers[int(number)]):
-        raise wrong(
-            row.path, row.line, f"answer {number} of item {item.id} has another text", "it belongs to another run"
-        )
+        what = f"answer {number} of item {item.id} has another text"
+        raise wrong(row.path, row.line, what, "it belongs to another run")
     return int(number)
 
 
 def plain(text: str) -> str:
-    """A text as it comes back from a spreadsheet."""
+    """Return a text without what a spreadsheet may change in it."""
     return " ".join(text.removeprefix("'").split())
 
 
 def rank(row: Filled, name: str, most: int) -> int:
-    """The rank that was filled in."""
+    """Return the rank that was filled in; raises a `Failure` where it is none from 1 to `most`."""
     cell = row.cells[name]
     if not cell.isdigit() or not 1 <= int(cell) <= most:
-        raise wrong(
-            row.path, row.line, f"{name} is {cell!r}", f"write a rank from 1 (best) to {most}, or leave all empty"
-        )
+        now = f"write a rank from 1 (best) to {most}, or leave all empty"
+        raise wrong(row.path, row.line, f"{name} is {cell!r}", now)
     return int(cell)
 
 
 def wrong(path: Path, line: int, what: str, now: str) -> Failure:
-    """Make the failure of a row that cannot be understood."""
+    """Build the failure of a row that cannot be understood."""
     return failure(f"{path}:{line}", what, now)
+
+
+def load(settings: HumanJudge, context: Context) -> HumanTables:
+    """Return the tables of the settings; they are read when they are asked for labels."""
+    return HumanTables(settings.path, settings.criteria)

@@ -1,48 +1,33 @@
 """A causal language model as a judge: read from its log-probabilities, so that no answer of it has to be parsed.
 
-`choice` asks which of two answers is better, in both orders, and averages the log-odds of the two: a liking for the
-first place adds to one and takes from the other, and is gone. `critique` asks for a critique of each answer and takes
-the log-odds from how likely a critique is that finds it good. `both` hears the two, and `principles=all` hears every
-principle instead of one drawn at random: each voice is scaled to the same size, so that none outshouts the others.
+`choice` asks which of two answers is better, in both orders, and averages the log-odds, which cancels a preference for
+the first place. `critique` asks for a critique of each answer; the log-odds are the difference of the
+log-probabilities of a critique that finds nothing wrong. `both` combines the two. `principles=all` asks under every
+principle instead of the item's. Each question's log-odds are scaled to the same root mean square before they are
+averaged, so that no question outweighs the others.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from alignlab.chat import Turn
 from alignlab.config.constitution import Constitution, Principle
 from alignlab.config.judge import LocalJudge
+from alignlab.judges.protocol import Item, Verdict
+from alignlab.models.log_probs import summed_log_probs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-
-class Item(NamedTuple):
-    """Two answers to one prompt, and the principle to compare them by."""
-
-    prompt: list[Turn]
-    first: str
-    second: str
-    principle: Principle
+LogOdds = tuple[float, float]  # of the first answer over the second: with the first shown first, and shown second
 
 
-class Verdict(NamedTuple):
-    """The probability that the first answer is better: the label, and as said with it in first and in second place."""
-
-    label: float
-    first: float
-    second: float
-
-
-Odds = tuple[float, float]  # of the first answer over the second: with the first named first, and named second
-
-
-class Voice(NamedTuple):
-    """What one way of asking says of every item, and how much it counts."""
+class Estimate(NamedTuple):
+    """The log-odds of every item by one question under one principle, and their weight."""
 
     weight: float
-    odds: list[Odds]
+    log_odds: list[LogOdds]
 
 
 def verdicts(
@@ -52,66 +37,69 @@ def verdicts(
     constitution: Constitution,
     settings: LocalJudge,
 ) -> list[Verdict]:
-    """Judge every item; labels are spread and clamped, and none is left out."""
-    both = heard(list(voices(model, tokenizer, items, constitution, settings)))
-    low, high = settings.clamp
-    labels = map(sigmoid, spread([(one + other) / 2 for one, other in both], settings.spread))
+    """Judge every item of two answers; labels are rescaled and clamped, and none is left out."""
+    log_odds = combined(list(estimates(model, tokenizer, items, constitution, settings)))
+    labels = map(sigmoid, rescaled([(first + second) / 2 for first, second in log_odds], settings.spread))
     return [
-        Verdict(min(max(label, low), high), sigmoid(one), sigmoid(other))
-        for label, (one, other) in zip(labels, both, strict=True)
+        Verdict(label, sigmoid(first), sigmoid(second)).clamped(*settings.clamp)
+        for label, (first, second) in zip(labels, log_odds, strict=True)
     ]
 
 
-def voices(
+def estimates(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
     items: Sequence[Item],
     constitution: Constitution,
     settings: LocalJudge,
-) -> Iterator[Voice]:
-    """Every way of asking, under every principle that is to be heard; the same question is asked once."""
-    for compare, field in WAYS[settings.kind]:
-        for principle, weight in asks(constitution, field) if settings.principles == "all" else ((None, 1.0),):
-            put = items if principle is None else [item._replace(principle=principle) for item in items]
-            yield Voice(weight, compare(model, tokenizer, put, constitution, settings.batch_size))
+) -> Iterator[Estimate]:
+    """Yield an estimate for each question, and with `principles=all` for each principle that asks it differently."""
+    for compare, field in QUESTIONS[settings.kind]:
+        principles = distinct_principles(constitution, field) if settings.principles == "all" else [(None, 1.0)]
+        for principle, weight in principles:
+            asked = items if principle is None else [item._replace(principle=principle) for item in items]
+            yield Estimate(weight, compare(model, tokenizer, asked, constitution, settings.batch_size))
 
 
-def asks(constitution: Constitution, field: str) -> list[tuple[Principle, float]]:
-    """The principles that differ in a field, each with the weight of all that share it."""
-    found: dict[str, tuple[Principle, float]] = {}
+def distinct_principles(constitution: Constitution, field: str) -> Sequence[tuple[Principle | None, float]]:
+    """Return the principles that differ in a field, each with the weight of all that share its value."""
+    weights: dict[str, tuple[Principle, float]] = {}
     for principle in constitution.principles:
-        key = getattr(principle, field)
-        first, weight = found.get(key, (principle, 0.0))
-        found[key] = (first, weight + principle.weight)
-    return list(found.values())
+        value = getattr(principle, field)
+        first, weight = weights.get(value, (principle, 0.0))
+        weights[value] = (first, weight + principle.weight)
+    return list(weights.values())
 
 
-def heard(found: Sequence[Voice]) -> list[Odds]:
-    """The weighted mean of several voices, each scaled to their mean size; one alone stays as it is."""
-    sizes = [size([(one + other) / 2 for one, other in voice.odds]) for voice in found]
-    common, whole = sum(sizes) / len(sizes), sum(voice.weight for voice in found)
-    scales = [voice.weight / whole * (common / own if own else 0.0) for voice, own in zip(found, sizes, strict=True)]
+def combined(estimates: Sequence[Estimate]) -> list[LogOdds]:
+    """Return the weighted mean of estimates, each scaled to their mean size; a single one is returned as it is."""
+    sizes = [root_mean_square([(a + b) / 2 for a, b in estimate.log_odds]) for estimate in estimates]
+    mean_size, weights = sum(sizes) / len(sizes), sum(estimate.weight for estimate in estimates)
+    scales = [
+        estimate.weight / weights * (mean_size / size if size else 0.0)
+        for estimate, size in zip(estimates, sizes, strict=True)
+    ]
     return [
         (
-            sum(scale * one for scale, (one, _) in zip(scales, said, strict=True)),
-            sum(scale * other for scale, (_, other) in zip(scales, said, strict=True)),
+            sum(scale * first for scale, (first, _) in zip(scales, item, strict=True)),
+            sum(scale * second for scale, (_, second) in zip(scales, item, strict=True)),
         )
-        for said in zip(*(voice.odds for voice in found), strict=True)
+        for item in zip(*(estimate.log_odds for estimate in estimates), strict=True)
     ]
 
 
-def spread(odds: Sequence[float], wanted: float | None) -> list[float]:
-    """Scale log-odds so that their root mean square is as wanted: a judge that is right but shy says so loudly.
+def rescaled(log_odds: Sequence[float], size: float | None) -> list[float]:
+    """Scale log-odds to a root mean square; None leaves them.
 
-    Which answer is preferred does not change, nor which verdict is surer than which.
+    Neither which answer is preferred nor which verdict is surer than which changes.
     """
-    own = size(odds)
-    return [one * wanted / own for one in odds] if wanted and own else list(odds)
+    own = root_mean_square(log_odds)
+    return [value * size / own for value in log_odds] if size and own else list(log_odds)
 
 
-def size(odds: Sequence[float]) -> float:
-    """The root mean square of log-odds."""
-    return math.sqrt(sum(one * one for one in odds) / max(1, len(odds)))
+def root_mean_square(values: Sequence[float]) -> float:
+    """Return the root mean square; 0 for no values."""
+    return math.sqrt(sum(value * value for value in values) / max(1, len(values)))
 
 
 def by_choice(
@@ -120,25 +108,23 @@ def by_choice(
     items: Sequence[Item],
     constitution: Constitution,
     batch_size: int,
-) -> list[Odds]:
-    """Log-odds of the first answer over the second, with the first named first and with it named second."""
-    from alignlab.models.log_probs import summed_log_probs
-
-    shown = [asked(constitution, item, item.first, item.second) for item in items]
-    turned = [asked(constitution, item, item.second, item.first) for item in items]
-    logps = [
+) -> list[LogOdds]:
+    """Return the log-odds of the first answer over the second, with the first shown first and with it shown second."""
+    shown = [choice_question(constitution, item, *item.answers) for item in items]
+    reversed_order = [choice_question(constitution, item, *reversed(item.answers)) for item in items]
+    log_probs = [
         summed_log_probs(model, tokenizer, requests, [choice] * len(items), batch_size)
-        for requests in (shown, turned)
+        for requests in (shown, reversed_order)
         for choice in constitution.choices
     ]
-    return [(a - b, d - c) for a, b, c, d in zip(*logps, strict=True)]
+    return [(a - b, d - c) for a, b, c, d in zip(*log_probs, strict=True)]
 
 
-def asked(constitution: Constitution, item: Item, first: str, second: str) -> list[Turn]:
-    """The question which of two answers is better, as a conversation."""
-    said = [turn["content"] for turn in item.prompt]
-    question = item.principle.preference_question.format(prompt="\n\n".join(said), first=first, second=second)
-    return [*shots(constitution), {"role": "user", "content": question}]
+def choice_question(constitution: Constitution, item: Item, first: str, second: str) -> list[Turn]:
+    """Return the question which of two answers is better, as a conversation."""
+    prompt = "\n\n".join(turn["content"] for turn in item.prompt)
+    question = principle_of(item).preference_question.format(prompt=prompt, first=first, second=second)
+    return [*examples(constitution), {"role": "user", "content": question}]
 
 
 def by_critique(
@@ -147,49 +133,53 @@ def by_critique(
     items: Sequence[Item],
     constitution: Constitution,
     batch_size: int,
-) -> list[Odds]:
-    """Log-odds of the first answer over the second; there is no order, so both are the same."""
-    from alignlab.models.log_probs import summed_log_probs
-
-    good = [item.principle.good for item in items]
+) -> list[LogOdds]:
+    """Return the log-odds of the first answer over the second; there is no order, so both are the same."""
+    good = [principle_of(item).good for item in items]
     first, second = (
         summed_log_probs(
             model,
             tokenizer,
-            [
-                criticised(constitution, item.prompt, text, item.principle)
-                for item, text in zip(items, texts, strict=True)
-            ],
+            [critique_request(constitution, item.prompt, item.answers[place], principle_of(item)) for item in items],
             good,
             batch_size,
         )
-        for texts in ([item.first for item in items], [item.second for item in items])
+        for place in (0, 1)
     )
     return [(a - b, a - b) for a, b in zip(first, second, strict=True)]
 
 
-WAYS = {  # each kind's ways of comparing, and the field of a principle that they put
+Compare = Callable[["PreTrainedModel", "PreTrainedTokenizerBase", Sequence[Item], Constitution, int], list[LogOdds]]
+QUESTIONS: dict[str, tuple[tuple[Compare, str], ...]] = {  # of each kind, with the field of a principle that they ask
     "choice": ((by_choice, "preference_question"),),
     "critique": ((by_critique, "critique_request"),),
     "both": ((by_critique, "critique_request"), (by_choice, "preference_question")),
 }
 
 
-def criticised(constitution: Constitution, prompt: Sequence[Turn], answer: str, principle: Principle) -> list[Turn]:
-    """A conversation in which an answer's critique is asked for."""
+def principle_of(item: Item) -> Principle:
+    """Return the principle that an item is judged by."""
+    assert item.principle is not None
+    return item.principle
+
+
+def critique_request(
+    constitution: Constitution, prompt: Sequence[Turn], answer: str, principle: Principle
+) -> list[Turn]:
+    """Return a conversation that asks for a critique of an answer."""
     return [
-        *shots(constitution),
+        *examples(constitution),
         *prompt,
         {"role": "assistant", "content": answer},
         {"role": "user", "content": principle.critique_request},
     ]
 
 
-def shots(constitution: Constitution) -> list[Turn]:
-    """The turns of the conversations that show a model what is wanted."""
-    return [{"role": said.role, "content": said.content} for chat in constitution.examples for said in chat]
+def examples(constitution: Constitution) -> list[Turn]:
+    """Return the turns of the few-shot conversations."""
+    return [{"role": turn.role, "content": turn.content} for chat in constitution.examples for turn in chat]
 
 
 def sigmoid(x: float) -> float:
-    """1 / (1 + exp(-x)), whatever the size of x."""
+    """Return 1 / (1 + exp(-x)) without overflow."""
     return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))

@@ -1,65 +1,84 @@
 """A language model as the judge of every two answers of an item, under principles of a constitution.
 
-The asking is that of `alignlab.judges.model_logprobs`: by choice, in both orders, or by critiques. Each order is a
-reading, and counts as much as the model's log-odds are sure. Items are asked in batches that are always the same.
+`alignlab.judges.model_logprobs` reads the verdicts. To rank several answers, each order of two becomes a reading whose
+weight is the model's log-odds. The batches of items do not depend on what is labelled already.
 """
 
 import math
 from collections.abc import Container, Iterator, Sequence
-from itertools import combinations
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
-from alignlab.config import judge
-from alignlab.config.constitution import Constitution, Principle
+from alignlab.config.constitution import Constitution
+from alignlab.config.judge import LocalJudge
 from alignlab.judges import model_logprobs
-from alignlab.judges.protocol import BETTER, Item, Labelled, Reading, Spent
+from alignlab.judges.protocol import BETTER, Context, Item, Labelled, Reading, Spent, Verdict, pairs
+from alignlab.models.load import load_policy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-AT_ONCE = 16  # items whose pairs are put into one list of requests
+ITEMS = 16  # whose pairs are judged in one call
 
 
-class Compared(NamedTuple):
-    """A causal language model, what it compares by, and how."""
+class PairwiseModel(NamedTuple):
+    """A causal language model that compares two answers."""
 
     model: "PreTrainedModel"
     tokenizer: "PreTrainedTokenizerBase"
     constitution: Constitution
-    settings: judge.LocalJudge
+    settings: LocalJudge
     seed: int
+
+    def compare(self, items: Sequence[Item], record: Path) -> list[Verdict]:
+        """Judge every item by its principle; nothing is recorded, since it is quick to judge again."""
+        return self.verdicts(items, self.settings)
 
     def label(self, items: Sequence[Item], done: Container[str]) -> Iterator[Labelled]:
         """Compare the answers of every item, two by two."""
-        for start in range(0, len(items), AT_ONCE):
-            batch = items[start : start + AT_ONCE]
+        for start in range(0, len(items), ITEMS):
+            batch = items[start : start + ITEMS]
             if any(item.id not in done for item in batch):
-                yield from self.batch(batch)
+                yield from self.label_batch(batch)
 
-    def batch(self, items: Sequence[Item]) -> Iterator[Labelled]:
-        """Compare the answers of some items; they share the time that it takes."""
+    def label_batch(self, items: Sequence[Item]) -> Iterator[Labelled]:
+        """Compare the answers of some items; the seconds that it takes are divided among them.
+
+        The principle of two answers is drawn from the seed, the item and the two alone.
+        """
         began = monotonic()
-        asked = [(item, places) for item in items for places in combinations(range(len(item.answers)), 2)]
-        pairs = [
-            model_logprobs.Item(item.prompt, item.answers[i], item.answers[j], self.principle(item, i, j))
-            for item, (i, j) in asked
-        ]
-        settings = self.settings.model_copy(update={"spread": None, "clamp": (0.0, 1.0)})
-        verdicts = model_logprobs.verdicts(self.model, self.tokenizer, pairs, self.constitution, settings)
+        unscaled = self.settings.model_copy(update={"spread": None, "clamp": (0.0, 1.0)})
+        split = [pairs(item) for item in items]
+        asked = [self.under_principle(pair) for by_places in split for pair in by_places.values()]
+        verdicts = iter(self.verdicts(asked, unscaled))
+        readings = [[one for places in own for one in both_readings(places, next(verdicts))] for own in split]
         seconds = (monotonic() - began) / len(items)
-        readings: dict[str, list[Reading]] = {item.id: [] for item in items}
-        for (item, (i, j)), verdict in zip(asked, verdicts, strict=True):
-            readings[item.id] += [reading([i, j], verdict.first), reading([j, i], 1 - verdict.second)]
-        return (Labelled(name, own, Spent(seconds=seconds)) for name, own in readings.items())
+        return (Labelled(item.id, own, Spent(seconds=seconds)) for item, own in zip(items, readings, strict=True))
 
-    def principle(self, item: Item, i: int, j: int) -> Principle:
-        """The principle that two answers are compared by: by lot, from the seed, the item and the two alone."""
-        return self.constitution.drawn(1, f"{self.seed} {item.id} {i} {j}")[0]
+    def under_principle(self, pair: Item) -> Item:
+        """Return a pair with its principle."""
+        return pair._replace(principle=self.constitution.drawn(1, f"{self.seed} {pair.id}")[0])
+
+    def verdicts(self, items: Sequence[Item], settings: LocalJudge) -> list[Verdict]:
+        """Judge items of two answers."""
+        return model_logprobs.verdicts(self.model, self.tokenizer, items, self.constitution, settings)
+
+
+def both_readings(places: tuple[int, int], verdict: Verdict) -> list[Reading]:
+    """Return a verdict on the answers at two places as two readings, one an order."""
+    i, j = places
+    return [reading([i, j], verdict.first), reading([j, i], 1 - verdict.second)]
 
 
 def reading(shown: list[int], share: float) -> Reading:
-    """A probability that the first of two is better, as ranks."""
+    """Return the probability that the first of two is better as ranks, weighed by its log-odds."""
     share = min(max(share, 1e-12), 1 - 1e-12)
     ranks = [1, 1] if share == 0.5 else [1, 2] if share > 0.5 else [2, 1]
     return Reading("model", shown, {BETTER: ranks}, [], round(abs(math.log(share / (1 - share))), 6))
+
+
+def load(settings: LocalJudge, context: Context) -> PairwiseModel:
+    """Load the judge model, unless the caller has."""
+    model, tokenizer = context.model or load_policy(context.inputs["judge_model"], context.hardware)
+    return PairwiseModel(model, tokenizer, context.constitution, settings, context.seed)

@@ -8,8 +8,9 @@ the paper's way, by a reward model and PPO.
 from collections.abc import Iterator
 from dataclasses import replace
 
+from alignlab.config.ai_labels import AILabels
 from alignlab.constitutional.ai_labels import VIEW as VIEW
-from alignlab.constitutional.ai_labels import Labels, labelled_rows
+from alignlab.constitutional.ai_labels import labelled_rows
 from alignlab.constitutional.ai_labels import most_rows as most_rows
 from alignlab.errors import Fault
 from alignlab.methods import dpo
@@ -19,12 +20,12 @@ NEEDS = {"policy": "cai_sft", "judge_model": ""}
 ROLES = ("policy", "reference")
 
 
-class Config(dpo.Config, Labels):
+class Config(dpo.Config, AILabels):
     """Settings of `conf/method/cai.yaml`."""
 
     def faults(self) -> Iterator[Fault]:
         yield from super().faults()
-        yield from Labels.faults(self)
+        yield from AILabels.faults(self)
 
 
 def train(run: Run[Config]) -> None:

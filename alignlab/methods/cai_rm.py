@@ -7,8 +7,9 @@ The model of the supervised phase (`sampler`) answers red-team prompts, a judge 
 from collections.abc import Iterator
 from dataclasses import replace
 
+from alignlab.config.ai_labels import AILabels
 from alignlab.constitutional.ai_labels import VIEW as VIEW
-from alignlab.constitutional.ai_labels import Labels, labelled_rows
+from alignlab.constitutional.ai_labels import labelled_rows
 from alignlab.constitutional.ai_labels import most_rows as most_rows
 from alignlab.errors import Fault
 from alignlab.methods import rm
@@ -19,14 +20,14 @@ ROLES = ("policy",)
 MAKES = "reward_model"
 
 
-class Config(rm.Config, Labels):
+class Config(rm.Config, AILabels):
     """Settings of `conf/method/cai_rm.yaml`."""
 
     sampler: str
 
     def faults(self) -> Iterator[Fault]:
         yield from super().faults()
-        yield from Labels.faults(self)
+        yield from AILabels.faults(self)
 
 
 def train(run: Run[Config]) -> None:

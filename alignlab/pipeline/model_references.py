@@ -131,6 +131,12 @@ def reward_mark(config: Config) -> Any:
     return [without(config.reward.model_dump(mode="json")), users, kinds]
 
 
+def judge_mark(settings: Any) -> str | None:
+    """Return the hash of the code of a method's judge; None for a method without one."""
+    judge = getattr(settings, "judge", None)
+    return hash_with_imports(extensions.name_of("judges", judge.kind)) if judge else None
+
+
 def without(settings: Any) -> Any:
     """Settings less those that change no score, at any depth."""
     if not isinstance(settings, dict):

@@ -18,7 +18,7 @@ from alignlab.config.schema import Config
 from alignlab.errors import Explained
 from alignlab.models.references import Source, given_model, given_reward
 from alignlab.pipeline import memory_fit, time_estimate
-from alignlab.pipeline.model_references import REWARD, asks_stage, named_rewards, reward_mark
+from alignlab.pipeline.model_references import REWARD, asks_stage, judge_mark, named_rewards, reward_mark
 from alignlab.runtime.files import cache_root, digest
 from alignlab.runtime.source_hash import hash_with_imports
 
@@ -140,6 +140,7 @@ def fingerprint(config: Config, settings: Method, inputs: dict[str, Source]) -> 
         content(config.dataset),
         {need: source.fingerprint for need, source in inputs.items()},
         reward_mark(config) if REWARD in load_method(settings.name).needs else None,
+        judge_mark(settings),
         config.seed,
         [*computing, threads(config)] if computing[0] == "cpu" else computing,
         config.hardware.micro_batch_size,

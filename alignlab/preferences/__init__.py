@@ -1,1 +1,1 @@
-"""The preference factory: answers are sampled, judged, and written down as data to learn from (`task=preferences`)."""
+"""Preference data from a model's own answers: sample, judge, agree, write (`task=preferences`)."""

@@ -1,18 +1,13 @@
-"""Several answers of a model to each prompt.
+"""Several answers to each prompt, recorded in a journal: by a model that is loaded here, or by one behind a server."""
 
-Each answer has a stream of random numbers of its own, by its prompt's place and its number. Prompts of similar length
-are answered together, always the same ones, so that a run that was killed goes on as if nothing had happened, to the
-last bit. A prompt is computed once for all its answers. Answers that say the same count once.
-"""
-
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alignlab.chat import Turn
 from alignlab.config.preferences import Preferences
 from alignlab.config.schema import Config
-from alignlab.judges.protocol import Item
+from alignlab.judges.protocol import Item, item_of
 from alignlab.runtime.journal import Journal
 
 if TYPE_CHECKING:
@@ -22,18 +17,18 @@ if TYPE_CHECKING:
 
 
 class Prompt(NamedTuple):
-    """A prompt of the data set: its number among those that were drawn, and its row's own name and kind."""
+    """A prompt that is answered."""
 
-    id: str
+    id: str  # its number among those that were drawn
     turns: list[Turn]
-    row: str
-    kind: str
+    row: str  # the id of its row in the data set
+    kind: str  # of its row
 
 
-def prompts(config: Config, settings: Preferences) -> list[Prompt]:
-    """Training prompts, drawn by lot, in the order in which they stand.
+def draw_prompts(config: Config, settings: Preferences) -> list[Prompt]:
+    """Draw training prompts at random, in the order of the data set.
 
-    Their names begin with a letter, so that no spreadsheet takes them for numbers.
+    Their ids begin with a letter, so that no spreadsheet takes them for numbers.
     """
     from alignlab.data import view
 
@@ -49,78 +44,50 @@ def prompts(config: Config, settings: Preferences) -> list[Prompt]:
 def sample_answers(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
-    asked: Sequence[Prompt],
+    prompts: Sequence[Prompt],
     settings: Preferences,
     seed: int,
     journal: Journal,
 ) -> None:
-    """Answer every prompt that the journal does not hold yet."""
-    from alignlab.chat import encode_prompt
-    from alignlab.models.sampling import neutral
-    from alignlab.models.truncation import cut_prompts, room_for_prompt
-    from alignlab.runtime.progress import progress
-
-    room = room_for_prompt(model, settings.max_new_tokens, "preferences.max_new_tokens")
-    ids = cut_prompts([encode_prompt(tokenizer, prompt.turns) for prompt in asked], room)
-    with neutral(model), progress(len(asked), "sampling", "prompts") as advance:
-        for places in batches([len(prompt) for prompt in ids], settings.batch_size):
-            if any(asked[place].id not in journal.rows for place in places):
-                drawn = draw(model, tokenizer, [ids[place] for place in places], places, settings, seed)
-                journal.add(answered(asked[place], own) for place, own in zip(places, drawn, strict=True))
-            advance(len(places))
-
-
-def batches(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
-    """Places of prompts in batches, the shortest first: the same whatever has been done of them."""
-    order = sorted(range(len(lengths)), key=lambda place: (lengths[place], place))
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
-
-
-def draw(
-    model: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerBase",
-    ids: Sequence[Sequence[int]],
-    places: Sequence[int],
-    settings: Preferences,
-    seed: int,
-) -> "list[list[Completion]]":
-    """The answers to each of some prompts, [prompts][samples]."""
-    import numpy as np
-
-    from alignlab.models.sampling import Sampling, answer, uniforms_of
+    """Answer the prompts that the journal does not hold yet, and record the answers batch by batch."""
+    from alignlab.models.answers import sample_several
+    from alignlab.models.sampling import Sampling
 
     count = settings.samples
-    luck = uniforms_of(seed, (place * count + own for place in places for own in range(count)), settings.max_new_tokens)
-    most = np.full(len(luck), settings.max_new_tokens)
-    sampling = Sampling(settings.temperature, settings.top_p, settings.max_new_tokens, settings.batch_size)
-    found = answer(model, tokenizer, ids, luck, most, sampling, count)
-    return [found[start : start + count] for start in range(0, len(found), count)]
+    drawn = sample_several(
+        model,
+        tokenizer,
+        [prompt.turns for prompt in prompts],
+        count,
+        Sampling(settings.temperature, settings.top_p, settings.max_new_tokens, settings.batch_size),
+        key=lambda place, number: (seed, place * count + number),
+        wanted=lambda place: prompts[place].id not in journal.rows,
+        setting="preferences.max_new_tokens",
+    )
+    for batch in drawn:
+        journal.add(answers_row(prompts[place], completions) for place, completions in batch.items())
 
 
-def answered(prompt: Prompt, drawn: "Sequence[Completion]") -> dict[str, Any]:
-    """A line of the journal: the answers that differ, how often each was drawn, and whether it came to its end."""
-    found: dict[str, dict[str, Any]] = {}
-    for one in drawn:
-        key = " ".join(one.text.split())
-        if key:
-            found.setdefault(key, {"text": one.text, "finished": one.finished, "drawn": 0})["drawn"] += 1
+def answers_row(prompt: Prompt, completions: "Sequence[Completion]") -> dict[str, Any]:
+    """Return the journal's row of a prompt: its different answers, and how many were empty."""
+    from alignlab.models.answers import different
+
     return {
         "id": prompt.id,
         "row": prompt.row,
         "kind": prompt.kind,
         "prompt": prompt.turns,
-        "answers": list(found.values()),
-        "empty": sum(not one.text.strip() for one in drawn),
+        "answers": [answer._asdict() for answer in different(completions)],
+        "empty": sum(not completion.text.strip() for completion in completions),
     }
 
 
 def items(rows: Sequence[dict[str, Any]]) -> list[Item]:
-    """What is to be judged: prompts with at least two different answers."""
-    return [item(row) for row in rows if len(row["answers"]) > 1]
+    """Return the rows of the journal with at least two different answers as items to judge."""
+    from alignlab.models.answers import Answer
 
-
-def item(row: dict[str, Any]) -> Item:
-    """A line of the journal as it is judged."""
-    texts, finished = ([one[name] for one in row["answers"]] for name in ("text", "finished"))
-    return Item(row["id"], row["prompt"], texts, finished, row["kind"])
+    return [
+        item_of(row["id"], row["prompt"], [Answer(**answer) for answer in row["answers"]], row["kind"])
+        for row in rows
+        if len(row["answers"]) > 1
+    ]

@@ -22,7 +22,7 @@ from alignlab.preferences.agreement import Ranked
 from alignlab.preferences.consensus import alpha, majority
 from alignlab.preferences.cost import cost, saving
 from alignlab.preferences.diversity import diversity
-from alignlab.preferences.write_dataset import Made
+from alignlab.preferences.write_dataset import Data
 from alignlab.reports.templates import render
 
 CONFIDENCE = 0.95
@@ -41,7 +41,7 @@ class Outcome(NamedTuple):
     labels: list[Labelled]
     missing: list[Unlabelled]
     agreed: dict[str, Ranked]
-    made: Made
+    data: Data
     people: list[Labelled]
 
 
@@ -63,8 +63,8 @@ def facts(config: Config, settings: Preferences, policy: str, outcome: Outcome) 
         "compared": sum(len(row["answers"]) > 1 for row in outcome.answers),
         "labelled": len(outcome.labels),
         "unlabelled": dict(Counter(one.why for one in outcome.missing).most_common()),
-        "rows": {name: len(rows) for name, rows in outcome.made.rows.items()},
-        "left_out": {why: count for why, count in outcome.made.left_out.items() if count},
+        "rows": {name: len(rows) for name, rows in outcome.data.rows.items()},
+        "left_out": {why: count for why, count in outcome.data.left_out.items() if count},
         "diversity": diversity(drawn)._asdict(),
         "alpha": alpha(votes) if several else None,
         "labelers": labelers(outcome, weights),

@@ -1,0 +1,108 @@
+"""Several answers of a model to each prompt, and which of them differ.
+
+Each answer has its own random stream. Prompts of similar length are answered together, and which batch a prompt is in
+does not depend on what was answered before: a run that was killed resumes with the same answers, to the last bit. The
+keys and values of a prompt are computed once for all its answers.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from alignlab.chat import Turn, encode_prompt
+from alignlab.models.sampling import Completion, Sampling, answer, neutral, uniforms_of
+from alignlab.models.truncation import cut_prompts, room_for_prompt
+from alignlab.runtime import distributed
+from alignlab.runtime.progress import progress
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Key = tuple[int, int]  # a seed and a row, which choose a random stream
+
+
+class Answer(NamedTuple):
+    """One of the different answers to a prompt."""
+
+    text: str
+    finished: bool  # the first of its copies ended by itself
+    drawn: int  # how often it was drawn
+
+
+def sample_several(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    prompts: Sequence[Sequence[Turn]],
+    count: int,
+    sampling: Sampling,
+    key: Callable[[int, int], Key],
+    wanted: Callable[[int], bool] = lambda place: True,
+    setting: str = "max_new_tokens",
+) -> Iterator[dict[int, list[Completion]]]:
+    """Draw `count` completions of each prompt; yield those of each batch by the places of its prompts.
+
+    `key` chooses the random stream of a place and the number of its completion. A batch without a place that is
+    `wanted` is left out. `setting` is where the config says `max_new_tokens`, for messages.
+    """
+    room = room_for_prompt(model, sampling.max_new_tokens, setting)
+    ids = cut_prompts([encode_prompt(tokenizer, turns) for turns in prompts], room)
+    with neutral(model), progress(len(prompts), "sampling", "prompts") as advance:
+        for places in batches([len(prompt) for prompt in ids], sampling.batch_size):
+            if any(wanted(place) for place in places):
+                keys = [key(place, number) for place in places for number in range(count)]
+                drawn = draw(model, tokenizer, [ids[place] for place in places], keys, sampling)
+                yield dict(zip(places, drawn, strict=True))
+            advance(len(places))
+
+
+def batches(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
+    """Yield the places of prompts in batches, the shortest first."""
+    order = sorted(range(len(lengths)), key=lambda place: (lengths[place], place))
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
+
+
+def draw(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    ids: Sequence[Sequence[int]],
+    keys: Sequence[Key],
+    sampling: Sampling,
+) -> list[list[Completion]]:
+    """Draw the completions of one batch of prompts, [prompts][count]; keys [prompts * count]."""
+    count = len(keys) // len(ids)
+    random = np.concatenate([uniforms_of(seed, [row], sampling.max_new_tokens) for seed, row in keys])
+    most = np.full(len(keys), sampling.max_new_tokens)
+    drawn = answer(model, tokenizer, ids, random, most, sampling, count)
+    return [drawn[start : start + count] for start in range(0, len(drawn), count)]
+
+
+def sample_several_shared(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    prompts: Sequence[Sequence[Turn]],
+    count: int,
+    sampling: Sampling,
+    key: Callable[[int, int], Key],
+) -> list[list[Completion]]:
+    """Draw `count` completions of each prompt, [prompts][count]; several processes share the work."""
+
+    def share(places: list[int]) -> list[list[Completion]]:
+        asked = [prompts[place] for place in places]
+        drawn: dict[int, list[Completion]] = {}
+        for batch in sample_several(model, tokenizer, asked, count, sampling, lambda at, n: key(places[at], n)):
+            drawn |= batch
+        return [drawn[at] for at in range(len(places))]
+
+    return distributed.divided(len(prompts), share)
+
+
+def different(completions: Sequence[Completion]) -> list[Answer]:
+    """Return the completions that differ by more than white space, in their order; empty ones are left out."""
+    answers: dict[str, Answer] = {}
+    for completion in completions:
+        if key := " ".join(completion.text.split()):
+            known = answers.get(key, Answer(completion.text, completion.finished, 0))
+            answers[key] = known._replace(drawn=known.drawn + 1)
+    return list(answers.values())
