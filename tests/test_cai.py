@@ -27,7 +27,8 @@ from alignlab.judges.model_logprobs import (
     verdicts,
 )
 from alignlab.judges.protocol import Context, Item, pairs
-from alignlab.models.sampling import Completion, Sampling
+from alignlab.models.answers import sample_several_shared
+from alignlab.models.sampling import Completion, Sampling, sample
 from alignlab.pipeline import plan
 
 ASKED = "how {prompt} do {first} or {second}"
@@ -198,6 +199,15 @@ def test_every_two_answers_make_a_pair():
     split = pairs(whole)
     assert list(split) == [(0, 1), (0, 2), (1, 2)]
     assert split[0, 2] == Item("p1 0 2", ask("how"), ["a", "c"], [True, True], "kind")
+
+
+def test_several_answers_are_those_of_one_at_a_time():
+    """The answer of a random stream is the same, whether a prompt is answered once or several times in a batch."""
+    model, tokenizer, sampling = tiny_model().eval(), tiny_tokenizer(), Sampling(1.0, 1.0, 6, 4)
+    prompts = [ask(*WORDS[n : n + 1 + n % 3]) for n in range(9)]
+    alone = [sample(model, tokenizer, prompts, sampling, 100 + number) for number in range(3)]
+    drawn = sample_several_shared(model, tokenizer, prompts, 3, sampling, lambda place, number: (100 + number, place))
+    assert drawn == [list(answers) for answers in zip(*alone, strict=True)]
 
 
 def test_a_judge_that_compares_no_pairs_is_refused():
