@@ -242,7 +242,7 @@ def test_a_sweep_ends_with_one_table(main_job, place, tmp_path):
     assert "gold/harmful_compliance" in done.stdout
     again = alignlab(*SMALL, "method=sft", "seed=0,1", "-m", folder=tmp_path)
     assert (again.returncode, again.stderr.count("run 0")) == (0, 0), again.stderr
-    assert f"2 runs in {folder}, 2 there already" in again.stderr
+    assert f"2 runs in {folder}, 2 finished already" in again.stderr
     assert again.stdout == done.stdout[-len(again.stdout) :]
 
 

@@ -23,7 +23,7 @@ DRAW = ["sweep.sampler=random", "sweep.trials=6"]
 
 
 def space(*overrides: str, params: dict[str, Any] | None = None) -> runner.Space:
-    return runner.spaced(params or {}, overrides)
+    return runner.search_space(params or {}, overrides)
 
 
 def drawn(*overrides: str) -> list[dict[str, str]]:
@@ -68,7 +68,7 @@ def test_the_command_replaces_a_files_values_when_it_is_checked_too() -> None:
 
 def place(*overrides: str) -> Path:
     command: Command = check([*HERE, *overrides], binds=False)
-    return runner.place(command, bound(command.trees[0]), runner.spaced(command.params, [*HERE, *overrides]))
+    return runner.folder_of(command, bound(command.trees[0]), runner.search_space(command.params, [*HERE, *overrides]))
 
 
 @pytest.mark.runs
@@ -83,7 +83,7 @@ def test_a_sweep_is_known_by_what_its_runs_are() -> None:
 def test_a_folder_that_holds_another_sweep_is_refused(tmp_path: Path) -> None:
     def written(*overrides: str) -> str:
         command = check([*HERE, *overrides], binds=False)
-        given = bound(command.trees[0]), runner.spaced(command.params, overrides)
+        given = bound(command.trees[0]), runner.search_space(command.params, overrides)
         runner.write_facts(tmp_path, command, *given, overrides)
         return (tmp_path / "sweep.yaml").read_text()
 
@@ -135,7 +135,7 @@ def test_a_search_that_was_killed_draws_what_it_would_have_drawn(tmp_path: Path)
     """The first four are drawn at random; the fifth and the sixth are TPE's."""
     how = ("sweep.sampler=tpe", "sweep.objective=eval/kl")
 
-    def value(run: optuna_search.Drawn) -> float:
+    def value(run: optuna_search.Draw) -> float:
         return -((math.log(float(run.values["method.kl_coef"])) + 2) ** 2)
 
     whole, wholes = searching(tmp_path / "whole", *how), []
@@ -156,7 +156,7 @@ def test_a_search_that_was_killed_draws_what_it_would_have_drawn(tmp_path: Path)
 def reporting(folder: Path, found: Search, prune: bool = True) -> Reporter:
     run = found.ask()
     place = folder / str(run.number)
-    brief = {"number": run.number, "values": run.values, **found.brief()}
+    brief = {"number": run.number, "values": run.values, **found.report_to()}
     place.mkdir()
     (place / sweep_folder.TRIAL).write_text(json.dumps(brief))
     reporter = trial_reporter.reporter(place)

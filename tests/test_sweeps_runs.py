@@ -52,7 +52,7 @@ def test_a_search_that_is_killed_goes_on_and_ends_with_its_ranking(tmp_path):
     assert 2 <= len(before) < 4
     done = alignlab(*SEARCH, *LESS, RANGE, "-m", folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert f"{len(before)} there already" in done.stderr
+    assert f"{len(before)} finished already" in done.stderr
     after = ended(tmp_path)
     assert {number: after[number] for number in before} == before
     assert sorted(after) == ["0", "1", "2", "3"]
@@ -104,7 +104,7 @@ def test_a_run_that_fails_is_told_and_tried_again_and_the_others_are_shown(tmp_p
     done = alignlab(*rates, folder=tmp_path)
     assert done.returncode == 1, done.stdout
     assert "run 1: " in done.stderr
-    assert "1 without a result; the same command tries them again" in done.stderr
+    assert "1 without a result; the same command runs them again" in done.stderr
     assert "without a result: 1" in done.stdout
 
 

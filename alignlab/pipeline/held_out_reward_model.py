@@ -1,10 +1,9 @@
-"""What `evaluation.reward_model=auto` stands for: a second reward model, which nothing is trained on.
+"""Train the held-out reward model that `evaluation.reward_model=auto` asks for: it measures, and trains no policy.
 
-A search among settings may choose neither by the reward that is trained, which rises when it is fooled, nor by the
-world's truth, which nobody has elsewhere. A reward model that was trained apart is what every user can have. It
-starts from the same base with another seed, always the same one, so that all runs of a sweep share it; on the pocket
-world it learns from pairs of its own, elsewhere from the same pairs, and then shares their mistakes. It is a proxy as
-well: pushed hard enough, a policy fools both.
+A search must not select by the reward that is optimised, which rises under reward hacking, nor by gold, which only the
+pocket world has. A separately trained reward model is available to every user. It starts from the same base model with
+another seed, always the same, so that all runs of a sweep share it. On the pocket world it learns from pairs of its
+own; elsewhere it learns from the same pairs and shares their errors. It is a proxy too: enough optimisation fools both.
 """
 
 from pathlib import Path
@@ -15,11 +14,11 @@ from alignlab.pipeline import plan as planning
 from alignlab.pipeline.plan import Plan
 
 AUTO = "auto"
-SEED = 1000  # of the second model, and what is added to the world's
+SEED = 1000  # of the held-out model; also added to the seed of the pocket world's rows
 
 
 def plan(config: Config) -> Plan | None:
-    """The stages that make the held-out reward model; None where the config asks for none."""
+    """Plan the stages that train the held-out reward model; None where the config asks for none."""
     if config.evaluation.reward_model != AUTO:
         return None
     dataset = config.dataset
@@ -31,22 +30,22 @@ def plan(config: Config) -> Plan | None:
 
 
 def with_held_out(config: Config, folder: Path) -> Config:
-    """Train the held-out reward model where it is not there yet; gives the config that names it."""
-    made = plan(config)
-    if made is None:
+    """Train the held-out reward model unless it is in the cache; return the config that names it."""
+    held_out = plan(config)
+    if held_out is None:
         return config
     from alignlab.pipeline.prepare_inputs import prepare_data
     from alignlab.pipeline.train_stage import tracker, train_stage
 
-    done = made.stages[-1].done
-    print(f"held out: a reward model from seed {SEED}, which only measures, {'reused' if done else 'trained first'}")
-    prepare_data(made.config)
+    done = held_out.stages[-1].done
+    print(f"held-out reward model, seed {SEED}: {'reused' if done else 'trained first'}")
+    prepare_data(held_out.config)
     place = folder / "held_out"
-    for stage in made.stages:
-        track = tracker(stage, made.config, place)
+    for stage in held_out.stages:
+        track = tracker(stage, held_out.config, place)
         try:
-            train_stage(made, stage, place / stage.name, track)
+            train_stage(held_out, stage, place / stage.name, track)
         finally:
             track.close()
-    named = config.evaluation.model_copy(update={"reward_model": str(made.stages[-1].folder / "model")})
-    return config.model_copy(update={"evaluation": named})
+    evaluation = config.evaluation.model_copy(update={"reward_model": str(held_out.stages[-1].folder / "model")})
+    return config.model_copy(update={"evaluation": evaluation})

@@ -1,4 +1,4 @@
-"""What a result stands on, written beside it: the config as a file that repeats the run, versions, git, hashes."""
+"""What a result depends on: the config as a file that repeats the run, versions, git commit, hashes."""
 
 import os
 import platform
@@ -17,14 +17,8 @@ from alignlab.pipeline.plan import Plan, Stage
 from alignlab.pipeline.run_folder import Provenance
 from alignlab.runtime.source_hash import hash_with_imports
 
-UNREPEATED = {
-    "experiment",
-    "sweep",
-    "task",
-    "constitution",
-    "judge",
-    "measure",
-}  # groups whose choice is no part of what a saved config sets
+# Groups whose option a saved config does not name.
+NOT_REPEATED = {"experiment", "sweep", "task", "constitution", "judge", "measure"}
 
 
 def repeatable(config: Config) -> str:
@@ -33,16 +27,13 @@ def repeatable(config: Config) -> str:
 
     own = {group: option for group, option in config.choices.items() if not group.startswith("hydra/")}
     groups: list[Any] = [
-        {f"override /{group}": option} for group, option in own.items() if top(group) and "@" not in group
+        {f"override /{group}": option}
+        for group, option in own.items()
+        if group not in NOT_REPEATED and "@" not in group
     ]
     groups.append({"override /measure": list(config.measure)})  # Hydra does not record a choice of several options
     tree = {"defaults": [*groups, "_self_"], **config.model_dump(mode="json")}
     return "# @package _global_\n" + OmegaConf.to_yaml(OmegaConf.create(tree))
-
-
-def top(group: str) -> bool:
-    """Whether a saved config names the option of this group."""
-    return group not in UNREPEATED
 
 
 def provenance(plan: Plan, stage: Stage, seconds: float, tokens: int | None) -> Provenance:
@@ -69,14 +60,14 @@ def provenance(plan: Plan, stage: Stage, seconds: float, tokens: int | None) -> 
 
 
 def base_commit(config: Config) -> str | None:
-    """The commit of the base model on the hub; None for any other model."""
+    """Return the commit of the base model on the hub; None for other models."""
     from alignlab.models.pretrained import commit
 
     return commit(config.model) if isinstance(config.model, PretrainedModel) else None
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
-    """The commit of the sources and whether they differ from it; None outside a checkout."""
+    """Return the commit of the sources and whether they differ from it; None outside a checkout."""
     try:
         commit = _git(folder, "rev-parse", "HEAD")
         return {"commit": commit, "changed": bool(_git(folder, "status", "--porcelain"))}

@@ -10,7 +10,7 @@ from alignlab.runtime.run_files import CARD
 
 
 def card(plan: Plan, stage: Stage, result: Result) -> str:
-    """The model card: what the model is, how it was made, and what was measured."""
+    """Build the model card: how the model was trained, and its measurements."""
     rows = [
         f"| {row['name']} | {row['value']:.4g} | {row['low']:.4g} to {row['high']:.4g} | {row['n']} |"
         for row in result["measurements"]
@@ -35,7 +35,7 @@ def card(plan: Plan, stage: Stage, result: Result) -> str:
 
 
 def publish(plan: Plan, stage: Stage, result: Result, folder: Path) -> None:
-    """Push a stage's model; the card is written beside the result whether or not the hub answers."""
+    """Upload a stage's model; the card is written beside the result even where the hub does not answer."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 

@@ -1,8 +1,8 @@
-"""Start the runs of a sweep, by whichever of Hydra's launchers is chosen, and do one of them.
+"""Start the runs of a sweep with the Hydra launcher that the command chooses.
 
 `hydra/launcher=basic` does one run after the other in this process, `joblib` several at once on this machine
-(`hydra.launcher.n_jobs`), `submitit_slurm` hands them to a cluster, and `ray` to Ray. A run may thus be anywhere; what
-it has to know stands in its folder, and so does how it ended.
+(`hydra.launcher.n_jobs`), `submitit_slurm` submits them to a cluster, and `ray` to Ray. A run may therefore be on
+another machine: its folder holds its values before it starts, and its outcome when it has ended.
 """
 
 import multiprocessing
@@ -19,7 +19,7 @@ from alignlab.errors import Explained
 from alignlab.pipeline.sweep_folder import OUTCOME, read_trial, write_outcome
 from alignlab.runtime import signals
 from alignlab.runtime.signals import Stopped, die_with, stopped
-from alignlab.sweeps.optuna_search import Drawn
+from alignlab.sweeps.optuna_search import Draw
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Space(NamedTuple):
-    """What is the same in all runs, as overrides, and what differs, by name; `hydra` is for Hydra itself."""
+    """The overrides that all runs share, those that vary by name, and those of Hydra itself."""
 
     fixed: list[str]
     varied: "dict[str, Override]"
@@ -37,7 +37,7 @@ class Space(NamedTuple):
 
 @contextmanager
 def launcher(folder: Path, space: Space) -> "Iterator[tuple[Any, int]]":
-    """What starts runs, as `hydra/launcher` chooses it, and how many it has at work at once."""
+    """Yield a function that starts runs with the chosen launcher, and how many runs it starts at once."""
     from hydra import compose, initialize_config_dir
     from hydra._internal.callbacks import Callbacks
     from hydra.core.global_hydra import GlobalHydra
@@ -50,42 +50,42 @@ def launcher(folder: Path, space: Space) -> "Iterator[tuple[Any, int]]":
         master = compose("config", [*space.fixed, *space.hydra, quoted("hydra.sweep.dir", folder)], True)
         HydraConfig.instance().set_config(master)
         context = HydraContext(config_loader=GlobalHydra.instance().config_loader(), callbacks=Callbacks(master))
-        made: Launcher = Plugins.instance().instantiate_launcher(context, run_trial, master)
+        chosen: Launcher = Plugins.instance().instantiate_launcher(context, run_trial, master)
 
-        def start(batch: Sequence[Drawn]) -> None:
+        def start(batch: Sequence[Draw]) -> None:
             if batch:
-                returned = made.launch([overrides(run, space) for run in batch], batch[0].number)
-                if any(one.return_value == STOPPED for one in returned):  # raises what is no fault of the user's
+                results = chosen.launch([overrides(run, space) for run in batch], batch[0].number)
+                if any(result.return_value == STOPPED for result in results):  # or raises the run's own error
                     raise stopped()
 
         yield start, at_once(master.hydra.launcher)
 
 
-def overrides(run: Drawn, space: Space) -> list[str]:
-    """The command of one run."""
-    own = [f"{name}={value}" for name, value in run.values.items()]
-    return [*space.fixed, *own, f"hydra.sweep.subdir={run.number}"]
+def overrides(run: Draw, space: Space) -> list[str]:
+    """Return the overrides of one run."""
+    values = [f"{name}={value}" for name, value in run.values.items()]
+    return [*space.fixed, *values, f"hydra.sweep.subdir={run.number}"]
 
 
 def quoted(key: str, value: object) -> str:
-    """An override whose value may hold any letter."""
+    """Return an override whose value may contain any character."""
     escaped = str(value).replace("\\", "\\\\").replace("'", "\\'")
     return f"{key}='{escaped}'"
 
 
 def at_once(settings: Any) -> int:
-    """How many runs a launcher has at work at once."""
-    given = settings.get("n_jobs") or settings.get("array_parallelism") or 1
-    return int(given) if int(given) > 0 else os.cpu_count() or 1
+    """Return how many runs a launcher starts at once."""
+    count = settings.get("n_jobs") or settings.get("array_parallelism") or 1
+    return int(count) if int(count) > 0 else os.cpu_count() or 1
 
 
 STOPPED = "stopped"
 
 
 def run_trial(cfg: "DictConfig") -> str:
-    """One run of a sweep, in whatever process; how it ended is written down, and the next one follows a failed one.
+    """Run one run of a sweep in this process, write its outcome and return it; a failed run does not raise.
 
-    Where the process was asked to stop, this run and those that would follow here are left for the next command.
+    Where the process was asked to stop, this run and those that would follow are left to the next command.
     """
     from hydra.core.hydra_config import HydraConfig
 
@@ -100,7 +100,7 @@ def run_trial(cfg: "DictConfig") -> str:
     values = trial["values"] if trial else {}
     say(f"run {folder.name}: {' '.join(f'{name}={value}' for name, value in values.items())}")
     if "loky" in type(multiprocessing.current_process()).__module__:
-        die_with(os.getppid())  # a worker of joblib's would go on with its run
+        die_with(os.getppid())  # otherwise joblib's worker would continue its run
     try:
         launch(bound(to_tree(cfg)).chosen(choices_of(HydraConfig.instance().cfg)), folder)
         write_outcome(folder, "finished")
@@ -110,12 +110,12 @@ def run_trial(cfg: "DictConfig") -> str:
         return STOPPED
     except Explained as error:
         if (folder / OUTCOME).exists():
-            return "pruned"  # and that is written down
+            return "pruned"  # the reporter wrote the outcome
         say(f"run {folder.name}: {error}")
         write_outcome(folder, "failed", str(error))
     return "failed"
 
 
 def say(line: str) -> None:
-    """Say how far a sweep is."""
+    """Print the progress of a sweep."""
     print(f"sweep: {line}", file=sys.stderr, flush=True)

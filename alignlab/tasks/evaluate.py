@@ -1,4 +1,4 @@
-"""Measure one model as it stands: `task=evaluate task.model=<folder>`."""
+"""Measure one model without training: `task=evaluate task.model=<folder>`."""
 
 from pathlib import Path
 

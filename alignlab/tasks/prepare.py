@@ -65,14 +65,14 @@ def write_rows(rows: Any, folder: Path) -> dict[str, int]:
 
 def form_of(row: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Return the form of a row, and the fields that it is written with."""
-    answers = [{"role": "assistant", "content": text} for text in row["completions"]]
-    match row["prompt"], answers:
+    completions = [{"role": "assistant", "content": text} for text in row["completions"]]
+    match row["prompt"], completions:
         case [], _:
             return "text", {"text": row["completions"][0]}
         case prompt, []:
             return "prompts", {"prompt": prompt}
-        case prompt, [answer]:
-            return "demonstrations", {"messages": [*prompt, answer]}
+        case prompt, [completion]:
+            return "demonstrations", {"messages": [*prompt, completion]}
         case prompt, [chosen, rejected]:
             return "pairs", {"prompt": prompt, "chosen": [chosen], "rejected": [rejected]}
         case prompt, _:

@@ -1,13 +1,12 @@
-"""Run the stages of a plan, measure each against the model it came from, and write it all down.
+"""Run the stages of a plan, measure each against the model that it came from, and write the report.
 
-A stage is trained in the cache, where every later command finds it; the run's folder holds a folder for each stage
-with its result, its samples and links to its model and curves. What is there already is used; what was cut short
-goes on from its last checkpoint.
+A stage is trained in the cache, where every later command finds it. The run's folder holds one folder per stage with
+its result, its samples, its curves and a link to its model. A finished stage is reused; an interrupted one resumes from
+its last checkpoint.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from alignlab.config.schema import Config
 from alignlab.pipeline import plan as planning
@@ -19,18 +18,15 @@ from alignlab.pipeline.run_folder import CONFIG, PlannedStage, point_latest, wri
 from alignlab.pipeline.train_stage import clearing, tracker, train_stage, watched
 from alignlab.runtime.files import write_text
 
-if TYPE_CHECKING:
-    pass
-
 
 def plan(config: Config) -> Iterator[str]:
-    """Yield what would run, what is there already, and what each stage needs."""
+    """Yield what would run, what is cached, and what each stage needs."""
     prepare_data(config)
     yield from planning.show(planning.make(config))
 
 
 def run(config: Config, folder: Path) -> None:
-    """Do what the plan says; the last line printed is the report's path."""
+    """Run the plan; the last line printed is the report's path."""
     from alignlab.reports.run_report import table, write_report
 
     if not config.dry_run:
