@@ -23,6 +23,7 @@ from alignlab.config.reward import RewardSettings
 from alignlab.config.schema import Config
 from alignlab.config.settings import EXTENSION, Settings
 from alignlab.config.suggestions import close_to, suggestion
+from alignlab.config.task import Task
 from alignlab.errors import Fault, Mistake
 
 
@@ -62,6 +63,8 @@ def placeholder(place: str) -> Settings:
         return RewardSettings(kind="faulty")
     if place == "hardware":
         return Hardware.model_construct(strategy=strategies.ALONE)
+    if place == "task":
+        return Task(name="train")
     return MeasureSettings() if place.startswith("measure.") else Method(name="faulty")
 
 

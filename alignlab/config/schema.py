@@ -24,7 +24,7 @@ from alignlab.config.tracking import Tracking
 class Config(Settings):
     """Everything that a run needs to know."""
 
-    task: Task
+    task: SerializeAsAny[Task]
     model: Annotated[PocketModel | PocketT5Model | ScratchModel | PretrainedModel, Field(discriminator="kind")]
     dataset: Annotated[DataSet, Field(discriminator="kind")]
     method: SerializeAsAny[Method]

@@ -53,7 +53,7 @@ def method_class(node: Any, groups: Groups) -> type[Settings]:
     """Return the `Config` of the method that a node names."""
     name = node.get("name") if isinstance(node, Mapping) else None
     known = groups.options["method"]
-    if name not in known:
+    if name not in known and not extensions.module_name("methods", str(name)):
         hint = close_to(str(name), known) or f"there is {', '.join(known)}"
         raise mistake("method.name", f"{name!r} is no method", hint)
     return load_method(name).config
