@@ -119,7 +119,7 @@ def test_what_the_judge_likes_less_does_not_take_the_place_of_an_answer():
     rows = [{"id": str(n), "prompt": ask(word)} for n, word in enumerate(WORDS)]
     answers = [Completion("no", True, (1,))] * len(rows)
     found = critic.revise(rows, answers, 2)
-    for one, principle in zip(found, rules.drawn(len(rows), "3 0"), strict=True):
+    for one, principle in zip(found, rules.draw(len(rows), "3 0"), strict=True):
         step = one.steps[0]
         items = [two(one.row["prompt"], step.revision, "no", principle)]
         (said,) = verdicts(model, tokenizer, items, rules, judge(kind="critique"))

@@ -36,10 +36,10 @@ def test_our_own_are_sound(path):
 def test_principles_are_drawn_by_their_weights_and_their_seed():
     tree = {"principles": [principle(name="often", weight=3), principle(name="seldom")], "choices": ["A", "B"]}
     found = Constitution.model_validate(tree)
-    drawn = [one.name for one in found.drawn(4000, "seed")]
+    drawn = [one.name for one in found.draw(4000, "seed")]
     assert Counter(drawn)["often"] / 4000 == pytest.approx(0.75, abs=0.03)
-    assert [one.name for one in found.drawn(4000, "seed")] == drawn
-    assert [one.name for one in found.drawn(4000, "other")] != drawn
+    assert [one.name for one in found.draw(4000, "seed")] == drawn
+    assert [one.name for one in found.draw(4000, "other")] != drawn
 
 
 @pytest.mark.parametrize(

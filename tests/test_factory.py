@@ -21,7 +21,7 @@ from alignlab.models.sampling import Completion
 from alignlab.pipeline.provenance import repeatable
 from alignlab.pocket.annotators import draw_answers
 from alignlab.pocket.world import draw_kind, draw_prompt
-from alignlab.preferences.agreement import Bias, agreed, biases, labelers, same, steadiness, tau_b, votes
+from alignlab.preferences.agreement import Bias, biases, consistency, labelers, pair_agreement, rank_items, tau_b, votes
 from alignlab.preferences.consensus import majority
 from alignlab.preferences.cost import cost, saving
 from alignlab.preferences.diversity import distinct, diversity, self_bleu
@@ -111,7 +111,7 @@ def test_who_says_both_things_in_turn_has_no_vote():
     surer = label(reading([0, 1], [1, 2], sure=2.0), reading([1, 0], [1, 2]))
     assert [vote.first for vote in votes([surer], {})] == [True]
     assert biases([both], {}) == {"x": Bias(2, 0, 0)}
-    assert steadiness([both, label(reading([0, 1], [1, 2]), reading([1, 0], [2, 1]), item="b")], {}) == {"x": (2, 1)}
+    assert consistency([both, label(reading([0, 1], [1, 2]), reading([1, 0], [2, 1]), item="b")], {}) == {"x": (2, 1)}
 
 
 def test_criteria_count_what_they_weigh():
@@ -126,14 +126,14 @@ def test_what_is_agreed_by_hand():
     said = label(
         reading([0, 1, 2], [1, 2, 3], "x"), reading([0, 1, 2], [1, 3, 2], "y"), reading([0, 1, 2], [2, 3, 1], "z")
     )
-    counted = agreed([said], {"a": 3}, "majority", {})["a"]
+    counted = rank_items([said], {"a": 3}, "majority", {})["a"]
     assert counted.pairs == {(0, 1): 1.0, (0, 2): pytest.approx(2 / 3), (1, 2): pytest.approx(1 / 3)}
     assert counted.order == [0, 2, 1]
-    placed = agreed([said], {"a": 3}, "borda", {})["a"]  # points 5, 1, 3
+    placed = rank_items([said], {"a": 3}, "borda", {})["a"]  # points 5, 1, 3
     assert (placed.order, placed.pairs) == ([0, 2, 1], {(0, 1): 1.0, (0, 2): 1.0, (1, 2): 0.0})
-    assert agreed([said], {"a": 3}, "bradley_terry", {})["a"].order == [0, 2, 1]
+    assert rank_items([said], {"a": 3}, "bradley_terry", {})["a"].order == [0, 2, 1]
     two = label(reading([0, 1], [1, 2], "x"), reading([0, 1], [1, 2], "y"), reading([0, 1], [2, 1], "z"))
-    share = agreed([two], {"a": 2}, "bradley_terry", {})["a"].pairs[0, 1]
+    share = rank_items([two], {"a": 2}, "bradley_terry", {})["a"].pairs[0, 1]
     assert log(share / (1 - share)) == pytest.approx(log(2.5 / 1.5), rel=1e-3)  # 2 and 1 votes, half a win more each
 
 
@@ -148,12 +148,12 @@ def test_tau_b_by_hand():
 def test_labels_agree_where_both_decide():
     ours = [label(reading([0, 1], [1, 2])), label(reading([0, 1], [2, 1]), item="b")]
     theirs = [label(reading([0, 1], [1, 2], "p")), label(reading([0, 1], [1, 2], "p"), item="b")]
-    assert same(ours, [*theirs, label(reading([0, 1], [1, 1], "p"), item="c")], {}) == (2, 1)
+    assert pair_agreement(ours, [*theirs, label(reading([0, 1], [1, 1], "p"), item="c")], {}) == (2, 1)
 
 
 def test_what_is_written_by_hand():
     said = label(reading([0, 1, 2], [2, 1, 3]))
-    ranked = agreed([said], {"a": 3}, "majority", {})
+    ranked = rank_items([said], {"a": 3}, "majority", {})
     made = build_rows([row("i", "do", "no"), row("yes", item="b"), row("now", "stop", item="c")], ranked)
     pairs = [(one["id"], one["chosen"][0]["content"], one["rejected"][0]["content"]) for one in made.rows["pairs"]]
     assert pairs == [("a/1-0", "do", "i"), ("a/0-2", "i", "no"), ("a/1-2", "do", "no")]
@@ -165,7 +165,7 @@ def test_what_is_written_by_hand():
 
 
 def test_equals_make_no_pair_and_a_cut_answer_is_no_example():
-    tie = agreed([label(reading([0, 1, 2], [1, 1, 3]))], {"a": 3}, "majority", {})
+    tie = rank_items([label(reading([0, 1, 2], [1, 1, 3]))], {"a": 3}, "majority", {})
     made = build_rows([row("i", "do", "no", finished=False)], tie)
     assert [one["id"] for one in made.rows["pairs"]] == ["a/0-2", "a/1-2"]
     assert made.rows["rankings"] == made.rows["best"] == []
@@ -222,8 +222,8 @@ def test_a_weighted_consensus_of_annotators_beats_a_majority_and_is_no_worse_tha
     right = truth(rows)
     assert len(right) == 1000
     agreements = {
-        "consensus": agreed(found, {item.id: 2 for item in items}, "dawid_skene", {}),
-        "majority": agreed(found, {item.id: 2 for item in items}, "majority", {}),
+        "consensus": rank_items(found, {item.id: 2 for item in items}, "dawid_skene", {}),
+        "majority": rank_items(found, {item.id: 2 for item in items}, "majority", {}),
     }
     pairs = {name: {(i, 0, 1): one.pairs[0, 1] for i, one in own.items()} for name, own in agreements.items()}
     best = majority([vote for vote in votes(found, {}) if vote.labeler == "annotator 5"])

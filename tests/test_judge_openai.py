@@ -201,9 +201,9 @@ def test_several_items_are_asked_for_at_once_and_the_labels_do_not_depend_on_it(
         return honest(body, number)
 
     with chat_server(unhurried) as server:
-        many = sorted(judge(server.url, concurrency=4).label(ITEMS, ()))
+        many = sorted(judge(server.url, concurrency=4, timeout=10.0).label(ITEMS, ()))
         assert server.most_at_once == 4
-        one = sorted(judge(server.url, concurrency=1).label(ITEMS, ()))
+        one = sorted(judge(server.url, concurrency=1, timeout=10.0).label(ITEMS, ()))
     assert [item.readings for item in many] == [item.readings for item in one]
 
 

@@ -1,10 +1,10 @@
 """A constitution: the principles by which a model criticises, revises and compares answers (arXiv 2212.08073).
 
-A principle is asked in three ways: for a critique of an answer, for a better answer, and for the better one of two.
-`good` is how a critique begins that finds nothing wrong; its probability is a score of the answer. The few-shot
-`examples` are conversations that are put before every request, for models that need to be shown.
+A principle holds three requests: for a critique of an answer, for a revision, and for the better one of two answers.
+`good` is the beginning of a critique that finds nothing wrong; its probability scores the answer. The few-shot
+`examples` are conversations that precede every request.
 
-`read` reads a file and says in which line it is wrong; options of `conf/constitution` and files by path are the same.
+`read` reads a file, an option of `conf/constitution` or one by its path, and reports faults with their lines.
 """
 
 from collections.abc import Iterator
@@ -24,18 +24,18 @@ SLOTS = {"prompt", "first", "second"}
 Words = Annotated[str, Field(min_length=1)]
 
 
-class Said(Settings):
+class ExampleTurn(Settings):
     """One turn of a few-shot conversation."""
 
     role: Literal["system", "user", "assistant"]
     content: str
 
 
-Chat = Annotated[tuple[Said, ...], Field(strict=False, min_length=1)]
+Chat = Annotated[tuple[ExampleTurn, ...], Field(strict=False, min_length=1)]
 
 
 class Principle(Settings):
-    """What is asked of an answer, in three ways; principles of more weight are drawn more often."""
+    """Three requests about an answer; principles are drawn in proportion to their weights."""
 
     name: Words
     weight: Positive = 1.0
@@ -50,7 +50,7 @@ class Principle(Settings):
 
 
 class Constitution(Settings):
-    """Principles, how a model names the first and the second answer, and chats to show it what is wanted."""
+    """Principles, the names of the first and the second answer, and few-shot conversations."""
 
     principles: Annotated[tuple[Principle, ...], Field(strict=False, min_length=1)]
     choices: Annotated[tuple[Words, Words], Field(strict=False)]
@@ -60,14 +60,14 @@ class Constitution(Settings):
         for place, principle in enumerate(self.principles):
             yield from (fault._replace(where=f"principles.{place}.{fault.where}") for fault in principle.faults())
 
-    def drawn(self, count: int, seed: str) -> list[Principle]:
+    def draw(self, count: int, seed: str) -> list[Principle]:
         """Draw principles at random by their weights, the same for the same seed."""
         weights = [principle.weight for principle in self.principles]
         return Random(seed).choices(self.principles, weights, k=count)
 
 
 def slots_wrong(question: str) -> str:
-    """What is wrong with the slots of a preference question, or nothing."""
+    """Return what is wrong with the slots of a preference question, or an empty text."""
     try:
         named = {name for _, name, _, _ in Formatter().parse(question) if name is not None}
     except ValueError as error:
@@ -79,7 +79,7 @@ def slots_wrong(question: str) -> str:
 
 
 def read(path: Path) -> Constitution:
-    """Read a constitution's file; one `Mistake` says every fault with file, line and field."""
+    """Read a constitution's file; raises a `Mistake` with every fault, its file, line and field."""
     import yaml
 
     try:
@@ -90,22 +90,22 @@ def read(path: Path) -> Constitution:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise failure(str(path), f"is no YAML ({' '.join(str(error).split())[:120]})") from error
     try:
-        found = Constitution.model_validate(tree)
+        constitution = Constitution.model_validate(tree)
     except ValidationError as error:
         raise Mistake([located(path, marks, fault["loc"], *rephrased(fault)) for fault in error.errors()]) from error
-    if faults := [located(path, marks, tuple(f.where.split(".")), f.what, f.now) for f in found.faults()]:
+    if faults := [located(path, marks, tuple(f.where.split(".")), f.what, f.now) for f in constitution.faults()]:
         raise Mistake(faults)
-    return found
+    return constitution
 
 
 def located(path: Path, marks: Any, place: tuple[Any, ...], what: str, now: str) -> Fault:
-    """A fault with its file, line and field; a field that is missing stands at the line of what should hold it."""
+    """Return a fault with its file, line and field; a missing field has the line of what should hold it."""
     keys = [str(key) for key in place if key not in {"constrained-str", "tuple"}]
     return Fault(f"{path}:{line_of(marks, keys)}: {'.'.join(keys) or 'the file'}", what, now)
 
 
 def line_of(node: Any, keys: list[str]) -> int:
-    """The line (from 1) of the deepest node on the way along the keys."""
+    """Return the line (from 1) of the deepest node along the keys."""
     if node is None:
         return 1
     line = int(node.start_mark.line) + 1
@@ -121,7 +121,7 @@ def line_of(node: Any, keys: list[str]) -> int:
 
 
 def rephrased(fault: Any) -> tuple[str, str]:
-    """One of pydantic's findings in words: what is wrong, and what to do."""
+    """Return a fault that pydantic reports in words: what is wrong, and what to do."""
     field = str(fault["loc"][-1]) if fault["loc"] else ""
     known = list((Principle if "principles" in fault["loc"][:-1] else Constitution).model_fields)
     match fault["type"]:

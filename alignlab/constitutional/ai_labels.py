@@ -114,7 +114,7 @@ def compared(run: "Run[Any]", policy: Path) -> tuple[list[Row], list[Item]]:
     )
     answered = [(row, item_of("", row["prompt"], different(own))) for row, own in zip(rows, drawn, strict=True)]
     split = [(row, pair) for row, item in answered for pair in pairs(item).values()]
-    principles = method.constitution.drawn(len(split), f"{run.config.seed} labels")
+    principles = method.constitution.draw(len(split), f"{run.config.seed} labels")
     items = [
         pair._replace(id=f"label {place}", principle=principle)
         for place, ((_, pair), principle) in enumerate(zip(split, principles, strict=True))

@@ -67,7 +67,7 @@ class Critic(NamedTuple):
         """Criticise and revise each answer for some rounds."""
         revised = [Revised(row, answer, []) for row, answer in zip(rows, answers, strict=True)]
         for number in range(rounds):
-            principles = self.constitution.drawn(len(revised), f"{self.seed} {number}")
+            principles = self.constitution.draw(len(revised), f"{self.seed} {number}")
             requests = [
                 critique_request(self.constitution, one.row["prompt"], latest(one), principle)
                 for one, principle in zip(revised, principles, strict=True)

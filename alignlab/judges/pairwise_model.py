@@ -58,7 +58,7 @@ class PairwiseModel(NamedTuple):
 
     def under_principle(self, pair: Item) -> Item:
         """Return a pair with its principle."""
-        return pair._replace(principle=self.constitution.drawn(1, f"{self.seed} {pair.id}")[0])
+        return pair._replace(principle=self.constitution.draw(1, f"{self.seed} {pair.id}")[0])
 
     def verdicts(self, items: Sequence[Item], settings: LocalJudge) -> list[Verdict]:
         """Judge items of two answers."""

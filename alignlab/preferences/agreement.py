@@ -1,8 +1,8 @@
-"""What several labelers agree on, item by item, and what their words are worth.
+"""The consensus of several labelers on each item, and the quality of each labeler.
 
-Every reading becomes a vote on each two answers that it shows; a labeler who has seen two answers in both orders and
+Every reading becomes a vote on each two answers that it shows. A labeler who has seen two answers in both orders and
 prefers each once has no vote. From the votes a consensus gives a probability for each two answers of an item, and an
-order of all its answers. Position bias is read off the readings themselves: how often what stands first is preferred.
+order of all its answers. Position bias is the share of comparisons in which the answer shown earlier is preferred.
 """
 
 from collections import defaultdict
@@ -19,14 +19,14 @@ Pair = tuple[int, int]
 
 
 class Ranked(NamedTuple):
-    """An item's answers, best first, and the probability that the first of two is better, for places i < j."""
+    """The consensus on an item."""
 
-    order: list[int]
-    pairs: dict[Pair, float]
+    order: list[int]  # the places of its answers, best first
+    pairs: dict[Pair, float]  # the probability that the first of two is better, for places i < j
 
 
 class Bias(NamedTuple):
-    """How often the answer that was shown earlier was preferred, of all comparisons that were no tie."""
+    """The comparisons of a labeler by which answer was preferred: the one shown earlier, the later one, or neither."""
 
     earlier: int
     later: int
@@ -34,142 +34,154 @@ class Bias(NamedTuple):
 
     @property
     def share(self) -> float | None:
-        """The share for the earlier one; who does not look at places comes to a half."""
+        """Return the share of the earlier one without ties; 0.5 means no bias, None that there are only ties."""
         decided = self.earlier + self.later
         return self.earlier / decided if decided else None
 
 
-def worth(reading: Reading, weights: Mapping[str, float]) -> dict[int, float]:
-    """Each answer's mean rank over the criteria by their weights, by its place in the item; less is better."""
-    own = {name: weights.get(name, 0.0) if weights else 1.0 for name in reading.ranks}
-    if not any(own.values()):
-        own = dict.fromkeys(own, 1.0)
+def rank_sums(reading: Reading, weights: Mapping[str, float]) -> dict[int, float]:
+    """Return each answer's weighted sum of ranks over the criteria, by its place in the item; less is better."""
+    by_criterion = {name: weights.get(name, 0.0) if weights else 1.0 for name in reading.ranks}
+    if not any(by_criterion.values()):
+        by_criterion = dict.fromkeys(by_criterion, 1.0)
     return {
-        place: sum(weight * reading.ranks[name][at] for name, weight in own.items())
+        place: sum(weight * reading.ranks[name][at] for name, weight in by_criterion.items())
         for at, place in enumerate(reading.shown)
     }
 
 
-def preferences(labels: Labelled, weights: Mapping[str, float]) -> dict[str, dict[Pair, float]]:
-    """For each labeler and two answers i < j, how much more the readings prefer i than j, each as far as it is sure."""
-    found: dict[str, dict[Pair, float]] = defaultdict(lambda: defaultdict(float))
+def sign(first: float, second: float) -> int:
+    """Return 1 where the first number is greater, -1 where the second is, 0 where they are equal."""
+    return (first > second) - (first < second)
+
+
+def leads(labels: Labelled, weights: Mapping[str, float]) -> dict[str, dict[Pair, float]]:
+    """Return for each labeler and two answers i < j by how much the readings prefer i, weighed by their certainty."""
+    by_labeler: dict[str, dict[Pair, float]] = defaultdict(lambda: defaultdict(float))
     for reading in labels.readings:
-        values = worth(reading, weights)
-        for i, j in combinations(sorted(values), 2):
-            found[reading.labeler][i, j] += reading.sure * ((values[i] < values[j]) - (values[i] > values[j]))
-    return found
+        sums = rank_sums(reading, weights)
+        for i, j in combinations(sorted(sums), 2):
+            by_labeler[reading.labeler][i, j] += reading.sure * sign(sums[j], sums[i])
+    return by_labeler
 
 
-def votes(found: Iterable[Labelled], weights: Mapping[str, float]) -> list[Vote]:
-    """The votes of every labeler on every two answers; a tie is no vote."""
+def votes(labels: Iterable[Labelled], weights: Mapping[str, float]) -> list[Vote]:
+    """Return the votes of every labeler on every two answers; a tie is no vote."""
     return [
-        Vote(f"{labels.id}/{i}-{j}", labeler, lead > 0)
-        for labels in found
-        for labeler, own in preferences(labels, weights).items()
+        Vote(f"{item.id}/{i}-{j}", labeler, lead > 0)
+        for item in labels
+        for labeler, own in leads(item, weights).items()
         for (i, j), lead in own.items()
         if lead
     ]
 
 
-def agreed(
-    found: Sequence[Labelled], sizes: Mapping[str, int], method: Method, weights: Mapping[str, float]
+def rank_items(
+    labels: Sequence[Labelled], sizes: Mapping[str, int], method: Method, weights: Mapping[str, float]
 ) -> dict[str, Ranked]:
-    """The consensus on each item; `sizes` says how many answers it has."""
-    said = votes(found, weights)
+    """Return the consensus on each item by its id; `sizes` holds how many answers it has."""
     if method == "bradley_terry":
-        return {labels.id: by_strength(labels, sizes[labels.id], weights) for labels in found}
+        return {item.id: by_bradley_terry(item, sizes[item.id], weights) for item in labels}
     if method == "borda":
-        return {labels.id: by_places(labels, sizes[labels.id], weights) for labels in found}
-    several = len({vote.labeler for vote in said}) > 1
-    shares = dawid_skene(said).labels if method == "dawid_skene" and several else majority(said)
-    return {labels.id: ordered(labels.id, sizes[labels.id], shares) for labels in found}
+        return {item.id: by_borda(item, sizes[item.id], weights) for item in labels}
+    all_votes = votes(labels, weights)
+    several = len({vote.labeler for vote in all_votes}) > 1
+    shares = dawid_skene(all_votes).labels if method == "dawid_skene" and several else majority(all_votes)
+    return {item.id: by_shares(item.id, sizes[item.id], shares) for item in labels}
 
 
-def ordered(item: str, size: int, shares: Mapping[str, float]) -> Ranked:
-    """An item's answers by how many others each is probably better than."""
-    pairs = {(i, j): shares.get(f"{item}/{i}-{j}", 0.5) for i, j in combinations(range(size), 2)}
+def by_shares(item: str, size: int, shares: Mapping[str, float]) -> Ranked:
+    """Order an item's answers by the sum of their probabilities of being better than another."""
+    pairs = {(i, j): shares.get(f"{item}/{i}-{j}", 0.5) for i, j in pairs_of(size)}
     wins = [0.0] * size
     for (i, j), share in pairs.items():
         wins[i] += share
         wins[j] += 1 - share
-    return Ranked(sorted(range(size), key=lambda place: -wins[place]), pairs)
+    return Ranked(best_first(wins), pairs)
 
 
-def by_places(labels: Labelled, size: int, weights: Mapping[str, float]) -> Ranked:
-    """Borda's count: an answer gets a point for each that a labeler likes less, half of one for each that is as good.
+def by_borda(labels: Labelled, size: int, weights: Mapping[str, float]) -> Ranked:
+    """Order by Borda's count: one point for each answer that a labeler likes less, half a point for an equal one.
 
-    The probability of two is 0, 1/2 or 1: the count knows an order and no more.
+    The probability of two is 0, 1/2 or 1, since the count is an order only.
     """
     points = [0.0] * size
-    for own in preferences(labels, weights).values():
+    for own in leads(labels, weights).values():
         for (i, j), lead in own.items():
-            points[i] += 0.5 + 0.5 * ((lead > 0) - (lead < 0))
-            points[j] += 0.5 - 0.5 * ((lead > 0) - (lead < 0))
-    pairs = {(i, j): 0.5 + 0.5 * ((points[i] > points[j]) - (points[i] < points[j])) for i, j in pairs_of(size)}
-    return Ranked(sorted(range(size), key=lambda place: -points[place]), pairs)
+            points[i] += 0.5 + 0.5 * sign(lead, 0)
+            points[j] += 0.5 - 0.5 * sign(lead, 0)
+    pairs = {(i, j): 0.5 + 0.5 * sign(points[i], points[j]) for i, j in pairs_of(size)}
+    return Ranked(best_first(points), pairs)
 
 
-def by_strength(labels: Labelled, size: int, weights: Mapping[str, float]) -> Ranked:
-    """Strengths by Bradley and Terry; each answer gets half a win over each other besides, so that none is worth 0."""
+def by_bradley_terry(labels: Labelled, size: int, weights: Mapping[str, float]) -> Ranked:
+    """Order by Bradley and Terry's strengths; half a win of each answer over each other keeps all above 0."""
     won = [
         (i, j) if lead > 0 else (j, i)
-        for own in preferences(labels, weights).values()
+        for own in leads(labels, weights).values()
         for (i, j), lead in own.items()
         if lead
     ]
     both = [pair for i, j in pairs_of(size) for pair in ((i, j), (j, i))]
     strengths = bradley_terry([(str(better), str(worse)) for better, worse in [*won, *won, *both]])
     pairs = {(i, j): strengths[str(i)] / (strengths[str(i)] + strengths[str(j)]) for i, j in pairs_of(size)}
-    return Ranked(sorted(range(size), key=lambda place: -strengths[str(place)]), pairs)
+    return Ranked(best_first([strengths[str(place)] for place in range(size)]), pairs)
 
 
 def pairs_of(size: int) -> Iterator[Pair]:
-    """Every two of an item's answers."""
+    """Return every two places i < j of an item's answers."""
     return combinations(range(size), 2)
 
 
-def biases(found: Iterable[Labelled], weights: Mapping[str, float]) -> dict[str, Bias]:
-    """The position bias of each labeler, over all readings in which two answers were shown."""
+def best_first(values: Sequence[float]) -> list[int]:
+    """Return the places of values, the highest first; equal ones in their order."""
+    return sorted(range(len(values)), key=lambda place: -values[place])
+
+
+def biases(labels: Iterable[Labelled], weights: Mapping[str, float]) -> dict[str, Bias]:
+    """Return the position bias of each labeler, over all comparisons in the readings."""
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
-    for labels in found:
-        for reading in labels.readings:
-            values = worth(reading, weights)
+    for item in labels:
+        for reading in item.readings:
+            sums = rank_sums(reading, weights)
             for first, second in combinations(reading.shown, 2):
-                better, worse = values[first] < values[second], values[first] > values[second]
+                better, worse = sums[first] < sums[second], sums[first] > sums[second]
                 counts[reading.labeler][0 if better else 1 if worse else 2] += 1
     return {labeler: Bias(*own) for labeler, own in counts.items()}
 
 
-def steadiness(found: Iterable[Labelled], weights: Mapping[str, float]) -> dict[str, tuple[int, int]]:
-    """For each labeler, how many comparisons were made more than once, and how many of them came out the same."""
+def consistency(labels: Iterable[Labelled], weights: Mapping[str, float]) -> dict[str, tuple[int, int]]:
+    """Return for each labeler how many comparisons were repeated, and how many of them had the same result."""
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    for labels in found:
-        seen: dict[tuple[str, Pair], list[int]] = defaultdict(list)
-        for reading in labels.readings:
-            values = worth(reading, weights)
-            for i, j in combinations(sorted(values), 2):
-                seen[reading.labeler, (i, j)].append((values[i] < values[j]) - (values[i] > values[j]))
-        for (labeler, _), said in seen.items():
-            counts[labeler][0] += len(said) > 1
-            counts[labeler][1] += len(said) > 1 and len(set(said)) == 1
+    for item in labels:
+        results: dict[tuple[str, Pair], list[int]] = defaultdict(list)
+        for reading in item.readings:
+            sums = rank_sums(reading, weights)
+            for i, j in combinations(sorted(sums), 2):
+                results[reading.labeler, (i, j)].append(sign(sums[j], sums[i]))
+        for (labeler, _), signs in results.items():
+            counts[labeler][0] += len(signs) > 1
+            counts[labeler][1] += len(signs) > 1 and len(set(signs)) == 1
     return {labeler: (own[0], own[1]) for labeler, own in counts.items()}
 
 
-def tau_b(leads: Sequence[tuple[float, float]]) -> float | None:
-    """Kendall's tau-b of two orders, from how each leans on every two answers; None where one of them only has ties."""
-    signs = [((one > 0) - (one < 0), (other > 0) - (other < 0)) for one, other in leads]
-    decided = sqrt(sum(one != 0 for one, _ in signs) * sum(other != 0 for _, other in signs))
-    return sum(one * other for one, other in signs) / decided if decided else None
+def tau_b(pairs: Sequence[tuple[float, float]]) -> float | None:
+    """Return Kendall's tau-b of two orders by their leads on every two answers; None where one has only ties."""
+    signs = [(sign(first, 0), sign(second, 0)) for first, second in pairs]
+    decided = sqrt(sum(first != 0 for first, _ in signs) * sum(second != 0 for _, second in signs))
+    return sum(first * second for first, second in signs) / decided if decided else None
 
 
-def labelers(found: Sequence[Labelled], weights: Mapping[str, float]) -> dict[str, Labeler]:
-    """How far each of several labelers is to be trusted, by their agreement; nothing is known of one alone."""
-    said = votes(found, weights)
-    return dawid_skene(said).labelers if len({vote.labeler for vote in said}) > 1 else {}
+def labelers(labels: Sequence[Labelled], weights: Mapping[str, float]) -> dict[str, Labeler]:
+    """Estimate each labeler's reliability and bias by their agreement; empty for a single labeler."""
+    all_votes = votes(labels, weights)
+    return dawid_skene(all_votes).labelers if len({vote.labeler for vote in all_votes}) > 1 else {}
 
 
-def same(found: Sequence[Labelled], others: Sequence[Labelled], weights: Mapping[str, float]) -> tuple[int, int]:
-    """How many pairs two sets of labels both decide by majority, and on how many of them they agree."""
-    mine, theirs = (majority(votes(labels, weights)) for labels in (found, others))
-    both = [item for item in mine if item in theirs and mine[item] != 0.5 and theirs[item] != 0.5]
-    return len(both), sum((mine[item] > 0.5) == (theirs[item] > 0.5) for item in both)
+def pair_agreement(
+    first: Sequence[Labelled], second: Sequence[Labelled], weights: Mapping[str, float]
+) -> tuple[int, int]:
+    """Count the pairs that two sets of labels both decide by majority, and those of them on which they agree."""
+    one, other = (majority(votes(labels, weights)) for labels in (first, second))
+    both = [pair for pair in one if pair in other and one[pair] != 0.5 and other[pair] != 0.5]
+    return len(both), sum((one[pair] > 0.5) == (other[pair] > 0.5) for pair in both)

@@ -1,9 +1,8 @@
-"""One label from many: what several labelers of the same pairs agree on, and how far each of them can be trusted.
+"""One label from the votes of several labelers, and how reliable each of them is.
 
-`majority` counts heads. `dawid_skene` (Dawid and Skene 1979, by crowd-kit) estimates, with no truth at hand, how often
-each labeler prefers the better answer where it stands first and where it stands second, and weighs the votes by it: so
-it knows a labeler who likes whatever stands first. Rankings are put together by `borda` (Borda 1781), and scores for
-whole answers from pairs by `bradley_terry` (Bradley and Terry 1952).
+`majority` counts votes. `dawid_skene` (Dawid and Skene 1979, by crowd-kit) estimates without ground truth how often
+each labeler prefers the better answer where it is first and where it is second, and weighs the votes by it; so it
+detects a labeler who always prefers the first. `bradley_terry` (Bradley and Terry 1952) scores answers by pairs.
 """
 
 from collections import defaultdict
@@ -12,47 +11,44 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 FIRST, SECOND = "first", "second"
-ROUNDS = 100  # of expectation and maximisation, at most
+ITERATIONS = 100  # of expectation maximisation, at most
 
 
 class Vote(NamedTuple):
-    """One labeler's word on a pair: whether the answer that was named first is the better one."""
+    """One labeler's vote on a pair of answers."""
 
     item: str
     labeler: str
-    first: bool
+    first: bool  # the first answer is better
 
 
 class Labeler(NamedTuple):
-    """What is estimated of a labeler: how often they are right, and how much oftener than half they say "first".
+    """The estimated quality of a labeler."""
 
-    `bias` is the mean of P(says first | first is better) and P(says first | second is better), less a half.
-    """
-
-    reliability: float
-    bias: float
+    reliability: float  # the probability of the right vote
+    bias: float  # the mean of P(votes first | first is better) and P(votes first | second is better), less 0.5
 
 
 class Consensus(NamedTuple):
-    """The probability that the first answer is better for each item, and what is known of the labelers."""
+    """The labels of all pairs, and the quality of the labelers."""
 
-    labels: dict[str, float]
+    labels: dict[str, float]  # the probability that the first answer is better
     labelers: dict[str, Labeler]
 
 
 def majority(votes: Sequence[Vote]) -> dict[str, float]:
-    """The share of votes for the first answer, item by item."""
-    found: dict[str, list[bool]] = defaultdict(list)
+    """Return the share of votes for the first answer, item by item."""
+    by_item: dict[str, list[bool]] = defaultdict(list)
     for vote in votes:
-        found[vote.item].append(vote.first)
-    return {item: fmean(said) for item, said in found.items()}
+        by_item[vote.item].append(vote.first)
+    return {item: fmean(first) for item, first in by_item.items()}
 
 
 def dawid_skene(votes: Sequence[Vote]) -> Consensus:
-    """Weigh votes by what their agreement tells of each labeler."""
+    """Estimate labels and labelers from the votes."""
     from crowdkit.aggregation import DawidSkene
 
-    model = DawidSkene(n_iter=ROUNDS).fit(frame(votes))
+    model = DawidSkene(n_iter=ITERATIONS).fit(frame(votes))
     shares: Any = model.probas_
     prior: Any = model.priors_
     labels = {str(item): float(share) for item, share in shares.get(FIRST, shares.iloc[:, 0] * 0.0).items()}
@@ -61,59 +57,43 @@ def dawid_skene(votes: Sequence[Vote]) -> Consensus:
 
 
 def labelers_of(errors: Any, prior: Mapping[str, float]) -> dict[str, Labeler]:
-    """Read reliabilities and biases from the table of P(said | truth), whose rows are labelers and what they said."""
-    found = {}
+    """Compute reliabilities and biases from a table of P(vote | truth), whose rows are labelers and their votes."""
+    labelers = {}
     for name in dict.fromkeys(errors.index.get_level_values(0)):
-        says = {
-            (said, truth): float(errors.loc[(name, said), truth])
-            if (name, said) in errors.index and truth in errors.columns
+        shares = {
+            (vote, truth): float(errors.loc[(name, vote), truth])
+            if (name, vote) in errors.index and truth in errors.columns
             else 0.0
-            for said in (FIRST, SECOND)
+            for vote in (FIRST, SECOND)
             for truth in (FIRST, SECOND)
         }
-        right = sum(prior[truth] * says[truth, truth] for truth in (FIRST, SECOND))
-        found[str(name)] = Labeler(right, (says[FIRST, FIRST] + says[FIRST, SECOND]) / 2 - 0.5)
-    return found
+        right = sum(prior[truth] * shares[truth, truth] for truth in (FIRST, SECOND))
+        labelers[str(name)] = Labeler(right, (shares[FIRST, FIRST] + shares[FIRST, SECOND]) / 2 - 0.5)
+    return labelers
 
 
 def alpha(votes: Sequence[Vote]) -> float:
-    """Krippendorff's alpha: 1 is full agreement, 0 what chance gives (Krippendorff 2004, chapter 11)."""
+    """Return Krippendorff's alpha: 1 is full agreement, 0 that of chance (Krippendorff 2004, chapter 11)."""
     from crowdkit.metrics.data import alpha_krippendorff
 
     return float(alpha_krippendorff(frame(votes)))
 
 
 def frame(votes: Sequence[Vote]) -> Any:
-    """Votes as crowd-kit takes them."""
+    """Return votes as the data frame that crowd-kit reads."""
     import pandas
 
     rows = [(vote.item, vote.labeler, FIRST if vote.first else SECOND) for vote in votes]
     return pandas.DataFrame(rows, columns=["task", "worker", "label"])
 
 
-def borda(rankings: Sequence[Sequence[str]]) -> list[str]:
-    """Order answers by their mean place in several rankings, best first; equals stay as the first has them."""
-    places: dict[str, list[int]] = defaultdict(list)
-    for ranking in rankings:
-        for place, answer in enumerate(ranking):
-            places[answer].append(place)
-    return sorted(rankings[0], key=lambda answer: fmean(places[answer]))
-
-
 def bradley_terry(pairs: Sequence[tuple[str, str]]) -> dict[str, float]:
-    """A score for each answer from pairs of (better, worse), scores adding up to 1."""
+    """Return a score for each answer from pairs of (better, worse); the scores add up to 1."""
     import pandas
     from crowdkit.aggregation import BradleyTerry
 
     rows = [("all", better, worse, better) for better, worse in pairs]
-    found = BradleyTerry(n_iter=ROUNDS).fit_predict(
+    scores = BradleyTerry(n_iter=ITERATIONS).fit_predict(
         pandas.DataFrame(rows, columns=["worker", "left", "right", "label"])
     )
-    return {str(answer): float(score) for answer, score in found.items()}
-
-
-def kendall(first: Sequence[str], second: Sequence[str]) -> float:
-    """Kendall's tau of two rankings of the same answers: 1 the same, -1 turned round."""
-    from scipy.stats import kendalltau
-
-    return float(kendalltau(range(len(first)), [second.index(answer) for answer in first]).statistic)
+    return {str(answer): float(score) for answer, score in scores.items()}

@@ -1,29 +1,25 @@
-"""How much answers differ: distinct n-grams (Li et al. 2016) and self-BLEU (Zhu et al. 2018)."""
+"""The diversity of answers: distinct n-grams (Li et al. 2016) and self-BLEU (Zhu et al. 2018)."""
 
 import warnings
 from collections.abc import Sequence
 from statistics import fmean
 from typing import NamedTuple
 
-MOST = 1000  # prompts whose answers are held against each other word by word
+MOST = 1000  # prompts whose self-BLEU is measured
 
 
 class Diversity(NamedTuple):
-    """Of the answers to a prompt, on average over prompts: shares of n-grams that differ, and BLEU against the others.
-
-    `different` counts distinct answers over all that were drawn. A self-BLEU of 1 says that all are the same; it is
-    measured on the first prompts, `MOST` of them.
-    """
+    """Means over prompts of the diversity of their answers."""
 
     prompts: int
-    different: float
-    distinct_1: float
-    distinct_2: float
-    self_bleu: float | None
+    different: float  # distinct answers over all that were drawn
+    distinct_1: float  # distinct words over all words
+    distinct_2: float  # distinct pairs of neighbouring words over all of them
+    self_bleu: float | None  # BLEU-4 of an answer against the others, on the first `MOST` prompts; 1: all are the same
 
 
 def diversity(drawn: Sequence[Sequence[str]]) -> Diversity:
-    """Measure the answers that were drawn, [prompts][answers], with those that repeat another."""
+    """Measure the answers that were drawn, [prompts][answers], repeated ones included."""
     words = [[answer.split() for answer in answers] for answers in drawn if answers]
     bleus = [self_bleu(answers) for answers in words[:MOST] if len(answers) > 1]
     if not words:
@@ -34,15 +30,15 @@ def diversity(drawn: Sequence[Sequence[str]]) -> Diversity:
 
 
 def distinct(answers: Sequence[Sequence[str]], n: int) -> float:
-    """The share of n-grams that are different, over all answers to a prompt."""
+    """Return the share of n-grams that are different, over all answers to a prompt."""
     grams = [tuple(words[start : start + n]) for words in answers for start in range(len(words) - n + 1)]
     return len(set(grams)) / len(grams) if grams else 1.0
 
 
 def self_bleu(answers: Sequence[Sequence[str]]) -> float:
-    """The mean BLEU-4 of each answer with the others as its references; orders without a match count 1 in 2^k.
+    """Return the mean BLEU-4 of the answers, each with the others as its references.
 
-    The smoothing is the third of Chen and Cherry (2014), NIST's.
+    Smoothed by method 3 of Chen and Cherry (2014): orders without a match count 1 in 2^k.
     """
     from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 

@@ -49,7 +49,7 @@ def facts(config: Config, settings: Preferences, policy: str, outcome: Outcome) 
     """Collect everything that the page shows, as plain values for JSON."""
     weights = settings.weights
     spent = cost(outcome.labels, outcome.missing, settings)
-    pairs, agree = agreement.same(outcome.labels, outcome.people, weights)
+    pairs, agree = agreement.pair_agreement(outcome.labels, outcome.people, weights)
     votes = agreement.votes(outcome.labels, weights)
     several = len({vote.labeler for vote in votes}) > 1
     drawn = [[one["text"] for one in row["answers"] for _ in range(one["drawn"])] for row in outcome.answers]
@@ -78,7 +78,7 @@ def facts(config: Config, settings: Preferences, policy: str, outcome: Outcome) 
 
 def labelers(outcome: Outcome, weights: Mapping[str, float]) -> list[dict[str, Any]]:
     """Compute each labeler's reliability, position bias, consistency, and tau to the consensus."""
-    reliabilities, steady = agreement.labelers(outcome.labels, weights), agreement.steadiness(outcome.labels, weights)
+    reliabilities, steady = agreement.labelers(outcome.labels, weights), agreement.consistency(outcome.labels, weights)
     rows = []
     for name, bias in sorted(agreement.biases(outcome.labels, weights).items()):
         decided = bias.earlier + bias.later
@@ -101,7 +101,7 @@ def tau(labeler: str, outcome: Outcome, weights: Mapping[str, float]) -> float |
     """Compute the mean over prompts of Kendall's tau-b between a labeler and the consensus (Kendall 1945)."""
     taus = []
     for labels in outcome.labels:
-        own = agreement.preferences(labels, weights).get(labeler, {})
+        own = agreement.leads(labels, weights).get(labeler, {})
         agreed = outcome.agreed[labels.id].pairs
         taus.append(agreement.tau_b([(lead, agreed[pair] - 0.5) for pair, lead in own.items()]))
     defined = [value for value in taus if value is not None]

@@ -104,7 +104,7 @@ def outcome(work: Work, answers: list[dict[str, Any]]) -> Outcome:
     labels, missing = judge_answers(work, answers)
     labels = join_panel(labels, settings.panel, work.answers_hash)
     sizes = {row["id"]: len(row["answers"]) for row in answers}
-    agreed = agreement.agreed(labels, sizes, settings.consensus, settings.weights)
+    agreed = agreement.rank_items(labels, sizes, settings.consensus, settings.weights)
     data = write_dataset.build_rows(answers, agreed)
     return Outcome(answers, labels, missing, agreed, data, people_labels(work, answers))
 
