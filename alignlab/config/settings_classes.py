@@ -56,7 +56,7 @@ def method_class(node: Any, groups: Groups) -> type[Settings]:
     if name not in known and not extensions.module_name("methods", str(name)):
         hint = close_to(str(name), known) or f"there is {', '.join(known)}"
         raise mistake("method.name", f"{name!r} is no method", hint)
-    return load_method(name).config
+    return load_method(str(name)).config
 
 
 def kinds_in(node: Any, place: str, built_in: Mapping[str, Any]) -> Places:
