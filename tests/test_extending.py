@@ -44,7 +44,7 @@ def test_the_page_has_an_example_of_each_addition():
 
 def test_help_lists_the_users_own_options(project):
     told = run(project, "--help")
-    for option in ("raft", "questions", "brevity", "count_words"):
+    for option in ("raft", "questions", "brevity", "shortest", "count_words", "ddp_four"):
         assert re.search(rf"^  \+ {option} +\S", told, re.MULTILINE), option
 
 
@@ -83,6 +83,20 @@ def test_a_reward_of_the_users_own_may_be_part_of_a_mixture(project):
         done.stderr
         == "reward.parts.short.reward.per_word: no value was given; add reward.parts.short.reward.per_word=…\n"
     )
+
+
+def test_a_judge_of_the_users_own_makes_preference_data(project):
+    few = ["preferences.prompts=6", "preferences.samples=3", "judge.unit=characters"]
+    told = run(project, "task=preferences", "judge=shortest", *few, *SMALL).splitlines()
+    (labelled,) = (line for line in told if "prompts labelled by judge=shortest" in line)
+    assert int(labelled.split()[0]) > 0
+    pairs = (project / told[-2] / "pairs.jsonl").read_text().splitlines()
+    assert all(len(row["chosen"][0]["content"]) < len(row["rejected"][0]["content"]) for row in map(json.loads, pairs))
+
+
+def test_a_kind_of_hardware_of_the_users_own_is_planned(project):
+    told = run(project, "method=sft", "hardware=ddp_four", *SMALL, "dry_run=true")
+    assert "4 devices" in told
 
 
 def test_a_task_of_the_users_own(project):
