@@ -14,7 +14,7 @@ from alignlab.chat import encode
 from alignlab.config import extensions
 from alignlab.config.schema import Config
 from alignlab.errors import Mistake
-from alignlab.evaluation import evaluate, measurements, spread
+from alignlab.evaluation import evaluate, measurements, select_per_kind
 from alignlab.evaluation.measures.perplexity import losses
 from alignlab.evaluation.protocol import Of, Sample, Subject, measurements_of
 from alignlab.evaluation.scores import Scores
@@ -80,7 +80,7 @@ def test_perplexity_is_exp_of_the_mean_loss_over_all_tokens(model_folder: Path, 
 
     found = evaluate(model_folder, transcripts, None, 0).scores["eval/perplexity"]
     model, tokenizer = tiny_model(), tiny_tokenizer()
-    rows = spread(list(view(transcripts.dataset, "demonstrations", "test")), 10)
+    rows = select_per_kind(list(view(transcripts.dataset, "demonstrations", "test")), 10)
     total, count = 0.0, 0
     for row in rows:
         encoded = encode(tokenizer, row["prompt"], row["completion"])
@@ -155,11 +155,11 @@ def test_a_chain_without_a_reward_model_measures_no_reward(transcripts: Config) 
 
 def test_prompts_are_drawn_by_kind_whatever_their_order() -> None:
     rows = [{"prompt": ask(word), "kind": kind} for kind in "ab" for word in ("how", "why", "stop", "now")]
-    few = spread(rows, 2)
+    few = select_per_kind(rows, 2)
     assert [row["kind"] for row in few] == ["a", "a", "b", "b"]
-    assert spread(rows[::-1], 2) == few
-    assert spread(rows + rows, 4) == spread(rows, 4)  # a row that is there twice counts once
-    assert len({row["id"] for row in spread(rows, 9)}) == 8
+    assert select_per_kind(rows[::-1], 2) == few
+    assert select_per_kind(rows + rows, 4) == select_per_kind(rows, 4)  # a row that is there twice counts once
+    assert len({row["id"] for row in select_per_kind(rows, 9)}) == 8
 
 
 def test_a_comparison_of_other_prompts_is_refused() -> None:

@@ -11,7 +11,7 @@ from tiny import WORDS, ask, tiny_model, tiny_tokenizer
 from alignlab.config import command_line
 from alignlab.config.compose import bound, check
 from alignlab.errors import Failure, Mistake
-from alignlab.evaluation.label_accuracy import rightness, truth
+from alignlab.evaluation.label_accuracy import gold_order, label_accuracy
 from alignlab.judges import model_logprobs
 from alignlab.judges.by_reward import ByReward
 from alignlab.judges.pairwise_model import PairwiseModel
@@ -219,7 +219,7 @@ def test_a_weighted_consensus_of_annotators_beats_a_majority_and_is_no_worse_tha
     for number, reliability in enumerate(reliabilities, 1):
         assert known[f"annotator {number}"].reliability == pytest.approx(reliability, abs=0.05)
     rows = [row(*item.answers, item=item.id) | {"prompt": item.prompt} for item in items]
-    right = truth(rows)
+    right = gold_order(rows)
     assert len(right) == 1000
     agreements = {
         "consensus": rank_items(found, {item.id: 2 for item in items}, "dawid_skene", {}),
@@ -228,7 +228,7 @@ def test_a_weighted_consensus_of_annotators_beats_a_majority_and_is_no_worse_tha
     pairs = {name: {(i, 0, 1): one.pairs[0, 1] for i, one in own.items()} for name, own in agreements.items()}
     best = majority([vote for vote in votes(found, {}) if vote.labeler == "annotator 5"])
     pairs["best"] = {(name.partition("/")[0], 0, 1): share for name, share in best.items()}
-    gains = {one.name: one.interval for one in rightness(pairs, right, ["majority"], config("seed=0").evaluation)}
+    gains = {one.name: one.interval for one in label_accuracy(pairs, right, ["majority"], config("seed=0").evaluation)}
     assert gains["consensus − majority"].low > 0
     assert gains["consensus − best"].high > 0
     assert gains["consensus"].value >= gains["best"].value - 0.005

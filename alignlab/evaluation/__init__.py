@@ -1,11 +1,12 @@
 """Measure what a model does on prompts that no stage has trained on.
 
-`evaluate` answers the held-out prompts once, and every measurement of the config (see `protocol`) makes scores of the
-completions, or of the model itself. `measurements` compares a model's scores with those of the models that it came
-from, in the form of `result.json`. All models of a run answer the same prompts from the same random streams, so that
-they are compared prompt by prompt.
+`evaluate` completes the held-out prompts once, and every measurement of the config (see `protocol`) scores the
+completions, or the model itself. `measurements` compares a model's scores with those of the models that it came from,
+in the form of `result.json`. All models of a run complete the same prompts from the same random streams, so that they
+are compared prompt by prompt.
 """
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,43 +28,45 @@ class Evaluated(NamedTuple):
 
 
 def evaluate(policy: Path, config: Config, reward_model: Path | None, seed: int) -> Evaluated:
-    """Answer the held-out prompts with the model in a folder, and measure it."""
+    """Complete the held-out prompts with the model in a folder, and measure it."""
     from alignlab.models.load import load_policy
 
     model, tokenizer = load_policy(policy, config.hardware)
-    samples = answers(model, tokenizer, config, seed)
+    samples = draw_samples(model, tokenizer, config, seed)
     subject = Subject(model, tokenizer, samples, config, reward_model)
     chosen = measurements_of(config, "policy")
     scores = [score for one in chosen for score in one.measure(subject._replace(settings=one.settings))]
     return Evaluated({score.name: score for score in scores}, samples)
 
 
-def answers(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", config: Config, seed: int) -> list[Sample]:
+def draw_samples(
+    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", config: Config, seed: int
+) -> list[Sample]:
     """Sample one completion for each held-out prompt that is measured."""
     from alignlab.data import view
     from alignlab.models.sampling import Sampling, sample
 
-    rows = spread(list(view(config.dataset, "prompts", config.evaluation.split)), config.evaluation.prompts)
+    rows = select_per_kind(list(view(config.dataset, "prompts", config.evaluation.split)), config.evaluation.prompts)
     settings = config.evaluation
     sampling = Sampling(settings.temperature, settings.top_p, settings.max_new_tokens, settings.batch_size)
     completions = sample(model, tokenizer, [row["prompt"] for row in rows], sampling, seed)
     return [
-        Sample(row["id"], row["kind"], row["prompt"], answer.text, answer.finished, len(answer.tokens))
-        for row, answer in zip(rows, completions, strict=True)
+        Sample(row["id"], row["kind"], row["prompt"], completion.text, completion.finished, len(completion.tokens))
+        for row, completion in zip(rows, completions, strict=True)
     ]
 
 
-def spread(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-    """Choose at most `count` rows of each kind by the hash of their ids: the choice does not depend on their order.
+def select_per_kind(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """Select at most `count` rows of each kind by the hash of their ids, so that their order does not matter.
 
     Rows get the kind and the id that they may lack: no kind is "", and the id is the hash of the row's fields.
     """
     named = [{**row, "kind": row.get("kind") or "", "id": row.get("id") or digest(row)} for row in rows]
     unique = {row["id"]: row for row in named}.values()
-    taken: dict[str, int] = {}
-    chosen = []
+    taken: Counter[str] = Counter()
+    selected = []
     for row in sorted(unique, key=lambda row: digest(row["id"])):
-        taken[row["kind"]] = taken.get(row["kind"], 0) + 1
+        taken[row["kind"]] += 1
         if taken[row["kind"]] <= count:
-            chosen.append(row)
-    return sorted(chosen, key=lambda row: row["kind"])
+            selected.append(row)
+    return sorted(selected, key=lambda row: row["kind"])

@@ -1,10 +1,11 @@
-"""How right labels are, where the world knows: of the pairs that gold does not tie, how many are in the right order.
+"""The accuracy of labels where gold scores exist: the share of pairs with different gold scores in the right order.
 
-Pairs of the same prompt have much in common, so intervals are over prompts, each with as many pairs as it has. A label
-that prefers neither answer is half right.
+Pairs of the same prompt are not independent, so intervals are over prompts, weighted by their number of pairs. A label
+without a preference counts as half right.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,62 +13,61 @@ import numpy as np
 from alignlab.config.evaluation import Evaluation
 from alignlab.evaluation.statistics import Interval, bootstrap_mean, paired_difference
 
-Pairs = Mapping[tuple[str, int, int], float]  # the probability that the first of an item's answers i < j is better
+Pair = tuple[str, int, int]  # a prompt's id and the places i < j of two of its completions
+Labels = Mapping[Pair, float]  # the probability that completion i is better
 
 
-class Rightness(NamedTuple):
-    """How often labels put two answers in the right order, or how much oftener than others; `pairs` that have one."""
+class Accuracy(NamedTuple):
+    """The accuracy of a set of labels, or the difference of two accuracies, over `pairs` pairs."""
 
     name: str
     interval: Interval
     pairs: int
 
 
-def truth(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, int, int], bool]:
-    """For every two answers of unequal worth, whether the first is the better one."""
+def gold_order(rows: Sequence[Mapping[str, Any]]) -> dict[Pair, bool]:
+    """Return for every two completions of different gold scores whether the first is the better one."""
     from alignlab.pocket.gold import judge
 
-    found = {}
+    order = {}
     for row in rows:
-        scores = [judge(row["prompt"], one["text"], one["finished"]).score for one in row["answers"]]
-        for i in range(len(scores)):
-            for j in range(i + 1, len(scores)):
-                if scores[i] != scores[j]:
-                    found[row["id"], i, j] = scores[i] > scores[j]
-    return found
+        scores = [judge(row["prompt"], answer["text"], answer["finished"]).score for answer in row["answers"]]
+        for i, j in combinations(range(len(scores)), 2):
+            if scores[i] != scores[j]:
+                order[row["id"], i, j] = scores[i] > scores[j]
+    return order
 
 
-def rightness(
-    labels: Mapping[str, Pairs],
-    known: Mapping[tuple[str, int, int], bool],
-    baselines: Sequence[str],
-    settings: Evaluation,
-) -> list[Rightness]:
-    """How right each set of labels is, and how much more than each of the others the first one is.
+def label_accuracy(
+    labels: Mapping[str, Labels], gold: Mapping[Pair, bool], baselines: Sequence[str], settings: Evaluation
+) -> list[Accuracy]:
+    """Compute the accuracy of each set of labels, then the differences of the first set to some of the others.
 
-    `baselines` are compared besides the best of the rest.
+    Those are the `baselines` and the most accurate of the rest.
     """
-    if not known:
+    if not gold:
         return []
-    shares = {name: by_prompt(own, known) for name, own in labels.items()}
-    own, *others = shares
-    weights = np.array([count for _, count in shares[own]], float)
-    values = {name: np.array([share for share, _ in found]) for name, found in shares.items()}
-    given = (settings.resamples, settings.confidence, 0)
-    found = [Rightness(name, bootstrap_mean(one, *given, weights=weights), len(known)) for name, one in values.items()]
-    rest = [one for one in others if one not in baselines]
+    shares = {name: by_prompt(own, gold) for name, own in labels.items()}
+    first, *others = shares
+    weights = np.array([count for _, count in shares[first]], float)
+    values = {name: np.array([share for share, _ in own]) for name, own in shares.items()}
+    bootstrap = (settings.resamples, settings.confidence, 0)
+    accuracies = [
+        Accuracy(name, bootstrap_mean(own, *bootstrap, weights=weights), len(gold)) for name, own in values.items()
+    ]
+    rest = [name for name in others if name not in baselines]
     best = [max(rest, key=lambda name: float(np.average(values[name], weights=weights)))] if rest else []
-    for other in [*(one for one in baselines if one in values), *best]:
-        gain = paired_difference(values[own], values[other], *given, weights=(weights, weights))
-        found.append(Rightness(f"{own} − {other}", gain, len(known)))
-    return found
+    for other in [*(name for name in baselines if name in values), *best]:
+        gain = paired_difference(values[first], values[other], *bootstrap, weights=(weights, weights))
+        accuracies.append(Accuracy(f"{first} − {other}", gain, len(gold)))
+    return accuracies
 
 
-def by_prompt(own: Pairs, known: Mapping[tuple[str, int, int], bool]) -> list[tuple[float, int]]:
-    """The share of a prompt's pairs that are in the right order, and how many pairs it has; prompts in their order."""
-    found: dict[str, list[float]] = {}
-    for (item, i, j), first in known.items():
-        share = own.get((item, i, j), 0.5)
-        right = 0.5 if share == 0.5 else float((share > 0.5) == first)
-        found.setdefault(item, []).append(right)
-    return [(sum(right) / len(right), len(right)) for right in found.values()]
+def by_prompt(labels: Labels, gold: Mapping[Pair, bool]) -> list[tuple[float, int]]:
+    """Return for each prompt the share of its pairs that are in the right order, and its number of pairs."""
+    right: dict[str, list[float]] = {}
+    for (prompt, i, j), first_is_better in gold.items():
+        probability = labels.get((prompt, i, j), 0.5)
+        score = 0.5 if probability == 0.5 else float((probability > 0.5) == first_is_better)
+        right.setdefault(prompt, []).append(score)
+    return [(sum(scores) / len(scores), len(scores)) for scores in right.values()]

@@ -1,8 +1,8 @@
-"""How well a reward model tells the better of two answers, and how much of that a simpler rule would know.
+"""Accuracy, calibration and length bias of a reward model on held-out pairs, beside simple baselines.
 
-Accuracy stands beside two baselines that are fitted on the same training rows: the length of the answers, and a
-logistic regression on the difference of their words and word pairs. Calibration asks whether a pair's odds,
-sigmoid(margin), can be taken at their word. Length tells whether the reward is a measure of length in disguise.
+The two baselines are fitted on the same training rows: the length of the completions, and a logistic regression on the
+difference of their words and word pairs. Calibration compares a pair's probability, sigmoid(margin), with how often it
+is right. The correlation with length shows whether the reward mostly measures length.
 """
 
 import json
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Row = dict[str, Any]
 
-BINS = 10  # of equal width, from even odds to certainty
-STRENGTHS = (0.003, 0.03, 0.3)  # of the bag of words' fit, inverse regularisation; the validation rows choose
+BINS = 10  # of equal width, over probabilities from 0.5 to 1
+STRENGTHS = (0.003, 0.03, 0.3)  # inverse regularisation of the bag of words; the validation rows choose
 
 
 class Rewards(NamedTuple):
-    """The scores of both answers of each pair, and the answers' lengths in characters; all [n]."""
+    """The rewards of both completions of each pair, and the completions' lengths in characters; all [n]."""
 
     chosen: "Floats"
     rejected: "Floats"
@@ -40,7 +40,7 @@ class Rewards(NamedTuple):
 
     @property
     def margin(self) -> "Floats":
-        """What the chosen answer is ahead by, [n]."""
+        """Return the reward of the chosen completion minus that of the rejected one, [n]."""
         return self.chosen - self.rejected
 
 
@@ -48,7 +48,7 @@ def measure_pairs(model: Path, config: Config, place: Path) -> list[Measurement]
     """Measure a reward model on held-out pairs; `PAIR_SCORES` in `place` gets the reward of every completion."""
     rows: list[Row] = view(config.dataset, "pairs", config.evaluation.split).to_list()
     rewards = score(model, rows, config)
-    write_text(place / PAIR_SCORES, "".join(map(line, rows, rewards.chosen, rewards.rejected)))
+    write_text(place / PAIR_SCORES, "".join(map(json_line, rows, rewards.chosen, rewards.rejected)))
     words, length = baselines(config, rows)
     right = wins(rewards.margin)
     ids = tuple(row.get("id") or str(number) for number, row in enumerate(rows))
@@ -75,7 +75,7 @@ def measure_pairs(model: Path, config: Config, place: Path) -> list[Measurement]
 
 
 def score(model: Path, rows: "Sequence[Row]", config: Config) -> Rewards:
-    """Score both answers of each pair, each by itself as it will be scored in use."""
+    """Score both completions of each pair, each separately, as in use."""
     from alignlab.rewards import load_reward_model
 
     judge = load_reward_model(model, config.hardware)
@@ -88,84 +88,87 @@ def score(model: Path, rows: "Sequence[Row]", config: Config) -> Rewards:
     )
 
 
-def line(row: "Row", chosen: float, rejected: float) -> str:
-    """One pair and its scores as a line of JSON."""
+def json_line(row: "Row", chosen: float, rejected: float) -> str:
+    """Return a pair and its rewards as a line of JSON."""
     return json.dumps({**row, "chosen_reward": chosen, "rejected_reward": rejected}, ensure_ascii=False) + "\n"
 
 
 def wins(margin: "Floats") -> "Floats":
-    """1 where the margin is positive, 0 where it is negative, a half where it is nothing; [n]."""
+    """Return 1 where the margin is positive, 0 where it is negative, 0.5 where it is 0; [n]."""
     return (np.sign(margin) + 1) / 2
 
 
 def difference(now: "Floats", then: "Floats", settings: Evaluation) -> Interval:
-    """What one rule is ahead of another by, on the same pairs."""
+    """Compute the difference of two accuracies on the same pairs, from their `wins`."""
     ties = bool(((now == 0.5) | (then == 0.5)).any())
     return paired_difference(now, then, settings.resamples, settings.confidence, SEED, rate=not ties)
 
 
 def kinds(rows: "Sequence[Row]", right: "Floats", rate: Any) -> list[Measurement]:
-    """Accuracy for each kind of prompt, where rows have kinds."""
-    marks = np.array([row.get("kind") or "" for row in rows])
-    return [rate(f"reward/accuracy/{kind}", right[marks == kind]) for kind in sorted(set(marks) - {""})]
+    """Compute the accuracy for each kind of prompt, where rows have kinds."""
+    of_rows = np.array([row.get("kind") or "" for row in rows])
+    return [rate(f"reward/accuracy/{kind}", right[of_rows == kind]) for kind in sorted(set(of_rows) - {""})]
 
 
 def calibration(rewards: Rewards, ids: tuple[str, ...], settings: Evaluation) -> list[Measurement]:
-    """Brier's score (0.25 is knowing nothing) and the expected calibration error (Guo et al. 2017, eq. 3)."""
-    odds = 1 / (1 + np.exp(-rewards.margin))
-    brier = Scores("reward/brier", (1 - odds) ** 2, ids, False, "lower")
-    sure = np.maximum(odds, 1 - odds)
-    which = np.minimum(((sure - 0.5) * 2 * BINS).astype(int), BINS - 1)
-    gaps = (sure - wins(rewards.margin))[:, None] * np.eye(BINS)[which]
-    columns = np.concatenate([gaps, np.ones((len(odds), 1))], axis=1)
+    """Compute the Brier score (0.25 without knowledge) and the expected calibration error (Guo et al. 2017, eq. 3)."""
+    probability = 1 / (1 + np.exp(-rewards.margin))
+    brier = Scores("reward/brier", (1 - probability) ** 2, ids, False, "lower")
+    confidence = np.maximum(probability, 1 - probability)
+    which = np.minimum(((confidence - 0.5) * 2 * BINS).astype(int), BINS - 1)
+    gaps = (confidence - wins(rewards.margin))[:, None] * np.eye(BINS)[which]
+    columns = np.concatenate([gaps, np.ones((len(probability), 1))], axis=1)
     error = bootstrap(columns, calibration_error, settings.resamples, settings.confidence, SEED)
-    return [measurement(brier, None, None, settings), row_of("reward/calibration_error", error, len(odds), "lower")]
+    return [
+        measurement(brier, None, None, settings),
+        row_of("reward/calibration_error", error, len(probability), "lower"),
+    ]
 
 
 def calibration_error(sums: "Floats") -> "Floats":
-    """The mean distance of confidence from accuracy, from each bin's summed gap and, last, the number of rows."""
-    found: Floats = np.abs(sums[..., :-1]).sum(-1) / sums[..., -1]
-    return found
+    """Compute the mean gap between confidence and accuracy, from each bin's summed gap and the number of rows."""
+    error: Floats = np.abs(sums[..., :-1]).sum(-1) / sums[..., -1]
+    return error
 
 
 def lengths(rewards: Rewards, settings: Evaluation) -> list[Measurement]:
-    """Correlation of an answer's reward with its length, Pearson's and (of ranks) Spearman's; pairs are resampled."""
+    """Compute the correlation of reward and length, Pearson's and (of ranks) Spearman's; pairs are resampled."""
     from scipy.stats import rankdata
 
     scores = np.concatenate([rewards.chosen, rewards.rejected])
     sizes = np.concatenate([rewards.chosen_length, rewards.rejected_length])
-    found = []
+    rows = []
     for name, x, y in (("pearson", scores, sizes), ("spearman", rankdata(scores), rankdata(sizes))):
         x, y = (values - values.mean() for values in (x, y))
         moments = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1)
         pairs = moments.reshape(2, -1, 6).sum(0)
         interval = bootstrap(pairs, pearson, settings.resamples, settings.confidence, SEED)
-        found.append(row_of(f"reward/length_{name}", interval, len(pairs), "neither"))
-    return found
+        rows.append(row_of(f"reward/length_{name}", interval, len(pairs), "neither"))
+    return rows
 
 
 def pearson(sums: "Floats") -> "Floats":
-    """Pearson's correlation from the sums of 1, x, y, x², y², xy; 0 where x or y does not vary."""
+    """Compute Pearson's correlation from the sums of 1, x, y, x², y², xy; 0 where x or y does not vary."""
     n, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
     spread = np.sqrt(np.maximum((n * xx - x * x) * (n * yy - y * y), 0))
-    found: Floats = np.where(spread > 0, (n * xy - x * y) / np.where(spread > 0, spread, 1), 0.0)
-    return found
+    correlation: Floats = np.where(spread > 0, (n * xy - x * y) / np.where(spread > 0, spread, 1), 0.0)
+    return correlation
 
 
 def baselines(config: Config, test: "Sequence[Row]") -> tuple["Floats", "Floats"]:
-    """Which test pairs the bag of words and the length get right, both learned from the training rows; [n] each."""
+    """Return which test pairs the bag of words and the length get right, both fitted on the training rows; [n] each."""
     train, validation = (view(config.dataset, "pairs", split).to_list() for split in ("train", "validation"))
     longer = float(np.sign(longer_by(train).mean())) or 1.0
     return wins(bag_of_words(train, validation or train, test)), wins(longer * np.sign(longer_by(test)))
 
 
 def longer_by(rows: "Sequence[Row]") -> "Floats":
-    """1 where the chosen answer is the longer one, -1 where it is the shorter; [n]."""
+    """Return 1 where the chosen completion is longer, -1 where it is shorter, 0 where the lengths are equal; [n]."""
     return np.sign(np.array([len(row["chosen"]) - len(row["rejected"]) for row in rows], float))
 
 
 def bag_of_words(train: "Sequence[Row]", validation: "Sequence[Row]", test: "Sequence[Row]") -> "Floats":
-    """Margins of the test pairs by a logistic regression on differences of word and word-pair counts, [n]."""
+    """Compute margins of the test pairs by a logistic regression on differences of word and word-pair counts, [n]."""
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.linear_model import LogisticRegression
 
@@ -176,9 +179,10 @@ def bag_of_words(train: "Sequence[Row]", validation: "Sequence[Row]", test: "Seq
         chosen, rejected = (counter.transform([row[side] for row in rows]) for side in ("chosen", "rejected"))
         return (chosen - rejected).astype(float)
 
-    side = np.where(np.arange(len(train)) % 2, 1.0, -1.0)  # every other pair turned round: the same loss, two classes
-    turned = counts(train).multiply(side[:, None]).tocsr()
-    fits = [LogisticRegression(C=c, fit_intercept=False, max_iter=200).fit(turned, side) for c in STRENGTHS]
+    # Every other pair is swapped, which gives two classes and the same loss.
+    side = np.where(np.arange(len(train)) % 2, 1.0, -1.0)
+    swapped = counts(train).multiply(side[:, None]).tocsr()
+    fits = [LogisticRegression(C=c, fit_intercept=False, max_iter=200).fit(swapped, side) for c in STRENGTHS]
     held = counts(validation)
     best = max(fits, key=lambda fit: wins(held @ fit.coef_[0]).mean())
     margins: Floats = counts(test) @ best.coef_[0]

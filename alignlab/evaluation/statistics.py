@@ -1,8 +1,8 @@
-"""How sure a number is: intervals for rates, for means and for paired differences.
+"""Confidence intervals for rates, for means and for paired differences.
 
-A rate gets Wilson's interval, a mean the bootstrap's. The same prompts are put to two models, so a difference is
-taken prompt by prompt: by the bootstrap where values are real, and by Newcombe's method for 0/1 values, which has
-a width even where the two models never disagree. Nothing here knows a model, a config or a file.
+A rate gets Wilson's interval, a mean the bootstrap's. Two models complete the same prompts, so a difference is taken
+prompt by prompt: by the bootstrap for real values, and by Newcombe's method for 0/1 values, whose interval has a width
+even where the two models never disagree. This module depends on no model, config or file.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +29,10 @@ class Interval(NamedTuple):
 
 
 def wilson(successes: float, n: int, confidence: float) -> Interval:
-    """Wilson's score interval for a rate, without continuity correction (Wilson 1927; Newcombe 1998a, method 3)."""
+    """Compute Wilson's score interval for a rate, without continuity correction.
+
+    Wilson 1927; Newcombe 1998, Statistics in Medicine 17:857-872, method 3.
+    """
     z2 = quantile(confidence) ** 2
     rate = successes / n
     centre = (rate + z2 / (2 * n)) / (1 + z2 / n)
@@ -40,7 +43,7 @@ def wilson(successes: float, n: int, confidence: float) -> Interval:
 
 
 def newcombe(both: int, first: int, second: int, neither: int, confidence: float) -> Interval:
-    """Interval for the difference of two paired rates, from the four counts of a paired table.
+    """Compute the interval for the difference of two paired rates, from the four counts of a paired table.
 
     `first` and `second` count the pairs in which only that one succeeds; the difference is first minus second.
     Newcombe 1998, Statistics in Medicine 17:2635-2650, method 10: two Wilson intervals, squared and added with the
@@ -56,7 +59,7 @@ def newcombe(both: int, first: int, second: int, neither: int, confidence: float
 
 
 def correlation(both: int, first: int, second: int, neither: int) -> float:
-    """The correlation of a paired table, drawn towards 0 by n/2 where it is positive (Newcombe 1998, method 10)."""
+    """Compute the correlation of a paired table, corrected by n/2 where it is positive (Newcombe 1998, method 10)."""
     margins = (both + first) * (second + neither) * (both + second) * (first + neither)
     product = float(both * neither - first * second)
     if product > 0:
@@ -72,9 +75,9 @@ def bootstrap_mean(
     weights: "ArrayLike | None" = None,
     shown: "Callable[[Floats], Floats] | None" = None,
 ) -> Interval:
-    """Percentile bootstrap interval of a (weighted) mean over rows (Efron and Tibshirani 1993, chapter 13).
+    """Compute the percentile bootstrap interval of a (weighted) mean over rows (Efron and Tibshirani 1993, chapter 13).
 
-    `shown` turns a mean into what is reported: `np.exp` makes a perplexity of mean negative log-likelihoods.
+    `shown` maps a mean to the reported number: `np.exp` turns a mean negative log-likelihood into a perplexity.
     """
     rows = np.asarray(values, float)
     share = np.ones_like(rows) if weights is None else np.asarray(weights, float)
@@ -96,10 +99,10 @@ def paired_difference(
     weights: "tuple[ArrayLike, ArrayLike] | None" = None,
     shown: "Callable[[Floats], Floats] | None" = None,
 ) -> Interval:
-    """Interval of `now` minus `then`, where row i of both stands for the same prompt.
+    """Compute the interval of `now` minus `then`, where row i of both belongs to the same prompt.
 
-    Rates (0/1 values) go to Newcombe's method; other values are resampled pair by pair. `weights` holds those of
-    `now` and those of `then`.
+    Rates (0/1 values) use Newcombe's method; other values are resampled pair by pair. `weights` holds those of `now`
+    and those of `then`.
     """
     new, old = np.asarray(now, float), np.asarray(then, float)
     if rate:
@@ -121,7 +124,7 @@ def paired_difference(
 def bootstrap(
     columns: "Floats", measure: "Callable[[Floats], Floats]", resamples: int, confidence: float, seed: int
 ) -> Interval:
-    """Percentile interval of a measure of column sums; columns [n, k], rows drawn with replacement."""
+    """Compute the percentile interval of a function of column sums; columns [n, k], rows drawn with replacement."""
     generator = np.random.default_rng(seed)
     n = len(columns)
     at_once = max(1, CHUNK // n)
@@ -136,7 +139,7 @@ def bootstrap(
 
 
 def student(values: Sequence[float], confidence: float) -> Interval:
-    """Student's t interval of a mean over few values, such as seeds; needs two values."""
+    """Compute Student's t interval of a mean over few values, such as seeds; it needs two values."""
     from scipy.special import stdtrit
 
     n = len(values)
@@ -146,5 +149,5 @@ def student(values: Sequence[float], confidence: float) -> Interval:
 
 
 def quantile(confidence: float) -> float:
-    """The normal deviate that leaves (1 - confidence) / 2 on either side: 1.96 for 0.95."""
+    """Return the normal quantile that leaves (1 - confidence) / 2 on either side: 1.96 for 0.95."""
     return NormalDist().inv_cdf((1 + confidence) / 2)

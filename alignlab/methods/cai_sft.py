@@ -23,8 +23,8 @@ from alignlab.constitutional.red_team import draw_rows, most_red_team_prompts, r
 from alignlab.errors import Fault, failure
 from alignlab.methods import sft
 from alignlab.runtime import distributed
-from alignlab.runtime.files import read_lines, write_text
-from alignlab.runtime.run_files import REVISIONS
+from alignlab.runtime.files import write_text
+from alignlab.runtime.run_files import REVISIONS, read_revisions
 from alignlab.runtime.stage_run import Run
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def train(run: Run[Config]) -> None:
     if distributed.any_of(not record.exists()):  # every process takes its share of the sampling
         lines = "".join(json.dumps(one.record(), ensure_ascii=False) + "\n" for one in revised(run))
         distributed.by_first(lambda: write_text(record, lines))
-    kept = [row for row in read_lines(record) if not row["dropped"]]
+    kept = [row for row in read_revisions(run.folder) if not row["dropped"]]
     if run.method.rounds and not kept:
         raise failure(str(record), "the filters have dropped every revision", "see there why; or ask otherwise")
     rows = [{"prompt": row["prompt"], "completion": revised_answer(row), "model": True} for row in kept]

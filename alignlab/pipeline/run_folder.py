@@ -25,8 +25,6 @@ from alignlab.runtime.run_files import (
     METRICS,
     REVISIONS,
     ROW_COUNTS,
-    LabelRecord,
-    RevisionRecord,
     TriggeredGate,
 )
 
@@ -203,18 +201,6 @@ def read_gates(stage: Path) -> list[TriggeredGate]:
     """Read the gates that triggered in a stage."""
     gates: list[Any] = read_lines(stage / GATES)
     return gates
-
-
-def read_revisions(stage: Path) -> list[RevisionRecord]:
-    """Read the critiques and revisions of a stage."""
-    revisions: list[Any] = read_lines(stage / REVISIONS)
-    return revisions
-
-
-def read_labels(stage: Path) -> list[LabelRecord]:
-    """Read the AI labels of a stage."""
-    labels: list[Any] = read_lines(stage / LABELS)
-    return labels
 
 
 def read_row_counts(stage: Path) -> dict[str, int]:

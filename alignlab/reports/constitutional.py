@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from alignlab.evaluation.scores import IntervalRecord, Measurement
-from alignlab.pipeline.run_folder import read_labels, read_revisions
 from alignlab.reports.run_results import Stage, change, number
-from alignlab.runtime.run_files import LabelRecord, RevisionRecord
+from alignlab.runtime.run_files import LabelRecord, RevisionRecord, read_labels, read_revisions
 
 Rows = Mapping[str, Measurement]
 STAGES = {"cai_sft": "supervised phase", "cai": "RLAIF, by DPO", "cai_ppo": "RLAIF, by PPO"}

@@ -112,7 +112,7 @@ def right(config: Config, outcome: Outcome, weights: Mapping[str, float]) -> lis
     """Compute how often the consensus, the majority and each labeler are right; empty where there is no gold."""
     if pocket_world(config.dataset) is None:
         return []
-    from alignlab.evaluation.label_accuracy import rightness, truth
+    from alignlab.evaluation.label_accuracy import gold_order, label_accuracy
 
     votes = agreement.votes(outcome.labels, weights)
     names = sorted({vote.labeler for vote in votes})
@@ -122,8 +122,8 @@ def right(config: Config, outcome: Outcome, weights: Mapping[str, float]) -> lis
         labels["majority"] = by_pair(majority(votes))
         labels |= {name: by_pair(majority([vote for vote in votes if vote.labeler == name])) for name in names}
     judged = {one.id for one in outcome.labels}
-    known = truth([row for row in outcome.answers if row["id"] in judged])
-    rows = rightness(labels, known, ["majority"], config.evaluation)
+    known = gold_order([row for row in outcome.answers if row["id"] in judged])
+    rows = label_accuracy(labels, known, ["majority"], config.evaluation)
     return [{"name": one.name, **one.interval._asdict(), "pairs": one.pairs} for one in rows]
 
 

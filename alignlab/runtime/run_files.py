@@ -3,9 +3,11 @@
 `alignlab.pipeline.run_folder` owns the folder as a whole: it adds the files of a run and reads them all.
 """
 
-from typing import TypedDict
+from pathlib import Path
+from typing import Any, TypedDict
 
 from alignlab.chat import Turn
+from alignlab.runtime.files import read_lines
 
 METRICS = "metrics.jsonl"  # per logged step: `step`, and the value of each metric; null where it was not finite
 TABLES = "tables.jsonl"  # one object per logged table
@@ -76,3 +78,15 @@ class LabelRecord(TypedDict):
     verdict: VerdictRecord
     likelier: float
     kept: bool
+
+
+def read_revisions(stage: Path) -> list[RevisionRecord]:
+    """Read the critiques and revisions of a stage; none where it has none."""
+    revisions: list[Any] = read_lines(stage / REVISIONS)
+    return revisions
+
+
+def read_labels(stage: Path) -> list[LabelRecord]:
+    """Read the AI labels of a stage; none where it has none."""
+    labels: list[Any] = read_lines(stage / LABELS)
+    return labels

@@ -1,16 +1,15 @@
-"""Measure how often AI labels are right (see `alignlab.evaluation.constitutional`)."""
+"""Measure the accuracy of AI labels (see `alignlab.evaluation.constitutional`)."""
 
 from alignlab.evaluation.protocol import FinishedStage, Of
 from alignlab.evaluation.scores import Measurement
-from alignlab.runtime.files import read_lines
-from alignlab.runtime.run_files import LABELS
+from alignlab.runtime.run_files import read_labels
 
 OF: Of = "stage"
 
 
 def measure(stage: FinishedStage) -> list[Measurement]:
-    """Return the rows of a stage that has had answers labelled by a judge; none for any other stage."""
+    """Measure a stage that labelled pairs with a judge; no rows for any other stage."""
     from alignlab.evaluation.constitutional import measure_labels
 
-    rows = read_lines(stage.folder / LABELS)
+    rows = read_labels(stage.folder)
     return measure_labels(rows, stage.config) if rows else []

@@ -1,4 +1,4 @@
-"""Write what the best of n answers of the starting policy is worth, for the page on reward hacking."""
+"""Write the best-of-n curve of the policy that the stage started from, for the page on reward hacking."""
 
 import json
 from typing import Any
@@ -14,12 +14,12 @@ OF: Of = "stage"
 
 
 def applies(config: Config) -> str:
-    """Return why it does not go with a config, or an empty text where it does."""
-    return "" if pocket_world(config.dataset) else "gold knows only the pocket world"
+    """Return why the measure does not apply to a config; empty where it does."""
+    return "" if pocket_world(config.dataset) else "only the pocket world has gold scores"
 
 
 def measure(stage: FinishedStage) -> list[Measurement]:
-    """Write `best_of_n.json` where the stage has a reward model; there is no row for `result.json`."""
+    """Write the curve where the stage has a reward model; it has no row in `result.json`."""
     if (reward := stage.inputs.get("reward_model")) is None:
         return []
     from alignlab.evaluation.best_of_n import best_of_n

@@ -1,9 +1,8 @@
-"""What the pocket world's own rules say of the answers: the truth that no stage has seen.
+"""Judge completions by the pocket world's own rules, which no stage trains on.
 
-Rates are taken over the prompts of the kinds that they mean something for: compliance over harmful requests,
-over-refusal over innocent requests that look harmful. `gold/score` is the mean over all prompts, and
-`gold/score/<kind>`, `gold/helpful/<kind>` and `gold/honest/<kind>` are over those of a kind, since a mean can rise
-while one kind collapses.
+A rate is over the prompts that it is defined for: compliance over harmful requests, over-refusal over innocent requests
+that look harmful. `gold/score` is the mean over all prompts. `gold/score/<kind>`, `gold/helpful/<kind>` and
+`gold/honest/<kind>` are over the prompts of a kind, since a mean can rise while one kind collapses.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,12 +21,12 @@ if TYPE_CHECKING:
 
 
 def applies(config: Config) -> str:
-    """Why this measure does not go with a config, or nothing."""
-    return "" if pocket_world(config.dataset) else "it knows only the pocket world"
+    """Return why the measure does not apply to a config; empty where it does."""
+    return "" if pocket_world(config.dataset) else "only the pocket world has gold scores"
 
 
 def measure(subject: "Subject") -> list[Scores]:
-    """Judge every answer by the world's rules."""
+    """Judge every completion by the world's rules."""
     from alignlab.pocket.gold import judge
 
     judged = [(sample, judge(sample.prompt, sample.completion, sample.finished)) for sample in subject.samples]
@@ -47,14 +46,14 @@ def measure(subject: "Subject") -> list[Scores]:
 
 
 def gold_scores(prompts: "Sequence[Sequence[Turn]]", texts: Sequence[str], finished: Sequence[bool]) -> list[float]:
-    """The score of each of some answers."""
+    """Return the gold score of each completion."""
     from alignlab.pocket.gold import judge
 
-    return [judge(*answer).score for answer in zip(prompts, texts, finished, strict=True)]
+    return [judge(*sample).score for sample in zip(prompts, texts, finished, strict=True)]
 
 
 def of_kind(kind: str, what: str) -> "Callable[[Sample, Judgement], Any]":
-    """Read one finding about the prompts of one kind; None where it means nothing for them."""
+    """Return a function that reads one field of a judgement for prompts of one kind, and None for other prompts."""
     return lambda sample, judgement: getattr(judgement, what) if sample.kind == kind else None
 
 
@@ -65,9 +64,9 @@ def gather(
     read: "Callable[[Sample, Judgement], Any]",
     rate: bool,
 ) -> Scores | None:
-    """The scores of one measure, over the answers for which it is not None; None where there is none."""
-    found = [(sample.id, value) for sample, judgement in judged if (value := read(sample, judgement)) is not None]
-    if not found:
+    """Collect the scores of one measure over the completions that it is defined for; None where there are none."""
+    defined = [(sample.id, value) for sample, judgement in judged if (value := read(sample, judgement)) is not None]
+    if not defined:
         return None
-    ids, values = zip(*found, strict=True)
+    ids, values = zip(*defined, strict=True)
     return Scores(name, np.array(values, float), ids, rate, better)

@@ -32,7 +32,7 @@ def measure(stage: FinishedStage) -> list[Scores]:
 
 
 def distance(policy: Path, reference: Path, samples: "Sequence[Sample]", config: Config) -> Scores:
-    """Return the KL of a policy to a reference on the policy's own completions, nats a completion, [samples]."""
+    """Return the KL of a policy to a reference on the policy's own completions, nats per completion, [samples]."""
     import torch
 
     from alignlab import losses

@@ -1,6 +1,6 @@
-"""How long the answers are, in tokens with the end-of-turn token, and how many come to an end by themselves.
+"""Measure the length of completions in tokens, with the end-of-turn token, and the rate of those that have one.
 
-Neither is good or bad in itself; a reward that grows with length alone shows here.
+Neither is good or bad in itself. A policy that exploits a reward for length shows here.
 """
 
 from typing import TYPE_CHECKING
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def applies(config: Config) -> str:
-    """Every model has lengths."""
+    """Return an empty text: the measure applies to every config."""
     return ""
 
 
 def measure(subject: "Subject") -> list[Scores]:
-    """Count the tokens of every answer."""
+    """Count the tokens of every completion."""
     ids = tuple(sample.id for sample in subject.samples)
     lengths = np.array([sample.tokens for sample in subject.samples], float)
     finished = np.array([sample.finished for sample in subject.samples], float)

@@ -7,7 +7,7 @@ OF: Of = "stage"
 
 
 def measure(stage: FinishedStage) -> list[Measurement]:
-    """Return the rows of a stage that makes a reward model; none for any other stage."""
+    """Measure a stage that makes a reward model; no rows for any other stage."""
     if stage.makes != "reward_model":
         return []
     from alignlab.evaluation.reward_model import measure_pairs

@@ -1,4 +1,4 @@
-"""Perplexity of the held-out demonstrations: exp of the mean negative log-likelihood a token.
+"""Perplexity of the held-out demonstrations: exp of the mean negative log-likelihood per token.
 
 The mean is over the tokens of completions, end-of-turn token included, as in supervised fine-tuning. The interval is
 over rows, since the tokens of one completion are not independent. Perplexity tells how well a model predicts the
@@ -23,7 +23,7 @@ TOKENS = 8192  # in one forward pass, so that the logits of a large vocabulary f
 
 
 class Loss(NamedTuple):
-    """The mean negative log-likelihood of a completion, in nats a token, and its number of tokens."""
+    """The mean negative log-likelihood of a completion, in nats per token, and its number of tokens."""
 
     mean: float
     tokens: int
@@ -38,10 +38,10 @@ def measure(subject: "Subject") -> list[Scores]:
     """Measure the held-out demonstrations, as many of each kind as there are evaluation prompts."""
     from alignlab.chat import encode
     from alignlab.data import view
-    from alignlab.evaluation import spread
+    from alignlab.evaluation import select_per_kind
 
     settings = subject.config.evaluation
-    rows = spread(list(view(subject.config.dataset, "demonstrations", settings.split)), settings.prompts)
+    rows = select_per_kind(list(view(subject.config.dataset, "demonstrations", settings.split)), settings.prompts)
     encoded = [encode(subject.tokenizer, row["prompt"], row["completion"]) for row in rows]
     values, weights = (np.array(column, float) for column in zip(*losses(subject.model, encoded), strict=True))
     ids = tuple(row["id"] for row in rows)

@@ -1,7 +1,7 @@
-"""What a reward model says of the answers. It is a proxy: where it rises and the truth does not, it is being fooled.
+"""Score completions with a reward model. It is a proxy: where it rises and gold does not, it is being exploited.
 
-`reward/mean` is by the reward model of the run's own chain, where it has one; then `reward/held_out` is by the one that
-the config names, which nothing is trained on.
+`reward/mean` is by the reward model of the run's own chain, if it has one. `reward/held_out` is by the one that the
+config names, which trains no policy.
 """
 
 from pathlib import Path
@@ -20,22 +20,22 @@ def measure(subject: "Subject") -> list[Scores]:
     """Score every completion with the reward model, and with the held-out one; nothing where there is none."""
     if subject.reward_model is None:
         return []
-    found = [scored(subject, "reward/mean", subject.reward_model)]
-    if given := subject.config.evaluation.reward_model:
-        held_out = given_reward(subject.config, "evaluation.reward_model", given).path
+    scores = [score(subject, "reward/mean", subject.reward_model)]
+    if named := subject.config.evaluation.reward_model:
+        held_out = given_reward(subject.config, "evaluation.reward_model", named).path
         if held_out != subject.reward_model:
-            found.append(scored(subject, "reward/held_out", held_out))
-    return found
+            scores.append(score(subject, "reward/held_out", held_out))
+    return scores
 
 
-def scored(subject: "Subject", name: str, folder: Path) -> Scores:
-    """Score every answer with one reward model."""
+def score(subject: "Subject", name: str, folder: Path) -> Scores:
+    """Score every completion with one reward model."""
     from alignlab.rewards import load_reward_model
 
     samples = subject.samples
-    scored_samples = load_reward_model(folder, subject.config.hardware).score(
+    rewards = load_reward_model(folder, subject.config.hardware).score(
         [sample.prompt for sample in samples],
         [sample.completion for sample in samples],
         [sample.finished for sample in samples],
     )
-    return Scores(name, np.array(scored_samples.total, float), tuple(sample.id for sample in samples), False, "higher")
+    return Scores(name, np.array(rewards.total, float), tuple(sample.id for sample in samples), False, "higher")

@@ -1,8 +1,8 @@
-"""How much of a reference answer an answer holds, in its order: ROUGE-L, for summaries (Lin 2004).
+"""Measure ROUGE-L of completions against reference summaries (Lin 2004).
 
-The reference is the held-out demonstration of the same prompt; of several, the one that fits best. Words are runs of
-letters and digits in lower case, without stemming, as the package rouge-score takes them apart. It counts words and
-knows no meaning, so it is measured only where `measure` names it.
+The reference is the held-out demonstration of the same prompt; of several, the one with the highest score. Words are
+runs of letters and digits in lower case, without stemming, as in the package rouge-score. ROUGE compares words and not
+meanings, so it is measured only where `measure` names it.
 """
 
 import json
@@ -23,7 +23,7 @@ WORD = re.compile(r"[a-z0-9]+")
 
 
 def measure(subject: "Subject") -> list[Scores]:
-    """Compare every answer with the reference for its prompt."""
+    """Compare every completion with the references of its prompt."""
     from alignlab.data import view
 
     references: dict[str, list[str]] = {}
@@ -36,24 +36,24 @@ def measure(subject: "Subject") -> list[Scores]:
 
 
 def key(turns: "Sequence[Turn]") -> str:
-    """A conversation as text, to find it again."""
+    """Return a conversation as a key of a dictionary."""
     return json.dumps([[turn["role"], turn["content"]] for turn in turns])
 
 
-def best(answer: str, references: Sequence[str]) -> float:
-    """The score by the reference that fits best."""
-    return max(rouge_l(answer, reference) for reference in references)
+def best(completion: str, references: Sequence[str]) -> float:
+    """Return the highest score over the references."""
+    return max(rouge_l(completion, reference) for reference in references)
 
 
-def rouge_l(answer: str, reference: str) -> float:
-    """The harmonic mean of precision and recall of the longest common subsequence of words; 0 without any."""
-    said, wanted = WORD.findall(answer.lower()), WORD.findall(reference.lower())
-    common = longest_common(said, wanted)
-    return 2 * common / (len(said) + len(wanted)) if common else 0.0
+def rouge_l(completion: str, reference: str) -> float:
+    """Compute the harmonic mean of precision and recall of the longest common subsequence of words."""
+    words, expected = WORD.findall(completion.lower()), WORD.findall(reference.lower())
+    common = longest_common(words, expected)
+    return 2 * common / (len(words) + len(expected)) if common else 0.0
 
 
 def longest_common(first: Sequence[str], second: Sequence[str]) -> int:
-    """The length of the longest common subsequence, row by row of the usual table."""
+    """Return the length of the longest common subsequence, by dynamic programming one row at a time."""
     row = [0] * (len(second) + 1)
     for word in first:
         diagonal = 0
