@@ -90,11 +90,26 @@ def join(config: Config) -> None:
     if not trains(config):
         return
     from alignlab.pipeline import workers
-    from alignlab.pipeline.train_stage import follow
 
     prepare(config)
     workers.check(config)
     workers.follow(config) if distributed.started_outside() else follow(config)
+
+
+def follow(config: Config) -> None:
+    """Train with machine 0 the stages that are not finished; machine 0 plans, prepares, measures and reports."""
+    from alignlab.pipeline import held_out_reward_model, plan, workers
+    from alignlab.pipeline.prepare_inputs import locate_models, prepare_data
+    from alignlab.pipeline.train_stage import job
+    from alignlab.runtime.files import partial_of
+
+    config = locate_models(config)
+    prepare_data(config)
+    for made in filter(None, (held_out_reward_model.plan(config), plan.make(config))):
+        for stage in made.stages:
+            if not stage.done:
+                rendezvous.wait_for_host(rendezvous.meeting(config.hardware).place)
+                workers.launch(job(made, stage, partial_of(stage.folder)), workers.Wire(None))
 
 
 def prepare(config: Config) -> None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from alignlab.config.schema import Config
 from alignlab.pipeline import plan as planning
 from alignlab.pipeline.plan import Plan, Stage
-from alignlab.pipeline.prepare_inputs import locate_models, prepare_data
 from alignlab.pipeline.provenance import provenance
 from alignlab.pipeline.run_folder import FROM_TRAINING, PROVENANCE, write_json
 from alignlab.runtime.files import building, partial_of
@@ -84,17 +83,3 @@ def job(plan: Plan, stage: Stage, partial: Path) -> "Job":
 
     inputs = {need: source.path for need, source in stage.inputs.items()}
     return Job(plan.config, stage.settings, inputs, partial, stage.fingerprint, planning.threads(plan.config))
-
-
-def follow(config: Config) -> None:
-    """Train with machine 0 what is not there yet; it plans, prepares, measures and reports."""
-    from alignlab.pipeline import held_out_reward_model, workers
-    from alignlab.runtime import rendezvous
-
-    config = locate_models(config)
-    prepare_data(config)
-    for plan in filter(None, (held_out_reward_model.plan(config), planning.make(config))):
-        for stage in plan.stages:
-            if not stage.done:
-                rendezvous.wait_for_host(rendezvous.meeting(config.hardware).place)
-                workers.launch(job(plan, stage, partial_of(stage.folder)), workers.Wire(None))
