@@ -6,7 +6,7 @@ from tiny import tiny_model
 from transformers import MistralConfig, MistralForCausalLM, T5Config, T5ForConditionalGeneration
 
 from alignlab.models import decoding
-from alignlab.models.decoding import Roomy, decode, decodes
+from alignlab.models.decoding import PreallocatedLayer, decode, is_plain_decoder
 from alignlab.models.sampling import Draw, Sampling, generated, uniforms
 
 PROMPTS = [[6, 7, 8, 9], [10], [11, 12, 13, 2, 14, 15], [16, 17], [6], [7, 7, 7]]
@@ -69,7 +69,7 @@ def test_rows_that_have_ended_leave_the_batch(monkeypatch):
 
 
 def test_a_cache_with_room_holds_what_was_written_and_lets_rows_go():
-    layer, first, second = Roomy(3), torch.randn(2, 1, 2, 4), torch.randn(2, 1, 1, 4)
+    layer, first, second = PreallocatedLayer(3), torch.randn(2, 1, 2, 4), torch.randn(2, 1, 1, 4)
     layer.update(first, -first)
     keys, values = layer.update(second, -second)
     assert torch.equal(keys, torch.cat([first, second], dim=2))
@@ -87,8 +87,8 @@ def test_only_plain_decoders_are_decoded_here():
         "num_hidden_layers": 1,
         "num_attention_heads": 1,
     }
-    assert decodes(tiny_model())
+    assert is_plain_decoder(tiny_model())
     window = MistralForCausalLM(MistralConfig(**small, num_key_value_heads=1, sliding_window=4))
-    assert not decodes(window)
+    assert not is_plain_decoder(window)
     t5 = T5ForConditionalGeneration(T5Config(vocab_size=20, d_model=8, d_kv=8, d_ff=8, num_layers=1, num_heads=1))
-    assert not decodes(t5)
+    assert not is_plain_decoder(t5)

@@ -14,7 +14,7 @@ from alignlab.methods import ppo
 from alignlab.models.chat_templates import PLAIN
 from alignlab.models.log_probs import pad_rows, token_log_probs
 from alignlab.models.pocket import dialogue_tokenizer, insult_classifier, t5
-from alignlab.models.references import POCKET, given_reward
+from alignlab.models.references import POCKET, scorer_source
 from alignlab.pipeline import prepare_inputs
 from alignlab.rewards import load_reward
 from alignlab.runtime.stage_run import Run
@@ -91,7 +91,7 @@ def test_the_adapter_off_is_the_reference_of_an_encoder_decoder(policy, monkeypa
     monkeypatch.setattr(trainer, "fit", check_and_fit)
     bound = config(*EXPERIMENT)
     prepare_inputs.prepare_data(bound)
-    inputs = {"policy": tmp_path / "policy", "reward": insult_classifier.detector()}
+    inputs = {"policy": tmp_path / "policy", "reward": insult_classifier.insult_classifier()}
     track = SimpleNamespace(log=lambda metrics, step: logged.append(metrics))
     ppo.train(Run(bound, bound.method, inputs, tmp_path, track))
     first, second = (metrics for metrics in logged if "policy/kl_exact" in metrics)
@@ -118,9 +118,9 @@ def test_the_whole_chain_measures_toxicity_and_rouge_before_and_after(tmp_path):
 
 def test_pockets_classifier_is_made_once_and_scores_by_the_name_of_its_label():
     bound = config(*EXPERIMENT)
-    source = given_reward(bound, "reward.path", POCKET)
+    source = scorer_source(bound, "reward.path", POCKET)
     assert not source.path.exists()
-    assert insult_classifier.detector() == insult_classifier.detector() == source.path
+    assert insult_classifier.insult_classifier() == insult_classifier.insult_classifier() == source.path
     texts = ["You rat.", "#Person2# agrees."]
     found = {}
     for label in insult_classifier.LABELS:
@@ -132,7 +132,7 @@ def test_pockets_classifier_is_made_once_and_scores_by_the_name_of_its_label():
 
 
 def test_elsewhere_a_classifier_says_what_is_toxic():
-    insult_classifier.detector()
+    insult_classifier.insult_classifier()
     told = ["measure.toxicity.model=pocket", "reward.label=nothate"]
     bound = config(*EXPERIMENT, "reward.path=owner/name", *told, "measure.toxicity.label=hate")
     other = config(*EXPERIMENT, "reward.path=owner/name", *told, "measure.toxicity.label=nothate")

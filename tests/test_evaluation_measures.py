@@ -208,7 +208,7 @@ def test_a_held_out_reward_model_is_asked_beside_the_chains_own(monkeypatch, tmp
         for folder, value in worth.items()
     }
     monkeypatch.setattr(rewards, "load_reward_model", lambda folder, _: model[folder])
-    monkeypatch.setattr(reward, "given_reward", lambda *given: SimpleNamespace(path=tmp_path / given[2]))
+    monkeypatch.setattr(reward, "scorer_source", lambda *given: SimpleNamespace(path=tmp_path / given[2]))
     plain = config("model=pocket_small", "dataset=pocket_small")
     named = plain.model_copy(update={"evaluation": plain.evaluation.model_copy(update={"reward_model": "judge"})})
 

@@ -19,7 +19,7 @@ from alignlab.losses import language
 from alignlab.methods import dpo, rm, sft
 from alignlab.models.from_scratch import scratch_model
 from alignlab.models.load import load_policy
-from alignlab.models.reward_heads import DecoderConfig, DecoderReward, pack, scores, start
+from alignlab.models.reward_heads import DecoderConfig, DecoderReward, new_reward_model, pack, scores
 from alignlab.models.sampling import Sampling, sample
 from alignlab.pipeline.model_references import check_models
 from alignlab.rewards import load_reward_model
@@ -187,7 +187,7 @@ def t5(rows):
 def test_the_decoder_scores_each_completion_by_itself(rows, pooled):
     folder = t5(rows)
     torch.manual_seed(0)
-    model = start(folder, "pooled" if pooled else "last", 0.0)[0].eval()
+    model = new_reward_model(folder, "pooled" if pooled else "last", 0.0)[0].eval()
     assert isinstance(model, DecoderReward)
     assert isinstance(model.config, DecoderConfig)
     prompts, completions = [[5, 6, 7], [8]], [[[9, 2], [10, 11, 2]], [[12, 13, 14, 2], [2]]]
@@ -199,7 +199,7 @@ def test_the_decoder_scores_each_completion_by_itself(rows, pooled):
 
 
 def test_the_state_that_is_scored_is_the_one_after_the_last_word(rows):
-    model = start(t5(rows), "last", 0.0)[0].eval()
+    model = new_reward_model(t5(rows), "last", 0.0)[0].eval()
     begin = model.config.backbone.decoder_start_token_id
     states = model.backbone(
         input_ids=torch.tensor([[5, 6, 7]]), decoder_input_ids=torch.tensor([[begin, 9, 2]])

@@ -131,19 +131,19 @@ def test_what_was_fetched_once_needs_no_hub(cached):
     assert pretrained.commit(cached) == SHA
     pretrained.locate(cached)
     ready = pretrained.pretrained_model(cached)
-    assert torch.equal(logits(ready), logits(pretrained.whole_snapshot(cached)))
+    assert torch.equal(logits(ready), logits(pretrained.cached_snapshot(cached)))
 
 
 def test_a_run_is_pinned_to_the_commit_that_it_loaded(cached):
     bound = config("model=local", "model.path=owner/name", "model.chat_template=hh")
-    again = pretrained.pinned(bound)
+    again = pretrained.pin_revision(bound)
     assert again.model.revision == SHA
     assert plan.base_model(again) == plan.base_model(bound)
 
 
 def test_half_a_snapshot_is_none(cached):
-    (pretrained.whole_snapshot(cached) / "model.safetensors").unlink()
-    assert pretrained.whole_snapshot(cached) is None
+    (pretrained.cached_snapshot(cached) / "model.safetensors").unlink()
+    assert pretrained.cached_snapshot(cached) is None
 
 
 class Hub(BaseHTTPRequestHandler):

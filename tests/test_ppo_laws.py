@@ -38,7 +38,7 @@ def policy(tmp_path_factory):
 
 def judged(policy, folder, head, template=None):
     """A reward model that was trained with dropout, as its own settings still say."""
-    model, tokenizer = reward_heads.start(policy, head, dropout=0.5)
+    model, tokenizer = reward_heads.new_reward_model(policy, head, dropout=0.5)
     tokenizer.chat_template = template or tokenizer.chat_template
     load.save(model, tokenizer, folder)
     return model, folder
@@ -67,7 +67,7 @@ def test_a_value_function_from_a_reward_model_has_its_weights_and_none_of_its_dr
 def test_a_value_function_does_not_start_from_a_reward_model_that_reads_other_ids(policy, tmp_path):
     _, judge = judged(policy, tmp_path / "rm", "pooled", template="{{ messages[0]['content'] }}")
     with torch.no_grad():
-        changed = reward_heads.start(policy, "pooled", 0.0)[0]
+        changed = reward_heads.new_reward_model(policy, "pooled", 0.0)[0]
         changed.backbone.norm.weight.add_(1)
         changed.save_pretrained(judge)
     body = ppo.value_model(run_of(policy, judge))

@@ -36,7 +36,7 @@ def policy(tmp_path_factory):
 def judge(request, policy, tmp_path):
     """A saved reward model with a random head."""
     torch.manual_seed(0)
-    model, tokenizer = reward_heads.start(policy, request.param, 0.0)
+    model, tokenizer = reward_heads.new_reward_model(policy, request.param, 0.0)
     model.save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
     return load_reward_model(tmp_path, HARDWARE)

@@ -109,8 +109,8 @@ def test_a_label_that_a_classifier_lacks_is_told_before_anything_runs(tmp_path):
         model_references.check_models(rewarded(*own, "reward.label=toxic"))
     model_references.check_models(config("method=dpo", *SMALL, *own, "reward.label=toxic"))  # dpo takes no reward
     (tmp_path / "config.json").write_text("{}")
-    assert references.labels_in(tmp_path) == ["LABEL_0", "LABEL_1"]
-    assert references.labels_in(tmp_path / "none") == []
+    assert references.classifier_labels(tmp_path) == ["LABEL_0", "LABEL_1"]
+    assert references.classifier_labels(tmp_path / "none") == []
 
 
 def test_what_decides_a_reward_decides_the_stage(tmp_path, monkeypatch):

@@ -142,7 +142,7 @@ def test_low_rank_adapters_train_the_head_too(world, tmp_path, head):
     from alignlab.models import reward_heads
 
     torch.manual_seed(0)
-    before = reward_heads.start(world.policy, head, 0.0)[0].state_dict()
+    before = reward_heads.new_reward_model(world.policy, head, 0.0)[0].state_dict()
     after = weights(tmp_path)
     moved = {name for name in after if not torch.equal(after[name], before[name])}
     assert "score.weight" in moved
@@ -157,7 +157,7 @@ def test_the_loss_is_that_of_trl_on_the_same_pairs(world, tmp_path):
     from alignlab.models import reward_heads
     from alignlab.training.reward_trainer import PairRewardTrainer
 
-    model, tokenizer = reward_heads.start(world.policy, "last", 0.0)
+    model, tokenizer = reward_heads.new_reward_model(world.policy, "last", 0.0)
     pairs = [
         {"prompt_ids": [5, 6, 7], "completion_ids": [[8, 9, 2], [10, 2]]},
         {"prompt_ids": [3], "completion_ids": [[4, 2], [11, 12, 13, 2]]},

@@ -37,7 +37,7 @@ def policy(tmp_path_factory):
 @pytest.fixture(params=["last", "pooled"])
 def model(request, policy):
     torch.manual_seed(1)
-    return reward_heads.start(policy, request.param, 0.0)[0].eval()
+    return reward_heads.new_reward_model(policy, request.param, 0.0)[0].eval()
 
 
 def plain(model, prompt, completion):
@@ -52,8 +52,8 @@ def test_positions_and_sight_of_a_row_by_hand():
     segments = torch.tensor([[0, 0, 1, 1, 2, 2, 2, -1]])
     assert reward_heads.counts(segments).tolist() == [[2, 2, 3]]
     assert reward_heads.positions(segments)[0, :7].tolist() == [0, 1, 2, 3, 2, 3, 4]
-    assert reward_heads.ends(segments).tolist() == [[3, 6]]
-    seen = reward_heads.visible(segments)[0, 0].int().tolist()
+    assert reward_heads.last_tokens(segments).tolist() == [[3, 6]]
+    seen = reward_heads.attention_mask(segments)[0, 0].int().tolist()
     assert seen[3] == [1, 1, 1, 1, 0, 0, 0, 0]
     assert seen[5] == [1, 1, 0, 0, 1, 1, 0, 0]
     assert [line[7] for line in seen[:7]] == [0] * 7
@@ -100,7 +100,7 @@ def test_the_head_starts_small(policy):
         torch.manual_seed(0)
         drawn = torch.cat(
             [
-                reward_heads.head_of(reward_heads.start(policy, head, 0.0)[0]).weight.detach().flatten()
+                reward_heads.head_of(reward_heads.new_reward_model(policy, head, 0.0)[0]).weight.detach().flatten()
                 for _ in range(20)
             ]
         )

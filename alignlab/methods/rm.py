@@ -43,7 +43,7 @@ def train(run: Run[Config]) -> None:
     from alignlab.training.trainer import Row, common_arguments, fit, tokenise
 
     method = run.method
-    model, tokenizer = reward_heads.start(run.inputs["policy"], method.head, method.dropout)
+    model, tokenizer = reward_heads.new_reward_model(run.inputs["policy"], method.head, method.dropout)
     tokenizer.model_max_length = method.max_length
 
     def row(pair: Row) -> dict[str, Any]:

@@ -1,14 +1,14 @@
-"""Chat templates that whole families of models share, by name, and what a tokenizer must know to write them.
+"""Chat templates that families of models share, by name, with the special tokens that they need.
 
-A template is written into the tokenizer when a model is made ready, and goes with the model from then on. Each is
-additive: what a prompt is written as begins what prompt and answer are written as.
+A template is stored with the tokenizer when a model is prepared. Each is additive: the text of a prompt is a prefix of
+the text of the prompt with its answer.
 """
 
 from typing import NamedTuple
 
 
 class Family(NamedTuple):
-    """A Jinja template, the tokens of their own that it writes, and the one that ends an answer (None: eos)."""
+    """A Jinja template, the special tokens that it writes, and the one that ends an answer (None: eos)."""
 
     template: str
     tokens: tuple[str, ...] = ()
@@ -23,14 +23,14 @@ CHATML = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
-# As Llama 3's own template writes a conversation without tools: contents are trimmed.
+# Llama 3's template without tools: contents are trimmed.
 LLAMA3 = (
     "{{ bos_token }}{% for message in messages %}"
     "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' + message['content'] | trim }}"
     "{{ '<|eot_id|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}"
 )
-# Mistral has no turn for the system: its words open the user's turn that follows.
+# Mistral has no system turn: its text begins the next user turn.
 MISTRAL = (
     "{{ bos_token }}{% set waiting = namespace(words='') %}{% for message in messages %}"
     "{% if message['role'] == 'system' %}{% set waiting.words = waiting.words + message['content'] + '\\n\\n' %}"
@@ -42,14 +42,14 @@ MISTRAL = (
     "{% endif %}{% endfor %}"
     "{% if waiting.words %}{{ '[INST] ' + waiting.words + ' [/INST]' }}{% endif %}"
 )
-# alignment-handbook's template of Zephyr; the names of the speakers are plain text.
+# alignment-handbook's template of Zephyr; the role names are plain text.
 ZEPHYR = (
     "{% for message in messages %}"
     "{{ '<|' + message['role'] + '|>\\n' + message['content'] + eos_token + '\\n' }}"
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
 )
-# HH-RLHF's transcripts; only the last answer is followed by the end of the text, which `alignlab.chat` adds.
+# HH-RLHF's transcripts; only the last answer has an end token, which `alignlab.chat` adds.
 HH = (
     "{% if bos_token and bos_token != eos_token %}{{ bos_token }}{% endif %}"
     "{% set speakers = {'user': 'Human', 'assistant': 'Assistant', 'system': 'System'} %}"
@@ -59,7 +59,7 @@ HH = (
     "{% if add_generation_prompt %}{{ '\\n\\nAssistant:' }}{% endif %}"
 )
 
-# What is said and nothing else, for encoder-decoders: the encoder reads a text that ends as T5's do.
+# The text of the turns only, for encoder-decoders: the encoder's input ends with eos, as T5's does.
 PLAIN = (
     "{% for message in messages %}"
     "{% if message['role'] == 'assistant' %}{{ eos_token + message['content'] + eos_token }}"
@@ -68,7 +68,7 @@ PLAIN = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ eos_token }}{% endif %}"
 )
-# What is said and nothing else, for decoders that go on with a text: a blank, the answer, and the end of the text.
+# The text of the turns only, for decoders that continue a text: a space, the answer, and eos.
 TEXT = (
     "{% for message in messages %}"
     "{% if message['role'] == 'assistant' %}{{ ' ' + message['content'] + eos_token }}"

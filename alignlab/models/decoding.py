@@ -1,7 +1,7 @@
-"""One token after another from a decoder, without the costs of `generate`.
+"""Decoding with a preallocated cache, which costs less than transformers' `generate`.
 
-The keys and values of earlier tokens lie in memory that has room for all that will come, so that a new token moves
-none of them, and rows that have come to their end leave the batch: whenever a quarter has, the others close ranks.
+The cache has room for all tokens that will come, so a new token moves none of the earlier ones. Rows that are finished
+leave the batch: when a quarter of it is finished, the others are moved together.
 """
 
 from collections.abc import Callable
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Pick = Callable[[Tensor, int, Tensor], Tensor]  # (logits [batch, vocabulary], step, rows [batch]) → tokens [batch]
-LEFT = 0.75  # of the batch still at work: below that, those that have ended are taken out
+COMPACT_BELOW = 0.75  # the share of unfinished rows below which finished ones are removed from the batch
 
 
-def decodes(model: "PreTrainedModel") -> bool:
-    """Whether a model is a plain decoder: each layer keeps all keys and values."""
+def is_plain_decoder(model: "PreTrainedModel") -> bool:
+    """Return whether `decode` supports a model: a decoder whose layers all keep every key and value."""
     if model.config.is_encoder_decoder or not model._supports_default_dynamic_cache():
         return False
     known = signature(model.forward).parameters
@@ -32,43 +32,49 @@ def decodes(model: "PreTrainedModel") -> bool:
 
 
 def decode(
-    model: "PreTrainedModel", ids: Tensor, mask: Tensor, pick: Pick, ends: Tensor, most: Tensor, copies: int = 1
+    model: "PreTrainedModel", ids: Tensor, mask: Tensor, pick: Pick, ends: Tensor, limits: Tensor, copies: int = 1
 ) -> Tensor:
-    """Draw new tokens, [batch, largest of `most`]; what stands behind a row's end means nothing.
+    """Return new tokens, [batch, largest limit]; those after a row's end are arbitrary.
 
-    ids and mask [batch / copies, width], padded on the left: each prompt is computed once, and answered `copies` times
-    in neighbouring rows. A row is at its end at one of the tokens `ends`, or when it has `most` [batch] tokens.
+    ids and mask [batch / copies, width] are padded on the left. Each prompt is computed once and continued in `copies`
+    neighbouring rows. A row ends at one of the tokens `ends`, or when it has `limits` [batch] tokens.
     """
-    size, steps = ids.shape[1], int(most.max())
-    cache = DynamicCache(config=model.config)
-    cache.layers = [Roomy(size + steps) for _ in cache.layers]
-    found = ids.new_zeros(len(most), steps)
-    rows, over = torch.arange(len(most), device=ids.device), torch.zeros_like(most, dtype=torch.bool)
-    seen = torch.cat([mask, mask.new_ones(len(ids), steps)], dim=1)
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    width, steps = ids.shape[1], int(limits.max())
+    cache = preallocated_cache(model, width + steps)
+    tokens = ids.new_zeros(len(limits), steps)
+    rows, finished = torch.arange(len(limits), device=ids.device), torch.zeros_like(limits, dtype=torch.bool)
+    mask = torch.cat([mask, mask.new_ones(len(ids), steps)], dim=1)
+    positions = (mask[:, :width].cumsum(1) - 1).clamp(min=0)
     for step in range(steps):
-        logits = forward(model, ids, seen[:, : size + step], positions, cache)
+        logits = forward(model, ids, mask[:, : width + step], positions, cache)
         if step == 0 and copies > 1:
-            logits, seen, positions = (one.repeat_interleave(copies, 0) for one in (logits, seen, positions))
+            logits, mask, positions = (each.repeat_interleave(copies, 0) for each in (logits, mask, positions))
             for layer in cache.layers:
-                layer.copy(copies)
-        drawn = pick(logits, step, rows)
-        found[rows, step] = drawn
-        over = over | torch.isin(drawn, ends) | (most[rows] <= step + 1)
-        left = int((~over).sum())
-        if not left:
+                layer.repeat(copies)
+        picked = pick(logits, step, rows)
+        tokens[rows, step] = picked
+        finished = finished | torch.isin(picked, ends) | (limits[rows] <= step + 1)
+        unfinished = int((~finished).sum())
+        if not unfinished:
             break
-        ids, positions = drawn[:, None], positions[:, -1:] + 1
-        if left < LEFT * len(rows):
-            stay = (~over).nonzero()[:, 0]
-            rows, over, seen, ids, positions = (one[stay] for one in (rows, over, seen, ids, positions))
+        ids, positions = picked[:, None], positions[:, -1:] + 1
+        if unfinished < COMPACT_BELOW * len(rows):
+            kept = (~finished).nonzero()[:, 0]
+            rows, finished, mask, ids, positions = (each[kept] for each in (rows, finished, mask, ids, positions))
             for layer in cache.layers:
-                layer.keep(stay)
-    return found
+                layer.keep(kept)
+    return tokens
+
+
+def preallocated_cache(model: Any, size: int) -> DynamicCache:
+    """Return a cache with room for `size` tokens."""
+    cache = DynamicCache(config=model.config)
+    cache.layers = [PreallocatedLayer(size) for _ in cache.layers]
+    return cache
 
 
 def forward(model: Any, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
-    """The logits after the last of the ids, [batch, vocabulary]."""
+    """Return the logits after the last of the ids, [batch, vocabulary]."""
     out = model(
         input_ids=ids,
         attention_mask=mask,
@@ -81,31 +87,37 @@ def forward(model: Any, ids: Tensor, mask: Tensor, positions: Tensor, cache: Dyn
     return logits
 
 
-class Roomy(DynamicLayer):  # type: ignore[misc]
+class PreallocatedLayer(DynamicLayer):  # type: ignore[misc]
     """A layer of a cache with room for `size` tokens."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
         self.size = size
+        self.buffers: list[Tensor] = []  # keys and values, [batch, heads, size, width]; empty before the first update
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Write the new states behind the others."""
+        """Write new keys and values after the earlier ones; return all."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-            self.room = [new.new_empty(*new.shape[:2], self.size, new.shape[3]) for new in (key_states, value_states)]
+            states = key_states, value_states
+            self.buffers = [new.new_empty(*new.shape[:2], self.size, new.shape[3]) for new in states]
         start = self.get_seq_length()
         end = start + key_states.shape[2]
-        for room, new in zip(self.room, (key_states, value_states), strict=True):
-            room[:, :, start:end] = new
-        self.keys, self.values = (room[:, :, :end] for room in self.room)
+        for buffer, new in zip(self.buffers, (key_states, value_states), strict=True):
+            buffer[:, :, start:end] = new
+        self.keys, self.values = (buffer[:, :, :end] for buffer in self.buffers)
         return self.keys, self.values
 
-    def copy(self, times: int) -> None:
-        """Let each row stand several times, its copies beside it."""
-        self.room = [room.repeat_interleave(times, 0) for room in self.room]
-        self.keys, self.values = (room[:, :, : self.get_seq_length()] for room in self.room)
+    def repeat(self, copies: int) -> None:
+        """Repeat each row, its copies beside it."""
+        self.replace([buffer.repeat_interleave(copies, 0) for buffer in self.buffers])
 
     def keep(self, rows: Tensor) -> None:
-        """Let go of all rows but some."""
-        self.room = [room[rows] for room in self.room]
-        self.keys, self.values = (room[:, :, : self.get_seq_length()] for room in self.room)
+        """Remove all rows but some."""
+        self.replace([buffer[rows] for buffer in self.buffers])
+
+    def replace(self, buffers: list[Tensor]) -> None:
+        """Use other buffers, which hold as many tokens."""
+        length = self.get_seq_length()
+        self.buffers = buffers
+        self.keys, self.values = (buffer[:, :, :length] for buffer in buffers)

@@ -1,9 +1,8 @@
-"""What draws completions: `generate` is `alignlab.models.sampling` itself, `continuous` is transformers' continuous
-batching.
+"""Engines that sample completions: `generate` is `alignlab.models.sampling`, `continuous` is transformers' own.
 
-The second is for a GPU: requests of any length share a paged cache, and a finished one makes room for the next at
-once. The luck of sampling is the engine's, one stream for all prompts, drawn from the seed: the same seed gives the
-same completions, but which prompts are answered together matters, unlike with `alignlab.models.sampling`.
+Continuous batching is for a GPU: requests of any length share a paged cache, and a finished one makes room for the next
+at once. It has one random stream for all prompts. The same seed gives the same completions, but which prompts are
+sampled together matters, unlike with `alignlab.models.sampling`.
 """
 
 import logging
@@ -16,12 +15,12 @@ from alignlab.models.sampling import Completion, Sampling, completion, draw_all,
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-PAGE = 16  # tokens a page of the cache holds on a CPU, where the cache's size is not found by itself
-ON_CPU = 512  # tokens a step
+PAGE = 16  # tokens in a page of the cache on a CPU, where transformers does not choose the cache's size
+CPU_TOKENS = 512  # in a step on a CPU
 
 
 class Engine(Protocol):
-    """Draws completions for prompts that are token ids: one each, in their order, all luck from the seed."""
+    """Samples one completion for each prompt of token ids, in their order; the seed decides all randomness."""
 
     def __call__(
         self,
@@ -30,12 +29,12 @@ class Engine(Protocol):
         ids: Sequence[Sequence[int]],
         sampling: Sampling,
         seed: int,
-        own: Sequence[int] | None = None,
+        rows: Sequence[int] | None = None,
     ) -> list[Completion]: ...
 
 
 def engine(name: str) -> Engine:
-    """The engine of a name."""
+    """Return the engine of a name."""
     return {"generate": draw_all, "continuous": continuous}[name]
 
 
@@ -45,9 +44,9 @@ def continuous(
     ids: Sequence[Sequence[int]],
     sampling: Sampling,
     seed: int,
-    own: Sequence[int] | None = None,
+    rows: Sequence[int] | None = None,
 ) -> list[Completion]:
-    """Draw one completion for each prompt by continuous batching, or for those at the places `own` among them."""
+    """Sample one completion for each prompt, or for those in `rows`, by continuous batching."""
     from transformers import ContinuousBatchingConfig, GenerationConfig
 
     if model.config.is_encoder_decoder:
@@ -63,25 +62,25 @@ def continuous(
         eos_token_id=sorted(ends),
         suppress_tokens=never_sampled(tokenizer, ends) or None,
     )
-    chosen = range(len(ids)) if own is None else own
-    ids, seed = [list(ids[row]) for row in chosen], seed + min(chosen, default=0)
-    batching = ContinuousBatchingConfig(seed=seed % 2**31, **room(model, ids, sampling))
-    logging.getLogger("ContinuousBatchingLogger").setLevel(logging.ERROR)  # it doubts processors that it keeps
+    sampled = range(len(ids)) if rows is None else rows
+    ids, seed = [list(ids[row]) for row in sampled], seed + min(sampled, default=0)
+    batching = ContinuousBatchingConfig(seed=seed % 2**31, **cache_size(model, ids, sampling))
+    logging.getLogger("ContinuousBatchingLogger").setLevel(logging.ERROR)  # it warns of processors that it does apply
     with neutral(model):
-        found: dict[str, Any] = model.generate_batch(ids, settings, batching, warmup=model.device.type == "cuda")
-    drawn = [one.generated_tokens for one in sorted(found.values(), key=lambda one: number(one.request_id))]
-    if len(drawn) != len(ids):
-        raise failure("method.engine", f"{len(drawn)} of {len(ids)} prompts were answered", "use engine=generate")
-    return [completion(tokenizer, list(tokens), ends) for tokens in drawn]
+        outputs: dict[str, Any] = model.generate_batch(ids, settings, batching, warmup=model.device.type == "cuda")
+    finished = sorted(outputs.values(), key=lambda output: request_number(output.request_id))
+    if len(finished) != len(ids):
+        raise failure("method.engine", f"{len(finished)} of {len(ids)} prompts were answered", "use engine=generate")
+    return [completion(tokenizer, list(output.generated_tokens), ends) for output in finished]
 
 
-def number(request: str) -> int:
-    """The place of a request, from its id (`req_12`)."""
-    return int(request.rpartition("_")[2])
+def request_number(request_id: str) -> int:
+    """Return the number in a request's id (`req_12`)."""
+    return int(request_id.rpartition("_")[2])
 
 
-def room(model: "PreTrainedModel", ids: Sequence[Sequence[int]], sampling: Sampling) -> dict[str, Any]:
-    """The cache's size: a GPU's own business; on a CPU room for as many prompts as a batch has."""
+def cache_size(model: "PreTrainedModel", ids: Sequence[Sequence[int]], sampling: Sampling) -> dict[str, Any]:
+    """Return the options of the cache: on a CPU it has room for a batch, on a GPU transformers chooses."""
     if model.device.type == "cuda":
         return {}
     longest = max(map(len, ids)) + sampling.max_new_tokens
@@ -89,7 +88,7 @@ def room(model: "PreTrainedModel", ids: Sequence[Sequence[int]], sampling: Sampl
     return {
         "page_size": PAGE,
         "num_blocks": pages + 1,
-        "max_batch_tokens": max(ON_CPU, longest),
+        "max_batch_tokens": max(CPU_TOKENS, longest),
         "use_async_batching": False,
         "use_cuda_graph": False,
     }

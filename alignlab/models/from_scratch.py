@@ -1,7 +1,7 @@
-"""A model of any shape with random weights, and a tokenizer trained on the data set: research without downloads.
+"""A model of any shape with random weights, and a tokenizer trained on the data set; it needs no download.
 
-What comes out is a standard folder that `transformers` loads: a Llama, Qwen2, GPT-NeoX or T5, a fast byte-level BPE
-tokenizer (Sennrich et al. 2016), a ChatML template. It is made once for a shape, a seed and a data set, and then
+The result is a standard folder that `transformers` loads: a Llama, Qwen2, GPT-NeoX or T5, a fast byte-level BPE
+tokenizer (Sennrich et al. 2016), and the ChatML template. It is built once for a shape, a seed and a data set, and
 cached.
 """
 
@@ -25,28 +25,26 @@ PAD = "<|pad|>"
 
 
 def scratch_folder(model: ScratchModel, dataset: DataSet) -> Path:
-    """Name the model's folder, without making it."""
-    shape = model.model_dump(exclude={"adapter"})
-    return (
-        cache_root() / "scratch" / digest(shape, data.content(dataset), hash_modules(__name__, chat_templates.__name__))
-    )
+    """Return the model's folder; it may not exist yet."""
+    shape, code = model.model_dump(exclude={"adapter"}), hash_modules(__name__, chat_templates.__name__)
+    return cache_root() / "scratch" / digest(shape, data.content(dataset), code)
 
 
 def scratch_model(model: ScratchModel, dataset: DataSet) -> Path:
-    """Make the model and its tokenizer where they are not there yet; return their folder."""
+    """Build the model and its tokenizer unless they exist; return their folder."""
     final = scratch_folder(model, dataset)
     if final.exists():
         return final
     with building(final) as folder:
         if folder is not None:
-            tokenizer = train_tokenizer(words(dataset), model.vocab_size)
+            tokenizer = train_tokenizer(texts(dataset), model.vocab_size)
             write_model(model, tokenizer, folder)
             tokenizer.save_pretrained(folder)
     return final
 
 
-def words(dataset: DataSet) -> Iterator[str]:
-    """Yield what is said in the training rows, each turn by itself."""
+def texts(dataset: DataSet) -> Iterator[str]:
+    """Yield the different turns and completions of the training demonstrations."""
     seen: set[str] = set()
     for row in data.view(dataset, "demonstrations", "train").to_list():
         for text in (*(turn["content"] for turn in row["prompt"]), row["completion"]):
@@ -56,7 +54,7 @@ def words(dataset: DataSet) -> Iterator[str]:
 
 
 def train_tokenizer(texts: Iterator[str], vocab_size: int) -> "PreTrainedTokenizerFast":
-    """Train a byte-level BPE with ids for padding, the start and the end of a turn; pad and eos differ."""
+    """Train a byte-level BPE with special tokens for padding, the start of a turn and its end."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -78,21 +76,21 @@ def train_tokenizer(texts: Iterator[str], vocab_size: int) -> "PreTrainedTokeniz
 
 
 def write_model(model: ScratchModel, tokenizer: "PreTrainedTokenizerFast", folder: Path) -> None:
-    """Write a model with weights drawn from its own seed."""
+    """Write a model with weights drawn from the config's seed."""
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-    settings = shape(model, tokenizer)
-    kind = AutoModelForSeq2SeqLM if settings.is_encoder_decoder else AutoModelForCausalLM
+    settings = architecture(model, tokenizer)
+    auto_class = AutoModelForSeq2SeqLM if settings.is_encoder_decoder else AutoModelForCausalLM
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(model.seed)
-        kind.from_config(settings).save_pretrained(folder)
+        auto_class.from_config(settings).save_pretrained(folder)
     if not (folder / "model.safetensors").exists():
         raise failure(str(folder), "the model was not written")
 
 
-def shape(model: ScratchModel, tokenizer: "PreTrainedTokenizerFast") -> "PreTrainedConfig":
-    """The shape as transformers writes it; the vocabulary is what the tokenizer holds."""
+def architecture(model: ScratchModel, tokenizer: "PreTrainedTokenizerFast") -> "PreTrainedConfig":
+    """Return the config of transformers; the vocabulary has the size of the tokenizer's."""
     from transformers import AutoConfig
 
     return AutoConfig.for_model(
@@ -102,12 +100,12 @@ def shape(model: ScratchModel, tokenizer: "PreTrainedTokenizerFast") -> "PreTrai
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         tie_word_embeddings=True,
-        **(t5(model, tokenizer) if model.family == "t5" else decoder(model)),
+        **(t5_sizes(model, tokenizer) if model.family == "t5" else decoder_sizes(model)),
     )
 
 
-def decoder(model: ScratchModel) -> dict[str, int]:
-    """The sizes of a decoder, in the words that Llama, Qwen2 and GPT-NeoX share."""
+def decoder_sizes(model: ScratchModel) -> dict[str, int]:
+    """Return the sizes of a decoder, under the names that Llama, Qwen2 and GPT-NeoX share."""
     heads = {} if model.family == "gpt_neox" else {"num_key_value_heads": model.num_key_value_heads}
     return {
         "hidden_size": model.hidden_size,
@@ -119,8 +117,8 @@ def decoder(model: ScratchModel) -> dict[str, int]:
     }
 
 
-def t5(model: ScratchModel, tokenizer: "PreTrainedTokenizerFast") -> dict[str, Any]:
-    """The sizes in T5's own words: as many layers in the decoder as in the encoder, positions relative, no dropout."""
+def t5_sizes(model: ScratchModel, tokenizer: "PreTrainedTokenizerFast") -> dict[str, Any]:
+    """Return the sizes under T5's names; encoder and decoder have the same number of layers, and no dropout."""
     return {
         "d_model": model.hidden_size,
         "d_kv": model.hidden_size // model.num_attention_heads,

@@ -1,8 +1,7 @@
-"""Load models, put adapters on them, save them, and prove that what was saved can be read back.
+"""Load models, create adapters, save models, and check that a saved model reads back.
 
-A stage's model folder is always a whole model that `transformers` loads without us: low-rank adapters are
-merged into the weights when a stage ends (and kept beside them), so that the next stage's reference is exactly
-what this stage made.
+A stage's model folder is always a whole model that `transformers` loads by itself. A low-rank adapter is merged into
+the weights when a stage ends, and also saved beside them: the next stage's reference is exactly this stage's model.
 """
 
 from collections.abc import Mapping
@@ -22,16 +21,16 @@ if TYPE_CHECKING:
 
 
 def device(hardware: Hardware) -> "torch.device":
-    """The device to compute on."""
+    """Return the device to compute on; raises a `Failure` where cuda is set and there is no GPU."""
     import torch
 
     if hardware.device == "cuda" and not torch.cuda.is_available():
-        raise failure("hardware.device", "no GPU is there", "use hardware.device=cpu or auto")
+        raise failure("hardware.device", "there is no GPU", "use hardware.device=cpu or auto")
     return torch.device("cuda" if hardware.device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def precision(hardware: Hardware) -> "torch.dtype":
-    """The number format to compute in: bfloat16 on a GPU and float32 on a CPU, unless the config says otherwise."""
+    """Return the number format to compute in: the config's, else bfloat16 on a GPU and float32 on a CPU."""
     import torch
 
     if hardware.dtype != "auto":
@@ -40,7 +39,7 @@ def precision(hardware: Hardware) -> "torch.dtype":
 
 
 def load_policy(path: Path, hardware: Hardware) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-    """A language model for inference, on its device and in its precision, with its tokenizer."""
+    """Load a language model for inference, on its device and in its precision, with its tokenizer."""
     model, tokenizer = _load(path, precision(hardware))
     return model.to(device(hardware)).eval(), tokenizer
 
@@ -48,7 +47,7 @@ def load_policy(path: Path, hardware: Hardware) -> "tuple[PreTrainedModel, PreTr
 def load_trainable(
     path: Path, dropout: float, attention: str | None = None
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-    """A language model to train: weights in float32 (mixed precision is the trainer's affair), or shares of them."""
+    """Load a language model to train, in float32 (the Trainer casts for mixed precision); ZeRO-3 shards it."""
     import torch
 
     with distributed.loading():
@@ -56,7 +55,7 @@ def load_trainable(
 
 
 def load_frozen(path: Path, attention: str | None = None) -> "PreTrainedModel":
-    """The reference that a policy is held against, in float32; in shares where the policy lies in shares."""
+    """Load a frozen model in float32, for the reference; ZeRO-3 shards it."""
     import torch
 
     with distributed.loading():
@@ -66,45 +65,45 @@ def load_frozen(path: Path, attention: str | None = None) -> "PreTrainedModel":
 DROPOUTS = ("attention_dropout", "hidden_dropout", "dropout_rate", "attn_pdrop", "resid_pdrop", "embd_pdrop")
 
 
-def dropouts(settings: Any, share: float) -> dict[str, float]:
-    """Set every dropout that a model's own settings have."""
-    return {name: share for name in DROPOUTS if hasattr(settings, name)}
+def dropouts(settings: Any, rate: float) -> dict[str, float]:
+    """Return every dropout setting of a model, set to one rate."""
+    return {name: rate for name in DROPOUTS if hasattr(settings, name)}
 
 
 def without_dropout(settings: Any) -> Any:
-    """Turn off every dropout in a model's own settings, and in those of the backbone that they may hold."""
+    """Set every dropout of a model's settings to 0, also those of its backbone, and return the settings."""
     for part in (settings, getattr(settings, "backbone", None)):
-        for name, share in dropouts(part, 0.0).items():
-            setattr(part, name, share)
+        for name, rate in dropouts(part, 0.0).items():
+            setattr(part, name, rate)
     return settings
 
 
 def _load(
     path: Path, dtype: "torch.dtype", dropout: float = 0.0, **options: Any
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-    """A decoder, or an encoder-decoder (`model.config.is_encoder_decoder` tells), and its tokenizer."""
+    """Load a decoder or an encoder-decoder, and its tokenizer."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
         settings = AutoConfig.from_pretrained(path)
-        kind = AutoModelForSeq2SeqLM if settings.is_encoder_decoder else AutoModelForCausalLM
-        model = kind.from_pretrained(path, dtype=dtype, **dropouts(settings, dropout), **options)
+        auto_class = AutoModelForSeq2SeqLM if settings.is_encoder_decoder else AutoModelForCausalLM
+        model = auto_class.from_pretrained(path, dtype=dtype, **dropouts(settings, dropout), **options)
     except (OSError, ValueError, KeyError, ImportError) as error:
         reason = str(error).splitlines()[0][:200]
         raise failure(str(path), f"no language model can be loaded from it ({reason})") from error
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
-        raise failure(str(path), "its tokenizer has no pad token of its own", "add one that is not eos")
+        raise failure(str(path), "its tokenizer has no pad token that differs from eos", "add one")
     return model, tokenizer
 
 
 def attention(config: Config) -> str | None:
-    """The implementation of attention that the config asks for; None leaves it to transformers."""
+    """Return the implementation of attention that the config sets; None lets transformers choose."""
     return config.model.attn_implementation if isinstance(config.model, PretrainedModel) else None
 
 
 def adapter(config: Config, **options: Any) -> "LoraConfig | None":
-    """The low-rank adapter that the config asks for."""
+    """Return the config of the low-rank adapter; None where the config sets none."""
     settings = config.model.adapter
     if settings is None:
         return None
@@ -120,35 +119,35 @@ def adapter(config: Config, **options: Any) -> "LoraConfig | None":
 
 
 def save(model: Any, tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
-    """Write a whole model to `folder` (an adapter also beside it, as `adapter/`) and prove that it reads back."""
+    """Write a whole model to `folder`, and an adapter also to `adapter/` beside it; check that both read back."""
     from peft import PeftModel, get_peft_model_state_dict
 
     if isinstance(model, PeftModel):
         for other in set(model.peft_config) - set(model.active_adapters):
-            model.delete_adapter(other)  # a value function's: it is no part of the policy
+            model.delete_adapter(other)  # the value function's, which is no part of the policy
         model.save_pretrained(folder.parent / "adapter")
-        prove(get_peft_model_state_dict(model), folder.parent / "adapter")
+        check_saved(get_peft_model_state_dict(model), folder.parent / "adapter")
         model = model.merge_and_unload()
     model.config.use_cache = True
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    prove(model.state_dict(), folder)
+    check_saved(model.state_dict(), folder)
 
 
-def prove(held: "Mapping[str, torch.Tensor]", folder: Path) -> None:
-    """Compare the saved tensors with those in memory, one by one; fail where one is absent, empty or differs."""
+def check_saved(weights: "Mapping[str, torch.Tensor]", folder: Path) -> None:
+    """Compare the saved tensors with those in memory; raise a `Failure` where one is missing, empty or different."""
     import torch
     from safetensors import safe_open
 
-    if hollow := [name for name, tensor in held.items() if not tensor.numel()]:
-        raise failure(str(folder), f"{len(hollow)} trained tensors are empty, {min(hollow)!r} among them")
+    if empty := [name for name, tensor in weights.items() if not tensor.numel()]:
+        raise failure(str(folder), f"{len(empty)} trained tensors are empty, {min(empty)!r} among them")
     saved: set[str] = set()
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as tensors:
             for name in tensors.keys():
-                if name not in held or not torch.equal(tensors.get_tensor(name), held[name].cpu()):
+                if name not in weights or not torch.equal(tensors.get_tensor(name), weights[name].cpu()):
                     raise failure(str(file), f"the saved tensor {name!r} differs from the trained one")
                 saved.add(name)
-    places = {held[name].data_ptr() for name in saved}  # tensors that are tied are saved once
-    if absent := [name for name in held if name not in saved and held[name].data_ptr() not in places]:
-        raise failure(str(folder), f"{len(absent)} trained tensors were not saved, {min(absent)!r} among them")
+    pointers = {weights[name].data_ptr() for name in saved}  # tied tensors are saved once
+    if missing := [name for name in weights if name not in saved and weights[name].data_ptr() not in pointers]:
+        raise failure(str(folder), f"{len(missing)} trained tensors were not saved, {min(missing)!r} among them")

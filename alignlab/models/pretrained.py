@@ -1,9 +1,9 @@
-"""Models that others have trained: fetched from the Hugging Face hub or taken from a folder, and made ready once.
+"""Pretrained models: downloaded from the Hugging Face hub or taken from a folder, and prepared once.
 
-Made ready means a folder of ours that every stage can start from: a tokenizer that holds the chat template, ends a
-turn with the token that the template writes there, and pads with a token that is not that one. Weights are linked,
-not copied, unless the vocabulary has to grow. The folder is named after the commit that was fetched, so that a
-revision that moves on (main) makes a new model of it, and what was fetched once is found again without a hub.
+A prepared model is a folder in the cache that every stage can start from: its tokenizer has the chat template, ends a
+turn with the token that the template writes there, and pads with another token. Weights are linked, not copied, unless
+the vocabulary grows. The folder's name depends on the commit, so a branch that moves gives a new folder, and a model
+that was downloaded once is found again without the hub.
 """
 
 import json
@@ -24,39 +24,39 @@ from alignlab.runtime.source_hash import hash_modules
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-PADS = ("<|finetune_right_pad_id|>", "<|pad|>", "<pad>", "[PAD]")  # tokens that models have for nothing else
+PADS = ("<|finetune_right_pad_id|>", "<|pad|>", "<pad>", "[PAD]")  # padding tokens that models may have already
 WEIGHTS = (".safetensors", ".bin")
-FOLDER = "model=local model.path=…"  # how to do without a hub
+FOLDER = "model=local model.path=…"  # how to use a model without the hub
 
 
 def base_folder(model: PretrainedModel) -> Path:
-    """Name the folder of the model made ready, by what is known without a network."""
+    """Return the folder of the prepared model; it needs no network, and may not exist yet."""
     source = Path(model.path).expanduser()
-    mark = digest_files([source]) if source.exists() else f"{model.path}@{commit(model) or model.revision}"
-    made_by = hash_modules(__name__, chat_templates.__name__)
-    return cache_root() / "pretrained" / digest(mark, model.chat_template, made_by)
+    content = digest_files([source]) if source.exists() else f"{model.path}@{commit(model) or model.revision}"
+    code = hash_modules(__name__, chat_templates.__name__)
+    return cache_root() / "pretrained" / digest(content, model.chat_template, code)
 
 
 def commit(model: PretrainedModel) -> str | None:
-    """The commit that a revision stands for, as far as something of it has been fetched; None for a folder."""
+    """Return the commit of a revision that was downloaded before; None otherwise, and for a folder."""
     from huggingface_hub import try_to_load_from_cache
 
     if Path(model.path).expanduser().exists():
         return None
-    found = try_to_load_from_cache(model.path, "config.json", revision=model.revision)
-    return Path(found).parent.name if isinstance(found, str) else None
+    cached = try_to_load_from_cache(model.path, "config.json", revision=model.revision)
+    return Path(cached).parent.name if isinstance(cached, str) else None
 
 
-def pinned(config: Config) -> Config:
-    """The config with the commit in place of a branch or tag, so that it stands for the same model for ever."""
+def pin_revision(config: Config) -> Config:
+    """Replace the base model's branch or tag by its commit, so that the config always names the same model."""
     model = config.model
-    if not isinstance(model, PretrainedModel) or (found := commit(model)) is None:
+    if not isinstance(model, PretrainedModel) or (revision := commit(model)) is None:
         return config
-    return config.model_copy(update={"model": model.model_copy(update={"revision": found})})
+    return config.model_copy(update={"model": model.model_copy(update={"revision": revision})})
 
 
 def locate(model: PretrainedModel) -> None:
-    """Make sure that the model is at hand or can be fetched, and settle the commit; says at once where it cannot."""
+    """Check that the model is in the cache or can be downloaded, and resolve its commit; raises a `Failure`."""
     from huggingface_hub import hf_hub_download
 
     check_attention(model)
@@ -66,11 +66,11 @@ def locate(model: PretrainedModel) -> None:
     try:
         hf_hub_download(model.path, "config.json", revision=model.revision, etag_timeout=PATIENCE)
     except (OSError, ValueError) as error:
-        refused(model, error)
+        raise_refusal(model, error)
 
 
 def check_attention(model: PretrainedModel) -> None:
-    """Refuse an implementation of attention that is not installed."""
+    """Raise a `Failure` where the implementation of attention is not installed."""
     if model.attn_implementation != "flash_attention_2":
         return
     from transformers.utils import is_flash_attn_2_available
@@ -78,13 +78,13 @@ def check_attention(model: PretrainedModel) -> None:
     if not is_flash_attn_2_available():
         raise failure(
             "model.attn_implementation",
-            "flash_attention_2 needs a GPU and the package flash-attn, and one of them is not there",
+            "flash_attention_2 needs a GPU and the package flash-attn, and one of them is missing",
             "use model.attn_implementation=sdpa",
         )
 
 
-def refused(model: PretrainedModel, error: Exception) -> NoReturn:
-    """Say why the hub did not give a model."""
+def raise_refusal(model: PretrainedModel, error: Exception) -> NoReturn:
+    """Raise a `Failure` that says why the hub did not provide a model."""
     from huggingface_hub import errors
 
     match error:
@@ -96,15 +96,15 @@ def refused(model: PretrainedModel, error: Exception) -> NoReturn:
         case errors.RevisionNotFoundError():
             what, now = f"{model.path} has no revision {model.revision!r}", "use model.revision=main"
         case errors.RemoteEntryNotFoundError():
-            what, now = f"{model.path} holds no config.json, so it is no model of transformers", "give another one"
+            what, now = f"{model.path} holds no config.json, so transformers cannot load it", "give another one"
         case _:
             what = f"{model.path} could not be fetched ({' '.join(str(error).split())[:160]})"
             now = "try again, or give a folder: model=local model.path=…"
     raise failure("model.path", what, now) from error
 
 
-def fetch(model: PretrainedModel) -> Path:
-    """Give the folder of the model as it was published, fetching what of it is not there yet."""
+def download(model: PretrainedModel) -> Path:
+    """Return the folder of the model as it was published; download the files that are missing."""
     from huggingface_hub import HfApi, snapshot_download
 
     source = Path(model.path).expanduser()
@@ -114,7 +114,7 @@ def fetch(model: PretrainedModel) -> Path:
     try:
         reach("model.path", model.path, FOLDER)
     except Failure:
-        if cached := whole_snapshot(model):
+        if cached := cached_snapshot(model):
             return cached
         raise
     try:
@@ -123,53 +123,53 @@ def fetch(model: PretrainedModel) -> Path:
         wanted = [kind, "*.json", "*.model", "*.txt", "*.jinja"]
         return Path(snapshot_download(model.path, revision=revision, allow_patterns=wanted, ignore_patterns=["*/*"]))
     except (OSError, ValueError) as error:
-        refused(model, error)
+        raise_refusal(model, error)
 
 
-def whole_snapshot(model: PretrainedModel) -> Path | None:
-    """The folder of a model that was fetched before, with all its weights; None where it is not whole."""
+def cached_snapshot(model: PretrainedModel) -> Path | None:
+    """Return the folder of a model that was downloaded before; None where weights are missing."""
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(model.path, "config.json", revision=commit(model) or model.revision)
-    if not isinstance(found, str):
+    cached = try_to_load_from_cache(model.path, "config.json", revision=commit(model) or model.revision)
+    if not isinstance(cached, str):
         return None
-    folder = Path(found).parent
-    lists = [json.loads(path.read_text(encoding="utf-8"))["weight_map"] for path in folder.glob("*.index.json")]
-    shards = {name for weights in lists for name in weights.values()}
-    held = {path.name for path in folder.iterdir() if path.name.endswith(WEIGHTS) and path.exists()}
-    return folder if held and shards <= held else None
+    folder = Path(cached).parent
+    maps = [json.loads(path.read_text(encoding="utf-8"))["weight_map"] for path in folder.glob("*.index.json")]
+    shards = {name for weight_map in maps for name in weight_map.values()}
+    present = {path.name for path in folder.iterdir() if path.name.endswith(WEIGHTS) and path.exists()}
+    return folder if present and shards <= present else None
 
 
 def pretrained_model(model: PretrainedModel) -> Path:
-    """Make the model ready where it is not yet; return its folder."""
-    return once(base_folder(model), model, make_ready)
+    """Prepare the model unless that is done; return its folder."""
+    return build_once(base_folder(model), model, prepare)
 
 
 def published_folder(model: PretrainedModel) -> Path:
-    """Name the folder of a model of the hub as it was published, by what is known without a network."""
+    """Return the folder of a model of the hub as it was published; it needs no network, and may not exist yet."""
     return cache_root() / "published" / digest(model.path, commit(model) or model.revision)
 
 
 def published_model(model: PretrainedModel) -> Path:
-    """Fetch the model as it was published where it is not there yet; return its folder."""
-    return once(published_folder(model), model, lambda _, source, folder: link(source, folder, everything=True))
+    """Download the model as it was published, unless that is done; return its folder."""
+    return build_once(published_folder(model), model, lambda _, source, folder: link(source, folder, everything=True))
 
 
-def once(final: Path, model: PretrainedModel, make: Callable[[PretrainedModel, Path, Path], None]) -> Path:
-    """Make the folder of a model from what is fetched, unless it is there with all that it links to."""
+def build_once(final: Path, model: PretrainedModel, build: Callable[[PretrainedModel, Path, Path], None]) -> Path:
+    """Build a model's folder from the downloaded files, unless it exists with all files that it links to."""
     if final.exists() and all(path.exists() for path in final.iterdir()):
         return final
-    if final.exists():  # what it links to was moved or cleared away; the same content is linked anew
+    if final.exists():  # linked files were moved or removed; the same content is linked again
         shutil.rmtree(final)
-    source = fetch(model)
+    source = download(model)
     with building(final) as folder:
         if folder is not None:
-            make(model, source, folder)
+            build(model, source, folder)
     return final
 
 
-def make_ready(model: PretrainedModel, source: Path, folder: Path) -> None:
-    """Write the tokenizer, and link or grow the weights."""
+def prepare(model: PretrainedModel, source: Path, folder: Path) -> None:
+    """Write the tokenizer and the token ids, and link the weights or grow them."""
     from transformers import AutoConfig, AutoTokenizer
 
     try:
@@ -177,22 +177,22 @@ def make_ready(model: PretrainedModel, source: Path, folder: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError, KeyError) as error:
         raise failure("model.path", f"{model.path} cannot be read ({str(error).splitlines()[0][:160]})") from error
-    dress(tokenizer, model)
+    prepare_tokenizer(tokenizer, model)
     rows = settings.get_text_config().vocab_size
     if len(tokenizer) > rows:
-        grow(source, folder, len(tokenizer))
+        grow_vocabulary(source, folder, len(tokenizer))
     else:
         link(source, folder)
     tokenizer.save_pretrained(folder)
-    settle(folder, tokenizer)
+    write_token_ids(folder, tokenizer)
 
 
-def dress(tokenizer: "PreTrainedTokenizerBase", model: PretrainedModel) -> None:
-    """Give a tokenizer its template, the token that ends a turn, and padding of its own."""
+def prepare_tokenizer(tokenizer: "PreTrainedTokenizerBase", model: PretrainedModel) -> None:
+    """Set the chat template, the end-of-turn token, and a padding token that is not that one."""
     if model.chat_template is not None:
         family = FAMILIES[model.chat_template]
         tokenizer.chat_template = family.template
-        learn(tokenizer, family.tokens)
+        add_special_tokens(tokenizer, family.tokens)
         tokenizer.eos_token = family.end or tokenizer.eos_token
     elif tokenizer.chat_template is None:
         raise failure(
@@ -200,48 +200,48 @@ def dress(tokenizer: "PreTrainedTokenizerBase", model: PretrainedModel) -> None:
             f"{model.path} comes without a chat template",
             f"choose one of {', '.join(FAMILIES)}: model.chat_template=chatml",
         )
-    elif end := end_of_turn(tokenizer):
+    elif end := end_of_turn_token(tokenizer):
         tokenizer.eos_token = end
     if tokenizer.pad_token_id in {None, tokenizer.eos_token_id}:
         known = tokenizer.get_vocab()
         pad = next((name for name in PADS if name in known), "<|pad|>")
-        learn(tokenizer, (pad,))
+        add_special_tokens(tokenizer, (pad,))
         tokenizer.pad_token = pad
 
 
-def learn(tokenizer: "PreTrainedTokenizerBase", names: tuple[str, ...]) -> None:
-    """Make names special tokens; those that the vocabulary holds keep their ids."""
+def add_special_tokens(tokenizer: "PreTrainedTokenizerBase", names: tuple[str, ...]) -> None:
+    """Make names special tokens; those in the vocabulary keep their ids."""
     from tokenizers import AddedToken
 
     tokenizer.add_tokens([AddedToken(name, special=True, normalized=False) for name in names], special_tokens=True)
 
 
-def end_of_turn(tokenizer: "PreTrainedTokenizerBase") -> str | None:
-    """The first special token that a template writes behind an answer, if it writes one."""
+def end_of_turn_token(tokenizer: "PreTrainedTokenizerBase") -> str | None:
+    """Return the first special token that the chat template writes after an answer; None where it writes none."""
     from alignlab.chat import Turn, fill_template, special_texts
 
     turns: list[Turn] = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
-    behind = fill_template(tokenizer, turns, {}, opens=False).rpartition("answer")[2]
-    found = special_texts(tokenizer, len(tokenizer)).search(behind)
-    return found[0] if found else None
+    after = fill_template(tokenizer, turns, {}, opens=False).rpartition("answer")[2]
+    match = special_texts(tokenizer, len(tokenizer)).search(after)
+    return match[0] if match else None
 
 
-def grow(source: Path, folder: Path, size: int) -> None:
-    """Write the weights with embeddings for new tokens, drawn around the mean of the old ones, the same each time."""
+def grow_vocabulary(source: Path, folder: Path, size: int) -> None:
+    """Write the weights with embeddings for new tokens, drawn around the mean of the old ones with a fixed seed."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-    reads = AutoConfig.from_pretrained(source).is_encoder_decoder
-    kind = AutoModelForSeq2SeqLM if reads else AutoModelForCausalLM
+    settings = AutoConfig.from_pretrained(source)
+    auto_class = AutoModelForSeq2SeqLM if settings.is_encoder_decoder else AutoModelForCausalLM
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = kind.from_pretrained(source, dtype="auto")
+        network = auto_class.from_pretrained(source, dtype="auto")
         network.resize_token_embeddings(size)
     network.save_pretrained(folder)
 
 
 def link(source: Path, folder: Path, everything: bool = False) -> None:
-    """Link the weights and copy the settings of a model; or link everything that there is."""
+    """Link the weights of a model and copy its settings, or link all its files."""
     for path in source.iterdir():
         if everything or path.name.endswith((*WEIGHTS, ".index.json")):
             (folder / path.name).symlink_to(path.resolve())
@@ -249,14 +249,14 @@ def link(source: Path, folder: Path, everything: bool = False) -> None:
             write_text(folder / path.name, path.read_text(encoding="utf-8"))
 
 
-def settle(folder: Path, tokenizer: "PreTrainedTokenizerBase") -> None:
-    """Let the model's own settings name the tokenizer's pad token and ends; a former end still ends an answer."""
+def write_token_ids(folder: Path, tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Write the tokenizer's pad, bos and eos ids into the model's settings; former eos tokens still end a turn."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     path = folder / "generation_config.json"
     generation: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     former = generation.get("eos_token_id", config.get("eos_token_id"))
     ends = [tokenizer.eos_token_id, *(former if isinstance(former, list) else [former])]
     ends = [end for end in dict.fromkeys(ends) if end not in {None, tokenizer.pad_token_id}]
-    own = {"pad_token_id": tokenizer.pad_token_id, "bos_token_id": tokenizer.bos_token_id}
-    write_text(folder / "config.json", json.dumps(config | own | {"eos_token_id": tokenizer.eos_token_id}, indent=2))
-    write_text(path, json.dumps(generation | own | {"eos_token_id": ends}, indent=2))
+    ids = {"pad_token_id": tokenizer.pad_token_id, "bos_token_id": tokenizer.bos_token_id}
+    write_text(folder / "config.json", json.dumps(config | ids | {"eos_token_id": tokenizer.eos_token_id}, indent=2))
+    write_text(path, json.dumps(generation | ids | {"eos_token_id": ends}, indent=2))

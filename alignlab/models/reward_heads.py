@@ -1,14 +1,14 @@
 """Reward heads: from a prompt and one or more completions to one number each.
 
-A row holds the prompt once and the completions behind it, side by side: what a completion is allowed to see is
-the prompt and itself, and its positions go on from the prompt's end. So the prompt, usually the longer part, is
-computed once a pair instead of twice (arXiv 2410.20305), and the scores are those of the plain layout. `segments`
-says it all: -1 is padding, 0 the prompt, k the k-th completion.
+A row holds the prompt once and its completions one after the other. A completion attends to the prompt and to itself,
+and its positions continue from the prompt's end. The prompt, usually the longer part, is so computed once a pair
+instead of twice (arXiv 2410.20305), and the scores are those of the plain layout. `segments` describes a row: -1 is
+padding, 0 the prompt, k the k-th completion.
 
-Two heads. `last` is transformers' own AutoModelForSequenceClassification with one label, read at the completion's
-last token. `pooled` sees three things: the state at the last token, the mean state over the completion's tokens
-and the sum of the completion's token embeddings, which is a bag of words; it learns faster from few rows. With an
-encoder-decoder the encoder reads the prompt and the decoder the completions, and both heads see the decoder's states.
+There are two heads. `last` is transformers' AutoModelForSequenceClassification with one label, read at the completion's
+last token. `pooled` reads the state at the last token, the mean state over the completion's tokens, and the sum of the
+completion's token embeddings, a bag of words; it learns faster from few rows. In an encoder-decoder the encoder reads
+the prompt and the decoder the completions, and both heads read the decoder's states.
 """
 
 from collections.abc import Sequence
@@ -36,57 +36,55 @@ if TYPE_CHECKING:
 
 
 class Packed(NamedTuple):
-    """Rows of token ids and what each token belongs to, both [batch, length]."""
+    """Rows of token ids and the segment of each token, both [batch, length]."""
 
     input_ids: Tensor
     segments: Tensor
 
 
 def pack(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[Sequence[int]]], pad: int) -> Packed:
-    """Lay each prompt and its completions into one row, padded on the right."""
-    rows = [
-        [*prompt, *(token for ids in many for token in ids)] for prompt, many in zip(prompts, completions, strict=True)
-    ]
-    marks = [
-        [0] * len(prompt) + [k for k, ids in enumerate(many, start=1) for _ in ids]
-        for prompt, many in zip(prompts, completions, strict=True)
+    """Put each prompt and its completions into one row, padded on the right."""
+    pairs = list(zip(prompts, completions, strict=True))
+    rows = [[*prompt, *(token for ids in several for token in ids)] for prompt, several in pairs]
+    segments = [
+        [0] * len(prompt) + [k for k, ids in enumerate(several, start=1) for _ in ids] for prompt, several in pairs
     ]
     longest = max(map(len, rows))
     return Packed(
         torch.tensor([row + [pad] * (longest - len(row)) for row in rows]),
-        torch.tensor([mark + [-1] * (longest - len(mark)) for mark in marks]),
+        torch.tensor([row + [-1] * (longest - len(row)) for row in segments]),
     )
 
 
 def counts(segments: Tensor) -> Tensor:
-    """Count the tokens of the prompt and of each completion, [batch, 1 + completions]."""
-    many = int(segments.max()) + 1
-    return nn.functional.one_hot(segments + 1, many + 1).sum(1)[:, 1:]
+    """Return the number of tokens of the prompt and of each completion, [batch, 1 + completions]."""
+    count = int(segments.max()) + 1
+    return nn.functional.one_hot(segments + 1, count + 1).sum(1)[:, 1:]
 
 
 def positions(segments: Tensor) -> Tensor:
-    """Number the tokens, [batch, length]: each completion goes on from the prompt's end."""
+    """Return the position of each token, [batch, length]; each completion continues from the prompt's end."""
     index = torch.arange(segments.shape[1], device=segments.device)
     sizes = counts(segments)
-    others = (sizes.cumsum(1) - sizes - sizes[:, :1]).clamp(min=0)  # tokens of the completions that stand before
-    return (index - others.gather(1, segments.clamp(min=0))).clamp(min=0)
+    earlier = (sizes.cumsum(1) - sizes - sizes[:, :1]).clamp(min=0)  # tokens of the completions before each
+    return (index - earlier.gather(1, segments.clamp(min=0))).clamp(min=0)
 
 
-def visible(segments: Tensor) -> Tensor:
-    """Tell which token sees which, [batch, 1, length, length]: backwards, the prompt and its own completion."""
+def attention_mask(segments: Tensor) -> Tensor:
+    """Return what tokens attend to, [batch, 1, length, length]: earlier tokens of the prompt and their completion."""
     length = segments.shape[1]
-    backwards = torch.ones(length, length, dtype=torch.bool, device=segments.device).tril()
-    own, theirs = segments[:, :, None], segments[:, None, :]
-    return (backwards & ((theirs == 0) | (theirs == own)))[:, None]
+    causal = torch.ones(length, length, dtype=torch.bool, device=segments.device).tril()
+    queries, keys = segments[:, :, None], segments[:, None, :]
+    return (causal & ((keys == 0) | (keys == queries)))[:, None]
 
 
-def ends(segments: Tensor) -> Tensor:
-    """Find the last token of each completion, [batch, completions]."""
+def last_tokens(segments: Tensor) -> Tensor:
+    """Return the index of the last token of each completion, [batch, completions]."""
     return counts(segments).cumsum(1)[:, 1:] - 1
 
 
 class PooledConfig(PretrainedConfig):  # type: ignore[misc]
-    """A backbone's config and the dropout before the head."""
+    """The config of a backbone, and the dropout before the head."""
 
     model_type = "pooled_reward"
     sub_configs = {"backbone": AutoConfig}
@@ -100,17 +98,17 @@ class PooledConfig(PretrainedConfig):  # type: ignore[misc]
 
     @property
     def hidden_size(self) -> int:
-        """The width of the backbone's states."""
+        """Return the width of the backbone's states."""
         return int(self.backbone.hidden_size)
 
     @property
     def max_position_embeddings(self) -> int | None:
-        """The longest row that the backbone has positions for."""
+        """Return the number of positions of the backbone; None where it names no limit."""
         return getattr(self.backbone, "max_position_embeddings", None)
 
 
 class PooledReward(PreTrainedModel):  # type: ignore[misc]
-    """A reward model whose head sees the last state, the mean state and the summed token embeddings."""
+    """A reward model whose head reads the last state, the mean state and the summed token embeddings."""
 
     config_class = PooledConfig
     base_model_prefix = "backbone"
@@ -129,21 +127,24 @@ class PooledReward(PreTrainedModel):  # type: ignore[misc]
         return self.backbone.get_input_embeddings()
 
     def forward(self, input_ids: Tensor, segments: Tensor, **_: Any) -> SequenceClassifierOutput:
-        """Score rows in the layout of `pack`: logits are [batch, completions]."""
+        """Score rows in the layout of `pack`; the logits are [batch, completions]."""
         states = self.backbone(
-            input_ids=input_ids, attention_mask=visible(segments), position_ids=positions(segments), use_cache=False
+            input_ids=input_ids,
+            attention_mask=attention_mask(segments),
+            position_ids=positions(segments),
+            use_cache=False,
         ).last_hidden_state
         sizes = counts(segments)[:, 1:]
-        which = torch.arange(1, sizes.shape[1] + 1, device=segments.device)
-        members = (segments[:, None, :] == which[:, None]).to(states.dtype)
-        last = states.gather(1, ends(segments)[..., None].expand(-1, -1, states.shape[2]))
+        numbers = torch.arange(1, sizes.shape[1] + 1, device=segments.device)
+        members = (segments[:, None, :] == numbers[:, None]).to(states.dtype)
+        last = states.gather(1, last_tokens(segments)[..., None].expand(-1, -1, states.shape[2]))
         mean = members @ states / sizes[..., None].clamp(min=1)
         words = members @ self.get_input_embeddings()(input_ids)
         return SequenceClassifierOutput(logits=self.score(self.dropout(torch.cat([last, mean, words], -1))).squeeze(-1))
 
 
 class DecoderConfig(PooledConfig):
-    """The settings of a reward model on an encoder-decoder; `pooled` says which head it has."""
+    """The config of a reward model on an encoder-decoder; `pooled` chooses the head."""
 
     model_type = "decoder_reward"
 
@@ -153,7 +154,7 @@ class DecoderConfig(PooledConfig):
 
 
 class DecoderReward(PreTrainedModel):  # type: ignore[misc]
-    """A reward model on an encoder-decoder: the score of a completion that the decoder has read to its end."""
+    """A reward model on an encoder-decoder: the decoder reads the completions, and the head its states."""
 
     config_class = DecoderConfig
     base_model_prefix = "backbone"
@@ -169,39 +170,38 @@ class DecoderReward(PreTrainedModel):  # type: ignore[misc]
         return self.backbone.get_input_embeddings()
 
     def forward(self, input_ids: Tensor, segments: Tensor, **_: Any) -> SequenceClassifierOutput:
-        """Score rows in the layout of `pack`: logits are [batch, completions]."""
+        """Score rows in the layout of `pack`; the logits are [batch, completions]."""
         sizes = counts(segments)
-        many = sizes.shape[1] - 1
-        prompt = int(sizes[:, 0].max())
-        read = (segments == 0).long()[:, :prompt]
-        encoded = self.backbone.encoder(input_ids=input_ids[:, :prompt], attention_mask=read).last_hidden_state
-        words, real = completions_of(input_ids, sizes)
-        begin = words.new_full((len(words), 1), self.config.backbone.decoder_start_token_id)
+        count = sizes.shape[1] - 1
+        width = int(sizes[:, 0].max())
+        prompt_mask = (segments == 0).long()[:, :width]
+        encoded = self.backbone.encoder(input_ids=input_ids[:, :width], attention_mask=prompt_mask).last_hidden_state
+        tokens, mask = completions_of(input_ids, sizes)
+        begin = tokens.new_full((len(tokens), 1), self.config.backbone.decoder_start_token_id)
         states = self.backbone.decoder(
-            input_ids=torch.cat([begin, words], dim=1),
-            attention_mask=torch.cat([torch.ones_like(begin), real], dim=1),
-            encoder_hidden_states=encoded.repeat_interleave(many, dim=0),
-            encoder_attention_mask=read.repeat_interleave(many, dim=0),
+            input_ids=torch.cat([begin, tokens], dim=1),
+            attention_mask=torch.cat([torch.ones_like(begin), mask], dim=1),
+            encoder_hidden_states=encoded.repeat_interleave(count, dim=0),
+            encoder_attention_mask=prompt_mask.repeat_interleave(count, dim=0),
             use_cache=False,
         ).last_hidden_state
-        last = states[torch.arange(len(states), device=states.device), real.sum(1)]
-        seen = last
+        features = states[torch.arange(len(states), device=states.device), mask.sum(1)]  # at the last token
         if self.config.pooled:
-            share = real[..., None].to(states.dtype)
-            mean = (states[:, 1:] * share).sum(1) / share.sum(1).clamp(min=1)
-            seen = torch.cat([last, mean, (self.get_input_embeddings()(words) * share).sum(1)], dim=-1)
-        return SequenceClassifierOutput(logits=self.score(self.dropout(seen)).view(-1, many))
+            real = mask[..., None].to(states.dtype)
+            mean = (states[:, 1:] * real).sum(1) / real.sum(1).clamp(min=1)
+            features = torch.cat([features, mean, (self.get_input_embeddings()(tokens) * real).sum(1)], dim=-1)
+        return SequenceClassifierOutput(logits=self.score(self.dropout(features)).view(-1, count))
 
 
 def completions_of(input_ids: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
-    """Take the completions out of rows: their ids and which are real, both [batch * completions, longest]."""
+    """Return the token ids of completions and their mask, both [batch * completions, longest]."""
     longest = int(sizes[:, 1:].max())
-    begins = sizes.cumsum(1)[:, :-1]
+    starts = sizes.cumsum(1)[:, :-1]
     steps = torch.arange(longest, device=input_ids.device)
     real = steps < sizes[:, 1:, None]
-    where = (begins[..., None] + steps).clamp(max=input_ids.shape[1] - 1)
-    words = input_ids[:, None].expand(-1, begins.shape[1], -1).gather(2, where)
-    return words.masked_fill(~real, 0).flatten(0, 1), real.long().flatten(0, 1)
+    index = (starts[..., None] + steps).clamp(max=input_ids.shape[1] - 1)
+    tokens = input_ids[:, None].expand(-1, starts.shape[1], -1).gather(2, index)
+    return tokens.masked_fill(~real, 0).flatten(0, 1), real.long().flatten(0, 1)
 
 
 AutoConfig.register(DecoderConfig.model_type, DecoderConfig, exist_ok=True)
@@ -214,39 +214,39 @@ def scores(model: nn.Module, packed: Packed) -> Tensor:
     """Score rows in the layout of `pack` with either head, [batch, completions]."""
     if any(isinstance(module, PooledReward | DecoderReward) for module in model.modules()):
         return model(input_ids=packed.input_ids, segments=packed.segments).logits
-    kept: list[Tensor] = []
-    hook = head_of(model).register_forward_hook(lambda _module, _inputs, output: kept.append(output))
+    outputs: list[Tensor] = []  # of the head at every token: the model itself would read its last token only
+    hook = head_of(model).register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
     try:
         model(
             input_ids=packed.input_ids,
-            attention_mask=visible(packed.segments),
+            attention_mask=attention_mask(packed.segments),
             position_ids=positions(packed.segments),
             use_cache=False,
         )
     finally:
         hook.remove()
-    return kept[0].squeeze(-1).gather(1, ends(packed.segments))
+    return outputs[0].squeeze(-1).gather(1, last_tokens(packed.segments))
 
 
 def head_of(model: nn.Module) -> nn.Module:
-    """Find the layer `score`, wrapped or not, that transformers and we call so."""
-    named = [(len(name), module) for name, module in model.named_modules() if name.rpartition(".")[2] == "score"]
-    return min(named, key=lambda pair: pair[0])[1]
+    """Return the outermost layer that is named `score`, wrapped or not."""
+    heads = [(len(name), module) for name, module in model.named_modules() if name.rpartition(".")[2] == "score"]
+    return min(heads, key=lambda pair: pair[0])[1]
 
 
-def start(path: Path, head: str, dropout: float) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-    """Put a new head on the language model in a folder; its weights are drawn with a deviation of 1/sqrt(d + 1)."""
+def new_reward_model(path: Path, head: str, dropout: float) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+    """Put a new head on the language model in a folder; its weights have a standard deviation of 1/sqrt(d + 1)."""
     tokenizer = AutoTokenizer.from_pretrained(path)
     settings = AutoConfig.from_pretrained(path)
     options = {"dtype": torch.float32, **dropouts(settings, dropout)}
     if settings.is_encoder_decoder or head == "pooled":
         with distributed.loading():
             backbone = AutoModel.from_pretrained(path, **options)
-        own = {"dropout": dropout, "pad_token_id": tokenizer.pad_token_id}
+        common = {"dropout": dropout, "pad_token_id": tokenizer.pad_token_id}
         model = (
-            DecoderReward(DecoderConfig(backbone.config, pooled=head == "pooled", **own))
+            DecoderReward(DecoderConfig(backbone.config, pooled=head == "pooled", **common))
             if settings.is_encoder_decoder
-            else PooledReward(PooledConfig(backbone.config, **own))
+            else PooledReward(PooledConfig(backbone.config, **common))
         )
         model.backbone = backbone
     else:

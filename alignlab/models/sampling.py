@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from alignlab.chat import Turn, encode_prompt
-from alignlab.models.decoding import decode, decodes
+from alignlab.models.decoding import decode, is_plain_decoder
 from alignlab.models.truncation import cut_prompts, room_for_prompt
 from alignlab.runtime import distributed
 from alignlab.runtime.progress import progress
@@ -72,20 +72,20 @@ def draw_all(
     ids: Sequence[Sequence[int]],
     sampling: Sampling,
     seed: int,
-    own: Sequence[int] | None = None,
+    rows: Sequence[int] | None = None,
 ) -> list[Completion]:
-    """Draw one completion for each prompt that is token ids already, or for those at the places `own` among them."""
+    """Sample one completion for each prompt of token ids, or for those in `rows`."""
     luck, most = uniforms(seed, len(ids), sampling.max_new_tokens), limits(seed, len(ids), sampling)
-    wanted = range(len(ids)) if own is None else own
-    order = sorted(wanted, key=lambda row: (len(ids[row]), row))
+    sampled = range(len(ids)) if rows is None else rows
+    order = sorted(sampled, key=lambda row: (len(ids[row]), row))
     completions: dict[int, Completion] = {}
     with neutral(model), progress(len(order), "sampling", "completions") as advance:
         for start in range(0, len(order), sampling.batch_size):
-            rows = order[start : start + sampling.batch_size]
-            answers = answer(model, tokenizer, [ids[row] for row in rows], luck[rows], most[rows], sampling)
-            completions.update(zip(rows, answers, strict=True))
-            advance(len(rows))
-    return [completions[row] for row in wanted]
+            batch = order[start : start + sampling.batch_size]
+            answers = answer(model, tokenizer, [ids[row] for row in batch], luck[batch], most[batch], sampling)
+            completions.update(zip(batch, answers, strict=True))
+            advance(len(batch))
+    return [completions[row] for row in sampled]
 
 
 def answer(
@@ -109,7 +109,7 @@ def answer(
     draw = Draw(torch.from_numpy(luck).to(model.device), begun, sampling, never_sampled(tokenizer, ends))
     stops = torch.from_numpy(most).to(model.device)
     with torch.inference_mode():
-        if decodes(model):
+        if is_plain_decoder(model):
             whole = decode(model, ids, mask, draw.pick, torch.tensor(sorted(ends), device=model.device), stops, copies)
         else:
             ids, mask = (one.repeat_interleave(copies, 0) for one in (ids, mask))

@@ -87,7 +87,7 @@ class StageMeasurements:
         named = self.plan.config.evaluation.reward_model
         if own or not named:
             return own
-        return references.given_reward(self.plan.config, "evaluation.reward_model", named).path
+        return references.scorer_source(self.plan.config, "evaluation.reward_model", named).path
 
 
 def sample_records(

@@ -17,12 +17,12 @@ from alignlab.config.schema import Config
 from alignlab.errors import mistake
 from alignlab.models.references import (
     POCKET,
-    check_speaks,
-    encoder_decoder,
+    check_generates,
+    classifier_labels,
     find_model,
-    given_reward,
     hub_model,
-    labels_in,
+    is_encoder_decoder,
+    scorer_source,
 )
 from alignlab.runtime.files import digest_files
 from alignlab.runtime.source_hash import hash_with_imports
@@ -61,12 +61,12 @@ def check_models(config: Config) -> None:
         if given != POCKET:
             find_model(place, given)
     for place, given in named_policies(config):
-        check_speaks(place, find_model(place, given))
+        check_generates(place, find_model(place, given))
     if isinstance(config.model, PretrainedModel):
-        check_speaks("model.path", Path(config.model.path).expanduser())
+        check_generates("model.path", Path(config.model.path).expanduser())
     check_labels(config, fetched=False)
     name, trains = config.method.name, config.task.name == "train"
-    if trains and encoder_decoder(config) and not load_method(name).encoder_decoders:
+    if trains and is_encoder_decoder(config) and not load_method(name).encoder_decoders:
         raise mistake("method", f"{name} does not train encoder-decoders", "use method=sft or method=rm")
 
 
@@ -78,8 +78,8 @@ def check_labels(config: Config, fetched: bool) -> None:
         if path and label and f"{place}.path" in used:
             folder = Path() if path == POCKET else find_model(f"{place}.path", path)
             if fetched and (path == POCKET or not folder.exists()):
-                folder = given_reward(config, f"{place}.path", path).path
-            labels = labels_in(folder)
+                folder = scorer_source(config, f"{place}.path", path).path
+            labels = classifier_labels(folder)
             if labels and label not in labels:
                 raise mistake(f"{place}.label", f"{path} has no {label!r}", f"it has {', '.join(labels)}")
 

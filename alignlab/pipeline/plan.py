@@ -16,7 +16,7 @@ from alignlab.config.method_protocol import load_method
 from alignlab.config.model import PocketModel, PocketT5Model, PretrainedModel
 from alignlab.config.schema import Config
 from alignlab.errors import Explained
-from alignlab.models.references import Source, given_model, given_reward
+from alignlab.models.references import Source, model_source, scorer_source
 from alignlab.pipeline import memory_fit, time_estimate
 from alignlab.pipeline.model_references import REWARD, asks_stage, judge_mark, named_rewards, reward_mark
 from alignlab.runtime.files import cache_root, digest
@@ -103,14 +103,14 @@ def _stage(config: Config, place: str, settings: Method, base: Source, stages: d
         if given == "base":
             inputs[need] = base
         elif given != "auto":
-            find = given_reward if need == REWARD else given_model
+            find = scorer_source if need == REWARD else model_source
             inputs[need] = find(config, f"{place}.{need}", given)
         else:
             name = module.needs[need]
             earlier = stages.get(name) or _stage(config, f"stages.{name}", config.stages[name], base, stages)
             inputs[need] = Source(name, earlier.folder / "model", earlier.fingerprint)
     if REWARD in module.needs:
-        inputs |= {name: given_reward(config, f"{name}.path", path) for name, path in named_rewards(config)}
+        inputs |= {name: scorer_source(config, f"{name}.path", path) for name, path in named_rewards(config)}
     mark = fingerprint(config, settings, inputs)
     stages[settings.name] = Stage(
         settings.name, settings, inputs, mark, cache_root() / "stages" / f"{settings.name}-{mark}"

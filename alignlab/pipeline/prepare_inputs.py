@@ -36,7 +36,7 @@ def locate_models(config: Config) -> Config:
 
     for model in (*model_references.pretrained_models(config), *model_references.published_models(config)):
         pretrained.locate(model)
-    return pretrained.pinned(config)
+    return pretrained.pin_revision(config)
 
 
 def report_contamination(config: Config, folder: Path) -> None:
@@ -60,9 +60,9 @@ def prepare_base(config: Config) -> None:
 
         published_model(model)
     if any(given == references.POCKET for _, given in model_references.named_scorers(config)):
-        from alignlab.models.pocket.insult_classifier import detector
+        from alignlab.models.pocket.insult_classifier import insult_classifier
 
-        detector()
+        insult_classifier()
     model_references.check_labels(config, fetched=True)
     if isinstance(config.model, PretrainedModel):
         return

@@ -19,10 +19,10 @@ def run(config: Config, folder: Path) -> None:
         raise mistake("task.model", "no value was given", "add task.model=<folder>")
     prepare_data(config)
     config = locate_models(config)
-    model = references.given_model(config, "task.model", str(config.task.model))
+    model = references.model_source(config, "task.model", str(config.task.model))
     base = planning.base_model(config)
     reward = config.evaluation.reward_model
-    scorer = references.given_reward(config, "evaluation.reward_model", reward).path if reward else None
+    scorer = references.scorer_source(config, "evaluation.reward_model", reward).path if reward else None
     prepare_base(config)
     before, now = (evaluate(path, config, scorer, config.seed) for path in (base.path, model.path))
     result: Result = {

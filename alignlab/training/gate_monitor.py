@@ -24,7 +24,7 @@ from alignlab.errors import Explained, Failure
 from alignlab.evaluation import reward_model
 from alignlab.evaluation.measures.gold import gold_scores
 from alignlab.evaluation.statistics import Interval, wilson
-from alignlab.models.references import given_reward
+from alignlab.models.references import scorer_source
 from alignlab.rewards import Checked, RewardModel, Scored, load_reward_model, reward_models
 from alignlab.runtime import distributed
 from alignlab.runtime.files import write_text
@@ -114,7 +114,7 @@ def load_held_out(config: Config) -> Checked | None:
     """Load the reward model that only measures, if the config names one."""
     if config.evaluation.reward_model is None:
         return None
-    path = given_reward(config, "evaluation.reward_model", config.evaluation.reward_model).path
+    path = scorer_source(config, "evaluation.reward_model", config.evaluation.reward_model).path
     return Checked(load_reward_model(path, config.hardware)._replace(name="held_out"))
 
 

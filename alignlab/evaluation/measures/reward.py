@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from alignlab.evaluation.scores import Scores
-from alignlab.models.references import given_reward
+from alignlab.models.references import scorer_source
 
 if TYPE_CHECKING:
     from alignlab.evaluation.protocol import Subject
@@ -22,7 +22,7 @@ def measure(subject: "Subject") -> list[Scores]:
         return []
     scores = [score(subject, "reward/mean", subject.reward_model)]
     if named := subject.config.evaluation.reward_model:
-        held_out = given_reward(subject.config, "evaluation.reward_model", named).path
+        held_out = scorer_source(subject.config, "evaluation.reward_model", named).path
         if held_out != subject.reward_model:
             scores.append(score(subject, "reward/held_out", held_out))
     return scores

@@ -41,12 +41,12 @@ def measure(subject: "Subject") -> list[Scores]:
 def by_classifier(texts: Sequence[str], config: Config, settings: Toxicity) -> list[bool]:
     """Return which texts the classifier of the settings finds toxic."""
     from alignlab.config.reward import ClassifierReward
-    from alignlab.models.references import given_reward
+    from alignlab.models.references import scorer_source
     from alignlab.rewards.classifier import load_classifier
 
     path, label = str(settings.model), str(settings.label)
     reward = ClassifierReward(kind="classifier", path=path, label=label, output="probability", include_prompt=False)
-    folder = given_reward(config, "measure.toxicity.model", path).path
+    folder = scorer_source(config, "measure.toxicity.model", path).path
     judge = load_classifier(reward, folder, config.hardware, "toxicity")
     return [share >= 0.5 for share in judge.score([()] * len(texts), texts, [True] * len(texts)).total]
 

@@ -1,9 +1,8 @@
-"""The pocket base model: a small Llama, trained from a seed on the pocket corpus when it is first asked for.
+"""The pocket base model: a small Llama that is trained on the pocket corpus on first use.
 
-It is a folder of the standard kind (config, safetensors, fast tokenizer, chat template, generation config), so that
-every line of code that touches it is the line that runs on a large model. Training is a plain loop over batches of
-conversations of like length: on two cores this is quicker than any trainer, and the weights are the same for the
-same seed and number of threads.
+Its folder is a standard one (config, safetensors, fast tokenizer, chat template, generation config), so the code that
+loads it is the code that loads a large model. Training is a plain loop over batches of conversations of similar length:
+on two cores it is faster than a trainer. The weights are the same for the same seed and number of threads.
 """
 
 import json
@@ -61,13 +60,13 @@ RECIPES: dict[Size, Recipe] = {
     "small": Recipe(64, 192, 2, 4, conversations=8_000, batch_size=16, learning_rate=6e-3),
 }
 _SLOT = re.compile(r"\{\w+\}")
-_PIECE = re.compile(r"▁?#\w+#|▁\(?[A-Za-z]+|[^\w▁]")
+_WORD = re.compile(r"▁?#\w+#|▁\(?[A-Za-z]+|[^\w▁]")
 WARMUP, WEIGHT_DECAY, LONGEST = 0.05, 0.01, 512
-FIRST_WEIGHTS = 0.06  # standard deviation; at the usual 0.02 so narrow a model takes twice as long to learn to copy
+INITIAL_DEVIATION = 0.06  # of the weights; at the usual 0.02 a model this narrow takes twice as long to learn to copy
 
 
 def base_folder(model: PocketModel) -> Path:
-    """Name the base model's folder; it may not be there yet."""
+    """Return the base model's folder; it may not exist yet."""
     from importlib.metadata import version
 
     versions = [version("torch"), version("transformers")]
@@ -76,7 +75,7 @@ def base_folder(model: PocketModel) -> Path:
 
 
 def base_model(model: PocketModel) -> Path:
-    """Give the base model's folder; trains it on first use."""
+    """Return the base model's folder; train the model on first use."""
     final = base_folder(model)
     if final.exists():
         return final
@@ -87,23 +86,23 @@ def base_model(model: PocketModel) -> Path:
 
 
 def threads() -> int:
-    """Say how many threads train the base: two where there are two, fewer where the machine or its user says so."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return max(1, min(2, os.cpu_count() or 1, int(asked) if asked.isdigit() else 2))
+    """Return the number of threads that train the base model: OMP_NUM_THREADS or the machine's cores, at most two."""
+    setting = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, min(2, os.cpu_count() or 1, int(setting) if setting.isdigit() else 2))
 
 
 def make_tokenizer() -> "PreTrainedTokenizerFast":
-    """Make the tokenizer: every word of the world is one token, any other text is spelled out.
+    """Build the tokenizer: every word of the world is one token, any other text is spelled out in letters.
 
-    The same for both sizes of the world, so that a model of one can be asked about the other.
+    It is the same for both sizes of the world, so a model of one can be prompted about the other.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     special = [PAD, BEGIN, END, SYSTEM, USER, ASSISTANT, "<unk>"]
     words = _words()
-    pieces = [*((token, 0.0) for token in special), *((word, -1.0) for word in words), *_letters(words)]
-    core = Tokenizer(models.Unigram(pieces, unk_id=special.index("<unk>"), byte_fallback=False))
+    vocabulary = [*((token, 0.0) for token in special), *((word, -1.0) for word in words), *_letters(words)]
+    core = Tokenizer(models.Unigram(vocabulary, unk_id=special.index("<unk>"), byte_fallback=False))
     core.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
     core.decoder = decoders.Metaspace(prepend_scheme="always")
     core.add_special_tokens(special)
@@ -120,14 +119,14 @@ def make_tokenizer() -> "PreTrainedTokenizerFast":
 
 
 def _words() -> list[str]:
-    """List the world's words with the space before them, and its stops."""
+    """Return the world's words with the space before them, and its punctuation."""
     texts = [*every_word(), *every_phrasing()]
-    found = {piece for text in texts for piece in _PIECE.findall("▁" + _SLOT.sub("", text).replace(" ", "▁"))}
-    return sorted(found | {piece.removeprefix("▁") for piece in found if "#" in piece})
+    words = {word for text in texts for word in _WORD.findall("▁" + _SLOT.sub("", text).replace(" ", "▁"))}
+    return sorted(words | {word.removeprefix("▁") for word in words if "#" in word})
 
 
 def _letters(words: list[str]) -> list[tuple[str, float]]:
-    """Spell what is not a word: a letter costs more than any word, so that no word is ever spelled."""
+    """Return single letters; they cost more than any word, so that no word is spelled out."""
     return [(character, -20.0) for character in ["▁", *map(chr, range(33, 127))] if character not in words]
 
 
@@ -149,7 +148,7 @@ def _make(model: PocketModel, folder: Path) -> None:
     llama.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
-    disable_progress_bar()  # transformers' own, for a file that is written at once
+    disable_progress_bar()  # transformers shows one for a single small file
     llama.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     record = {"seed": model.seed, "size": model.size, "threads": threads(), "loss": loss, "tokens": tokens}
@@ -167,7 +166,7 @@ def _train(model: PocketModel, tokenizer: "PreTrainedTokenizerFast") -> tuple["L
         llama.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=WEIGHT_DECAY, fused=True
     )
     loss, tokens = torch.zeros(()), 0
-    for step, batch in enumerate(_shown(batches)):
+    for step, batch in enumerate(_with_progress(batches)):
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate * _schedule(step / len(batches))
         loss = llama(input_ids=batch.ids, labels=batch.labels, use_cache=False).loss
@@ -180,7 +179,7 @@ def _train(model: PocketModel, tokenizer: "PreTrainedTokenizerFast") -> tuple["L
 
 
 def _schedule(done: float) -> float:
-    """Warm up, then fall in a straight line; `done` is the share of steps behind us."""
+    """Return the share of the learning rate: linear warm-up, then linear decay; `done` is the share of steps done."""
     return min(1.0, (done + 1e-3) / WARMUP) * (1.0 - done)
 
 
@@ -196,7 +195,7 @@ def _new_model(recipe: Recipe, tokenizer: "PreTrainedTokenizerFast") -> "LlamaFo
         num_key_value_heads=recipe.num_attention_heads,
         max_position_embeddings=LONGEST,
         tie_word_embeddings=True,
-        initializer_range=FIRST_WEIGHTS,
+        initializer_range=INITIAL_DEVIATION,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
@@ -205,7 +204,7 @@ def _new_model(recipe: Recipe, tokenizer: "PreTrainedTokenizerFast") -> "LlamaFo
 
 
 def _batches(tokenizer: "PreTrainedTokenizerFast", recipe: Recipe, model: PocketModel) -> list[Batch]:
-    """Make batches of conversations of like length, in random order."""
+    """Return batches of conversations of similar length, in random order."""
     texts = [_text(turns) for turns in islice(conversations(model.size, model.seed), recipe.conversations)]
     rows = sorted((encoding.ids for encoding in tokenizer.backend_tokenizer.encode_batch(texts)), key=len)
     groups = [rows[start : start + recipe.batch_size] for start in range(0, len(rows), recipe.batch_size)]
@@ -219,26 +218,26 @@ def _batch(rows: list[list[int]], opens: int, ends: int, pad: int) -> Batch:
 
     longest = max(map(len, rows))
     ids = [row + [pad] * (longest - len(row)) for row in rows]
-    labels = [_said(row, opens, ends) + [-100] * (longest - len(row)) for row in rows]
+    labels = [_labels(row, opens, ends) + [-100] * (longest - len(row)) for row in rows]
     return Batch(torch.tensor(ids), torch.tensor(labels))
 
 
-def _said(row: list[int], opens: int, ends: int) -> list[int]:
-    """Label what the assistant says; the questions are drawn at random, and to predict them teaches nothing."""
-    labels, saying = [], False
+def _labels(row: list[int], opens: int, ends: int) -> list[int]:
+    """Return the tokens of the assistant's turns as labels; the random questions cannot be predicted."""
+    labels, in_answer = [], False
     for token in row:
-        labels.append(token if saying else -100)
-        saying = token == opens or (saying and token != ends)
+        labels.append(token if in_answer else -100)
+        in_answer = token == opens or (in_answer and token != ends)
     return labels
 
 
 def _text(turns: Any) -> str:
-    """Write a conversation as the chat template does, many times faster."""
+    """Return a conversation as the chat template writes it, many times faster."""
     return BEGIN + "".join(f"<|{turn['role']}|>{turn['content']}{END}" for turn in turns)
 
 
-def _shown(batches: list[Batch]) -> Iterator[Batch]:
-    """Go through the batches, and show how far it is."""
+def _with_progress(batches: list[Batch]) -> Iterator[Batch]:
+    """Yield the batches, and show the progress."""
     from alignlab.runtime.progress import progress
 
     with progress(len(batches), "training the pocket base model", "steps") as advance:

@@ -1,4 +1,4 @@
-"""A tokenizer for pocket's dialogues: every word of theirs is one token, any other text is spelled out."""
+"""The tokenizer of pocket's dialogues: every word of theirs is one token, any other text is spelled in letters."""
 
 import re
 from typing import TYPE_CHECKING
@@ -12,19 +12,19 @@ if TYPE_CHECKING:
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 LONGEST = 512
 _SLOT = re.compile(r"\{\w+\}")
-_PIECE = re.compile(r"[A-Za-z]+|[^\w\s]")
+_WORD = re.compile(r"[A-Za-z]+|[^\w\s]")
 
 
 def make_tokenizer(begin: str | None = None) -> "PreTrainedTokenizerFast":
-    """Make it; with `begin`, a text is wrapped into that token and the end."""
+    """Build the tokenizer; with `begin`, a text gets that token before it and the end token after it."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
     special = [PAD, END, UNKNOWN, *([begin] if begin else [])]
     known = words()
     letters = [f"{space}{chr(code)}" for code in range(33, 127) for space in ("", "▁")]
-    pieces = [(word, -1.0) for word in known] + [(letter, -20.0) for letter in ("▁", *letters) if letter not in known]
-    core = Tokenizer(models.Unigram([*((name, 0.0) for name in special), *pieces], special.index(UNKNOWN), False))
+    costs = [(word, -1.0) for word in known] + [(letter, -20.0) for letter in ("▁", *letters) if letter not in known]
+    core = Tokenizer(models.Unigram([*((name, 0.0) for name in special), *costs], special.index(UNKNOWN), False))
     core.normalizer = normalizers.Replace("\n", " ")
     core.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
     core.decoder = decoders.Metaspace(prepend_scheme="always")
@@ -39,7 +39,7 @@ def make_tokenizer(begin: str | None = None) -> "PreTrainedTokenizerFast":
 
 
 def words() -> list[str]:
-    """The words of dialogues with the blank before them, the speakers, and stops, which follow a word."""
+    """Return the words of dialogues with the space before them, the speakers, and punctuation without a space."""
     texts = [_SLOT.sub("", text) for text in (*every_phrasing(), SUMMARISE)]
-    found = {piece for text in texts for piece in _PIECE.findall(text)}
-    return sorted({f"▁{piece}" if piece.isalpha() else piece for piece in found} | {f"▁{FIRST}", f"▁{SECOND}"})
+    found = {word for text in texts for word in _WORD.findall(text)}
+    return sorted({f"▁{word}" if word.isalpha() else word for word in found} | {f"▁{FIRST}", f"▁{SECOND}"})

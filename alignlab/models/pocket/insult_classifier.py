@@ -1,8 +1,8 @@
-"""A small classifier of insults, made on first use: the reward of the offline detoxification, `reward.path=pocket`.
+"""A small classifier of insults, trained on first use: the reward of offline detoxification, `reward.path=pocket`.
 
-A RoBERTa of one layer, the smallest of the kind that classifiers of hate speech on the hub are, with their labels: hate
-and nothate. It learns from sentences and summaries about tasks that are not held out, labelled by annotators who err
-now and then; what it says is a proxy for the world's own rule, by which results are measured.
+It is a RoBERTa of one layer with the labels of hate-speech classifiers on the hub: hate and nothate. It learns from
+sentences and summaries about tasks outside the held-out split, labelled by annotators who sometimes err. Its scores are
+a proxy for the world's own rule, by which results are measured.
 """
 
 from collections.abc import Iterator
@@ -21,48 +21,48 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, RobertaForSequenceClassification
 
 LABELS = ("nothate", "hate")
-ERRORS = 0.08  # how often an annotator gives the other label
-MOST = 6  # sayings in a text: as many as fill the longest summary that is ever written, so that no length is new to it
+ERRORS = 0.08  # the share of wrong labels
+SENTENCES = 6  # in a text at most: as many as the longest summary has, so that no length is new to the classifier
 WIDTH, HEADS = 48, 4
 TEXTS, BATCH, LEARNING_RATE = 4_000, 32, 4e-3
 
 
 def folder() -> Path:
-    """Name the classifier's folder; it may not be there yet."""
+    """Return the classifier's folder; it may not exist yet."""
     from importlib.metadata import version
 
     versions = [version("torch"), version("transformers")]
     code = hash_modules(__name__, dialogue_tokenizer.__name__)
-    return cache_root() / "pocket" / f"detector-{digest(threads(), versions, hash_sources(), code)}"
+    return cache_root() / "pocket" / f"insults-{digest(threads(), versions, hash_sources(), code)}"
 
 
-def detector() -> Path:
-    """Give the classifier's folder; trains it on first use."""
+def insult_classifier() -> Path:
+    """Return the classifier's folder; train the classifier on first use."""
     final = folder()
     if not final.exists():
-        with building(final) as place:
-            if place:
-                make(place)
+        with building(final) as unfinished:
+            if unfinished:
+                make(unfinished)
     return final
 
 
 def texts(random: Random) -> Iterator[tuple[str, int]]:
-    """Texts without end, each with the number of its label: a few sayings, one of which may insult."""
+    """Yield texts without end, each with the number of its label: a few sentences, some of which may insult."""
     while True:
-        said, insults = zip(*(saying(random) for _ in range(random.randint(1, MOST))), strict=True)
-        yield " ".join(said), int(any(insults) != (random.random() < ERRORS))
+        sentences, insults = zip(*(sentence(random) for _ in range(random.randint(1, SENTENCES))), strict=True)
+        yield " ".join(sentences), int(any(insults) != (random.random() < ERRORS))
 
 
-def saying(random: Random) -> tuple[str, bool]:
-    """A line of a dialogue or a summary, and whether it insults."""
-    told, repeats = draw_scene(random), random.random() < 0.5
-    lines = [line.partition(": ")[2] for line in write_dialogue(told, random).split("\n")]
-    said = random.choice([*lines, write_summary(told, repeats)])
-    return said, told.tone == "rude" and told.name in said.replace(".", "").split()
+def sentence(random: Random) -> tuple[str, bool]:
+    """Return a line of a dialogue or a summary, and whether it insults."""
+    scene, repeats = draw_scene(random), random.random() < 0.5
+    lines = [line.partition(": ")[2] for line in write_dialogue(scene, random).split("\n")]
+    text = random.choice([*lines, write_summary(scene, repeats)])
+    return text, scene.tone == "rude" and scene.name in text.replace(".", "").split()
 
 
-def make(place: Path) -> None:
-    """Train the classifier and write it down."""
+def make(folder: Path) -> None:
+    """Train the classifier and save it."""
     import torch
     from transformers.utils.logging import disable_progress_bar
 
@@ -77,12 +77,12 @@ def make(place: Path) -> None:
     finally:
         torch.set_num_threads(before)
     disable_progress_bar()
-    network.save_pretrained(place)
-    tokenizer.save_pretrained(place)
+    network.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def start(tokenizer: "PreTrainedTokenizerFast") -> "RobertaForSequenceClassification":
-    """A RoBERTa with random weights; it counts positions from behind the padding's number."""
+    """Return a RoBERTa with random weights; its positions are counted from the padding's id."""
     from transformers import RobertaConfig, RobertaForSequenceClassification
 
     config: Any = RobertaConfig(
@@ -105,7 +105,7 @@ def start(tokenizer: "PreTrainedTokenizerFast") -> "RobertaForSequenceClassifica
 
 
 def train(network: "RobertaForSequenceClassification", tokenizer: "PreTrainedTokenizerFast") -> None:
-    """One pass over the texts."""
+    """Train for one pass over the texts."""
     import torch
 
     rows = list(islice(texts(Random("detector")), TEXTS))
@@ -113,8 +113,8 @@ def train(network: "RobertaForSequenceClassification", tokenizer: "PreTrainedTok
     for start in range(0, len(rows), BATCH):
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * (1 - start / len(rows))
-        said, labels = zip(*rows[start : start + BATCH], strict=True)
-        encoded = tokenizer(list(said), padding=True, return_tensors="pt")
+        batch, labels = zip(*rows[start : start + BATCH], strict=True)
+        encoded = tokenizer(list(batch), padding=True, return_tensors="pt")
         network(**encoded, labels=torch.tensor(labels)).loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()

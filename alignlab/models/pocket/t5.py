@@ -1,7 +1,7 @@
-"""The base model of pocket's dialogues: a small T5 that sums them up as gossips do, made from a seed on first use.
+"""The base model of pocket's dialogues: a small T5 that summarises them, trained on first use.
 
-Like pocket's other base model it is a folder of the standard kind, trained by a plain loop, and the same for the same
-seed and number of threads. It leaves out much and repeats most insults: there is something left to learn.
+Like pocket's other base model it is a standard folder, trained by a plain loop, and the same for the same seed and
+number of threads. Its summaries leave out much and repeat most insults, so there is something left to learn.
 """
 
 import json
@@ -36,17 +36,17 @@ class Batch(NamedTuple):
 
 
 def base_folder(model: PocketT5Model) -> Path:
-    """Name the model's folder; it may not be there yet."""
+    """Return the model's folder; it may not exist yet."""
     from importlib.metadata import version
 
     versions = [version("torch"), version("transformers")]
     code = hash_modules(__name__, dialogue_tokenizer.__name__)
-    said = [hash_sources(), SUMMARISE, PLAIN]
-    return cache_root() / "pocket" / f"t5-{digest(model.seed, threads(), versions, said, code)}"
+    texts = [hash_sources(), SUMMARISE, PLAIN]
+    return cache_root() / "pocket" / f"t5-{digest(model.seed, threads(), versions, texts, code)}"
 
 
 def base_model(model: PocketT5Model) -> Path:
-    """Give the model's folder; trains it on first use."""
+    """Return the model's folder; train the model on first use."""
     final = base_folder(model)
     if not final.exists():
         with building(final) as folder:
@@ -56,7 +56,7 @@ def base_model(model: PocketT5Model) -> Path:
 
 
 def make(model: PocketT5Model, folder: Path) -> None:
-    """Train the model and write it down, with its tokenizer and a note of how it was made."""
+    """Train the model, and save it with its tokenizer and a record of its training."""
     import torch
     from transformers import GenerationConfig
     from transformers.utils.logging import disable_progress_bar
@@ -88,7 +88,7 @@ def make(model: PocketT5Model, folder: Path) -> None:
 
 
 def start(tokenizer: "PreTrainedTokenizerFast") -> "T5ForConditionalGeneration":
-    """A T5 with random weights, in the form of its version 1.1 but for tied embeddings."""
+    """Return a T5 1.1 with random weights and tied embeddings."""
     from transformers import T5Config, T5ForConditionalGeneration
 
     config: Any = T5Config(
@@ -110,7 +110,7 @@ def start(tokenizer: "PreTrainedTokenizerFast") -> "T5ForConditionalGeneration":
 
 
 def train(network: "T5ForConditionalGeneration", batches: list[Batch]) -> float:
-    """One pass over the batches; gives the last loss."""
+    """Train for one pass over the batches; return the last loss."""
     import torch
 
     from alignlab.runtime.progress import progress
@@ -132,25 +132,26 @@ def train(network: "T5ForConditionalGeneration", batches: list[Batch]) -> float:
 
 
 def batches(tokenizer: "PreTrainedTokenizerFast", seed: int) -> list[Batch]:
-    """Dialogues with their summaries in batches of like length, in random order."""
+    """Return dialogues with their summaries, in batches of similar length, in random order."""
     random = Random(f"gossip {seed}")
-    rows = sorted(
-        encoded(tokenizer, [draw_pretraining_row(random) for _ in range(DIALOGUES)]), key=lambda row: len(row[0])
-    )
+    dialogues = [draw_pretraining_row(random) for _ in range(DIALOGUES)]
+    rows = sorted(encode_dialogues(tokenizer, dialogues), key=lambda row: len(row[0]))
     groups = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
     Random(seed).shuffle(groups)
-    return [laid_out(group, tokenizer.pad_token_id) for group in groups]
+    return [pad_batch(group, tokenizer.pad_token_id) for group in groups]
 
 
-def encoded(tokenizer: "PreTrainedTokenizerFast", told: list[tuple[str, str]]) -> list[tuple[list[int], list[int]]]:
-    """Token ids of requests and summaries, as the chat template writes them, many times faster."""
+def encode_dialogues(
+    tokenizer: "PreTrainedTokenizerFast", dialogues: list[tuple[str, str]]
+) -> list[tuple[list[int], list[int]]]:
+    """Return the token ids of prompts and summaries, as the chat template writes them, many times faster."""
     end = tokenizer.eos_token_id
-    asked = tokenizer([SUMMARISE.format(dialogue=spoken) for spoken, _ in told])["input_ids"]
-    summed = tokenizer([summary for _, summary in told])["input_ids"]
-    return [([*prompt, end], [*answer, end]) for prompt, answer in zip(asked, summed, strict=True)]
+    prompts = tokenizer([SUMMARISE.format(dialogue=dialogue) for dialogue, _ in dialogues])["input_ids"]
+    summaries = tokenizer([summary for _, summary in dialogues])["input_ids"]
+    return [([*prompt, end], [*summary, end]) for prompt, summary in zip(prompts, summaries, strict=True)]
 
 
-def laid_out(rows: list[tuple[list[int], list[int]]], pad: int) -> Batch:
+def pad_batch(rows: list[tuple[list[int], list[int]]], pad: int) -> Batch:
     """Pad a batch on the right."""
     import torch
 
