@@ -77,7 +77,7 @@ def find_model(config: Config, place: str, named: str) -> Source:
     """Return the model that a setting names: the base, a folder, or one on the hub, which is prepared."""
     if named == "base":
         return planning.base_model(config)
-    source = references.given_model(config, place, named)
+    source = references.model_source(config, place, named)
     if not source.path.exists():
         from alignlab.models import pretrained
 
@@ -94,7 +94,7 @@ def judge_models(config: Config, settings: Preferences) -> dict[str, Source]:
         models["judge_model"] = find_model(config, "preferences.judge_model", settings.judge_model)
     if settings.judge.needs_reward:
         for place, path in model_references.named_rewards(config):
-            models[place] = references.given_reward(config, f"{place}.path", path)
+            models[place] = references.scorer_source(config, f"{place}.path", path)
     return models
 
 
