@@ -115,3 +115,21 @@ def test_a_run_without_a_folder_gets_a_new_one(tmp_path, monkeypatch):
     folders = {new_folder(config) for _ in range(5)}
     assert len(folders) == 5
     assert all(folder.parent.parent.name == "outputs" and folder.name.partition("-sft")[1] for folder in folders)
+
+
+@pytest.mark.runs
+def test_the_examples_of_the_page_run_one_after_the_other(tmp_path):
+    """The page's Python, as a reader would paste it."""
+    import re
+    import subprocess
+
+    from command import ROOT
+
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == 3
+    code = "\n".join(blocks).replace('"dataset=pocket_small")', '"dataset=pocket_small", "evaluation=quick")')
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "eval/perplexity" in done.stdout
+    assert "method.beta | float > 0 | 0.2" in done.stdout
