@@ -7,7 +7,7 @@ from transformers import MistralConfig, MistralForCausalLM, T5Config, T5ForCondi
 
 from alignlab.models import decoding
 from alignlab.models.decoding import PreallocatedLayer, decode, is_plain_decoder
-from alignlab.models.sampling import Draw, Sampling, generated, uniforms
+from alignlab.models.sampling import InversionSampler, Sampling, draw_uniforms, generate
 
 PROMPTS = [[6, 7, 8, 9], [10], [11, 12, 13, 2, 14, 15], [16, 17], [6], [7, 7, 7]]
 
@@ -27,11 +27,11 @@ def cut(row, limit, ends):
 def test_the_same_tokens_as_generate(ends):
     model, (ids, mask) = tiny_model(), batch(PROMPTS)
     sampling = Sampling(0.9, 1.0, 20, 6)
-    draw = Draw(torch.from_numpy(uniforms(3, 6, 20)), ids.shape[1], sampling, [0, 1])
+    draw = InversionSampler(torch.from_numpy(draw_uniforms(3, range(6), 20)), ids.shape[1], sampling, [0, 1])
     most = torch.tensor([20, 20, 3, 20, 1, 20])
     with torch.inference_mode():
         ours = decode(model, ids, mask, draw.pick, torch.tensor(sorted(ends)), most)
-        theirs = generated(model, ids, mask, draw, most, 0, ends)
+        theirs = generate(model, ids, mask, draw, most, 0, ends)
     for mine, other, limit in zip(ours, theirs, most.tolist(), strict=True):
         assert cut(mine, limit, ends) == cut(other, limit, ends)
 
@@ -40,7 +40,9 @@ def test_a_prompt_that_is_answered_several_times_is_computed_once_and_answered_a
     monkeypatch,
 ):
     model, (ids, mask) = tiny_model(), batch(PROMPTS)
-    draw = Draw(torch.from_numpy(uniforms(3, 18, 12)), ids.shape[1], Sampling(0.9, 1.0, 12, 6), [0, 1])
+    draw = InversionSampler(
+        torch.from_numpy(draw_uniforms(3, range(18), 12)), ids.shape[1], Sampling(0.9, 1.0, 12, 6), [0, 1]
+    )
     most, sizes, forward = torch.full((18,), 12), [], decoding.forward
     monkeypatch.setattr(
         decoding, "forward", lambda model, ids, *rest: sizes.append(ids.shape) or forward(model, ids, *rest)

@@ -73,8 +73,8 @@ def test_a_healthy_start_triggers_none(policy, tmp_path, more):
 def test_a_policy_that_never_ends_is_named(policy, tmp_path, monkeypatch):
     from alignlab.models import sampling
 
-    never = sampling.never_sampled
-    monkeypatch.setattr(sampling, "never_sampled", lambda tokenizer, ends: sorted({*never(tokenizer, ends), *ends}))
+    never = sampling.masked_tokens
+    monkeypatch.setattr(sampling, "masked_tokens", lambda tokenizer, ends: sorted({*never(tokenizer, ends), *ends}))
     assert triggered(policy, tmp_path, "method.gates.min_finished=0.8") == ["ends"]
 
 

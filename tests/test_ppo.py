@@ -20,7 +20,7 @@ from alignlab.errors import Mistake
 from alignlab.methods import ppo
 from alignlab.models.from_scratch import scratch_model
 from alignlab.models.log_probs import pad_rows, token_log_probs
-from alignlab.models.sampling import Completion, Sampling, draw_all
+from alignlab.models.sampling import Completion, Sampling, sample_token_ids
 from alignlab.runtime.stage_run import Run
 from alignlab.training.ppo import forward_pass
 from alignlab.training.ppo.actor_critic import ActorCritic
@@ -258,7 +258,7 @@ def test_log_probabilities_are_those_of_the_distribution_that_was_drawn_from():
     whole[:, [0, 1]] = -torch.inf
     by_hand = whole.log_softmax(-1)[torch.arange(2, 5), torch.tensor(said)]
     assert torch.allclose(found.double(), by_hand, atol=1e-5)
-    drawn = draw_all(model, tokenizer, [prompt] * 400, Sampling(0.5, 1.0, 1, 400), seed=1)
+    drawn = sample_token_ids(model, tokenizer, [prompt] * 400, Sampling(0.5, 1.0, 1, 400), seed=1)
     share = Counter(answer.tokens[0] for answer in drawn)[9] / 400
     assert share == pytest.approx(by_hand[0].exp().item(), abs=0.1)
 

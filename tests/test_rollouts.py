@@ -1,4 +1,4 @@
-"""Sampling: exact shares, the same luck in every batch, and none of the tokens that no answer holds."""
+"""Sampling: exact shares, the same random numbers in every batch, and no masked tokens."""
 
 import math
 from collections import Counter
@@ -12,7 +12,16 @@ from transformers import GenerationConfig
 from alignlab.chat import encode_prompt
 from alignlab.errors import Failure
 from alignlab.models.engines import engine
-from alignlab.models.sampling import Sampling, draw, draw_all, limits, neutral, nucleus, sample, uniforms
+from alignlab.models.sampling import (
+    Sampling,
+    draw_limits,
+    draw_uniforms,
+    invert,
+    neutral,
+    nucleus,
+    sample,
+    sample_token_ids,
+)
 
 PROMPTS = [
     ask("how"),
@@ -61,14 +70,14 @@ def test_top_p_keeps_the_fewest_tokens_that_reach_it() -> None:
 def test_drawing_by_inversion_by_hand() -> None:
     """Shares 0.2, 0, 0.8: numbers below 0.2 give the first token, all others the last, never the one of share 0."""
     shares = torch.tensor([[0.2, 0.0, 0.8, 0.0]], dtype=torch.float64).repeat(5, 1)
-    luck = torch.tensor([0.0, 0.1999, 0.2, 0.9, 1 - 1e-16], dtype=torch.float64)
-    assert draw(shares, luck).tolist() == [0, 0, 2, 2, 2]
+    uniforms = torch.tensor([0.0, 0.1999, 0.2, 0.9, 1 - 1e-16], dtype=torch.float64)
+    assert invert(shares, uniforms).tolist() == [0, 0, 2, 2, 2]
 
 
-def test_a_row_of_luck_depends_on_its_seed_and_place_alone() -> None:
-    assert np.array_equal(uniforms(9, 5, 8), uniforms(9, 50, 8)[:5])
-    assert np.array_equal(uniforms(9, 5, 8), uniforms(9, 5, 20)[:, :8])
-    assert not np.array_equal(uniforms(9, 1, 8), uniforms(10, 1, 8))
+def test_the_random_numbers_of_a_row_depend_on_its_seed_and_place_alone() -> None:
+    assert np.array_equal(draw_uniforms(9, range(5), 8), draw_uniforms(9, range(50), 8)[:5])
+    assert np.array_equal(draw_uniforms(9, range(5), 8), draw_uniforms(9, range(5), 20)[:, :8])
+    assert not np.array_equal(draw_uniforms(9, range(1), 8), draw_uniforms(10, range(1), 8))
 
 
 def test_a_completion_ends_with_its_end_token_or_is_unfinished() -> None:
@@ -132,17 +141,17 @@ def test_no_prompts_give_no_completions() -> None:
 DRAWN = ONE._replace(max_new_tokens_from=4)
 
 
-def test_limits_are_drawn_evenly_between_both_bounds_and_apart_from_the_luck() -> None:
+def test_limits_are_drawn_evenly_between_both_bounds_and_apart_from_the_tokens() -> None:
     """9,000 limits from 4 to 12: a ninth each, within four standard errors."""
-    found = limits(5, 9000, DRAWN)
+    found = draw_limits(5, 9000, DRAWN)
     counts = Counter(found.tolist())
     assert sorted(counts) == [*range(4, 13)]
     assert all(abs(count - 1000) < 4 * math.sqrt(9000 * 1 / 9 * 8 / 9) for count in counts.values())
-    assert abs(np.corrcoef(found, uniforms(5, 9000, 1)[:, 0])[0, 1]) < 4 / math.sqrt(9000)
-    assert np.array_equal(found[:50], limits(5, 50, DRAWN))
-    assert not np.array_equal(found, limits(6, 9000, DRAWN))
-    assert limits(5, 3, ONE).tolist() == [12, 12, 12]
-    assert limits(5, 3, ONE._replace(max_new_tokens_from=12)).tolist() == [12, 12, 12]
+    assert abs(np.corrcoef(found, draw_uniforms(5, range(9000), 1)[:, 0])[0, 1]) < 4 / math.sqrt(9000)
+    assert np.array_equal(found[:50], draw_limits(5, 50, DRAWN))
+    assert not np.array_equal(found, draw_limits(6, 9000, DRAWN))
+    assert draw_limits(5, 3, ONE).tolist() == [12, 12, 12]
+    assert draw_limits(5, 3, ONE._replace(max_new_tokens_from=12)).tolist() == [12, 12, 12]
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
@@ -151,7 +160,7 @@ def test_a_drawn_limit_cuts_the_completion_that_would_have_been_drawn_anyway(bat
     prompts = PROMPTS * 25
     whole = sample(model, tokenizer, prompts, ONE, 3)
     cut = sample(model, tokenizer, prompts, DRAWN._replace(batch_size=batch_size), 3)
-    most = limits(3, 100, DRAWN).tolist()
+    most = draw_limits(3, 100, DRAWN).tolist()
     assert [one.tokens for one in cut] == [one.tokens[:limit] for one, limit in zip(whole, most, strict=True)]
     for one, other, limit in zip(cut, whole, most, strict=True):
         assert one.finished == (other.finished and len(other.tokens) <= limit)
@@ -166,7 +175,7 @@ def test_continuous_batching_draws_from_the_same_distribution_by_its_seed():
     first, again, other = (batching(model, tokenizer, prompts, sampling, seed) for seed in (1, 1, 2))
     assert first == again != other
     assert len(first) == len(prompts)
-    exact = draw_all(model, tokenizer, prompts, sampling, 1)
+    exact = sample_token_ids(model, tokenizer, prompts, sampling, 1)
     shares = [Counter(answer.tokens[0] for answer in answers[:300]) for answers in (first, exact)]
     (token, often), *_ = shares[1].most_common(1)
     assert shares[0][token] / 300 == pytest.approx(often / 300, abs=0.1)

@@ -172,12 +172,12 @@ def load_prompts(run: Run[Config], policy: Any, tokenizer: Any) -> "list[Prompt]
 
 def build_actor(run: Run[Config], policy: Any, tokenizer: Any) -> "ActorCritic":
     """Return the policy with its value function."""
-    from alignlab.models.sampling import never_sampled, special_tokens
+    from alignlab.models.sampling import masked_tokens, special_tokens
     from alignlab.training.ppo.actor_critic import ActorCritic
 
     method = run.method
     value = value_model(run) if method.value == "separate" else None
-    masked = never_sampled(tokenizer, special_tokens(policy, tokenizer)[1])
+    masked = masked_tokens(tokenizer, special_tokens(policy, tokenizer)[1])
     return ActorCritic(policy, value, method.temperature, masked, adapted=method.value == "adapter")
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from alignlab.chat import Turn, encode_prompt
-from alignlab.models.sampling import Completion, Sampling, answer, neutral, uniforms_of
+from alignlab.models.sampling import Completion, Sampling, draw_uniforms, neutral, sample_batch
 from alignlab.models.truncation import cut_prompts, room_for_prompt
 from alignlab.runtime import distributed
 from alignlab.runtime.progress import progress
@@ -72,9 +72,9 @@ def draw(
 ) -> list[list[Completion]]:
     """Draw the completions of one batch of prompts, [prompts][count]; keys [prompts * count]."""
     count = len(keys) // len(ids)
-    random = np.concatenate([uniforms_of(seed, [row], sampling.max_new_tokens) for seed, row in keys])
-    most = np.full(len(keys), sampling.max_new_tokens)
-    drawn = answer(model, tokenizer, ids, random, most, sampling, count)
+    uniforms = np.concatenate([draw_uniforms(seed, [row], sampling.max_new_tokens) for seed, row in keys])
+    limits = np.full(len(keys), sampling.max_new_tokens)
+    drawn = sample_batch(model, tokenizer, ids, uniforms, limits, sampling, count)
     return [drawn[start : start + count] for start in range(0, len(drawn), count)]
 
 

@@ -10,7 +10,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from alignlab.errors import failure
-from alignlab.models.sampling import Completion, Sampling, completion, draw_all, neutral, never_sampled, special_tokens
+from alignlab.models.sampling import (
+    Completion,
+    Sampling,
+    masked_tokens,
+    neutral,
+    sample_token_ids,
+    special_tokens,
+    to_completion,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -35,7 +43,7 @@ class Engine(Protocol):
 
 def engine(name: str) -> Engine:
     """Return the engine of a name."""
-    return {"generate": draw_all, "continuous": continuous}[name]
+    return {"generate": sample_token_ids, "continuous": continuous}[name]
 
 
 def continuous(
@@ -60,7 +68,7 @@ def continuous(
         max_new_tokens=sampling.max_new_tokens,
         pad_token_id=pad,
         eos_token_id=sorted(ends),
-        suppress_tokens=never_sampled(tokenizer, ends) or None,
+        suppress_tokens=masked_tokens(tokenizer, ends) or None,
     )
     sampled = range(len(ids)) if rows is None else rows
     ids, seed = [list(ids[row]) for row in sampled], seed + min(sampled, default=0)
@@ -71,7 +79,7 @@ def continuous(
     finished = sorted(outputs.values(), key=lambda output: request_number(output.request_id))
     if len(finished) != len(ids):
         raise failure("method.engine", f"{len(finished)} of {len(ids)} prompts were answered", "use engine=generate")
-    return [completion(tokenizer, list(output.generated_tokens), ends) for output in finished]
+    return [to_completion(tokenizer, list(output.generated_tokens), ends) for output in finished]
 
 
 def request_number(request_id: str) -> int:

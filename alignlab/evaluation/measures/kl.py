@@ -38,10 +38,10 @@ def distance(policy: Path, reference: Path, samples: "Sequence[Sample]", config:
     from alignlab import losses
     from alignlab.models.load import load_policy
     from alignlab.models.log_probs import batches_by_length, completion_logits, sampling_logits
-    from alignlab.models.sampling import never_sampled, special_tokens
+    from alignlab.models.sampling import masked_tokens, special_tokens
 
     (ours, tokenizer), (theirs, _) = (load_policy(path, config.hardware) for path in (policy, reference))
-    masked = never_sampled(tokenizer, special_tokens(ours, tokenizer)[1])
+    masked = masked_tokens(tokenizer, special_tokens(ours, tokenizer)[1])
     encoded = {k: encode_sample(ours, tokenizer, sample, config) for k, sample in enumerate(samples)}
     numbers = [k for k, row in encoded.items() if row.completion]  # an empty completion has a KL of 0
     rows = [encoded[k] for k in numbers]
