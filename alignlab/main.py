@@ -104,7 +104,7 @@ def run_sweep(command: Command, overrides: list[str]) -> None:
     if command.trees[0]["dry_run"]:
         print("\n".join([*runner.planned(command, overrides), *plan(bound(command.trees[0], command.groups))]))
         return
-    signals.heed()
+    signals.handle_sigterm()
     folder, failed = runner.sweep(command, overrides)
     if is_sweep(folder):
         print("\n".join(summarise(folder)))

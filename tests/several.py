@@ -33,7 +33,7 @@ class Lines:
     def log(self, metrics, step):
         if (self.file.parent / "interrupt").exists() and step >= STOP:
             (self.file.parent / "interrupt").rename(self.file.parent / "interrupted")
-            signals.ask()
+            signals.request_stop()
         with self.file.open("a") as stream:
             stream.write(json.dumps({**metrics, "step": step}) + "\n")
 
@@ -67,15 +67,15 @@ def learn(one: Job) -> None:
     try:
         workers.learn(one, track)
     except Stopped:
-        signals.forget()
+        signals.clear_stop_request()
         workers.learn(one, track)
 
 
 def learn_all(jobs: list[Job]) -> None:
     """What each of the two processes does."""
-    distributed.settle(1)
+    distributed.configure_process(1)
     for one in jobs:
-        with distributed.together(one.config.hardware):
+        with distributed.process_group(one.config.hardware):
             learn(one)
 
 

@@ -203,7 +203,7 @@ def tiny_disk(tmp_path):
 def test_a_full_disk_is_reported_and_leaves_no_cache(make_dataset, tiny_disk, monkeypatch):
     dataset = make_dataset([row(f"Question {n}?", "word " * 50) for n in range(2000)])
     monkeypatch.setenv("ALIGNLAB_CACHE", str(tiny_disk))
-    with pytest.raises(Failure, match="no room left on the disk") as raised:
+    with pytest.raises(Failure, match="no space left on the disk") as raised:
         data.view(dataset, "pairs", "train")
     assert "\n" not in str(raised.value)
     assert cached() == []

@@ -92,9 +92,9 @@ def tiny_disk(tmp_path):
 
 
 def test_a_full_disk_is_one_sentence_and_nothing_half_written(tiny_disk):
-    with pytest.raises(Failure, match="no room left on the disk; free some, or set ALIGNLAB_CACHE"):
+    with pytest.raises(Failure, match="no space left on the disk; free some, or set ALIGNLAB_CACHE"):
         write_text(tiny_disk / "rows", "x" * 200_000)
     assert list(tiny_disk.iterdir()) == []
-    with pytest.raises(Failure, match="no room left"), building(tiny_disk / "model") as folder:
+    with pytest.raises(Failure, match="no space left"), building(tiny_disk / "model") as folder:
         (folder / "weights").write_text("x" * 200_000)
     assert [path.name for path in tiny_disk.iterdir()] == ["model.lock"]

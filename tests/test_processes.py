@@ -21,8 +21,8 @@ from alignlab.errors import Failure, Fault, Mistake
 from alignlab.pipeline import workers
 from alignlab.pipeline.launch import check_alone
 from alignlab.pipeline.workers import Job
-from alignlab.runtime import distributed, rendezvous, signals, worker_errors
-from alignlab.runtime.worker_errors import Trouble
+from alignlab.runtime import distributed, rendezvous, sharding, signals, worker_errors
+from alignlab.runtime.worker_errors import ErrorReport
 from alignlab.training import checkpoints
 from alignlab.training.batching import MicroBatches, RealRows, ShuffledSteps
 from alignlab.training.step_weights import StepWeights
@@ -74,7 +74,7 @@ def test_every_key_is_one_of_deepspeeds_own():
 
 
 def test_fsdp2_without_gpus_is_refused():
-    with pytest.raises(Mistake, match="fsdp2 needs GPUs; on a CPU it would silently be ddp; use hardware=zero3 or ddp"):
+    with pytest.raises(Mistake, match="fsdp2 needs a GPU; on a CPU it would behave as ddp; use hardware=zero3 or ddp"):
         distributed.check(config("hardware=fsdp2", "hardware.device=cpu").hardware)
 
 
@@ -92,10 +92,10 @@ def test_ppo_counts_the_completions_of_a_step():
 
 
 def test_two_processes_are_the_default_on_a_cpu():
-    assert distributed.on_this_machine(config("hardware=zero3", "hardware.device=cpu").hardware) == 2
-    assert distributed.on_this_machine(config("hardware=single", "hardware.device=cpu").hardware) == 1
+    assert distributed.local_world_size(config("hardware=zero3", "hardware.device=cpu").hardware) == 2
+    assert distributed.local_world_size(config("hardware=single", "hardware.device=cpu").hardware) == 1
     assert (
-        rendezvous.processes_in_all(config("hardware=ddp", "hardware.device=cpu", "hardware.processes=4").hardware) == 4
+        rendezvous.total_processes(config("hardware=ddp", "hardware.device=cpu", "hardware.processes=4").hardware) == 4
     )
 
 
@@ -103,9 +103,9 @@ def test_who_started_the_processes_counts_them(monkeypatch):
     for name, value in (("RANK", "3"), ("WORLD_SIZE", "8"), ("LOCAL_WORLD_SIZE", "4")):
         monkeypatch.setenv(name, value)
     hardware = config("hardware=ddp", "hardware.device=cpu").hardware
-    assert (distributed.on_this_machine(hardware), rendezvous.processes_in_all(hardware)) == (4, 8)
+    assert (distributed.local_world_size(hardware), rendezvous.total_processes(hardware)) == (4, 8)
     assert not rendezvous.is_host(hardware)
-    with pytest.raises(Mistake, match="8 processes were started for one"):
+    with pytest.raises(Mistake, match="WORLD_SIZE is 8, but hardware=single uses one process"):
         distributed.check(config("hardware=single").hardware)
     with pytest.raises(Mistake, match="2, but 4 were started"):
         distributed.check(config("hardware=ddp", "hardware.processes=2", "hardware.device=cpu").hardware)
@@ -124,10 +124,10 @@ def test_slurm_says_where_machines_meet(nodes, place, monkeypatch):
     for name, value in said.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
     hardware = config("hardware=ddp", "hardware.device=cpu").hardware
-    assert rendezvous.meeting(hardware) == (3, 2, place)
-    assert rendezvous.processes_in_all(hardware) == 6
+    assert rendezvous.resolve(hardware) == (3, 2, place)
+    assert rendezvous.total_processes(hardware) == 6
     assert not rendezvous.is_host(hardware)
-    assert rendezvous.meeting(config("hardware=single").hardware).nodes == 1
+    assert rendezvous.resolve(config("hardware=single").hardware).nodes == 1
 
 
 @pytest.mark.parametrize(
@@ -137,15 +137,15 @@ def test_slurm_says_where_machines_meet(nodes, place, monkeypatch):
             "ddp",
             8,
             1,
-            "srun has started 8 tasks on 1 machine, each of which would be a run; use srun --ntasks-per-node=1",
+            "srun has started 8 tasks on 1 machine, and each would be a run of its own; use srun --ntasks-per-node=1",
         ),
         (
             "ddp",
             4,
             2,
-            "srun has started 4 tasks on 2 machines, each of which would be a run; use srun --ntasks-per-node",
+            "srun has started 4 tasks on 2 machines, and each would be a run of its own; use srun --ntasks-per-node",
         ),
-        ("single", 2, 2, "each of which would be a run; use srun --ntasks=1, or hardware=ddp"),
+        ("single", 2, 2, "each would be a run of its own; use srun --ntasks=1, or hardware=ddp"),
         ("ddp", 2, 2, None),
         ("single", 1, 1, None),
     ],
@@ -169,16 +169,16 @@ def test_a_sweep_is_not_shared_with_other_machines():
 
 
 def test_alone_everything_is_at_hand():
-    assert (distributed.rank(), distributed.world(), distributed.gathered("x")) == (0, 1, ["x"])
-    assert distributed.divided(5, lambda own: [row**2 for row in own]) == [0, 1, 4, 9, 16]
-    assert distributed.any_of(True)
-    assert not distributed.any_of(False)
+    assert (distributed.rank(), distributed.world_size(), distributed.all_gather("x")) == (0, 1, ["x"])
+    assert distributed.map_rows(5, lambda own: [row**2 for row in own]) == [0, 1, 4, 9, 16]
+    assert distributed.any_process(True)
+    assert not distributed.any_process(False)
 
 
 def test_shares_are_put_together_in_order(monkeypatch):
     """Three processes with the rows 0, 3, 6 and 1, 4 and 2, 5; what each gives comes back in the rows' order."""
     shares = [[row**2 for row in range(rank, 7, 3)] for rank in range(3)]
-    monkeypatch.setattr(distributed, "world", lambda: 3)
+    monkeypatch.setattr(distributed, "world_size", lambda: 3)
     monkeypatch.setattr(distributed, "rank", lambda: 1)
     seen = []
 
@@ -186,8 +186,8 @@ def test_shares_are_put_together_in_order(monkeypatch):
         seen.append(mine)
         return shares
 
-    monkeypatch.setattr(distributed, "gathered", gathered)
-    assert distributed.divided(7, lambda own: [row**2 for row in own]) == [0, 1, 4, 9, 16, 25, 36]
+    monkeypatch.setattr(distributed, "all_gather", gathered)
+    assert distributed.map_rows(7, lambda own: [row**2 for row in own]) == [0, 1, 4, 9, 16, 25, 36]
     assert seen == [[1, 16]]
 
 
@@ -252,7 +252,7 @@ def test_a_full_disk_is_told_where_the_training_hears_of_it(tmp_path, monkeypatc
 
     monkeypatch.setattr(checkpoints, "sync", full)
     callback = checkpoints.Checkpoints(limit=1)
-    with pytest.raises(Failure, match=r"checkpoint-5: no room left on the disk; free some"), callback.open():
+    with pytest.raises(Failure, match=r"checkpoint-5: no space left on the disk; free some"), callback.open():
         saved(callback, tmp_path, 5)
     assert checkpoints.last_checkpoint(tmp_path) is None
 
@@ -276,7 +276,7 @@ def workers_folder(tmp_path):
 
 
 def told(folder: Path, rank: int, when: int, error=None, text="") -> None:
-    (folder / f"{rank}.trouble").write_bytes(pickle.dumps(Trouble(rank, when, error, text)))
+    (folder / f"{rank}.error").write_bytes(pickle.dumps(ErrorReport(rank, when, error, text)))
 
 
 def ended(rank: int, code: int):
@@ -287,33 +287,37 @@ def test_the_first_error_that_is_no_echo_is_told(workers_folder):
     told(workers_folder, 0, 1, text="RuntimeError: Connection closed by peer")
     told(workers_folder, 2, 3, signals.stopped())
     told(workers_folder, 1, 2, Failure([Fault("reward", "raised", "mend it")]))
-    assert str(worker_errors.first(workers_folder, ended(0, 1))) == "reward: raised; mend it"
+    assert str(worker_errors.first_error(workers_folder, ended(0, 1))) == "reward: raised; mend it"
 
 
 def test_a_process_that_was_killed_is_named(workers_folder):
     told(workers_folder, 0, 1, text="RuntimeError: Connection closed by peer")
-    said = str(worker_errors.first(workers_folder, ended(1, -9)))
-    assert said.startswith("process 1: was killed (SIGKILL); perhaps by the system, for memory")
-    assert "goes on from the last checkpoint" in said
+    said = str(worker_errors.first_error(workers_folder, ended(1, -9)))
+    assert said.startswith("process 1: was killed (SIGKILL); check the system's log for the OOM killer")
+    assert "resumes from the last checkpoint" in said
 
 
 def test_the_launcher_may_name_one_that_fell_with_the_one_that_was_killed(workers_folder):
     for rank in (0, 1):
-        worker_errors.begin(workers_folder, rank)
+        worker_errors.record_start(workers_folder, rank)
     told(workers_folder, 0, 1, text="RuntimeError: Connection closed by peer")
-    assert str(worker_errors.first(workers_folder, ended(0, 1))).startswith(
-        "process 1: was killed, or ended without a word"
+    assert str(worker_errors.first_error(workers_folder, ended(0, 1))).startswith(
+        "process 1: the worker exited without an error report"
     )
-    worker_errors.begin(workers_folder, 2)  # ended by the launcher: nobody knows which of the two was first
-    assert str(worker_errors.first(workers_folder, ended(0, 1))).startswith("process of this stage: was killed")
+    worker_errors.record_start(workers_folder, 2)  # ended by the launcher: nobody knows which of the two was first
+    assert str(worker_errors.first_error(workers_folder, ended(0, 1))).startswith(
+        "a process of this stage: the worker exited"
+    )
 
 
 def test_where_all_tell_of_each_other_the_first_has_met_the_fault(workers_folder):
     """A collective that fails in every process raises the error that another's end raises, too."""
     for rank, when in ((0, 5), (1, 3)):
-        worker_errors.begin(workers_folder, rank)
+        worker_errors.record_start(workers_folder, rank)
         told(workers_folder, rank, when, text=f"DistBackendError: /dev/shm is full, says {rank}")
-    assert "in process 1:\nDistBackendError: /dev/shm is full" in str(worker_errors.first(workers_folder, ended(0, 1)))
+    assert "in process 1:\nDistBackendError: /dev/shm is full" in str(
+        worker_errors.first_error(workers_folder, ended(0, 1))
+    )
 
 
 def test_a_fault_on_another_machine_is_told(tmp_path):
@@ -322,21 +326,21 @@ def test_a_fault_on_another_machine_is_told(tmp_path):
         folder.mkdir()
     told(here, 0, 1, text="RuntimeError: Connection closed by peer")
     told(there, 1, 2, Failure([Fault("reward", "raised", "mend it")]))
-    assert str(worker_errors.first(here, ended(0, 1))) == "reward: raised; mend it"
+    assert str(worker_errors.first_error(here, ended(0, 1))) == "reward: raised; mend it"
 
 
 def test_workers_that_were_stopped_one_by_one_have_been_stopped(workers_folder):
-    assert worker_errors.first(workers_folder, ended(0, signals.AGAIN)).exit_code == signals.AGAIN
+    assert worker_errors.first_error(workers_folder, ended(0, signals.EX_TEMPFAIL)).exit_code == signals.EX_TEMPFAIL
 
 
 def test_memory_that_runs_out_is_a_sentence_with_the_remedy():
     import torch
 
     with pytest.raises(worker_errors.OutOfMemory, match="memory ran out") as caught:
-        with worker_errors.explained():
+        with worker_errors.explain_out_of_memory():
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
     assert caught.value.exit_code == 1
-    with pytest.raises(RuntimeError, match="something else"), worker_errors.explained():
+    with pytest.raises(RuntimeError, match="something else"), worker_errors.explain_out_of_memory():
         raise RuntimeError("something else")
 
 
@@ -363,11 +367,11 @@ SLEEPS = """
 import os, signal, sys, time
 from pathlib import Path
 from alignlab.runtime import signals
-signals.heed_as_worker(Path(sys.argv[1]), os.getppid())
+signals.handle_signals_in_worker(Path(sys.argv[1]), os.getppid())
 print("ready", flush=True)
-while not signals.asked():
+while not signals.stop_requested():
     time.sleep(0.01)
-sys.exit(signals.AGAIN)
+sys.exit(signals.EX_TEMPFAIL)
 """
 
 
@@ -385,7 +389,7 @@ def test_a_worker_hears_that_it_should_stop(tmp_path):
 
 def test_a_worker_hears_it_from_its_parent_and_has_what_time_it_needs(tmp_path):
     process = sleeper(tmp_path)
-    (tmp_path / signals.STOP).touch()
+    (tmp_path / signals.STOP_FILE).touch()
     assert process.wait(10) == 75
 
 
@@ -412,12 +416,12 @@ def alive(process: int) -> bool:
 
 def test_sigterm_outside_of_training_ends_at_once_with_75():
     code = "import signal, os\nfrom alignlab.runtime import signals\nfrom alignlab.errors import Explained\n"
-    code += "signals.heed()\n"
+    code += "signals.handle_sigterm()\n"
     code += "try:\n    os.kill(os.getpid(), signal.SIGTERM)\nexcept Explained as error:\n    print(error)\n"
     code += "    raise SystemExit(error.exit_code)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
     assert done.returncode == 75
-    assert done.stdout == "stopped: by SIGTERM; the same command goes on from the last checkpoint\n"
+    assert done.stdout == "stopped: by SIGTERM; the same command resumes from the last checkpoint\n"
 
 
 def orders(world: int, micro: int, rows: int = 21, batch_size: int = 8):
@@ -456,7 +460,7 @@ def test_a_process_without_a_row_gets_a_placeholder_that_counts_nothing():
 
 def test_the_means_of_uneven_micro_batches_are_weighted_to_the_mean_over_rows(monkeypatch):
     """Five rows in two processes: 2 and 3, whose means 1 and 2 are to be (2·1 + 3·2) / 5 = 1.6 on average."""
-    monkeypatch.setattr(distributed, "world", lambda: 2)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
     one, other = StepWeights(), StepWeights()
     for trainer, rows in ((one, 2), (other, 3)):
         trainer.model, trainer.rows_now, trainer.rows_in_step, trainer.micro_batches = (
@@ -484,7 +488,7 @@ def test_fsdp2s_shares_are_made_whole_before_they_are_saved():
         model.lm_head.weight = model.model.embed_tokens.weight
         fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
         assert all(hasattr(weight, "full_tensor") for weight in model.parameters())
-        distributed.unshard(model)
+        sharding.unshard(model)
     finally:
         torch_distributed.destroy_process_group()
     whole = model.state_dict()
@@ -527,7 +531,7 @@ def test_sigterm_while_a_stage_is_saved_waits_until_it_is_put_away(tmp_path, mon
     (stage,) = plan.make(made).stages
     (tmp_path / "run").mkdir()
     save = load.save
-    signals.heed()
+    signals.handle_sigterm()
 
     def interrupted(*given):
         os.kill(os.getpid(), signal.SIGTERM)
@@ -538,7 +542,7 @@ def test_sigterm_while_a_stage_is_saved_waits_until_it_is_put_away(tmp_path, mon
         with pytest.raises(signals.Stopped):
             train_stage.train_stage(plan.make(made), stage, tmp_path / "run", workers.Wire(None))
     finally:
-        signals.forget()
+        signals.clear_stop_request()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     assert (stage.folder / "model" / "model.safetensors").exists()
     assert (stage.folder / "provenance.json").exists()

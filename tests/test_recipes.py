@@ -89,7 +89,7 @@ def test_a_set_of_the_hub_is_fetched_once_and_read_as_files_are(monkeypatch, tmp
         return datasets.Dataset.from_list([{"messages": turns(n)} for n in range(3)])
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    monkeypatch.setattr(hub_dataset, "reach", lambda *_: None)
+    monkeypatch.setattr(hub_dataset, "require_hub", lambda *_: None)
     own = config("model=scratch", "dataset=hub", "dataset.path=owner/name", "dataset.train_split=train_sft").dataset
     own = own.model_copy(update={"validation": 0.0})
     before = data.content(own)

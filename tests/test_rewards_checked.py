@@ -53,7 +53,7 @@ def test_bad_scores_stop_the_run_in_one_sentence(answer, said):
     with pytest.raises(Failure) as found:
         checked(answer)
     assert said in str(found.value)
-    assert "the run goes on from its last checkpoint" in str(found.value)
+    assert "the run resumes from its last checkpoint" in str(found.value)
     assert "\n" not in str(found.value)
 
 
@@ -92,7 +92,7 @@ def test_processes_share_the_completions_and_put_the_records_together(monkeypatc
         shares = [work(list(range(rank, count, 2))) for rank in (0, 1)]
         return [shares[row % 2][row // 2] for row in range(count)]
 
-    monkeypatch.setattr("alignlab.rewards.protocol.distributed.divided", divided)
+    monkeypatch.setattr("alignlab.rewards.protocol.distributed.map_rows", divided)
     scored = Checked(Given(lengths)).score(PROMPTS, TEXTS, ENDED)
     assert scored == Scored([3.0, 3.0, 5.0], {"length": [3.0, 3.0, 5.0]}, {"raw": [-3.0, -3.0, -5.0]})
     assert Checked(Given(lengths)).score([], [], []) == Scored([])

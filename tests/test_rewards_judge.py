@@ -53,5 +53,5 @@ def test_an_answer_without_a_mark_stops_the_run_and_names_it():
     told = str(raised.value)
     assert told.startswith(f"reward judge: gave no score ({server.url}: the model makes no sense")
     assert "on the text 'bread now'; mend it" in told
-    assert told.endswith("the run goes on from its last checkpoint")
+    assert told.endswith("the run resumes from its last checkpoint")
     assert "\n" not in told

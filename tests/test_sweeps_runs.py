@@ -120,7 +120,7 @@ def test_a_grid_that_is_asked_to_stop_starts_no_other_run_and_goes_on(place):
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 75
     said = (place / "log").read_text()
-    assert said.splitlines()[-1].startswith("stopped: by SIGTERM; the same command goes on")
+    assert said.splitlines()[-1].startswith("stopped: by SIGTERM; the same command resumes")
     assert "Error executing job" not in said
     assert sorted(ended(place)) == ["0"]
     assert not list((place / "multirun").glob("*/2/ppo"))

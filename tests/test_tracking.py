@@ -63,7 +63,7 @@ def test_a_resumed_stage_goes_on_in_the_same_file_and_not_a_number_is_null(tmp_p
 def test_a_full_disk_is_one_clear_failure() -> None:
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
-    with pytest.raises(Failure, match="no room left"):
+    with pytest.raises(Failure, match="no space left"):
         JsonlTracker(Path("/dev/full")).log({"train/loss": 1.0}, 1)
 
 
@@ -251,7 +251,7 @@ def test_a_terminal_gets_a_bar_with_the_time_left(monkeypatch: pytest.MonkeyPatc
 
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
-    monkeypatch.setattr(progress_module, "LONG", 0.0)
+    monkeypatch.setattr(progress_module, "BAR_DELAY", 0.0)
     with progress(4, "sampling", "completions") as advance:
         for _ in range(2):
             time.sleep(0.12)
@@ -268,7 +268,7 @@ def test_short_work_is_not_mentioned_and_long_work_in_one_line(
     with progress(3, "reading", "rows") as advance:
         advance(3)
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(progress_module, "LONG", 0.0)
+    monkeypatch.setattr(progress_module, "BAR_DELAY", 0.0)
     with progress(1200, "reading", "rows") as advance:
         advance(1200)
     assert capsys.readouterr().err == "reading: 1,200 rows in 0 s\n"

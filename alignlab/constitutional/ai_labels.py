@@ -40,9 +40,9 @@ def labelled_rows(run: "Run[Any]", policy: Path) -> "Mapping[tuple[str, str], Da
     from datasets import Dataset
 
     record = run.folder / LABELS
-    if distributed.any_of(not record.exists()):  # every process takes its share of the sampling
+    if distributed.any_process(not record.exists()):  # every process takes its share of the sampling
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in labelled(run, policy))
-        distributed.by_first(lambda: write_text(record, lines))
+        distributed.run_on_first(lambda: write_text(record, lines))
     kept = [row for row in read_lines(record) if row["kept"]]
     if not kept:
         raise failure(str(record), "no two answers differ, so there is nothing to judge", "raise method.temperature")

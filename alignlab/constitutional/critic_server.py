@@ -32,7 +32,7 @@ def writer(settings: Server) -> Callable[[Sequence[Sequence[Turn]]], list[Comple
             asker = Asker(settings, "judge")
             with ThreadPoolExecutor(settings.concurrency) as pool:
                 completions = list(pool.map(lambda turns: answer(asker, turns), requests))
-        return distributed.gathered(completions)[0]
+        return distributed.all_gather(completions)[0]
 
     return write
 

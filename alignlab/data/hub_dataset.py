@@ -6,7 +6,7 @@ from alignlab.config.dataset import FileData, HubData
 from alignlab.data import file_dataset
 from alignlab.errors import failure
 from alignlab.runtime.files import building, cache_root, digest
-from alignlab.runtime.hub_access import reach
+from alignlab.runtime.hub_access import require_hub
 
 PLAN_SETTINGS = {"rows", "tokens"}  # sizes that a plan assumes before the data set is downloaded
 
@@ -46,7 +46,7 @@ def fetch(dataset: HubData) -> None:
         return
     from datasets import load_dataset
 
-    reach("dataset.path", dataset.path, "dataset=file dataset.path=…")
+    require_hub("dataset.path", dataset.path, "dataset=file dataset.path=…")
     with building(folder(dataset)) as splits:
         if splits is None:
             return

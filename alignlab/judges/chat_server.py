@@ -104,7 +104,7 @@ class ChatServer:
             label_all(UnderPrinciples(self), items, journal)
             known = {labels.id: verdict(labels) for labels in labels_in(journal, items)}
             verdicts = [known.get(item.id) for item in items]
-        return distributed.gathered(verdicts)[0]
+        return distributed.all_gather(verdicts)[0]
 
     def under(self, principle: Principle) -> "ChatServer":
         """Return the judge with a principle as its only criterion."""

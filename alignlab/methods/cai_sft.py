@@ -76,9 +76,9 @@ def train(run: Run[Config]) -> None:
     from alignlab.data.revisions import revised_answer
 
     record = run.folder / REVISIONS
-    if distributed.any_of(not record.exists()):  # every process takes its share of the sampling
+    if distributed.any_process(not record.exists()):  # every process takes its share of the sampling
         lines = "".join(json.dumps(one.record(), ensure_ascii=False) + "\n" for one in revised(run))
-        distributed.by_first(lambda: write_text(record, lines))
+        distributed.run_on_first(lambda: write_text(record, lines))
     kept = [row for row in read_revisions(run.folder) if not row["dropped"]]
     if run.method.rounds and not kept:
         raise failure(str(record), "the filters have dropped every revision", "see there why; or ask otherwise")

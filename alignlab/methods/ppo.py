@@ -14,7 +14,7 @@ from alignlab.config.gates import Gates
 from alignlab.config.method import Training
 from alignlab.config.settings import Count, NotNegative, Positive, Share
 from alignlab.errors import Fault, failure
-from alignlab.runtime import distributed
+from alignlab.runtime import distributed, sharding
 from alignlab.runtime.stage_run import Run
 
 if TYPE_CHECKING:
@@ -208,14 +208,14 @@ def loop_options(run: Run[Config], longest: int) -> "Options":
     from alignlab.training.trainer import rows_at_once
 
     method = run.method
-    micro = rows_at_once(run, method.step_size // distributed.world(), lambda: longest)
+    micro = rows_at_once(run, method.step_size // distributed.world_size(), lambda: longest)
     limits = method.max_new_tokens, method.batch_size, method.max_new_tokens_from
     return Options(
         batch_size=method.batch_size,
         num_rollouts=method.num_rollouts,
         num_ppo_epochs=method.num_ppo_epochs,
         num_mini_batches=method.num_mini_batches,
-        micro_batches=-(-method.step_size // (micro * distributed.world())),
+        micro_batches=-(-method.step_size // (micro * distributed.world_size())),
         cliprange=method.cliprange,
         cliprange_value=method.cliprange_value,
         vf_coef=method.vf_coef,
@@ -266,7 +266,7 @@ def value_model(run: Run[Config]) -> Any:
         body = getattr(model, model.base_model_prefix)
     else:
         settings = AutoConfig.from_pretrained(policy)
-        with distributed.loading():
+        with sharding.partition_on_load():
             body = AutoModel.from_pretrained(policy, dtype="float32", **dropouts(settings, run.method.dropout))
     return body.train()
 

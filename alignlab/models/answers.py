@@ -95,7 +95,7 @@ def sample_several_shared(
             drawn |= batch
         return [drawn[at] for at in range(len(places))]
 
-    return distributed.divided(len(prompts), share)
+    return distributed.map_rows(len(prompts), share)
 
 
 def different(completions: Sequence[Completion]) -> list[Answer]:

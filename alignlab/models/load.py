@@ -12,7 +12,7 @@ from alignlab.config.hardware import Hardware
 from alignlab.config.model import PretrainedModel
 from alignlab.config.schema import Config
 from alignlab.errors import failure
-from alignlab.runtime import distributed
+from alignlab.runtime import sharding
 
 if TYPE_CHECKING:
     import torch
@@ -50,7 +50,7 @@ def load_trainable(
     """Load a language model to train, in float32 (the Trainer casts for mixed precision); ZeRO-3 shards it."""
     import torch
 
-    with distributed.loading():
+    with sharding.partition_on_load():
         return _load(path, torch.float32, dropout, attn_implementation=attention)
 
 
@@ -58,7 +58,7 @@ def load_frozen(path: Path, attention: str | None = None) -> "PreTrainedModel":
     """Load a frozen model in float32, for the reference; ZeRO-3 shards it."""
     import torch
 
-    with distributed.loading():
+    with sharding.partition_on_load():
         return _load(path, torch.float32, attn_implementation=attention)[0].eval().requires_grad_(False)
 
 

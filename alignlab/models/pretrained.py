@@ -18,7 +18,7 @@ from alignlab.errors import Failure, failure
 from alignlab.models import chat_templates
 from alignlab.models.chat_templates import FAMILIES
 from alignlab.runtime.files import building, cache_root, digest, digest_files, write_text
-from alignlab.runtime.hub_access import PATIENCE, reach
+from alignlab.runtime.hub_access import TIMEOUT, require_hub
 from alignlab.runtime.source_hash import hash_modules
 
 if TYPE_CHECKING:
@@ -62,9 +62,9 @@ def locate(model: PretrainedModel) -> None:
     check_attention(model)
     if Path(model.path).expanduser().exists() or commit(model):
         return
-    reach("model.path", model.path, FOLDER)
+    require_hub("model.path", model.path, FOLDER)
     try:
-        hf_hub_download(model.path, "config.json", revision=model.revision, etag_timeout=PATIENCE)
+        hf_hub_download(model.path, "config.json", revision=model.revision, etag_timeout=TIMEOUT)
     except (OSError, ValueError) as error:
         raise_refusal(model, error)
 
@@ -112,7 +112,7 @@ def download(model: PretrainedModel) -> Path:
         return source
     revision = commit(model) or model.revision
     try:
-        reach("model.path", model.path, FOLDER)
+        require_hub("model.path", model.path, FOLDER)
     except Failure:
         if cached := cached_snapshot(model):
             return cached

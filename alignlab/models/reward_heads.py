@@ -29,7 +29,7 @@ from transformers import (
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from alignlab.models.load import dropouts
-from alignlab.runtime import distributed
+from alignlab.runtime import sharding
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -240,7 +240,7 @@ def new_reward_model(path: Path, head: str, dropout: float) -> "tuple[PreTrained
     settings = AutoConfig.from_pretrained(path)
     options = {"dtype": torch.float32, **dropouts(settings, dropout)}
     if settings.is_encoder_decoder or head == "pooled":
-        with distributed.loading():
+        with sharding.partition_on_load():
             backbone = AutoModel.from_pretrained(path, **options)
         common = {"dropout": dropout, "pad_token_id": tokenizer.pad_token_id}
         model = (
@@ -250,10 +250,10 @@ def new_reward_model(path: Path, head: str, dropout: float) -> "tuple[PreTrained
         )
         model.backbone = backbone
     else:
-        with distributed.loading():
+        with sharding.partition_on_load():
             model = AutoModelForSequenceClassification.from_pretrained(path, num_labels=1, **options)
         model.config.pad_token_id = tokenizer.pad_token_id
     weight: Any = head_of(model).weight
-    with distributed.writing(weight):
+    with sharding.gather_for_writing(weight):
         nn.init.normal_(weight, std=1 / sqrt(weight.shape[1] + 1))
     return model, tokenizer

@@ -65,7 +65,7 @@ def sample(
     """
     room = room_for_prompt(model, sampling.max_new_tokens, "evaluation.max_new_tokens")
     ids = cut_prompts([encode_prompt(tokenizer, turns) for turns in prompts], room)
-    return distributed.divided(len(ids), lambda rows: sample_token_ids(model, tokenizer, ids, sampling, seed, rows))
+    return distributed.map_rows(len(ids), lambda rows: sample_token_ids(model, tokenizer, ids, sampling, seed, rows))
 
 
 def sample_token_ids(

@@ -39,7 +39,7 @@ def launch(config: Config, folder: Path) -> None:
     if "mlflow" in config.tracking.to and find_spec("mlflow") is None:
         raise mistake("tracking.to", "mlflow is not installed", "run pip install 'alignlab[mlflow]'")
     prepare(config)
-    signals.heed()
+    signals.handle_sigterm()
     task = load_task(config)
     if not trains(config):
         task.run(config, folder)
@@ -74,7 +74,7 @@ def trains(config: Config) -> bool:
 def check_alone(config: Config) -> None:
     """Refuse a sweep whose command was given on several machines, or in several processes."""
     several = distributed.started_outside() and os.environ["WORLD_SIZE"] != "1"
-    if several or rendezvous.meeting(config.hardware).nodes > 1:
+    if several or rendezvous.resolve(config.hardware).nodes > 1:
         now = "give the command once; for a cluster, with hydra/launcher=submitit_slurm"
         raise mistake("sweep", "starts its runs itself, and shares none with other machines or processes", now)
 
@@ -86,7 +86,7 @@ def joins(config: Config) -> bool:
 
 def join(config: Config) -> None:
     """Train with the process that does the task, for as long as it has stages to train."""
-    signals.heed()
+    signals.handle_sigterm()
     if not trains(config):
         return
     from alignlab.pipeline import workers
@@ -108,7 +108,7 @@ def follow(config: Config) -> None:
     for made in filter(None, (held_out_reward_model.plan(config), plan.make(config))):
         for stage in made.stages:
             if not stage.done:
-                rendezvous.wait_for_host(rendezvous.meeting(config.hardware).place)
+                rendezvous.wait_for_host(rendezvous.resolve(config.hardware).endpoint)
                 workers.launch(job(made, stage, partial_of(stage.folder)), workers.Wire(None))
 
 
@@ -116,4 +116,4 @@ def prepare(config: Config) -> None:
     """Settle this process by the config."""
     from alignlab.pipeline.plan import threads
 
-    distributed.settle(threads(config))
+    distributed.configure_process(threads(config))

@@ -97,9 +97,9 @@ def room(config: Config, settings: Training, inputs: Mapping[str, Source], base:
 
 def step(config: Config, settings: Training) -> Step:
     """How a step of a stage is cut on the hardware of the config."""
-    from alignlab.runtime.rendezvous import processes_in_all
+    from alignlab.runtime.rendezvous import total_processes
 
-    devices = processes_in_all(config.hardware)
+    devices = total_processes(config.hardware)
     share = max(1, settings.step_size // devices)
     rows = min(config.hardware.micro_batch_size or share, share)
     quick = config.hardware.micro_batch_size is None and on_cpus(config.hardware)
@@ -177,24 +177,24 @@ def read_shape(settings: Mapping[str, Any]) -> Shape | None:
 
 def available(hardware: Hardware) -> int | None:
     """The memory of one device: as given, else the GPU's, else this process's share of main memory."""
-    from alignlab.runtime.distributed import gpus, on_this_machine
+    from alignlab.runtime.distributed import gpu_count, local_world_size
 
     if hardware.memory_gb is not None:
         return int(hardware.memory_gb * 1e9)
-    if gpus(hardware):
+    if gpu_count(hardware):
         import torch
 
         return int(torch.cuda.get_device_properties(0).total_memory)
     if not on_cpus(hardware):
         return None
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // on_this_machine(hardware)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // local_world_size(hardware)
 
 
 def on_cpus(hardware: Hardware) -> bool:
     """Whether CPUs do the work: bfloat16 without a GPU is a plan for GPUs that are elsewhere."""
-    from alignlab.runtime.distributed import gpus
+    from alignlab.runtime.distributed import gpu_count
 
-    return not gpus(hardware) and (hardware.device == "cpu" or hardware.dtype != "bfloat16")
+    return not gpu_count(hardware) and (hardware.device == "cpu" or hardware.dtype != "bfloat16")
 
 
 def told(found: Room) -> Iterator[str]:

@@ -63,7 +63,7 @@ def train_stage(plan: Plan, stage: Stage, folder: Path, track: "Tracker") -> Non
             read = None if any(partial.iterdir()) else planning.cost(plan.config, stage)  # a part was learned before
             both = Trackers([track, JsonlTracker(partial / METRICS)])
             workers.train(job(plan, stage, partial), both)
-            ended.enter_context(signals.saving())  # what was trained is put away first
+            ended.enter_context(signals.defer_stop())  # what was trained is put away first
             facts = provenance(plan, stage, round(time.monotonic() - started, 1), read and read.tokens)
             write_json(partial / PROVENANCE, facts)
     shutil.rmtree(stage.folder / "checkpoints", ignore_errors=True)
@@ -73,7 +73,7 @@ def train_stage(plan: Plan, stage: Stage, folder: Path, track: "Tracker") -> Non
     for name in FROM_TRAINING:
         if (stage.folder / name).exists():
             shutil.copyfile(stage.folder / name, folder / name)
-    if signals.asked():
+    if signals.stop_requested():
         raise signals.stopped()
 
 

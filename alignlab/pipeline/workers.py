@@ -45,14 +45,14 @@ class Start(NamedTuple):
     """What a worker is told besides its job: who started it, where to say what goes wrong, and whom to tell."""
 
     parent: int
-    troubles: Path
+    reports: Path
     wire: Connection
 
 
 def train(job: Job, track: Track) -> None:
     """Train a stage on the hardware of its config; with fewer rows at once, again and again, where memory runs out."""
     hardware = job.config.hardware
-    alone = rendezvous.meeting(hardware).nodes == 1 and not distributed.started_outside()
+    alone = rendezvous.resolve(hardware).nodes == 1 and not distributed.started_outside()
     is_open = hardware.micro_batch_size is None and alone
     while True:
         try:
@@ -72,7 +72,7 @@ def attempt(job: Job, track: Track) -> None:
         learn(job, track)
     elif distributed.started_outside():
         tell(job)
-        with distributed.together(hardware):
+        with distributed.process_group(hardware):
             learn(job, track)
     else:
         launch(job, track)
@@ -83,7 +83,7 @@ def learn(job: Job, track: Track) -> None:
     from transformers import set_seed
 
     set_seed(job.config.seed)
-    with worker_errors.explained():
+    with worker_errors.explain_out_of_memory():
         load_method(job.settings.name).train(Run(job.config, job.settings, job.inputs, job.folder, track))
 
 
@@ -94,7 +94,7 @@ def check(config: Config) -> None:
     strategy, method = config.hardware.strategy, config.method.name
     if load_method(method).generates and not config.hardware.strategy_record.trains_generating_methods:
         raise mistake("hardware", f"{method} does not run under {strategy}", "use hardware=zero3")
-    many = rendezvous.processes_in_all(config.hardware)
+    many = rendezvous.total_processes(config.hardware)
     for place, settings in (("method", config.method), *((f"stages.{n}", s) for n, s in config.stages.items())):
         if isinstance(settings, Training) and settings.step_size % many:
             what = f"a step of {settings.step_size} does not split over {many} processes"
@@ -105,7 +105,7 @@ def halved(job: Job) -> Job | None:
     """The same job with half the rows at once, where there are two."""
     hardware, settings = job.config.hardware, job.settings
     assert isinstance(settings, Training)
-    share = settings.step_size // rendezvous.processes_in_all(hardware)
+    share = settings.step_size // rendezvous.total_processes(hardware)
     now = hardware.micro_batch_size or share
     less = [size for size in range(1, now // 2 + 1) if share % size == 0]
     if not less:
@@ -122,18 +122,18 @@ def launch(job: Job, track: Track) -> None:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     hardware = job.config.hardware
-    distributed.make_room()
-    met = rendezvous.meeting(hardware)
+    distributed.free_gpu_cache()
+    met = rendezvous.resolve(hardware)
     folder = job.folder / worker_errors.FOLDER.format(met.rank)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     settings = LaunchConfig(
         min_nodes=met.nodes,
         max_nodes=met.nodes,
-        nproc_per_node=distributed.on_this_machine(hardware),
+        nproc_per_node=distributed.local_world_size(hardware),
         run_id=job.mark,
         rdzv_backend="c10d",
-        rdzv_endpoint=met.place,
+        rdzv_endpoint=met.endpoint,
         rdzv_configs={"is_host": met.rank == 0} if met.nodes > 1 else {},
         local_addr="127.0.0.1" if met.nodes == 1 else None,
         max_restarts=0,
@@ -142,12 +142,12 @@ def launch(job: Job, track: Track) -> None:
     )
     try:
         with quiet_launcher(), own_signals(), listening(track) as wire:
-            signals.pass_on(folder)
+            signals.forward_to_workers(folder)
             elastic_launch(settings, work)(job, Start(os.getpid(), folder, wire))
     except ChildFailedError as error:
-        raise worker_errors.first(folder, error) from None
+        raise worker_errors.first_error(folder, error) from None
     except RendezvousError as error:
-        what = f"the machines did not meet at {met.place} ({' '.join(str(error).split())[:120]})"
+        what = f"the machines did not meet at {met.endpoint} ({' '.join(str(error).split())[:120]})"
         now = "give the same command on all of them, and a port that is free on machine 0"
         raise failure("hardware.rendezvous", what, now) from None
     except SignalException as error:
@@ -236,15 +236,15 @@ class Wire(NamedTuple):
 def work(job: Job, start: Start) -> None:
     """Train in a worker; what goes wrong is written down, and ends the process at once."""
     gc.enable()
-    signals.heed_as_worker(start.troubles, start.parent)
+    signals.handle_signals_in_worker(start.reports, start.parent)
     rank = int(os.environ["RANK"])
-    worker_errors.begin(start.troubles, rank)
+    worker_errors.record_start(start.reports, rank)
     try:
         settle(job)
-        with distributed.together(job.config.hardware):
+        with distributed.process_group(job.config.hardware):
             learn(job, Wire(start.wire if rank == 0 else None))
     except BaseException as error:
-        worker_errors.write(start.troubles, rank, error)
+        worker_errors.write_report(start.reports, rank, error)
         os._exit(getattr(error, "exit_code", 1))
 
 
@@ -254,7 +254,7 @@ def settle(job: Job) -> None:
 
     tqdm.set_lock(RLock())  # its own is shared by processes, and is missed when one of them is killed
     given = job.config.hardware.threads
-    distributed.settle(given or max(1, job.threads // distributed.on_this_machine(job.config.hardware)))
+    distributed.configure_process(given or max(1, job.threads // distributed.local_world_size(job.config.hardware)))
 
 
 def tell(job: Job | None) -> None:
@@ -285,5 +285,5 @@ def follow(config: Config) -> None:
         torch.distributed.broadcast_object_list(heard, src=0)
         if heard[0] is None:
             return
-        with distributed.together(config.hardware):
+        with distributed.process_group(config.hardware):
             learn(heard[0], Wire(None))

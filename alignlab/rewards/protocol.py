@@ -18,7 +18,7 @@ from alignlab.config.hardware import Hardware
 from alignlab.errors import Explained, failure
 from alignlab.runtime import distributed
 
-RESUME = "mend it and give the same command again: the run goes on from its last checkpoint"
+RESUME = "mend it and give the same command again: the run resumes from its last checkpoint"
 SHOWN = 120  # characters of a text in a message
 
 
@@ -117,7 +117,7 @@ class Checked:
             asked, texts = [prompts[row] for row in rows], [completions[row] for row in rows]
             return split(self.score_here(asked, texts, [finished[row] for row in rows]))
 
-        return join(distributed.divided(len(completions), share))
+        return join(distributed.map_rows(len(completions), share))
 
     def score_here(
         self, prompts: Sequence[Sequence[Turn]], completions: Sequence[str], finished: Sequence[bool]

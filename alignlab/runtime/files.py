@@ -1,8 +1,8 @@
-"""Where things lie, and how they get there whole.
+"""The cache folder, hashes, and writes that leave either a whole file or none.
 
-The cache holds base models, prepared data and finished stages, each in a folder named after the hash of
-everything that it was made from. A folder under its final name is finished: it is built in `<name>.partial`
-under a lock, flushed to the disk and then renamed.
+The cache holds base models, prepared data and finished stages. Each has a folder named after the hash of its inputs.
+A folder under its final name is finished: it is built in `<name>.partial` under a lock, flushed to the disk and then
+renamed.
 """
 
 import errno
@@ -19,9 +19,9 @@ from alignlab.errors import failure
 
 
 def cache_root() -> Path:
-    """The cache's folder: $ALIGNLAB_CACHE, else $XDG_CACHE_HOME/alignlab, else ~/.cache/alignlab."""
-    if chosen := os.environ.get("ALIGNLAB_CACHE"):
-        return Path(chosen).expanduser().absolute()
+    """Return the cache folder: $ALIGNLAB_CACHE, else $XDG_CACHE_HOME/alignlab, else ~/.cache/alignlab."""
+    if folder := os.environ.get("ALIGNLAB_CACHE"):
+        return Path(folder).expanduser().absolute()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "alignlab"
 
 
@@ -33,21 +33,21 @@ def digest(*parts: Any) -> str:
 
 def digest_files(paths: Iterable[Path]) -> str:
     """Hash the contents of files, in the order given; a folder counts as its files in sorted order."""
-    seen = hashlib.sha256()
+    combined = hashlib.sha256()
     for path in paths:
-        inside = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-        for file in inside:
+        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        for file in files:
             with file.open("rb") as stream:
-                seen.update(hashlib.file_digest(stream, "sha256").digest())
-    return seen.hexdigest()[:16]
+                combined.update(hashlib.file_digest(stream, "sha256").digest())
+    return combined.hexdigest()[:16]
 
 
 @contextmanager
 def building(final: Path, *, keep_partial: bool = False) -> Iterator[Path | None]:
-    """Build the folder `final` under a lock: yields the folder to fill, or None where `final` is there already.
+    """Build the folder `final` under a lock; yields the folder to fill, or None where `final` exists.
 
-    On success the folder is synced and renamed to `final`. On an error it is removed, unless `keep_partial`
-    (a stage keeps its checkpoints, so that the next try goes on from them).
+    On success the folder is synced and renamed to `final`. On an error it is removed, unless `keep_partial`: a stage
+    keeps its checkpoints, so that the next run resumes from them.
     """
     with locked(final):
         if final.exists():
@@ -64,19 +64,19 @@ def building(final: Path, *, keep_partial: bool = False) -> Iterator[Path | None
         except BaseException as error:
             if not keep_partial:
                 shutil.rmtree(partial, ignore_errors=True)
-            if is_full(error):
-                raise no_room(final) from error
+            if is_disk_full(error):
+                raise disk_full(final) from error
             raise
 
 
 def partial_of(final: Path) -> Path:
-    """Where a folder is built."""
+    """Return the folder in which `final` is built."""
     return final.with_name(final.name + ".partial")
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock that belongs to `path`; waits for the process that has it."""
+    """Hold the lock that belongs to `path`; waits while another process holds it."""
     from filelock import FileLock
 
     try:
@@ -88,26 +88,26 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
+    """Write a text file as a whole: a crash leaves the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with aside.open("w", encoding="utf-8") as stream:
+        with partial.open("w", encoding="utf-8") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
-        aside.replace(path)
+        partial.replace(path)
     except OSError as error:
-        aside.unlink(missing_ok=True)
-        if is_full(error):
-            raise no_room(path) from error
+        partial.unlink(missing_ok=True)
+        if is_disk_full(error):
+            raise disk_full(path) from error
         raise
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:
-    """The objects of a JSONL file that was written to its end; none where there is no file.
+    """Read the objects of a JSONL file; an empty list where there is no file.
 
-    A line feed alone ends a line: texts may hold other signs that Python counts as ends.
+    Only a line feed ends a line: texts may contain other characters at which `splitlines` splits.
     """
     return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n")[:-1]] if file.exists() else []
 
@@ -120,13 +120,13 @@ def sync(folder: Path) -> None:
                 os.fsync(stream.fileno())
 
 
-def is_full(error: BaseException) -> bool:
-    """Whether an error says that a disk or a quota is full; libraries in other languages say so in words only."""
+def is_disk_full(error: BaseException) -> bool:
+    """Return whether an error says that a disk or a quota is full; native libraries say so only in the message."""
     return (isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}) or (
         "No space left on device" in str(error)
     )
 
 
-def no_room(path: Path) -> Exception:
-    """The failure to raise when a disk is full."""
-    return failure(str(path), "no room left on the disk", "free some, or set ALIGNLAB_CACHE to a larger disk")
+def disk_full(path: Path) -> Exception:
+    """Build the failure to raise when a disk is full."""
+    return failure(str(path), "no space left on the disk", "free some, or set ALIGNLAB_CACHE to a larger disk")

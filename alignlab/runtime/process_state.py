@@ -1,4 +1,4 @@
-"""Leave a process as it was before a run: its environment, threads, signal handlers, warnings and random generators."""
+"""Restore the state of a process after a run: environment, threads, signal handler, warnings, random generators."""
 
 import os
 import random
@@ -13,7 +13,7 @@ from typing import Any
 
 @contextmanager
 def restored() -> Iterator[None]:
-    """Restore, at the end, everything of this process that a run changes."""
+    """Restore the state of this process that a run changes, at the end of the `with` block."""
     environment = dict(os.environ)
     handler = signal.getsignal(signal.SIGTERM)
     threads = torch_threads()

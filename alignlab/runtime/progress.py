@@ -11,32 +11,32 @@ from alignlab.runtime import distributed
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-LONG = 2.0  # seconds after which work is worth a bar
+BAR_DELAY = 2.0  # seconds until the bar appears
 
 
 @contextmanager
 def progress(total: int, what: str, things: str) -> Iterator[Callable[[int], None]]:
-    """Show how far a loop is; yields what to call with the number of things done.
+    """Show the progress of a loop; yields a function to call with the number of things done since the last call.
 
-    A bar with the time left, on a terminal and once the work has taken `LONG` seconds, gives way to a line at the end.
+    On a terminal a bar with the time left appears after `BAR_DELAY` seconds. At the end one line replaces it.
     """
     started = time.monotonic()
-    with bar(total, what) as shown:
-        yield shown.update
+    with progress_bar(total, what) as bar:
+        yield bar.update
     taken = time.monotonic() - started
-    if taken > LONG:
+    if taken > BAR_DELAY:
         say(f"{what}: {total:,} {things} in {taken:.0f} s")
 
 
-def bar(total: int, what: str, done: int = 0) -> "tqdm[Any]":
-    """A progress bar on standard error, switched off where that is no terminal."""
+def progress_bar(total: int, what: str, done: int = 0) -> "tqdm[Any]":
+    """Build a progress bar on standard error; it is disabled where that is not a terminal."""
     from tqdm import tqdm
 
     quiet = not (sys.stderr.isatty() and distributed.is_first())
-    return tqdm(total=total, desc=what, initial=done, delay=LONG, disable=quiet, file=sys.stderr, leave=False)
+    return tqdm(total=total, desc=what, initial=done, delay=BAR_DELAY, disable=quiet, file=sys.stderr, leave=False)
 
 
 def say(line: str) -> None:
-    """Tell the user something by the way, on standard error; of several processes the first one speaks."""
+    """Print a line to standard error, in process 0 only."""
     if distributed.is_first():
         print(line, file=sys.stderr, flush=True)

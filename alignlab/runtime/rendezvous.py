@@ -1,8 +1,8 @@
-"""Several machines: how many, which of them this is, and where they meet.
+"""Several machines: how many there are, which one this is, and the address where they connect.
 
 Each machine is given the same command, and its own number. Machine 0 plans, prepares, measures and reports; the others
-join when a stage is trained. The cache has to lie on a disk that all of them see. Under Slurm (`srun`, one task a
-machine) number, count and meeting place come from its environment.
+join when a stage is trained. The cache has to be on a disk that all of them mount. Under Slurm (`srun`, one task per
+machine) the number, the count and the address are read from its environment.
 """
 
 import os
@@ -15,68 +15,67 @@ from alignlab.config.hardware import Hardware
 from alignlab.errors import mistake
 from alignlab.runtime import distributed
 
-PORT = 29400  # of a Slurm job, plus the last digits of its number, so that two jobs on a machine do not meet
+PORT = 29400  # of a Slurm job, plus the last digits of its number, so that two jobs on a machine use different ports
 
 
-class Meeting(NamedTuple):
-    """How many machines there are, which one this is, and host:port of machine 0."""
+class Rendezvous(NamedTuple):
+    """The number of machines, the number of this one, and host:port of machine 0."""
 
     nodes: int
     rank: int
-    place: str
+    endpoint: str
 
 
-def meeting(hardware: Hardware) -> Meeting:
-    """The settings where they are given, else what Slurm says, else this machine alone."""
+def resolve(hardware: Hardware) -> Rendezvous:
+    """Return the rendezvous by the settings, else by Slurm's environment, else of this machine alone."""
     slurm = os.environ if int(os.environ.get("SLURM_STEP_NUM_NODES", 1)) > 1 else {}
     nodes = hardware.nodes or int(slurm.get("SLURM_STEP_NUM_NODES", 1))
     if nodes == 1 or not hardware.strategy_record.several_processes:
-        return Meeting(1, 0, "127.0.0.1:0")
+        return Rendezvous(1, 0, "127.0.0.1:0")
     rank = int(slurm.get("SLURM_NODEID", 0)) if hardware.rank is None else hardware.rank
-    place = hardware.rendezvous or slurm_place(slurm.get("SLURM_STEP_NODELIST", ""), slurm.get("SLURM_JOB_ID", "0"))
-    if not re.fullmatch(r"[^:]+:\d+", place):
-        raise mistake(
-            "hardware.rendezvous", f"{place!r} is not host:port", "give that of machine 0, such as node1:29500"
-        )
-    return Meeting(nodes, rank, place)
+    job = slurm.get("SLURM_JOB_ID", "0")
+    endpoint = hardware.rendezvous or slurm_endpoint(slurm.get("SLURM_STEP_NODELIST", ""), job)
+    if not re.fullmatch(r"[^:]+:\d+", endpoint):
+        now = "give that of machine 0, such as node1:29500"
+        raise mistake("hardware.rendezvous", f"{endpoint!r} is not host:port", now)
+    return Rendezvous(nodes, rank, endpoint)
 
 
 def check_tasks(hardware: Hardware) -> None:
-    """Refuse more tasks of Slurm than machines (or than one, for one process): each would be a run of its own."""
+    """Raise a `Mistake` where Slurm started more tasks than runs: one per machine, or one for a single process."""
     tasks, machines = (int(os.environ.get(f"SLURM_STEP_NUM_{name}", 1)) for name in ("TASKS", "NODES"))
     expected = machines if hardware.strategy_record.several_processes else 1
     if tasks != expected and not distributed.started_outside():
-        said = (
-            f"srun has started {tasks} tasks on {machines} machine{'s' * (machines > 1)}, each of which would be a run"
-        )
-        now = "use srun --ntasks-per-node=1: processes are started from there"
-        raise mistake("hardware", said, now if expected == machines else "use srun --ntasks=1, or hardware=ddp")
+        count = f"{machines} machine{'s' * (machines > 1)}"
+        what = f"srun has started {tasks} tasks on {count}, and each would be a run of its own"
+        now = "use srun --ntasks-per-node=1: alignlab starts the processes of a machine"
+        raise mistake("hardware", what, now if expected == machines else "use srun --ntasks=1, or hardware=ddp")
 
 
-def slurm_place(nodes: str, job: str) -> str:
-    """The first machine of a Slurm node list (`gpu[07-09,12],big1`), with a port of the job's own."""
+def slurm_endpoint(nodes: str, job: str) -> str:
+    """Return the first host of a Slurm node list (`gpu[07-09,12],big1`), with a port that depends on the job."""
     first = re.match(r"([^\[,]+)(?:\[(\d+))?", nodes)
     host = "".join(filter(None, first.groups())) if first else ""
     return f"{host}:{PORT + int(job) % 1000}"
 
 
-def processes_in_all(hardware: Hardware) -> int:
-    """How many processes train together, over all machines."""
+def total_processes(hardware: Hardware) -> int:
+    """Return the number of processes that train together, over all machines."""
     if hardware.strategy_record.several_processes and distributed.started_outside():
         return int(os.environ["WORLD_SIZE"])
-    return distributed.on_this_machine(hardware) * meeting(hardware).nodes
+    return distributed.local_world_size(hardware) * resolve(hardware).nodes
 
 
 def is_host(hardware: Hardware) -> bool:
-    """Whether this process plans and reports: on machine 0, and the first where others were started beside it."""
+    """Return whether this process plans and reports: rank 0 under torchrun, else the process on machine 0."""
     if hardware.strategy_record.several_processes and distributed.started_outside():
         return os.environ["RANK"] == "0"
-    return meeting(hardware).rank == 0
+    return resolve(hardware).rank == 0
 
 
-def wait_for_host(place: str) -> None:
-    """Wait until machine 0 has come so far that it trains; Slurm, or whoever started this, ends it otherwise."""
-    host, _, port = place.rpartition(":")
+def wait_for_host(endpoint: str) -> None:
+    """Wait until machine 0 starts to train and accepts connections, without a time limit."""
+    host, _, port = endpoint.rpartition(":")
     while True:
         try:
             socket.create_connection((host, int(port)), timeout=5).close()

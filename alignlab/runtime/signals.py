@@ -1,7 +1,7 @@
-"""SIGTERM, as a scheduler sends it before it takes a machine away: save, and leave with a code that says "again".
+"""Stop a run on SIGTERM: finish the step, save a checkpoint and exit with 75 (EX_TEMPFAIL).
 
-While a stage is trained, the step is finished and a checkpoint written; everywhere else there is nothing to save.
-Either way the exit code is 75 (EX_TEMPFAIL of sysexits.h: try again later), and the same command goes on.
+Schedulers send SIGTERM before they take a machine away. Outside of training there is nothing to save, and the run exits
+at once. The same command resumes it in both cases.
 """
 
 import os
@@ -15,120 +15,121 @@ from typing import Any
 
 from alignlab.errors import Explained, Fault
 
-AGAIN = 75
-STOP = "stop"  # the file by which the process that a user has started tells its workers to stop
-GRACE = 5.0  # seconds that a worker goes on where it was sent SIGTERM, and its parent was not asked to stop
+EX_TEMPFAIL = 75  # of sysexits.h: run the same command again
+STOP_FILE = "stop"  # created in the folder of the workers by their parent, to make them stop
+GRACE = 5.0  # seconds until a worker exits that got SIGTERM although its parent did not
+RESUME = "the same command resumes from the last checkpoint"
 
-_asked = threading.Event()
-_saves: list[bool] = []  # whether something here can be saved
+_stop_requested = threading.Event()
+_deferred: list[bool] = []  # one entry per `defer_stop` that is active
 
 
 class Stopped(Explained):
-    """The run was asked to stop, and can go on."""
+    """The run was stopped by a signal, and can be resumed."""
 
-    exit_code = AGAIN
+    exit_code = EX_TEMPFAIL
 
 
 def stopped(why: str = "SIGTERM") -> Stopped:
-    """What ends a run that was asked to stop."""
-    return Stopped([Fault("stopped", f"by {why}", "the same command goes on from the last checkpoint")])
+    """Build the error that ends a run which was asked to stop."""
+    return Stopped([Fault("stopped", f"by {why}", RESUME)])
 
 
-def asked() -> bool:
-    """Whether this process was asked to stop."""
-    return _asked.is_set()
+def stop_requested() -> bool:
+    """Return whether this process was asked to stop."""
+    return _stop_requested.is_set()
 
 
-def heed() -> None:
-    """Answer SIGTERM in the process that a user has started."""
+def handle_sigterm() -> None:
+    """Install the handler of SIGTERM in the process that the user started."""
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _answer)
+        signal.signal(signal.SIGTERM, _on_sigterm)
 
 
-def _answer(number: int, _: Any) -> None:
-    again = _asked.is_set()
-    _asked.set()
-    if again or not _saves:
+def _on_sigterm(number: int, _: Any) -> None:
+    is_second = _stop_requested.is_set()
+    _stop_requested.set()
+    if is_second or not _deferred:
         raise stopped()
 
 
 @contextmanager
-def saving() -> Iterator[None]:
-    """While this lasts, SIGTERM is answered at the end of a step."""
-    _saves.append(True)
+def defer_stop() -> Iterator[None]:
+    """Make the first SIGTERM only request a stop, which the training loop reads after each step."""
+    _deferred.append(True)
     try:
         yield
     finally:
-        _saves.pop()
+        _deferred.pop()
 
 
-def forget() -> None:
-    """Go on after having been asked to stop."""
-    _asked.clear()
+def clear_stop_request() -> None:
+    """Clear the request to stop."""
+    _stop_requested.clear()
 
 
-def ask() -> None:
-    """Ask this process to stop, as SIGTERM does."""
-    _asked.set()
+def request_stop() -> None:
+    """Request a stop of this process, as SIGTERM does."""
+    _stop_requested.set()
 
 
-def pass_on(folder: Path) -> None:
-    """Answer SIGTERM by telling the workers that watch a folder; they have what time the scheduler gives."""
+def forward_to_workers(folder: Path) -> None:
+    """Handle SIGTERM by creating the stop file in the folder of the workers; then wait for them."""
 
-    def answer(*_: Any) -> None:
-        _asked.set()
-        (folder / STOP).touch()
+    def handler(*_: Any) -> None:
+        _stop_requested.set()
+        (folder / STOP_FILE).touch()
 
-    signal.signal(signal.SIGTERM, answer)
+    signal.signal(signal.SIGTERM, handler)
 
 
-def heed_as_worker(troubles: Path, parent: int) -> None:
-    """Answer signals in a worker, even while it waits for another one; and end when its parent does.
+def handle_signals_in_worker(folder: Path, parent: int) -> None:
+    """Handle signals in a worker, even while it waits in a collective operation; exit when the parent exits.
 
-    `troubles` is the folder in which workers say what went wrong: where one has, there is nothing to wait for. There
-    the parent says that it was asked to stop, and then waits for a checkpoint. torch's launcher sends SIGTERM where
-    another worker has died: there is nothing to wait for either.
+    `folder` holds the error reports of the workers and the parent's stop file. With a stop file the worker saves a
+    checkpoint first. torch's launcher also sends SIGTERM when another worker has failed; then there is an error report,
+    or no stop file, and the worker exits without saving.
     """
     die_with(parent)
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    signal.set_wakeup_fd(writing)  # written to at once, whatever the main thread is doing
-    threading.Thread(target=_watch, args=(reading, troubles), daemon=True).start()
-    threading.Thread(target=_heed, args=(troubles / STOP,), daemon=True).start()
+    signal.set_wakeup_fd(writing)  # written to at once, also while the main thread runs native code
+    threading.Thread(target=_watch_signals, args=(reading, folder), daemon=True).start()
+    threading.Thread(target=_watch_stop_file, args=(folder / STOP_FILE,), daemon=True).start()
 
 
-def _heed(stop: Path) -> None:
+def _watch_stop_file(stop: Path) -> None:
     while not stop.exists():
         time.sleep(0.2)
-    _asked.set()
+    _stop_requested.set()
 
 
-def _watch(reading: int, troubles: Path) -> None:
+def _watch_signals(reading: int, folder: Path) -> None:
     while os.read(reading, 1)[0] != signal.SIGTERM:
         os._exit(1)  # interrupted at the terminal
-    _asked.set()
+    _stop_requested.set()
     end = time.monotonic() + GRACE
-    while time.monotonic() < end or (troubles / STOP).exists():
-        if any(troubles.glob("*.trouble")):
+    while time.monotonic() < end or (folder / STOP_FILE).exists():
+        if any(folder.glob("*.error")):
             os._exit(1)
         time.sleep(0.1)
-    os._exit(AGAIN)
+    os._exit(EX_TEMPFAIL)
 
 
 def die_with(parent: int) -> None:
-    """Be killed when the parent dies, however it does (Linux; elsewhere a thread looks every second)."""
+    """Kill this process when its parent exits: by the kernel on Linux, elsewhere by a thread that polls each second."""
     try:
         import ctypes
 
         ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     except (OSError, AttributeError):
         pass
-    threading.Thread(target=_outlive, args=(parent,), daemon=True).start()
+    threading.Thread(target=_watch_parent, args=(parent,), daemon=True).start()
 
 
-def _outlive(parent: int) -> None:
+def _watch_parent(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)

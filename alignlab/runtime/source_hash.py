@@ -14,7 +14,7 @@ import alignlab
 from alignlab.config import user_function
 
 ROOT = Path(alignlab.__file__).parent
-# Packages and modules that report, measure or stop a run; `alignlab.training.gate_monitor` asks the gates.
+# Packages and modules that report, measure or stop a run.
 MEASURING = (
     "alignlab.evaluation",
     "alignlab.reports",
@@ -24,16 +24,16 @@ MEASURING = (
     "alignlab.config.task",
     "alignlab.config.tracking",
 )
-SETTINGS = ROOT / "config"  # every class in here holds settings, and so does the `Config` of a method
+SETTINGS = ROOT / "config"  # every class below this folder holds settings, and so does the `Config` of a method
 
 
 def hash_modules(*modules: str) -> str:
     """Hash modules by their dotted names, to 16 hexadecimal digits."""
-    seen = hashlib.sha256()
+    combined = hashlib.sha256()
     for module in modules:
         if file := file_of(module, root=module):
-            seen.update(syntax(file).encode())
-    return seen.hexdigest()[:16]
+            combined.update(syntax(file).encode())
+    return combined.hexdigest()[:16]
 
 
 def hash_with_imports(module: str) -> str:
@@ -69,9 +69,9 @@ def file_of(module: str, root: str = "") -> Path | None:
         file = path.with_suffix(".py") if path.with_suffix(".py").exists() else path / "__init__.py"
         return file if file.exists() else None
     spec = user_function.find(module)
-    own = user_function.source(spec) if spec else None
-    is_wanted = own and (module.split(".")[0] == root.split(".")[0] or not user_function.installed(own))
-    return own if is_wanted else None
+    source = user_function.source(spec) if spec else None
+    is_wanted = source and (module.split(".")[0] == root.split(".")[0] or not user_function.installed(source))
+    return source if is_wanted else None
 
 
 def imports_of(module: str, root: str) -> list[str]:
@@ -100,14 +100,14 @@ class Stripped(ast.NodeTransformer):
     def generic_visit(self, node: ast.AST) -> ast.AST:
         super().generic_visit(node)
         if isinstance(node, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            node.body = [one for one in node.body if not is_docstring(one)]
+            node.body = [statement for statement in node.body if not is_docstring(statement)]
         if isinstance(node, ast.ClassDef) and (self.all_classes or node.name == "Config"):
-            node.body = [one for one in node.body if not is_field_or_check(one)]
+            node.body = [statement for statement in node.body if not is_field_or_check(statement)]
         return node
 
 
 def is_docstring(node: ast.stmt) -> bool:
-    """Return whether a statement is a string alone."""
+    """Return whether a statement is only a string."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 

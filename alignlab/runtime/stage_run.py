@@ -1,4 +1,4 @@
-"""What a method is handed: its settings, the models it starts from, a folder and a tracker."""
+"""The record that a method's `train` receives: its settings, input models, folder and tracker."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,18 +15,18 @@ Settings = TypeVar("Settings", bound=Method, covariant=True)
 
 
 class Track(Protocol):
-    """Where a method's curves go (see `alignlab.runtime.tracking`)."""
+    """A tracker that receives the metrics of a method (see `alignlab.runtime.tracking`)."""
 
     def log(self, metrics: dict[str, float], step: int) -> None: ...
 
 
 @dataclass(frozen=True)
 class Run(Generic[Settings]):
-    """One stage at work.
+    """A stage that is being trained.
 
-    `inputs` holds a model folder for each need (`policy`, …). `folder` is the stage's own working folder: what is
-    in it outlives an interruption. The method leaves its model in `output`.
-    `rows` holds what a method has made itself, by view and split, and stands before the data set's own.
+    `inputs` maps each need (`policy`, …) to a model folder. `folder` is the stage's working folder, which is kept when
+    the run is interrupted. The method saves its model in `output`. `rows` maps a view and a split to rows that the
+    method has generated; they replace those of the data set.
     """
 
     config: Config
@@ -38,5 +38,5 @@ class Run(Generic[Settings]):
 
     @property
     def output(self) -> Path:
-        """The folder in which the finished model has to be."""
+        """Return the folder in which the method saves the trained model."""
         return self.folder / "model"

@@ -15,7 +15,7 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 from alignlab.config.schema import Config
-from alignlab.runtime.files import no_room
+from alignlab.runtime.files import disk_full
 from alignlab.runtime.run_files import METRICS, TABLES
 
 REACH_SECONDS = 1.5  # a tracking server has to answer within this time
@@ -100,7 +100,7 @@ def append(file: Path, record: dict[str, Any]) -> None:
             stream.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
     except OSError as error:
         if error.errno == 28:
-            raise no_room(file) from error
+            raise disk_full(file) from error
         raise
 
 

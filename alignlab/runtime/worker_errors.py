@@ -1,7 +1,8 @@
-"""What goes wrong in a worker, told once and in the order in which it happened.
+"""Report the error that ended a training in several processes: the first one, and once.
 
-When one process fails, the others soon fail too, for the lack of it. Each writes what ended it into a folder, with the
-time; the first that is no echo of another's end is what the user is told. A process that wrote nothing was killed.
+When one worker fails, the others fail soon after, since their connection is closed. Each worker writes an error report
+with the time into a folder. The user sees the first report that is not caused by another worker's end. A worker without
+a report was killed.
 """
 
 import pickle
@@ -15,23 +16,10 @@ from typing import Any, NamedTuple
 
 from alignlab.errors import Explained, Failure, Fault, failure
 from alignlab.runtime import signals
+from alignlab.runtime.signals import RESUME
 
-
-class Trouble(NamedTuple):
-    """What ended a process: its number, the time in nanoseconds, the error where it explains itself, and its trace."""
-
-    rank: int
-    when: int
-    error: Explained | None
-    text: str
-
-    @property
-    def is_echo(self) -> bool:
-        """Whether it only says that another process is gone."""
-        return self.error is None and any(sign in self.text for sign in ECHOES)
-
-
-ECHOES = (
+FOLDER = "workers-{}"  # of one machine's workers, inside the stage's folder
+SIGNS_OF_A_LOST_WORKER = (
     "Connection closed by peer",
     "Connection reset by peer",
     "Broken pipe",
@@ -40,87 +28,100 @@ ECHOES = (
 )
 
 
-FOLDER = "workers-{}"  # in which a machine's workers say what goes wrong
+class ErrorReport(NamedTuple):
+    """The error that ended a worker: `when` is in nanoseconds, `error` is None for a bug, `text` is the traceback."""
+
+    rank: int
+    when: int
+    error: Explained | None
+    text: str
+
+    @property
+    def is_consequence(self) -> bool:
+        """Return whether the error only says that another worker is gone."""
+        return self.error is None and any(sign in self.text for sign in SIGNS_OF_A_LOST_WORKER)
 
 
 class OutOfMemory(Failure):
-    """No room for so many rows at once."""
+    """The memory does not hold this many rows at once."""
 
 
 class WorkerError(RuntimeError):
-    """A bug that showed itself in a worker; its trace is the message."""
+    """A bug that raised in a worker; its traceback is the message."""
 
 
 @contextmanager
-def explained() -> Iterator[None]:
-    """Turn running out of memory into a sentence; whatever explains itself goes on as it is."""
+def explain_out_of_memory() -> Iterator[None]:
+    """Turn an out-of-memory error into an `OutOfMemory` that names the settings to change."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         what = f"memory ran out ({' '.join(str(error).split())[:120]})"
-        now = (
-            "set hardware.micro_batch_size lower, or method.activation_checkpointing=true, or use hardware=zero3; "
-            + GO_ON
-        )
-        raise OutOfMemory([Fault("hardware.micro_batch_size", what, now)]) from None
-
-
-GO_ON = "the same command goes on from the last checkpoint"
+        remedy = "set hardware.micro_batch_size lower, or method.activation_checkpointing=true, or use hardware=zero3"
+        raise OutOfMemory([Fault("hardware.micro_batch_size", what, f"{remedy}; {RESUME}")]) from None
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that a GPU's memory or the machine's is used up."""
-    said = str(error)
-    return isinstance(error, MemoryError) or "out of memory" in said or "can't allocate memory" in said
+    """Return whether an error says that the memory of a GPU or of the machine is used up."""
+    message = str(error)
+    return isinstance(error, MemoryError) or "out of memory" in message or "can't allocate memory" in message
 
 
-def begin(folder: Path, rank: int) -> None:
-    """Say that a process is at work; one that then ends without a word was killed."""
-    (folder / f"{rank}.begun").touch()
+def record_start(folder: Path, rank: int) -> None:
+    """Record that a worker has started; if it leaves no error report, it was killed."""
+    (folder / f"{rank}.started").touch()
 
 
-def write(folder: Path, rank: int, error: BaseException) -> None:
-    """Write down what ended a process."""
-    told = error if isinstance(error, Explained) else None
-    text = "".join(traceback.format_exception(error))
-    aside = folder / f"{rank}.aside"
-    aside.write_bytes(pickle.dumps(Trouble(rank, time.time_ns(), told, text)))
-    aside.rename(folder / f"{rank}.trouble")
+def write_report(folder: Path, rank: int, error: BaseException) -> None:
+    """Write the error report of a worker."""
+    report = ErrorReport(
+        rank=rank,
+        when=time.time_ns(),
+        error=error if isinstance(error, Explained) else None,
+        text="".join(traceback.format_exception(error)),
+    )
+    partial = folder / f"{rank}.partial"
+    partial.write_bytes(pickle.dumps(report))
+    partial.rename(folder / f"{rank}.error")
 
 
-def everywhere(folder: Path, names: str) -> Iterator[Path]:
-    """Files in the folder of this machine's workers, and in those of other machines'."""
-    yield from folder.parent.glob(f"{FOLDER.format('*')}/{names}")
+def files_of_all_machines(folder: Path, pattern: str) -> Iterator[Path]:
+    """Yield the matching files in the workers' folders of this machine and of the others."""
+    yield from folder.parent.glob(f"{FOLDER.format('*')}/{pattern}")
 
 
-def first(folder: Path, failed: Any) -> Exception:
-    """What the user is told of workers that failed; `failed` is the launcher's ChildFailedError.
+def first_error(folder: Path, failed: Any) -> Exception:
+    """Return the error to raise for failed workers; `failed` is the launcher's ChildFailedError.
 
-    Where every process tells of another's end and none was killed, the first to do so has met the fault itself.
+    If every worker left a report and each is a consequence of another's end, the earliest is the cause.
     """
-    found = sorted((pickle.loads(path.read_bytes()) for path in everywhere(folder, "*.trouble")), key=lambda t: t.when)
-    begun = {int(path.stem) for path in everywhere(folder, "*.begun")}
-    known = {one.rank for one in found}
-    own = [one for one in found if not one.is_echo] or (found if begun | set(failed.failures) <= known else [])
-    if own:
-        return own[0].error or WorkerError(f"in process {own[0].rank}:\n{own[0].text}")
-    if any(one.exitcode == signals.AGAIN for one in failed.failures.values()):
+    reports = [pickle.loads(path.read_bytes()) for path in files_of_all_machines(folder, "*.error")]
+    reports.sort(key=lambda report: report.when)
+    started = {int(path.stem) for path in files_of_all_machines(folder, "*.started")}
+    reported = {report.rank for report in reports}
+    causes = [report for report in reports if not report.is_consequence]
+    if not causes and started | set(failed.failures) <= reported:
+        causes = reports
+    if causes:
+        return causes[0].error or WorkerError(f"in process {causes[0].rank}:\n{causes[0].text}")
+    if any(child.exitcode == signals.EX_TEMPFAIL for child in failed.failures.values()):
         return signals.stopped()
-    rank, what = killed(failed, known, begun)
-    now = f"perhaps by the system, for memory: see its log; {GO_ON}"
-    return failure(f"process {rank}", what, now)
+    return killed(failed, reported, started)
 
 
-def killed(failed: Any, known: set[int], begun: set[int]) -> tuple[str, str]:
-    """Which process ended without a word, and how.
+def killed(failed: Any, reported: set[int], started: set[int]) -> Exception:
+    """Build the failure that names the worker which exited without a report.
 
-    The launcher names one of those that have ended, which may be one that fell because the other was gone.
+    The launcher names one worker that has ended. That one may have failed because of another that was killed.
     """
-    for rank, one in failed.failures.items():
-        if rank not in known:
-            code = one.exitcode
-            return str(rank), f"was killed ({signal.Signals(-code).name})" if code < 0 else f"ended with code {code}"
-    silent = begun - known
-    return str(silent.pop()) if len(silent) == 1 else "of this stage", "was killed, or ended without a word"
+    now = f"check the system's log for the OOM killer; {RESUME}"
+    for rank, child in failed.failures.items():
+        if rank not in reported:
+            code = child.exitcode
+            what = f"was killed ({signal.Signals(-code).name})" if code < 0 else f"exited with code {code}"
+            return failure(f"process {rank}", what, now)
+    silent = started - reported
+    where = f"process {silent.pop()}" if len(silent) == 1 else "a process of this stage"
+    return failure(where, "the worker exited without an error report", now)

@@ -91,7 +91,7 @@ def run_trial(cfg: "DictConfig") -> str:
 
     from alignlab.pipeline.launch import launch
 
-    if signals.asked():
+    if signals.stop_requested():
         return STOPPED
     now = HydraConfig.get()
     folder = Path(now.runtime.output_dir)
@@ -106,7 +106,7 @@ def run_trial(cfg: "DictConfig") -> str:
         write_outcome(folder, "finished")
         return "finished"
     except Stopped:
-        signals.ask()
+        signals.request_stop()
         return STOPPED
     except Explained as error:
         if (folder / OUTCOME).exists():

@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from alignlab.runtime.progress import bar, say
+from alignlab.runtime.progress import progress_bar, say
 
 
 class TrackerCallback(TrainerCallback):  # type: ignore[misc]
@@ -25,7 +25,7 @@ class TrackerCallback(TrainerCallback):  # type: ignore[misc]
             return
         reset_peak_memory()
         self.started = time.monotonic()
-        self.bar = bar(state.max_steps, self.stage, state.global_step)
+        self.bar = progress_bar(state.max_steps, self.stage, state.global_step)
         if self.bar.disable:
             resumed = f", from {state.global_step:,}" if state.global_step else ""
             say(f"{self.stage}: {state.max_steps:,} steps{resumed}")

@@ -21,7 +21,7 @@ from transformers import TrainerCallback
 
 from alignlab.errors import failure
 from alignlab.runtime import distributed, signals
-from alignlab.runtime.files import is_full, no_room, sync, write_text
+from alignlab.runtime.files import disk_full, is_disk_full, sync, write_text
 
 WHOLE = "whole.json"
 
@@ -44,7 +44,7 @@ class Checkpoints(TrainerCallback):  # type: ignore[misc]
         with self.thread:
             yield
             self.wait()
-        distributed.wait()
+        distributed.barrier()
 
     def wait(self) -> None:
         """Wait for the thread; raises the error that it met."""
@@ -52,11 +52,11 @@ class Checkpoints(TrainerCallback):  # type: ignore[misc]
             self.last.result()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.global_step % self.every == 0 and distributed.any_of(signals.asked()):
+        if state.global_step % self.every == 0 and distributed.any_process(signals.stop_requested()):
             self.stopped = control.should_save = control.should_training_stop = True
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        distributed.wait()
+        distributed.barrier()
         if distributed.is_first():
             self.wait()
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
@@ -73,7 +73,7 @@ def complete_and_clear(checkpoint: Path, record: dict[str, Any], limit: int, bes
 
 def record_of_processes() -> dict[str, Any]:
     """Return which processes write a checkpoint: their number, and the kind of hardware."""
-    return {"processes": distributed.world(), "kind": distributed.kind()}
+    return {"processes": distributed.world_size(), "kind": distributed.checkpoint_layout()}
 
 
 def complete(checkpoint: Path, record: dict[str, Any]) -> None:
@@ -85,8 +85,8 @@ def complete(checkpoint: Path, record: dict[str, Any]) -> None:
         for folder in (checkpoint, checkpoint.parent):
             flush(folder)
     except OSError as error:
-        if is_full(error):
-            raise no_room(checkpoint) from error
+        if is_disk_full(error):
+            raise disk_full(checkpoint) from error
         raise
 
 
@@ -124,7 +124,7 @@ def read_record(checkpoint: Path) -> dict[str, Any]:
 def has_other_shards(checkpoint: str | None) -> bool:
     """Return whether a checkpoint is in shards of another number of processes."""
     record = read_record(Path(checkpoint)) if checkpoint else {}
-    return record.get("kind", "").startswith("zero") and record["processes"] != distributed.world()
+    return record.get("kind", "").startswith("zero") and record["processes"] != distributed.world_size()
 
 
 def reshard(checkpoint: Path) -> None:
@@ -139,7 +139,7 @@ def reshard(checkpoint: Path) -> None:
         paths = {"input_folder": str(checkpoint / step), "output_folder": str(folder)}
         with redirect_stdout(StringIO()):
             ds_to_universal.main(SimpleNamespace(**options, **paths, inject_missing_state=True))
-    distributed.wait()
+    distributed.barrier()
 
 
 def newest_first(folder: Path) -> list[Path]:
@@ -161,7 +161,7 @@ def last_checkpoint(folder: Path) -> str | None:
     """
     for checkpoint in newest_first(folder):
         if is_complete(checkpoint):
-            if (kind := read_record(checkpoint).get("kind")) != distributed.kind():
+            if (kind := read_record(checkpoint).get("kind")) != distributed.checkpoint_layout():
                 now = f"resume with hardware={kind}, or remove {folder.parent} to start again"
                 raise failure(str(checkpoint), f"was written under hardware={kind}", now)
             return str(checkpoint)

@@ -34,11 +34,11 @@ class StepWeights:
 
     def get_train_dataloader(self: Any) -> "DataLoader[Any]":
         size, count = self._train_batch_size, self.args.gradient_accumulation_steps
-        order = self.order(lengths(self.train_dataset), size * count * distributed.world())
+        order = self.order(lengths(self.train_dataset), size * count * distributed.world_size())
         rows = self._remove_unused_columns(self.train_dataset, "training")
         return EpochLoader(
             RealRows(rows),
-            batch_sampler=MicroBatches(order, size, distributed.rank(), distributed.world()),
+            batch_sampler=MicroBatches(order, size, distributed.rank(), distributed.world_size()),
             collate_fn=count_real(self.data_collator),
             pin_memory=self.args.dataloader_pin_memory,
         )
@@ -48,7 +48,9 @@ class StepWeights:
         batches, items = super().get_batch_samples(*args)  # type: ignore[misc]
         self.waiting = [batch.pop(REAL) for batch in batches]
         self.micro_batches = len(batches)
-        self.rows_in_step, *self.in_step = distributed.summed([sum(self.waiting), *map(sum, self.counts(batches))])
+        self.rows_in_step, *self.in_step = distributed.all_reduce_sum(
+            [sum(self.waiting), *map(sum, self.counts(batches))]
+        )
         return batches, items
 
     def counts(self, batches: list[Any]) -> list[list[float]]:
@@ -57,7 +59,7 @@ class StepWeights:
 
     def training_step(self: Any, *args: Any, **options: Any) -> Any:
         self.rows_now = self.waiting.pop(0)
-        is_even = self.rows_in_step % (self.micro_batches * distributed.world()) == 0
+        is_even = self.rows_in_step % (self.micro_batches * distributed.world_size()) == 0
         with nullcontext() if is_even else gather_any_length(self.accelerator):
             return super().training_step(*args, **options)  # type: ignore[misc]
 
@@ -67,7 +69,7 @@ class StepWeights:
 
     def share(self: Any, part: float, whole: float) -> float:
         """Return the weight of a micro-batch's mean over `part` of the step's `whole` things; 1 in evaluation."""
-        return part / whole * self.micro_batches * distributed.world() if self.model.training else 1.0
+        return part / whole * self.micro_batches * distributed.world_size() if self.model.training else 1.0
 
 
 def with_step_weights(trainer_class: type[Any]) -> type[Any]:
@@ -80,7 +82,7 @@ def gather_any_length(accelerator: Any) -> Iterator[None]:
     """Let a trainer gather tensors of different lengths, for its metrics, inside the block."""
 
     def gather(mine: Tensor) -> Tensor:
-        return torch.cat([other.reshape(-1, *other.shape[1:]) for other in distributed.gathered(mine.cpu())]).to(mine)
+        return torch.cat([other.reshape(-1, *other.shape[1:]) for other in distributed.all_gather(mine.cpu())]).to(mine)
 
     accelerator.gather = accelerator.gather_for_metrics = gather
     try:

@@ -14,11 +14,11 @@ from alignlab.config.method import Training
 from alignlab.data.row_authors import count_authors
 from alignlab.errors import failure
 from alignlab.models import load
-from alignlab.runtime import distributed, signals
+from alignlab.runtime import distributed, sharding, signals
 from alignlab.runtime.files import write_text
 from alignlab.runtime.run_files import ROW_COUNTS
+from alignlab.runtime.signals import RESUME
 from alignlab.runtime.stage_run import Run, Track
-from alignlab.runtime.worker_errors import GO_ON
 from alignlab.training.step_weights import lengths
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def tokenise(
 
 def micro_batch_size(run: Run[Training], rows: "datasets.Dataset | None") -> int:
     """Return the rows of a step that a device computes at once; raises a `Failure` where steps would be unequal."""
-    share = run.method.batch_size // distributed.world()
+    share = run.method.batch_size // distributed.world_size()
     size = rows_at_once(run, share, None if rows is None else lambda: max(lengths(rows)))
     if share % size:
         what = f"{size} does not divide a device's share of method.batch_size ({share})"
@@ -87,7 +87,7 @@ def common_arguments(
         "max_steps": method.max_steps or -1,
         "per_device_train_batch_size": micro,
         "per_device_eval_batch_size": micro,
-        "gradient_accumulation_steps": method.batch_size // (micro * distributed.world()),
+        "gradient_accumulation_steps": method.batch_size // (micro * distributed.world_size()),
         "eval_strategy": "no" if not method.eval_steps else "epoch" if method.eval_steps == "epoch" else "steps",
         "eval_steps": None if method.eval_steps == "epoch" else method.eval_steps,
         "save_strategy": "steps" if method.save_steps else "no",
@@ -99,8 +99,8 @@ def common_arguments(
         "seed": run.config.seed,
         "data_seed": run.config.seed,
         "use_cpu": on_cpu,
-        "ddp_backend": "gloo" if on_cpu and distributed.world() > 1 else None,
-        "ddp_find_unused_parameters": False if distributed.world() > 1 else None,
+        "ddp_backend": "gloo" if on_cpu and distributed.world_size() > 1 else None,
+        "ddp_find_unused_parameters": False if distributed.world_size() > 1 else None,
         "deepspeed": deepspeed(run),
         "fsdp": True if hardware.fsdp else None,
         "fsdp_config": hardware.fsdp.block() if hardware.fsdp else None,
@@ -155,7 +155,7 @@ def fit(
     last = last_checkpoint(Path(settings.output_dir))
     if last and has_other_shards(last):
         reshard(Path(last))
-    with signals.saving():
+    with signals.defer_stop():
         with checkpoints.open():
             trainer.train(resume_from_checkpoint=last)
         if checkpoints.stopped:
@@ -177,9 +177,9 @@ def callbacks(method: Training, track: Track) -> "list[TrainerCallback]":
 def save(model: Any, tokenizer: "PreTrainedTokenizerBase", run: Run[Training]) -> None:
     """Save the trained model, whose weights may be sharded over processes."""
     if run.config.hardware.fsdp:
-        distributed.unshard(model)
-    with distributed.whole(model):
-        distributed.by_first(lambda: load.save(model, tokenizer, run.output))
+        sharding.unshard(model)
+    with sharding.gather_weights(model):
+        distributed.run_on_first(lambda: load.save(model, tokenizer, run.output))
 
 
 class ReshardedOptimizer:
@@ -203,6 +203,6 @@ class FiniteLoss:
     def training_step(self: Any, *args: Any, **options: Any) -> Any:
         loss = super().training_step(*args, **options)  # type: ignore[misc]
         if not math.isfinite(loss.item()):
-            now = f"lower method.learning_rate, or use hardware.dtype=float32; {GO_ON}"
+            now = f"lower method.learning_rate, or use hardware.dtype=float32; {RESUME}"
             raise failure(f"step {self.state.global_step + 1}", f"the loss is {loss.item()}", now)
         return loss

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from alignlab.runtime import distributed
+from alignlab.runtime import sharding
 
 
 class FrozenModels:
@@ -22,7 +22,7 @@ class FrozenModels:
     def on_device(self, role: str) -> Iterator[None]:
         """Keep the networks of a role on the device, with whole weights, inside the block."""
         networks = self.models[role]
-        with resident(networks, self.device, role in self.offload), distributed.whole(*networks):
+        with resident(networks, self.device, role in self.offload), sharding.gather_weights(*networks):
             yield
 
 

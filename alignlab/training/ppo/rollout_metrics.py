@@ -42,7 +42,7 @@ class RolloutLog:
         """Return the rollout's metrics; what the updates measured is averaged over micro-batches and processes."""
         self.seconds["update"] += time.monotonic() - self.learning_since
         self.number = None
-        everyone = distributed.gathered(dict(self.learned))
+        everyone = distributed.all_gather(dict(self.learned))
         means = {name: fmean(value for learned in everyone for value in learned[name]) for name in self.learned}
         return self.measured | means
 

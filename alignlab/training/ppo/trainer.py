@@ -22,7 +22,7 @@ from alignlab import losses
 from alignlab.models.engines import engine
 from alignlab.models.log_probs import PaddedRows, pad_rows, token_log_probs
 from alignlab.models.sampling import Completion
-from alignlab.runtime import distributed
+from alignlab.runtime import distributed, sharding
 from alignlab.runtime.progress import say
 from alignlab.training.ppo.actor_critic import ActorCritic
 from alignlab.training.ppo.experience import Experience, Measured, build_experience, scale_of, shape_scores
@@ -76,7 +76,7 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         rows = rollout_rows(len(self.train_dataset), options.batch_size, number, options.seed)
         prompts: list[Prompt] = [self.train_dataset[row] for row in rows]
 
-        with torch.no_grad(), distributed.unhooked(self.model_wrapped):
+        with torch.no_grad(), sharding.gather_engine(self.model_wrapped):
             self.actor.eval()
             completions = self.collect(prompts, mix_seeds(options.seed, number) % 2**63)
             scores, observed = self.score(prompts, completions)
@@ -90,7 +90,7 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
 
         for step, minibatch in enumerate(self.minibatches(experience)):
             tokens = sum(len(completions[row].tokens) for micro_batch in minibatch for row in micro_batch)
-            for micro_batch in minibatch[distributed.rank() :: distributed.world()]:
+            for micro_batch in minibatch[distributed.rank() :: distributed.world_size()]:
                 yield MicroBatch(experience=experience, rows=micro_batch, tokens=tokens, step=step)
 
     def collect(self, prompts: Sequence[Prompt], seed: int) -> list[Completion]:
@@ -98,7 +98,7 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         ids = [prompt.ids for prompt in prompts]
         sample = partial(engine(self.options.engine), sampled_model(self.actor.policy), self.processing_class, ids)
         with self.rollout_log.timed("rollouts"):
-            return distributed.divided(len(ids), lambda rows: sample(self.options.sampling, seed, rows))
+            return distributed.map_rows(len(ids), lambda rows: sample(self.options.sampling, seed, rows))
 
     def score(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> tuple[Tensor, dict[str, float]]:
         """Return the reward of each completion, [batch], and the metrics that gates and curves read, by name."""
@@ -117,7 +117,7 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
             return measure_rows(self.actor, self.reference, ids, completions, rows, size, self.pad)
 
         with self.rollout_log.timed("policy, value and reference"), self.frozen.on_device("reference"):
-            rows = distributed.divided(len(ids), measure_share)
+            rows = distributed.map_rows(len(ids), measure_share)
         return Measured(*(torch.stack(column) for column in zip(*rows, strict=True)))
 
     def shape(self, scores: Tensor, completions: Sequence[Completion]) -> Tensor:
@@ -137,7 +137,7 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
     @property
     def micro_batches(self) -> int:
         """Return the micro-batches of a minibatch, over all processes."""
-        return self.options.micro_batches * distributed.world()
+        return self.options.micro_batches * distributed.world_size()
 
     def compute_loss(self, model: Any, inputs: MicroBatch, return_outputs: bool = False, **_: Any) -> Tensor:
         """Return PPO's loss of one micro-batch: the mean over the minibatch's tokens, as the Trainer averages it."""
@@ -179,7 +179,7 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
 
     def check_first_ratio(self, ratio: Tensor, mask: Tensor, number: int) -> None:
         """Log the ratio farthest from 1 in the first step of a rollout; in the first rollout, ask the gates."""
-        farthest = max(distributed.gathered(((ratio - 1) * mask).abs().max().item())) + 1
+        farthest = max(distributed.all_gather(((ratio - 1) * mask).abs().max().item())) + 1
         self.rollout_log.add({"policy/first_ratio": farthest})
         ratios = self.rollout_log.learned["policy/first_ratio"]
         if number == 0 and len(ratios) == self.options.micro_batches:  # the whole step, before the optimizer

@@ -1,0 +1,96 @@
+"""Weights that ZeRO-3 or FSDP2 partitions over the processes: partition a model on load, gather its weights, unshard.
+
+Where the weights are not partitioned, all of this does nothing.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from alignlab.runtime.distributed import hardware_of_group, is_first, unset_deepspeed_config
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@contextmanager
+def partition_on_load() -> Iterator[None]:
+    """Partition trained models over the processes while they are loaded, where the hardware does so (ZeRO-3)."""
+    hardware = hardware_of_group()
+    block = hardware.deepspeed if hardware else None
+    if block is None or block.zero_optimization.stage != 3:
+        yield
+        return
+    from transformers.integrations import HfDeepSpeedConfig
+
+    loading_config = HfDeepSpeedConfig(without_auto(block.block()))  # transformers keeps a weak reference to it
+    try:
+        yield
+    finally:
+        del loading_config
+        unset_deepspeed_config()
+
+
+def without_auto(block: dict[str, Any]) -> dict[str, Any]:
+    """Return DeepSpeed's block without its `auto` values, which loading does not accept."""
+    zero = {name: value for name, value in block["zero_optimization"].items() if value != "auto"}
+    rest = {name: value for name, value in block.items() if value != "auto"}
+    return rest | {"zero_optimization": zero, "bf16": {"enabled": False}, "train_micro_batch_size_per_gpu": 1}
+
+
+@contextmanager
+def gather_weights(*models: "nn.Module | None") -> Iterator[None]:
+    """Gather partitioned weights of models on every process, and partition them again at the end."""
+    weights = [p for model in models if model is not None for p in model.parameters() if hasattr(p, "ds_id")]
+    if not weights:
+        yield
+        return
+    from deepspeed.runtime.zero import GatheredParameters
+
+    with GatheredParameters(weights):
+        yield
+
+
+def unshard(model: "nn.Module") -> None:
+    """Replace the FSDP2 shards of a model by full weights in CPU memory; the model can then only be saved."""
+    from torch import nn
+
+    weight: Any
+    full: dict[int, nn.Parameter] = {}  # by the id of the shard, so that tied weights stay tied
+    for module in model.modules():
+        for name, weight in module._parameters.items():
+            if weight is not None and hasattr(weight, "full_tensor"):
+                if id(weight) not in full:
+                    full[id(weight)] = nn.Parameter(weight.detach().full_tensor().cpu(), requires_grad=False)
+                module._parameters[name] = full[id(weight)]
+
+
+@contextmanager
+def gather_engine(engine: Any) -> Iterator[None]:
+    """Gather the weights of a DeepSpeed engine, so that each process can call the model independently.
+
+    DeepSpeed's hooks gather one layer at a time and need all processes at once; they are removed meanwhile.
+    """
+    if not any(hasattr(weight, "ds_id") for weight in engine.parameters()):
+        yield
+        return
+    from trl.models.utils import add_hooks, remove_hooks
+
+    with gather_weights(engine):
+        remove_hooks(engine)
+        try:
+            yield
+        finally:
+            add_hooks(engine)
+
+
+@contextmanager
+def gather_for_writing(*weights: Any) -> Iterator[bool]:
+    """Gather weights to be changed; yields True where this process's change is kept."""
+    sharded = [weight for weight in weights if hasattr(weight, "ds_id")]
+    with ExitStack() as stack:
+        if sharded:
+            from deepspeed.runtime.zero import GatheredParameters
+
+            stack.enter_context(GatheredParameters(sharded, modifier_rank=0))
+        yield is_first() or not sharded
