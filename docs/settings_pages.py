@@ -7,10 +7,12 @@ from alignlab.config.reference import (
     ROOT,
     Setting,
     builds_on,
+    chooses,
     default_options,
     describe_option,
     files_of,
     groups,
+    notes_of,
     settings_in_file,
     unset_settings,
 )
@@ -56,11 +58,14 @@ def section(group: str, name: str) -> Iterator[str]:
     if group:
         yield f"## {f'Shared: {name}' if is_shared else f'{group}={name}'}"
         yield f"\n{escaped(describe_option(group, name))}"
+        yield f"\n{escaped(notes_of(group, name))}"
     if above := builds_on(group, name) if name != ROOT else []:
         links = (
             f"[{file.removesuffix('.yaml')}](#{anchor(*file.removesuffix('.yaml').rsplit('/', 1))})" for file in above
         )
         yield f"\nBuilds on {', '.join(links)}."
+    if others := chooses(group, name) if name != ROOT else []:
+        yield f"\nChooses {', '.join(f'`{other}`' for other in others)}."
     if settings := settings_in_file(group, name):
         yield "\n{.settings}\n| setting | type | default | what it does |\n|---|---|---|---|"
         yield from map(row, settings)

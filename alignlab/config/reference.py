@@ -11,7 +11,15 @@ from typing import Any, NamedTuple
 
 from alignlab.config.groups import conf_folder
 from alignlab.config.setting_types import describe_type, field_at, fields_of
-from alignlab.config.yaml_comments import Entry, description, read_defaults, read_keys, read_package, read_tree
+from alignlab.config.yaml_comments import (
+    Entry,
+    description,
+    notes,
+    read_defaults,
+    read_keys,
+    read_package,
+    read_tree,
+)
 
 ROOT = "config"  # conf/config.yaml, as the one option of the group ""
 SWEPT = ("hydra", "sweeper", "params")  # where a file lists the values of settings that a sweep tries
@@ -98,6 +106,17 @@ def option_file(group: str, option: str) -> Path:
 def describe_option(group: str, option: str) -> str:
     """Return the line that says what an option is: the first comment of its file."""
     return description(option_file(group, option))
+
+
+def notes_of(group: str, option: str) -> str:
+    """Return what an option's file says of itself after its description, such as where its values come from."""
+    return notes(option_file(group, option))
+
+
+def chooses(group: str, option: str) -> list[str]:
+    """Return the options of other groups that an option's file chooses: `method=dpo`."""
+    entries = read_defaults(option_file(group, option))
+    return [f"{entry.group}={entry.option}" for entry in entries if entry.is_override]
 
 
 def builds_on(group: str, option: str) -> list[str]:

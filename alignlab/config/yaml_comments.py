@@ -41,6 +41,13 @@ def description(file: Path) -> str:
     return next((text for text in map(comment_of, lines_of(file)) if text and "@package" not in text), "")
 
 
+def notes(file: Path) -> str:
+    """Return the comments between a file's description and its `defaults`, on one line."""
+    lines = [line for line in lines_of(file) if "@package" not in line]
+    above = lines[: lines.index("defaults:")] if "defaults:" in lines else []
+    return " ".join(comment_of(line) for line in above[1:] if comment_of(line))
+
+
 def read_package(file: Path, group: str) -> tuple[str, ...]:
     """Return the place of a file's keys: its `@package`, else the path of its group."""
     header = next((line for line in lines_of(file) if line.startswith("# @package ")), f"# @package {group}")
