@@ -112,7 +112,7 @@ docs: $(VENV)/.docs ## Build the documentation into build/site; a broken link is
 	$(BIN)/python -m sphinx --quiet --fresh-env --write-all --fail-on-warning --keep-going --builder html docs build/site
 	@echo "build/site/index.html"
 
-evidence: setup ## Measure what the README claims, and write benchmarks/RESULTS.md (an hour).
+evidence: setup ## Measure again what benchmarks/RESULTS.md says, and write it (an hour).
 	$(BIN)/python benchmarks/evidence.py
 
 # The last trl with a PPOTrainer, in an environment of its own; transformers is the one that alignlab runs on.
