@@ -6,16 +6,17 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from contextlib import chdir
 from importlib import import_module
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
 import yaml
 from command import ROOT, alignlab
+from test_extending import FILES
 
 from alignlab.config import command_line
-from alignlab.config.compose import check
+from alignlab.config.compose import check, compose
 from alignlab.config.reference import files_of, groups, settings_in_file
 from alignlab.errors import Mistake
 
@@ -66,7 +67,16 @@ def arguments_in(folder: Path, arguments: list[str]) -> list[str]:
 
 def composes(arguments: list[str], folder: Path) -> None:
     arguments = arguments_in(folder, arguments)
-    if any(argument.startswith("-") and argument != "-m" for argument in arguments):
+    if "--config-dir" in arguments:
+        for name, text in FILES.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text)
+    if "--config-dir" in arguments and "--help" not in arguments:
+        with chdir(folder):
+            compose(
+                *(argument for argument in arguments if argument not in {"--config-dir", "conf"}), config_dir="conf"
+            )
+    elif any(argument.startswith("-") and argument != "-m" for argument in arguments):
         assert alignlab(*arguments, folder=folder).returncode == 0
     else:
         overrides, groups = command_line.read([argument for argument in arguments if argument != "-m"])
@@ -171,23 +181,3 @@ def documentation(module: str):
 def test_the_drawing_of_the_packages_is_that_of_the_layers():
     """`python docs/draw_packages.py` writes it."""
     assert (ROOT / "docs" / "packages.svg").read_text() == documentation("draw_packages").drawing()
-
-
-def example(name: str) -> str:
-    """The file of the user's project that a block of docs/extending.md shows."""
-    shown = blocks((ROOT / "docs" / "extending.md").read_text(), "python", "yaml")
-    (body,) = [block.partition("\n")[2] for block in shown if block.startswith(f"# {name}\n")]
-    return body
-
-
-def test_the_example_of_a_method_keeps_the_contract(tmp_path):
-    """Its YAML sets nothing that its `Config` does not have; RAFT has been trained as it stands there."""
-    (tmp_path / "raft.py").write_text(example("methods/raft.py"))
-    spec = spec_from_file_location("raft", tmp_path / "raft.py")
-    method = module_from_spec(spec)
-    spec.loader.exec_module(method)
-    values = yaml.safe_load(example("conf/method/raft.yaml"))
-    values.pop("defaults")
-    assert {"VIEW", "NEEDS", "ROLES", "Config", "train"} <= vars(method).keys()
-    assert values.keys() <= method.Config.model_fields.keys()
-    assert method.NEEDS.keys() <= method.Config.model_fields.keys()
