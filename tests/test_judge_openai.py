@@ -15,7 +15,7 @@ from alignlab.errors import Failure
 from alignlab.judges.chat_server import ChatServer, orders
 from alignlab.judges.label import label_all, labels_in
 from alignlab.judges.protocol import Item, Labelled, Unlabelled
-from alignlab.models.chat_client import Trouble, parsed, seconds
+from alignlab.models.chat_client import Retry, parse_json, retry_after
 from alignlab.preferences.agreement import Bias, biases, votes
 from alignlab.runtime.journal import Journal
 
@@ -125,7 +125,7 @@ def test_nonsense_is_told_to_the_model_and_never_becomes_a_label(kind):
 def test_words_and_fences_around_json_are_no_nonsense():
     with chat_server(lambda body, number: said(lengths(body), fence=True)) as server:
         assert type(next(iter(judge(server.url).label(ITEMS, ())))) is Labelled
-    assert parsed('{a} then {"b": 1} and more') == {"b": 1}
+    assert parse_json('{a} then {"b": 1} and more') == {"b": 1}
 
 
 def test_an_item_that_gets_no_label_is_left_out_and_asked_for_again(tmp_path):
@@ -150,11 +150,11 @@ def test_an_item_that_gets_no_label_is_left_out_and_asked_for_again(tmp_path):
             (401, '{"error": "no such key"}', {}),
             "answers 401 for the model m: .*no such key.*; set the key's environment",
         ),
-        ((404, "", {}), "answers 404 .*; see url"),
+        ((404, "", {}), "answers 404 .*; check url"),
         ((500, "", {}), "3 prompts in a row got no label .*: the server answers 500 .*; what was labelled is kept"),
         ((429, "", {}), "3 prompts in a row got no label .*: the server answers 429"),
         ((200, "{}", {}), r"3 prompts in a row got no label .*: the server's answer is broken: '\{\}'"),
-        (said("no"), "3 prompts in a row got no label .*: the model makes no sense: it holds no JSON object"),
+        (said("no"), "3 prompts in a row got no label .*: the model's answer cannot be used: it holds no JSON object"),
     ],
 )
 def test_a_server_that_stays_broken_stops_the_run_and_what_was_labelled_is_kept(answer, said, tmp_path):
@@ -216,9 +216,9 @@ def test_pairs_are_shown_in_both_orders():
 
 
 def test_how_long_a_server_wants_peace():
-    assert seconds("7") == 7.0
-    assert seconds("Fri, 21 Nov 1975 09:00:00 GMT") == 0.0
-    assert seconds("soon") is None
-    patient = judge("http://127.0.0.1:9/v1", longest_wait=3.0, backoff=0.5).asker
-    assert patient.pause(Trouble("429", "", 3600.0), 0) == 3
-    assert [patient.pause(Trouble("500", ""), attempt) for attempt in range(4)] == [0.5, 1, 2, 3]
+    assert retry_after("7") == 7.0
+    assert retry_after("Fri, 21 Nov 1975 09:00:00 GMT") == 0.0
+    assert retry_after("soon") is None
+    patient = judge("http://127.0.0.1:9/v1", longest_wait=3.0, backoff=0.5).client
+    assert patient.delay(Retry("429", "", 3600.0), 0) == 3
+    assert [patient.delay(Retry("500", ""), attempt) for attempt in range(4)] == [0.5, 1, 2, 3]

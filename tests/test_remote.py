@@ -80,7 +80,7 @@ def test_a_server_that_fails_stops_the_run_which_goes_on_where_it_was(tmp_path):
 
 def test_a_wrong_name_is_not_tried_again(tmp_path):
     with chat_server(lambda body, number: (404, '{"error": "no such model"}', {})) as server:
-        with pytest.raises(Explained, match=r"answers 404 for the model m: .*no such model.*; see url"):
+        with pytest.raises(Explained, match=r"answers 404 for the model m: .*no such model.*; check url"):
             fetch_answers(PROMPTS, settings(server.url), 0, Journal(tmp_path / "answers.jsonl"))
         asked = [body["messages"][0]["content"] for *_, body in server.asked]
     assert len(set(asked)) == len(asked) <= 2  # nothing twice; one more may have been under way

@@ -51,7 +51,7 @@ def test_an_answer_without_a_mark_stops_the_run_and_names_it():
     with chat_server(moody) as server, pytest.raises(Failure) as raised:
         reward(server.url).score([ask("why")] * 4, TEXTS, [True] * 4)
     told = str(raised.value)
-    assert told.startswith(f"reward judge: gave no score ({server.url}: the model makes no sense")
+    assert told.startswith(f"reward judge: gave no score ({server.url}: the model's answer cannot be used")
     assert "on the text 'bread now'; mend it" in told
     assert told.endswith("the run resumes from its last checkpoint")
     assert "\n" not in told

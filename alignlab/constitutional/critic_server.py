@@ -7,7 +7,7 @@ from typing import Any
 
 from alignlab.chat import Turn
 from alignlab.config.judge import Server
-from alignlab.models.chat_client import Asker, Nonsense, Unanswered
+from alignlab.models.chat_client import ChatClient, NoAnswer, UnusableAnswer
 from alignlab.models.sampling import Completion
 from alignlab.runtime import distributed
 
@@ -29,28 +29,28 @@ def writer(settings: Server) -> Callable[[Sequence[Sequence[Turn]]], list[Comple
     def write(requests: Sequence[Sequence[Turn]]) -> list[Completion]:
         completions: list[Completion] = []
         if distributed.is_first():
-            asker = Asker(settings, "judge")
+            client = ChatClient(settings, "judge")
             with ThreadPoolExecutor(settings.concurrency) as pool:
-                completions = list(pool.map(lambda turns: answer(asker, turns), requests))
+                completions = list(pool.map(lambda turns: answer(client, turns), requests))
         return distributed.all_gather(completions)[0]
 
     return write
 
 
-def answer(asker: Asker, turns: Sequence[Turn]) -> Completion:
+def answer(client: ChatClient, turns: Sequence[Turn]) -> Completion:
     """Let a server answer one conversation."""
     *before, last = turns
     form = FORM.format(json.dumps({"text": "…"}, ensure_ascii=False))
     try:
-        text = asker.ask([*before, {**last, "content": last["content"] + form}], SCHEMA, text_in).told
-    except Unanswered:
+        text = client.ask([*before, {**last, "content": last["content"] + form}], SCHEMA, text_in).value
+    except NoAnswer:
         return Completion("", False, ())
     return Completion(text, True, ())
 
 
 def text_in(value: Any) -> str:
-    """Return the text of a reply; raises `Nonsense` where it holds none."""
+    """Return the text of a reply; raises `UnusableAnswer` where it holds none."""
     text = value.get("text") if isinstance(value, dict) else None
     if not isinstance(text, str) or not text.strip():
-        raise Nonsense("text is missing")
+        raise UnusableAnswer("text is missing")
     return text.strip()

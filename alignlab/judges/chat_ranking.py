@@ -7,7 +7,7 @@ from typing import Any
 from alignlab.chat import Turn
 from alignlab.config.judge import OpenaiJudge
 from alignlab.judges.protocol import Item, Reading
-from alignlab.models.chat_client import Nonsense
+from alignlab.models.chat_client import UnusableAnswer
 
 
 def question(item: Item, shown: Sequence[int], settings: OpenaiJudge) -> list[Turn]:
@@ -56,13 +56,13 @@ def closed(properties: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read(value: Any, shown: list[int], settings: OpenaiJudge) -> Reading:
-    """Return a reply as a reading; raises `Nonsense` unless every rank is between 1 and the number of answers."""
+    """Return a reply as a reading; raises `UnusableAnswer` unless every rank is between 1 and the number of answers."""
     ranks: dict[str, list[int]] = {name: [] for name in settings.criteria}
     reasons = []
     for letter in ascii_uppercase[: len(shown)]:
         answer = value.get(letter) if isinstance(value, dict) else None
         if not isinstance(answer, dict):
-            raise Nonsense(f"answer {letter} is not ranked")
+            raise UnusableAnswer(f"answer {letter} is not ranked")
         for name in settings.criteria:
             ranks[name].append(read_rank(answer.get(name), letter, name, len(shown)))
         cells = [cell for cell in answer.values() if isinstance(cell, dict) and "reason" in cell]
@@ -71,8 +71,8 @@ def read(value: Any, shown: list[int], settings: OpenaiJudge) -> Reading:
 
 
 def read_rank(cell: Any, letter: str, criterion: str, most: int) -> int:
-    """Return the rank in `{"rank": 1}` or in a plain number; raises `Nonsense` where there is none."""
+    """Return the rank in `{"rank": 1}` or in a plain number; raises `UnusableAnswer` where there is none."""
     rank = cell.get("rank") if isinstance(cell, dict) else cell
     if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= most:
-        raise Nonsense(f"the rank of answer {letter} for {criterion} is no whole number from 1 to {most}")
+        raise UnusableAnswer(f"the rank of answer {letter} for {criterion} is no whole number from 1 to {most}")
     return rank

@@ -22,7 +22,7 @@ from alignlab.errors import Explained, failure
 from alignlab.judges.chat_ranking import question, read, schema
 from alignlab.judges.label import label_all, labels_in
 from alignlab.judges.protocol import Context, Item, Labelled, Reading, Spent, Unlabelled, Verdict
-from alignlab.models.chat_client import Asked, Asker, Unanswered, Used
+from alignlab.models.chat_client import Answered, ChatClient, NoAnswer, Usage
 from alignlab.runtime import distributed
 from alignlab.runtime.journal import Journal
 
@@ -32,13 +32,13 @@ class ChatServer:
 
     def __init__(self, settings: OpenaiJudge, constitution: Constitution, seed: int) -> None:
         self.settings, self.constitution, self.seed = settings, constitution, seed
-        self.asker = Asker(settings, "judge")
+        self.client = ChatClient(settings, "judge")
 
     def label(self, items: Sequence[Item], done: Container[str]) -> Iterator[Labelled | Unlabelled]:
         """Judge the items that are not done, several at once, in the order in which the answers arrive."""
         waiting = iter([item for item in items if item.id not in done])
         missed, stopped = 0, None
-        self.asker.stop.clear()
+        self.client.stop.clear()
         with ThreadPoolExecutor(self.settings.concurrency) as pool:
             running = self.start(pool, waiting, self.settings.concurrency)
             try:
@@ -55,11 +55,11 @@ class ChatServer:
                         if isinstance(result, Unlabelled) and missed >= self.settings.give_up_after:
                             stopped = stopped or self.given_up(missed, result.why)
                     if stopped:
-                        self.asker.stop.set()  # no more retries; requests under way may still be answered
+                        self.client.stop.set()  # no more retries; requests under way may still be answered
                     else:
                         running |= self.start(pool, waiting, len(finished))
             finally:
-                self.asker.stop.set()
+                self.client.stop.set()
                 pool.shutdown(cancel_futures=True)
         if stopped:
             raise stopped
@@ -82,19 +82,19 @@ class ChatServer:
         for shown in orders(item, self.settings, self.seed):
             try:
                 asked = self.rank(item, shown)
-            except Unanswered as error:
-                return Unlabelled(item.id, str(error), added(spent, error.used, monotonic() - began))
-            readings.append(asked.told)
-            spent = added(spent, asked.used, monotonic() - began)
+            except NoAnswer as error:
+                return Unlabelled(item.id, str(error), added(spent, error.usage, monotonic() - began))
+            readings.append(asked.value)
+            spent = added(spent, asked.usage, monotonic() - began)
         return Labelled(item.id, readings, spent)
 
-    def rank(self, item: Item, shown: list[int]) -> Asked[Reading]:
+    def rank(self, item: Item, shown: list[int]) -> Answered[Reading]:
         """Ask for the ranks of an item's answers in one order."""
 
         def understood(value: Any) -> Reading:
             return read(value, shown, self.settings)
 
-        return self.asker.ask(question(item, shown, self.settings), schema(len(shown), self.settings), understood)
+        return self.client.ask(question(item, shown, self.settings), schema(len(shown), self.settings), understood)
 
     def compare(self, items: Sequence[Item], record: Path) -> Sequence[Verdict | None]:
         """Judge items of two answers, each by its principle; one process asks, and all return its verdicts."""
@@ -138,9 +138,9 @@ def verdict(labels: Labelled) -> Verdict:
     return Verdict(label, shown_first, shown_second)
 
 
-def added(spent: Spent, used: Used, seconds: float) -> Spent:
+def added(spent: Spent, used: Usage, seconds: float) -> Spent:
     """Return what was spent on an item with one more request; `seconds` count from its beginning."""
-    again = Counter(spent.again) + used.again
+    again = Counter(spent.again) + used.retries
     return Spent(spent.read + used.read, spent.written + used.written, seconds, dict(again))
 
 

@@ -1,9 +1,9 @@
-"""Ask a chat model behind a server that speaks OpenAI's protocol, and take only an answer that makes sense.
+"""A client of chat models behind a server that speaks OpenAI's protocol; it accepts only usable answers.
 
-The answer is asked for as JSON of a given schema; a server that knows no schemas is asked for JSON, and one that knows
-neither is told in words. What may pass (429, 5xx, silence, broken JSON, an answer that makes no sense) is tried again:
-after the time that the server names, else after twice as long each time; a model that talked nonsense is told what was
-wrong. What will not pass by itself (a wrong key, an unknown model) stops the run. Every further try is counted.
+An answer is requested as JSON of a schema. A server that does not know schemas is asked for JSON, and one that knows
+neither gets the format in the request's text. Failures that may pass (429, 5xx, timeouts, broken JSON, an unusable
+answer) are retried: after the time that the server names, else with exponential backoff. A model whose answer was
+unusable is told why. Failures that do not pass (a wrong key, an unknown model) stop the run. Retries are counted.
 """
 
 import json
@@ -24,50 +24,50 @@ from alignlab.errors import Failure, failure
 if TYPE_CHECKING:
     import httpx
 
-Told = TypeVar("Told")
-Tried = TypeVar("Tried")
-PASSING = {408, 409, 425, 429}  # besides every 5xx: worth another try
+Value = TypeVar("Value")
+Result = TypeVar("Result")
+TRANSIENT = {408, 409, 425, 429}  # statuses that are retried, besides every 5xx
 FORMATS = ("json_schema", "json_object", "text")
-UNKNOWN_FORMAT = {400, 415, 422, 501}  # how servers say that they do not know what was asked for
+UNKNOWN_FORMAT = {400, 415, 422, 501}  # statuses of servers that do not know a requested format
 
 
-class Nonsense(Exception):
-    """An answer that is not what was asked for, and why."""
+class UnusableAnswer(Exception):
+    """An answer that is not what was asked for, with the reason."""
 
 
-class Used(NamedTuple):
-    """What asking took: tokens that the model read and wrote, and further tries by their reasons."""
+class Usage(NamedTuple):
+    """The cost of a question: tokens that the model read and wrote, and retries by their reason."""
 
     read: int
     written: int
-    again: Counter[str]
+    retries: Counter[str]
 
 
-class Unanswered(Exception):
-    """No answer that makes sense, after all tries; and what they took."""
+class NoAnswer(Exception):
+    """No usable answer after all retries, with the reason and their cost."""
 
-    def __init__(self, why: str, used: Used) -> None:
+    def __init__(self, why: str, usage: Usage) -> None:
         super().__init__(why)
-        self.used = used
+        self.usage = usage
 
 
-class Trouble(NamedTuple):
-    """Why a try came to nothing: in a word to count by, in a sentence, and for how long the server wants peace."""
+class Retry(NamedTuple):
+    """Why a request is retried: a word to count by, a sentence, and the seconds that the server wants to wait."""
 
     kind: str
     why: str
     wait: float | None = None
 
 
-class Asked(NamedTuple, Generic[Told]):
-    """What a model said, and what it took."""
+class Answered(NamedTuple, Generic[Value]):
+    """The value of a usable answer, and its cost."""
 
-    told: Told
-    used: Used
+    value: Value
+    usage: Usage
 
 
-class Said(NamedTuple):
-    """One answer of a server: the model's text and the tokens that were counted."""
+class Reply(NamedTuple):
+    """One reply of a server: the model's text, and the tokens that it read and wrote."""
 
     text: str
     read: int
@@ -75,209 +75,211 @@ class Said(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """One of the answers to a conversation, and whether it came to its end."""
+    """One of the completions of a conversation, and whether it ended by itself."""
 
     text: str
     finished: bool
 
 
-class Asker:
-    """A server, asked by several threads at once; `stop` ends all waiting."""
+class ChatClient:
+    """A client of one server, used by several threads at once; `stop` ends all waiting."""
 
     def __init__(self, settings: Host, place: str) -> None:
         import httpx
 
         self.settings, self.place = settings, place
         self.client = httpx.Client(timeout=settings.timeout, limits=httpx.Limits(max_connections=settings.concurrency))
-        self.format = FORMATS.index(settings.format) if isinstance(settings, Server) else 0
+        self.format = FORMATS.index(settings.format) if isinstance(settings, Server) else 0  # known to the server
         self.stop = Event()
 
-    def ask(self, turns: Sequence[Turn], schema: Mapping[str, Any], read: Callable[[Any], Told]) -> Asked[Told]:
-        """Ask until `read` makes sense of the answer; it raises `Nonsense` where it cannot.
+    def ask(self, turns: Sequence[Turn], schema: Mapping[str, Any], read: Callable[[Any], Value]) -> Answered[Value]:
+        """Ask until `read` accepts the JSON of an answer; it raises `UnusableAnswer` for one that it does not.
 
-        Raises `Unanswered` after the last try, and a `Failure` where trying again would not help.
+        Raises `NoAnswer` after the last retry, and a `Failure` where a retry would not help.
         """
-        talk, used = list(turns), Used(0, 0, Counter())
+        messages, usage = list(turns), Usage(0, 0, Counter())
 
-        def once() -> Told | Trouble:
-            nonlocal talk, used
-            said = self.say(talk, schema)
-            if isinstance(said, Trouble):
-                return said
-            used = Used(used.read + said.read, used.written + said.written, used.again)
+        def attempt() -> Value | Retry:
+            nonlocal messages, usage
+            reply = self.request_json(messages, schema)
+            if isinstance(reply, Retry):
+                return reply
+            usage = Usage(usage.read + reply.read, usage.written + reply.written, usage.retries)
             try:
-                return read(parsed(said.text))
-            except Nonsense as error:
-                talk = [*turns, *corrected(said.text, str(error))]
-                return Trouble("nonsense", f"the model makes no sense: {error}")
+                return read(parse_json(reply.text))
+            except UnusableAnswer as error:
+                messages = [*turns, *correction(reply.text, str(error))]
+                return Retry("nonsense", f"the model's answer cannot be used: {error}")
 
-        told = self.patiently(once, used.again)
-        if isinstance(told, Unanswered):
-            raise Unanswered(str(told), used)
-        return Asked(told, used)
+        value = self.with_retries(attempt, usage.retries)
+        if isinstance(value, NoAnswer):
+            raise NoAnswer(str(value), usage)
+        return Answered(value, usage)
 
-    def draw(self, turns: Sequence[Turn], wanted: Mapping[str, Any]) -> list[Choice]:
-        """The plain answers to a conversation, as many as `wanted` says; raises as `ask` does."""
+    def sample(self, turns: Sequence[Turn], options: Mapping[str, Any]) -> list[Choice]:
+        """Return completions of a conversation as text; `options` go into the request. Raises as `ask` does."""
 
-        def once() -> list[Choice] | Trouble:
-            got = self.exchange({"messages": list(turns), **wanted})
-            return got if isinstance(got, Trouble) else self.choices(*got)
+        def attempt() -> list[Choice] | Retry:
+            response = self.request({"messages": list(turns), **options})
+            return response if isinstance(response, Retry) else self.read_choices(*response)
 
-        drawn = self.patiently(once, Counter())
-        if isinstance(drawn, Unanswered):
-            raise drawn
-        return drawn
+        choices = self.with_retries(attempt, Counter())
+        if isinstance(choices, NoAnswer):
+            raise choices
+        return choices
 
-    def patiently(self, once: Callable[[], Tried | Trouble], again: Counter[str]) -> Tried | Unanswered:
-        """Try until there is no trouble, or say what there was at last; `again` counts what went wrong."""
-        attempt = 0
+    def with_retries(self, attempt: Callable[[], Result | Retry], retries: Counter[str]) -> Result | NoAnswer:
+        """Attempt until there is a result, or return the last reason; `retries` counts the reasons."""
+        number = 0
         while True:
-            got = once()
-            if not isinstance(got, Trouble):
-                return got
-            again[got.kind] += 1
-            if attempt == self.settings.retries or self.stop.wait(self.pause(got, attempt)):
-                tries = again.total()
-                why = f"{got.why} (tried {tries} {'time' if tries == 1 else 'times'})"
-                return Unanswered(why, Used(0, 0, again))
-            attempt += 1
+            result = attempt()
+            if not isinstance(result, Retry):
+                return result
+            retries[result.kind] += 1
+            if number == self.settings.retries or self.stop.wait(self.delay(result, number)):
+                tries = retries.total()
+                why = f"{result.why} (tried {tries} {'time' if tries == 1 else 'times'})"
+                return NoAnswer(why, Usage(0, 0, retries))
+            number += 1
 
-    def pause(self, trouble: Trouble, attempt: int) -> float:
-        """Seconds before the next try: what the server wants, else twice as long each time, but never too long."""
-        wanted = self.settings.backoff * 2**attempt if trouble.wait is None else trouble.wait
-        return min(wanted, self.settings.longest_wait)
+    def delay(self, retry: Retry, number: int) -> float:
+        """Return the seconds before a retry: what the server wants, else exponential backoff, up to a maximum."""
+        seconds = self.settings.backoff * 2**number if retry.wait is None else retry.wait
+        return min(seconds, self.settings.longest_wait)
 
-    def say(self, talk: list[Turn], schema: Mapping[str, Any]) -> Said | Trouble:
-        """Make one request; a server that does not know the format is asked again in a plainer one."""
+    def request_json(self, messages: list[Turn], schema: Mapping[str, Any]) -> Reply | Retry:
+        """Request JSON; where the server does not know the format, request a simpler one."""
         assert isinstance(self.settings, Server)
-        wanted = {"temperature": self.settings.temperature, "max_tokens": self.settings.max_tokens}
+        options = {"temperature": self.settings.temperature, "max_tokens": self.settings.max_tokens}
         while True:
-            now = self.format
-            got = self.exchange({"messages": talk, **wanted, **response_format(FORMATS[now], schema)})
-            if isinstance(got, Trouble):
-                return got
-            if got[0] in UNKNOWN_FORMAT and now < len(FORMATS) - 1:
-                self.format = max(self.format, now + 1)
+            tried = self.format
+            response = self.request({"messages": messages, **options, **response_format(FORMATS[tried], schema)})
+            if isinstance(response, Retry):
+                return response
+            if response[0] in UNKNOWN_FORMAT and tried < len(FORMATS) - 1:
+                self.format = max(self.format, tried + 1)
                 continue
-            return self.heard(*got)
+            return self.read_reply(*response)
 
-    def exchange(self, body: Mapping[str, Any]) -> tuple[int, bytes] | Trouble:
-        """Make one request: the status and the body of an answer, or what may pass."""
+    def request(self, body: Mapping[str, Any]) -> tuple[int, bytes] | Retry:
+        """Send a request; return the status and the body of the response, or the reason to retry."""
         import httpx
 
         try:
-            status, headers, answer = self.post(body)
+            status, headers, content = self.post(body)
         except httpx.TimeoutException:
-            return Trouble("timeout", f"no answer within {self.settings.timeout:g} s")
+            return Retry("timeout", f"no answer within {self.settings.timeout:g} s")
         except httpx.HTTPError as error:
-            return Trouble("unreachable", f"the server cannot be reached ({type(error).__name__})")
-        if status in PASSING or (status >= 500 and status not in UNKNOWN_FORMAT):
-            return Trouble(str(status), f"the server answers {status}", seconds(headers.get("retry-after")))
-        return status, answer
+            return Retry("unreachable", f"the server cannot be reached ({type(error).__name__})")
+        if status in TRANSIENT or (status >= 500 and status not in UNKNOWN_FORMAT):
+            return Retry(str(status), f"the server answers {status}", retry_after(headers.get("retry-after")))
+        return status, content
 
-    def post(self, wanted: Mapping[str, Any]) -> "tuple[int, httpx.Headers, bytes]":
-        """Send a request and read the answer to its end, all of it within the timeout."""
+    def post(self, body: Mapping[str, Any]) -> "tuple[int, httpx.Headers, bytes]":
+        """Post a request and read the whole response within the timeout."""
         import httpx
 
         settings = self.settings
         key = os.environ.get(settings.key_env, "") if settings.key_env else ""
-        body = {"model": settings.model, **wanted}
-        until, pieces = monotonic() + settings.timeout, []
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        address = f"{settings.url.rstrip('/')}/chat/completions"
-        with self.client.stream("POST", address, json=body, headers=headers) as answer:
-            for piece in answer.iter_bytes():
-                pieces.append(piece)
-                if monotonic() > until:
-                    raise httpx.ReadTimeout("dawdles")
-            return answer.status_code, answer.headers, b"".join(pieces)
+        url = f"{settings.url.rstrip('/')}/chat/completions"
+        deadline, chunks = monotonic() + settings.timeout, []
+        with self.client.stream("POST", url, json={"model": settings.model, **body}, headers=headers) as response:
+            for chunk in response.iter_bytes():
+                chunks.append(chunk)
+                if monotonic() > deadline:
+                    raise httpx.ReadTimeout("the response is not complete in time")
+            return response.status_code, response.headers, b"".join(chunks)
 
-    def heard(self, status: int, body: bytes) -> Said | Trouble:
-        """What one answer holds; raises a `Failure` for one that will not get better."""
-        choices = self.choices(status, body)
-        if isinstance(choices, Trouble):
+    def read_reply(self, status: int, body: bytes) -> Reply | Retry:
+        """Read the text and the token counts of a response; raises a `Failure` for an error that is not retried."""
+        choices = self.read_choices(status, body)
+        if isinstance(choices, Retry):
             return choices
         try:
-            used = json.loads(body).get("usage") or {}
-            return Said(choices[0].text, *(int(used.get(f"{which}_tokens") or 0) for which in ("prompt", "completion")))
+            counts = json.loads(body).get("usage") or {}
+            tokens = (int(counts.get(f"{kind}_tokens") or 0) for kind in ("prompt", "completion"))
+            return Reply(choices[0].text, *tokens)
         except (ValueError, TypeError, AttributeError):
-            return broken(body)
+            return broken_answer(body)
 
-    def choices(self, status: int, body: bytes) -> list[Choice] | Trouble:
-        """The texts in an answer; raises a `Failure` for one that will not get better."""
+    def read_choices(self, status: int, body: bytes) -> list[Choice] | Retry:
+        """Read the texts of a response; raises a `Failure` for an error that is not retried."""
         if status >= 500:
-            return Trouble(str(status), f"the server answers {status}")
+            return Retry(str(status), f"the server answers {status}")
         if status >= 400:
-            raise self.failed(status, body)
+            raise self.failure(status, body)
         try:
-            found = json.loads(body)["choices"]
-            said = [Choice(str(one["message"]["content"] or ""), one.get("finish_reason") != "length") for one in found]
+            choices = [
+                Choice(str(choice["message"]["content"] or ""), choice.get("finish_reason") != "length")
+                for choice in json.loads(body)["choices"]
+            ]
         except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-            said = []
-        return said or broken(body)
+            choices = []
+        return choices or broken_answer(body)
 
-    def failed(self, status: int, body: bytes) -> Failure:
-        """Make the failure that stops the run."""
+    def failure(self, status: int, body: bytes) -> Failure:
+        """Build the failure that stops the run."""
         remedy = {
             401: "set the key's environment variable (key_env)",
-            403: "see what the key may do",
-            404: "see url (it ends in /v1 with most servers) and model",
-        }.get(status, "see what the server expects")
-        what = f"{self.settings.url} answers {status} for the model {self.settings.model}: {shown(body)}"
+            403: "check what the key may do",
+            404: "check url (it ends in /v1 with most servers) and model",
+        }.get(status, "check what the server expects")
+        what = f"{self.settings.url} answers {status} for the model {self.settings.model}: {excerpt(body)}"
         return failure(self.place, what, remedy)
 
 
 def response_format(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a request that says what form the answer shall have."""
+    """Return the part of a request that sets the format of the answer."""
     match name:
         case "json_schema":
-            wanted = {"name": "answer", "strict": True, "schema": schema}
-            return {"response_format": {"type": "json_schema", "json_schema": wanted}}
+            answer = {"name": "answer", "strict": True, "schema": schema}
+            return {"response_format": {"type": "json_schema", "json_schema": answer}}
         case "json_object":
             return {"response_format": {"type": "json_object"}}
         case _:
             return {}
 
 
-def parsed(text: str) -> Any:
-    """The JSON object in a text; around it there may be words or a fence."""
+def parse_json(text: str) -> Any:
+    """Return the first JSON object in a text; raises `UnusableAnswer` where there is none."""
     why = "it holds no JSON object"
     for brace in re.finditer("{", text):
         try:
             return json.JSONDecoder().raw_decode(text, brace.start())[0]
         except ValueError as error:
             why = f"its JSON is broken ({error})"
-    raise Nonsense(why)
+    raise UnusableAnswer(why)
 
 
-def corrected(text: str, why: str) -> list[Turn]:
-    """The turns that tell a model what was wrong with its answer."""
+def correction(text: str, why: str) -> list[Turn]:
+    """Return the turns that tell a model why its answer is unusable."""
     return [
         {"role": "assistant", "content": text},
         {"role": "user", "content": f"That cannot be used: {why}. Answer again, with one JSON object as asked for."},
     ]
 
 
-def seconds(given: str | None) -> float | None:
-    """How long to wait by a Retry-After header: seconds, or a date."""
-    if not given:
+def retry_after(header: str | None) -> float | None:
+    """Return the seconds of a Retry-After header, a number or a date; None where there is none."""
+    if not header:
         return None
     try:
-        return max(0.0, float(given))
+        return max(0.0, float(header))
     except ValueError:
         pass
     try:
-        until = parsedate_to_datetime(given)
+        until = parsedate_to_datetime(header)
     except ValueError:
         return None
     return max(0.0, (until - datetime.now(UTC)).total_seconds())
 
 
-def broken(body: bytes) -> Trouble:
-    """The trouble of an answer that is not what the protocol says."""
-    return Trouble("broken answer", f"the server's answer is broken: {shown(body)}")
+def broken_answer(body: bytes) -> Retry:
+    """Return the reason to retry after a response that does not follow the protocol."""
+    return Retry("broken answer", f"the server's answer is broken: {excerpt(body)}")
 
 
-def shown(body: bytes) -> str:
-    """The beginning of an answer, for a message."""
+def excerpt(body: bytes) -> str:
+    """Return the beginning of a response, for a message."""
     return repr(" ".join(body.decode("utf-8", "replace").split())[:120])

@@ -12,7 +12,7 @@ from typing import Any
 from alignlab.chat import Turn
 from alignlab.config.reward import JudgeReward
 from alignlab.errors import Explained
-from alignlab.models.chat_client import Asker, Nonsense, Unanswered
+from alignlab.models.chat_client import ChatClient, NoAnswer, UnusableAnswer
 from alignlab.rewards.protocol import Context, Scored
 
 
@@ -21,18 +21,18 @@ class ChatJudge:
 
     def __init__(self, name: str, settings: JudgeReward) -> None:
         self.name, self.settings = name, settings
-        self.asker = Asker(settings, f"reward {name}")
+        self.client = ChatClient(settings, f"reward {name}")
 
     def score(self, prompts: Sequence[Sequence[Turn]], completions: Sequence[str], finished: Sequence[bool]) -> Scored:
         """Grade each completion; the model is told which were cut off."""
-        self.asker.stop.clear()
+        self.client.stop.clear()
         total: list[float] = []
         with ThreadPoolExecutor(self.settings.concurrency) as pool:
             grades = [pool.submit(self.grade, *row) for row in zip(prompts, completions, finished, strict=True)]
             try:
                 total.extend(grade.result() for grade in grades)
-            except (Unanswered, Explained) as error:
-                self.asker.stop.set()
+            except (NoAnswer, Explained) as error:
+                self.client.stop.set()
                 pool.shutdown(cancel_futures=True)
                 if isinstance(error, Explained):
                     raise
@@ -51,8 +51,8 @@ class ChatJudge:
             "required": list(properties),
             "additionalProperties": False,
         }
-        asked = self.asker.ask(self.question(prompt, completion, finished), schema, self.read)
-        return (asked.told - 1) / max(1, best - 1)
+        asked = self.client.ask(self.question(prompt, completion, finished), schema, self.read)
+        return (asked.value - 1) / max(1, best - 1)
 
     def question(self, prompt: Sequence[Turn], completion: str, finished: bool) -> list[Turn]:
         """Return the request to grade a completion, as a conversation."""
@@ -67,10 +67,10 @@ class ChatJudge:
         return [{"role": "system", "content": self.settings.instructions}, {"role": "user", "content": request}]
 
     def read(self, value: Any) -> int:
-        """Return the grade in a model's answer; raises `Nonsense` where there is none."""
+        """Return the grade in a model's answer; raises `UnusableAnswer` where there is none."""
         grade = value.get("mark") if isinstance(value, dict) else None
         if isinstance(grade, bool) or not isinstance(grade, int) or not 1 <= grade <= self.settings.best:
-            raise Nonsense(f"the mark is no whole number from 1 to {self.settings.best}")
+            raise UnusableAnswer(f"the mark is no whole number from 1 to {self.settings.best}")
         return grade
 
 
