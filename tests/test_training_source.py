@@ -58,7 +58,8 @@ def test_ppo_collects_scores_measures_and_learns_in_one_function_of_forty_lines(
 
 
 def test_files_are_under_300_lines_and_functions_under_40():
-    for file in TRAINING.rglob("*.py"):
+    package = TRAINING.parent
+    for file in (*TRAINING.rglob("*.py"), *(package / "models").rglob("*.py"), *(package / "methods").rglob("*.py")):
         source = file.read_text(encoding="utf-8")
         assert source.count("\n") < 300, file
         for node in ast.walk(ast.parse(source)):

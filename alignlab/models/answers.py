@@ -37,28 +37,28 @@ def sample_several(
     count: int,
     sampling: Sampling,
     key: Callable[[int, int], Key],
-    wanted: Callable[[int], bool] = lambda place: True,
+    wanted: Callable[[int], bool] = lambda row: True,
     setting: str = "max_new_tokens",
 ) -> Iterator[dict[int, list[Completion]]]:
-    """Draw `count` completions of each prompt; yield those of each batch by the places of its prompts.
+    """Draw `count` completions of each prompt; yield those of each batch by the rows of its prompts.
 
-    `key` chooses the random stream of a place and the number of its completion. A batch without a place that is
-    `wanted` is left out. `setting` is where the config says `max_new_tokens`, for messages.
+    `key` chooses the random stream of a row and the number of its completion. A batch without a row that is `wanted`
+    is left out. `setting` is the one that sets `max_new_tokens`, for messages.
     """
     room = room_for_prompt(model, sampling.max_new_tokens, setting)
     ids = cut_prompts([encode_prompt(tokenizer, turns) for turns in prompts], room)
     with neutral(model), progress(len(prompts), "sampling", "prompts") as advance:
-        for places in batches([len(prompt) for prompt in ids], sampling.batch_size):
-            if any(wanted(place) for place in places):
-                keys = [key(place, number) for place in places for number in range(count)]
-                drawn = draw(model, tokenizer, [ids[place] for place in places], keys, sampling)
-                yield dict(zip(places, drawn, strict=True))
-            advance(len(places))
+        for batch in batches([len(prompt) for prompt in ids], sampling.batch_size):
+            if any(wanted(row) for row in batch):
+                keys = [key(row, number) for row in batch for number in range(count)]
+                completions = draw(model, tokenizer, [ids[row] for row in batch], keys, sampling)
+                yield dict(zip(batch, completions, strict=True))
+            advance(len(batch))
 
 
 def batches(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
-    """Yield the places of prompts in batches, the shortest first."""
-    order = sorted(range(len(lengths)), key=lambda place: (lengths[place], place))
+    """Yield the rows of prompts in batches, the shortest first."""
+    order = sorted(range(len(lengths)), key=lambda row: (lengths[row], row))
     for start in range(0, len(order), size):
         yield order[start : start + size]
 
@@ -88,14 +88,14 @@ def sample_several_shared(
 ) -> list[list[Completion]]:
     """Draw `count` completions of each prompt, [prompts][count]; several processes share the work."""
 
-    def share(places: list[int]) -> list[list[Completion]]:
-        asked = [prompts[place] for place in places]
-        drawn: dict[int, list[Completion]] = {}
-        for batch in sample_several(model, tokenizer, asked, count, sampling, lambda at, n: key(places[at], n)):
-            drawn |= batch
-        return [drawn[at] for at in range(len(places))]
+    def sample_share(rows: list[int]) -> list[list[Completion]]:
+        share = [prompts[row] for row in rows]
+        completions: dict[int, list[Completion]] = {}
+        for batch in sample_several(model, tokenizer, share, count, sampling, lambda k, number: key(rows[k], number)):
+            completions |= batch
+        return [completions[k] for k in range(len(rows))]
 
-    return distributed.map_rows(len(prompts), share)
+    return distributed.map_rows(len(prompts), sample_share)
 
 
 def different(completions: Sequence[Completion]) -> list[Answer]:
