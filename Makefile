@@ -5,7 +5,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/python -m alignlab
-TORCH := torch==2.13.0
+# Every install takes the versions that are tested; pyproject.toml says which others will do.
+INSTALL := -m pip install --quiet --constraint constraints.txt
+# The extras of a run: DeepSpeed is imported by hardware=zero* alone.
+EXTRAS := deepspeed
+ALL_EXTRAS := deepspeed,launchers,mlflow,docs,dev
 # A file's tests share what they have trained; the files with most to train come first by name, not last by number.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 # More settings for a run: make dpo ARGS="method.beta=0.1 seed=1"
@@ -17,22 +21,20 @@ export ALIGNLAB_DATA := $(abspath ../shared/data)
 endif
 endif
 
-.PHONY: help setup dev demo sft rm dpo ppo sweep search gpu gpus slurm image kubernetes report lora test test-runs test-scale quick check format docs evidence bench-ppo bench-ppo-parity bench-gpu clean clean-cache
+.PHONY: help setup dev demo sft rm dpo ppo sweep search gpu gpus slurm image kubernetes report lora test test-runs test-scale test-lowest lock quick check format docs evidence bench-ppo bench-ppo-parity bench-gpu clean clean-cache
 
 help: ## Explain every target.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-# torch goes first, by its exact version: a range would take a build with gigabytes of CUDA packages.
-$(VENV)/.run: pyproject.toml
+$(VENV)/.run: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "alignlab needs Python 3.11 or newer; name one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet "$(TORCH)"
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python $(INSTALL) --editable '.[$(EXTRAS)]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python $(INSTALL) --editable '.[$(EXTRAS),launchers,mlflow,dev]'
 	@touch $@
 
 setup: $(VENV)/.run ## Install what a run needs into .venv.
@@ -63,14 +65,10 @@ search: setup ## Search PPO's settings with Optuna; killed, it goes on.
 gpu: setup ## The main job on one GPU.
 	$(RUN) hardware.device=cuda $(ARGS)
 
-$(VENV)/.gpus: $(VENV)/.run
-	$(BIN)/python -m pip install --quiet --editable '.[deepspeed]'
-	@touch $@
-
-gpus: $(VENV)/.gpus ## The main job on all GPUs of this machine, sharded (ZeRO-3).
+gpus: setup ## The main job on all GPUs of this machine, sharded (ZeRO-3).
 	$(RUN) hardware=zero3 $(ARGS)
 
-slurm: $(VENV)/.gpus ## Submit a run to Slurm, queued again until it is done; see docs/hardware.md.
+slurm: setup ## Submit a run to Slurm, queued again until it is done; see docs/hardware.md.
 	sbatch deploy/slurm.sh $(ARGS)
 
 image: ## Build the container image.
@@ -94,6 +92,29 @@ test-scale: dev ## The tests of several processes, in under fifteen minutes.
 quick: dev ## The tests that need no training, in about a minute.
 	$(PYTEST) -m "not slow and not scale and not runs" tests
 
+# The lowest versions that pyproject.toml allows, in an environment of their own; the oldest torch may bring CUDA (3 GB).
+.venv-lowest/.run: pyproject.toml tests/lowest_versions.py
+	$(PYTHON) -m venv .venv-lowest
+	$(PYTHON) tests/lowest_versions.py > .venv-lowest/lowest.txt
+	.venv-lowest/bin/python -m pip install --quiet --constraint .venv-lowest/lowest.txt --editable '.[$(EXTRAS),launchers,mlflow,dev]'
+	@touch $@
+
+test-lowest: .venv-lowest/.run ## The quick tests and a small run with the lowest versions that are allowed.
+	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -q -n 2 -m "not slow and not scale and not runs" tests
+	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m alignlab model=pocket_small dataset=pocket_small hardware=zero3
+
+# KEEP names packages that stay as they are; without torch there, it takes the newest, and so maybe CUDA (3 GB).
+KEEP ?= torch transformers
+lock: ## Write constraints.txt anew: the newest versions that pyproject.toml allows, less those that KEEP names.
+	rm -rf .venv-lock
+	$(PYTHON) -m venv .venv-lock
+	grep -E '^($(subst $() $(),|,$(strip $(KEEP))))==' constraints.txt > .venv-lock/kept.txt
+	.venv-lock/bin/python -m pip install --quiet --constraint .venv-lock/kept.txt --editable '.[$(ALL_EXTRAS)]'
+	{ sed -n '/^#/p' constraints.txt; .venv-lock/bin/python -m pip freeze --all --exclude pip --exclude-editable | sed 's/+[a-z0-9.]*$$//'; } \
+	  > .venv-lock/constraints.txt
+	mv .venv-lock/constraints.txt constraints.txt
+	rm -rf .venv-lock
+
 check: dev ## Format, lint, types and import floors.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -105,7 +126,7 @@ format: dev ## Rewrite the sources in the house's format.
 	$(BIN)/ruff check --fix .
 
 $(VENV)/.docs: $(VENV)/.run
-	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	$(BIN)/python $(INSTALL) --editable '.[docs]'
 	@touch $@
 
 docs: $(VENV)/.docs ## Build the documentation into build/site; a broken link is an error.
@@ -116,10 +137,10 @@ evidence: setup ## Measure again what benchmarks/RESULTS.md says, and write it (
 	$(BIN)/python benchmarks/evidence.py
 
 # The last trl with a PPOTrainer, in an environment of its own; transformers is the one that alignlab runs on.
-.venv-trl/.run:
+.venv-trl/.run: constraints.txt
 	$(PYTHON) -m venv .venv-trl
-	.venv-trl/bin/python -m pip install --quiet "$(TORCH)"
-	.venv-trl/bin/python -m pip install --quiet trl==1.12.0 transformers==5.23.0
+	grep -v '^trl==' constraints.txt > .venv-trl/constraints.txt
+	.venv-trl/bin/python -m pip install --quiet --constraint .venv-trl/constraints.txt torch transformers trl==1.12.0
 	@touch $@
 
 bench-ppo: setup .venv-trl/.run ## PPO beside trl's, in turns: speed, memory, where the time goes (ten minutes).

@@ -18,7 +18,7 @@ from alignlab.evaluation.reward_model import (
 )
 
 SETTINGS = config().evaluation
-LOG3 = float(np.log(3))  # a margin of log 3 means odds of three to one
+LOG3 = float(np.log(3)) + 1e-6  # odds of three to one; at log 3 itself rounding decides between two bins
 
 
 def rewards(margins, chosen_length=None, rejected_length=None):
