@@ -7,7 +7,7 @@ from pathlib import Path
 from command import config
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from alignlab.models.from_scratch import scratch_model
+from alignlab.models.from_scratch import base_model
 from alignlab.pipeline import workers
 from alignlab.pipeline.workers import Job
 from alignlab.runtime import distributed, signals
@@ -57,7 +57,7 @@ def job(rows: Path, folder: Path, hardware: str, *more: str) -> Job:
     """A stage on the tiny model; its base model is made here."""
     settings = config(f"hardware={hardware}", "dataset=file", f"dataset.path={rows}", *TINY, *more)
     folder.mkdir(parents=True)
-    policy = scratch_model(settings.model, settings.dataset)
+    policy = base_model(settings.model, settings.dataset)
     return Job(settings, settings.method, {"policy": policy}, folder, "test", 1)
 
 

@@ -17,7 +17,7 @@ from alignlab.errors import Mistake
 from alignlab.evaluation.measures.perplexity import losses
 from alignlab.losses import language
 from alignlab.methods import dpo, rm, sft
-from alignlab.models.from_scratch import scratch_model
+from alignlab.models.from_scratch import base_model
 from alignlab.models.load import load_policy
 from alignlab.models.reward_heads import DecoderConfig, DecoderReward, new_reward_model, pack, scores
 from alignlab.models.sampling import Sampling, sample
@@ -58,7 +58,7 @@ def trained(rows, folder, method, family, *more):
         f"method={method}", "model=scratch", f"model.family={family}", "dataset=file", f"dataset.path={rows}",
         *SMALL, "method.max_steps=3", "method.batch_size=8", "method.max_length=96", *more,
     )  # fmt: skip
-    policy = scratch_model(settings.model, settings.dataset)
+    policy = base_model(settings.model, settings.dataset)
     folder.mkdir(exist_ok=True)
     run = Run(settings, settings.method, {"policy": policy}, folder, SimpleNamespace(log=lambda metrics, step: None))
     torch.manual_seed(0)
@@ -180,7 +180,7 @@ def t5(rows):
     settings = config(
         "method=sft", "model=scratch", "model.family=t5", "dataset=file", f"dataset.path={rows}", *SMALL
     )  # fmt: skip
-    return scratch_model(settings.model, settings.dataset)
+    return base_model(settings.model, settings.dataset)
 
 
 @pytest.mark.parametrize("pooled", [False, True])

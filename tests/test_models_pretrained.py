@@ -45,14 +45,14 @@ def logits(folder):
 
 
 def test_padding_gets_a_token_of_its_own(published):
-    ready = pretrained.pretrained_model(named(published, chat_template="hh"))
+    ready = pretrained.base_model(named(published, chat_template="hh"))
     tokenizer = AutoTokenizer.from_pretrained(ready)
     assert tokenizer.pad_token == "<pad>"  # which the vocabulary holds already
     assert tokenizer.pad_token_id != tokenizer.eos_token_id == 2
 
 
 def test_weights_are_linked_where_the_vocabulary_stays(published):
-    ready = pretrained.pretrained_model(named(published, chat_template="hh"))
+    ready = pretrained.base_model(named(published, chat_template="hh"))
     assert (ready / "model.safetensors").resolve() == published / "model.safetensors"
     assert torch.equal(logits(ready), logits(published))
 
@@ -66,7 +66,7 @@ def test_a_model_that_only_scores_is_taken_as_it_was_published(published):
 
 
 def test_a_vocabulary_that_grows_leaves_the_old_tokens_as_they_were(published):
-    ready = pretrained.pretrained_model(named(published, chat_template="chatml"))
+    ready = pretrained.base_model(named(published, chat_template="chatml"))
     tokenizer = AutoTokenizer.from_pretrained(ready)
     assert len(tokenizer) == 20 + 2
     assert tokenizer.eos_token == "<|im_end|>"
@@ -76,7 +76,7 @@ def test_a_vocabulary_that_grows_leaves_the_old_tokens_as_they_were(published):
 
 
 def test_an_answer_ends_by_the_new_end_or_the_former_one(published):
-    ready = pretrained.pretrained_model(named(published, chat_template="chatml"))
+    ready = pretrained.base_model(named(published, chat_template="chatml"))
     generation = json.loads((ready / "generation_config.json").read_text())
     end = AutoTokenizer.from_pretrained(ready).eos_token_id
     assert generation["eos_token_id"] == [end, 2]
@@ -89,13 +89,13 @@ def test_the_end_that_a_tokenizers_own_template_writes_is_the_one_that_counts(pu
     tokenizer = AutoTokenizer.from_pretrained(published)
     tokenizer.chat_template = "{% for m in messages %}<user> {{ m.content }} <assistant>{% endfor %}"
     tokenizer.save_pretrained(published)
-    ready = AutoTokenizer.from_pretrained(pretrained.pretrained_model(named(published)))
+    ready = AutoTokenizer.from_pretrained(pretrained.base_model(named(published)))
     assert (ready.eos_token, ready.chat_template) == ("<assistant>", tokenizer.chat_template)
 
 
 def test_a_model_without_a_template_is_refused(published):
     with pytest.raises(Failure, match="comes without a chat template; choose one of chatml, llama3, mistral"):
-        pretrained.pretrained_model(named(published))
+        pretrained.base_model(named(published))
 
 
 def test_the_folder_is_known_by_its_content(published):
@@ -108,10 +108,10 @@ def test_the_folder_is_known_by_its_content(published):
 
 def test_weights_that_were_moved_are_linked_anew(published):
     model = named(published, chat_template="hh")
-    ready = pretrained.pretrained_model(model)
+    ready = pretrained.base_model(model)
     (ready / "model.safetensors").unlink()
     (ready / "model.safetensors").symlink_to(published / "gone")
-    assert torch.equal(logits(pretrained.pretrained_model(model)), logits(published))
+    assert torch.equal(logits(pretrained.base_model(model)), logits(published))
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def cached(published, tmp_path, monkeypatch):
 def test_what_was_fetched_once_needs_no_hub(cached):
     assert pretrained.commit(cached) == SHA
     pretrained.locate(cached)
-    ready = pretrained.pretrained_model(cached)
+    ready = pretrained.base_model(cached)
     assert torch.equal(logits(ready), logits(pretrained.cached_snapshot(cached)))
 
 

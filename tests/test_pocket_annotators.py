@@ -85,7 +85,7 @@ def test_training_and_test_rows_share_no_combination(drawn: Drawn) -> None:
     _, dataset = drawn()
     for name in ("demonstrations", "pairs", "rankings", "prompts"):
         parts = {
-            split: {combination(row["prompt"][-1]["content"]) for row in views.view(dataset, name, split)}
+            split: {combination(row["prompt"][-1]["content"]) for row in views.rows_of(dataset, name, split)}
             for split in ("train", "validation", "test")
         }
         assert parts["test"]
@@ -96,7 +96,7 @@ def test_validation_and_training_share_no_prompt(drawn: Drawn) -> None:
     _, dataset = drawn()
     for name in ("demonstrations", "pairs", "rankings", "prompts"):
         train, validation = (
-            [row["prompt"][-1]["content"] for row in views.view(dataset, name, split)]
+            [row["prompt"][-1]["content"] for row in views.rows_of(dataset, name, split)]
             for split in ("train", "validation")
         )
         assert not set(train) & set(validation)
@@ -106,7 +106,7 @@ def test_validation_and_training_share_no_prompt(drawn: Drawn) -> None:
 def test_the_share_of_bad_demonstrations_is_that_of_the_settings(drawn: Drawn) -> None:
     for share in (0.0, 0.5):
         _, dataset = drawn(bad_demonstrations=share, demonstrations=1000, pairs=10)
-        rows = [row for split in ("train", "validation") for row in views.view(dataset, "demonstrations", split)]
+        rows = [row for split in ("train", "validation") for row in views.rows_of(dataset, "demonstrations", split)]
         bad = [judge(row["prompt"], row["completion"]).score < 1 for row in rows]
         assert len(rows) == 1000
         assert sum(bad) / len(bad) == pytest.approx(share, abs=0.05)
@@ -114,7 +114,7 @@ def test_the_share_of_bad_demonstrations_is_that_of_the_settings(drawn: Drawn) -
 
 def agreement(dataset: PocketData) -> float:
     """Return the share of pairs with different true scores whose chosen answer has the higher one."""
-    rows = [row for split in ("train", "validation") for row in views.view(dataset, "pairs", split)]
+    rows = [row for split in ("train", "validation") for row in views.rows_of(dataset, "pairs", split)]
     scores = [tuple(judge(row["prompt"], row[side]).score for side in ("chosen", "rejected")) for row in rows]
     right = [chosen > rejected for chosen, rejected in scores if chosen != rejected]
     return sum(right) / len(right)
@@ -131,7 +131,7 @@ def test_shuffled_labels_do_not_depend_on_the_true_score(drawn: Drawn) -> None:
 
 def test_annotators_can_prefer_the_longer_answer(drawn: Drawn) -> None:
     def longer_share(dataset: PocketData) -> float:
-        rows = views.view(dataset, "pairs", "train")
+        rows = views.rows_of(dataset, "pairs", "train")
         lengths = [(len(row["chosen"]), len(row["rejected"])) for row in rows]
         longer = [chosen > rejected for chosen, rejected in lengths if chosen != rejected]
         return sum(longer) / len(longer)
@@ -143,20 +143,20 @@ def test_annotators_can_prefer_the_longer_answer(drawn: Drawn) -> None:
 
 def test_test_rows_are_labelled_by_the_true_score(drawn: Drawn) -> None:
     _, dataset = drawn()
-    for row in views.view(dataset, "pairs", "test"):
+    for row in views.rows_of(dataset, "pairs", "test"):
         assert judge(row["prompt"], row["chosen"]).score > judge(row["prompt"], row["rejected"]).score
-    for row in views.view(dataset, "rankings", "test"):
+    for row in views.rows_of(dataset, "rankings", "test"):
         scores = [judge(row["prompt"], answer).score for answer in row["completions"]]
         assert scores == sorted(scores, reverse=True)
         assert len(set(row["completions"])) == 5
-    for row in views.view(dataset, "demonstrations", "test"):
+    for row in views.rows_of(dataset, "demonstrations", "test"):
         assert judge(row["prompt"], row["completion"]).score == 1
 
 
 def test_the_rows_of_a_prompt_have_the_same_id_in_every_file(drawn: Drawn) -> None:
     _, dataset = drawn()
-    names = {row["prompt"][-1]["content"]: row["id"] for row in views.view(dataset, "prompts", "test")}
-    for row in views.view(dataset, "pairs", "test"):
+    names = {row["prompt"][-1]["content"]: row["id"] for row in views.rows_of(dataset, "prompts", "test")}
+    for row in views.rows_of(dataset, "pairs", "test"):
         assert row["id"] == names[row["prompt"][-1]["content"]]
 
 
@@ -196,6 +196,6 @@ def test_the_raw_table_has_the_faults_that_its_truth_counts(drawn: Drawn) -> Non
 def test_an_unknown_view_and_missing_rows_are_reported(drawn: Drawn) -> None:
     _, dataset = drawn()
     with pytest.raises(Mistake, match="no view 'tables'"):
-        views.view(dataset, "tables", "train")
+        views.rows_of(dataset, "tables", "train")
     with pytest.raises(Failure, match="not been generated"):
-        views.view(settings(seed=77), "pairs", "train")
+        views.rows_of(settings(seed=77), "pairs", "train")

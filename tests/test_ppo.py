@@ -18,7 +18,7 @@ from alignlab import losses
 from alignlab.config.compose import check
 from alignlab.errors import Mistake
 from alignlab.methods import ppo
-from alignlab.models.from_scratch import scratch_model
+from alignlab.models.from_scratch import base_model
 from alignlab.models.log_probs import pad_rows, token_log_probs
 from alignlab.models.sampling import Completion, Sampling, sample_token_ids
 from alignlab.runtime.stage_run import Run
@@ -70,7 +70,7 @@ def trained(rows, folder, *more, log=None):
     """PPO on a tiny model; gives the run and what was logged of each rollout."""
     small = [one for one in SMALL if "reward=mixture" not in more or not one.startswith("reward")]
     settings = config("method=ppo", "model=scratch", "dataset=file", f"dataset.path={rows}", *small, *more)
-    policy = scratch_model(settings.model, settings.dataset)
+    policy = base_model(settings.model, settings.dataset)
     folder.mkdir(exist_ok=True)
     logged = []
 

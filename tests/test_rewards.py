@@ -10,7 +10,7 @@ from alignlab.config.hardware import Hardware
 from alignlab.config.model import ScratchModel
 from alignlab.errors import Failure
 from alignlab.models import reward_heads
-from alignlab.models.from_scratch import scratch_model
+from alignlab.models.from_scratch import base_model
 from alignlab.rewards.reward_model import TOKENS, batches, load_reward_model
 
 HARDWARE = Hardware(strategy="single", device="cpu", dtype="float32", micro_batch_size=None, threads=1)
@@ -29,7 +29,7 @@ def policy(tmp_path_factory):
     dataset = HhRlhfData(kind="hh_rlhf", train=(file,), test=(test,), **settings)
     sizes = {"vocab_size": 300, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1}
     shape = {"num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 64}
-    return scratch_model(ScratchModel(kind="scratch", family="llama", seed=0, **sizes, **shape), dataset)
+    return base_model(ScratchModel(kind="scratch", family="llama", seed=0, **sizes, **shape), dataset)
 
 
 @pytest.fixture(params=["last", "pooled"])

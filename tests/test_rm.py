@@ -14,7 +14,7 @@ from alignlab.config.evaluation import Evaluation
 from alignlab.config.hardware import Hardware
 from alignlab.config.model import Adapter, ScratchModel
 from alignlab.methods import rm
-from alignlab.models.from_scratch import scratch_model
+from alignlab.models.from_scratch import base_model
 from alignlab.rewards import load_reward_model
 from alignlab.runtime.stage_run import Run
 
@@ -50,7 +50,7 @@ def world(tmp_path_factory):
     paths = {"train": files(folder, "train", range(160)), "test": files(folder, "test", range(500, 540))}
     dataset = HhRlhfData(kind="hh_rlhf", **paths, **settings)
     model = ScratchModel(kind="scratch", family="llama", seed=0, **SHAPE, **HEADS)
-    return SimpleNamespace(dataset=dataset, model=model, policy=scratch_model(model, dataset))
+    return SimpleNamespace(dataset=dataset, model=model, policy=base_model(model, dataset))
 
 
 def settings(**changed):

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from alignlab.chat import encode
 from alignlab.config.dataset import HhRlhfData
 from alignlab.config.model import ScratchModel
-from alignlab.models.from_scratch import scratch_folder, scratch_model
+from alignlab.models.from_scratch import base_folder, base_model
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +35,13 @@ def shape(**changed):
 
 @pytest.fixture(scope="module")
 def folder(dataset):
-    return scratch_model(shape(), dataset)
+    return base_model(shape(), dataset)
 
 
 def test_the_folder_is_named_before_it_is_made(dataset, folder):
-    assert scratch_folder(shape(), dataset) == folder
-    assert scratch_folder(shape(seed=1), dataset) != folder
-    assert scratch_folder(shape(hidden_size=32), dataset) != folder
+    assert base_folder(shape(), dataset) == folder
+    assert base_folder(shape(seed=1), dataset) != folder
+    assert base_folder(shape(hidden_size=32), dataset) != folder
 
 
 def test_the_model_has_the_shape_that_was_asked_for(folder):
@@ -74,8 +74,8 @@ def test_an_answer_ends_with_the_end_of_its_turn(folder):
 def test_the_seed_draws_the_weights(dataset, folder, tmp_path, monkeypatch):
     monkeypatch.setenv("ALIGNLAB_CACHE", str(tmp_path))
     before = torch.get_rng_state()
-    again = scratch_model(shape(), dataset)
-    other = scratch_model(shape(seed=1), dataset)
+    again = base_model(shape(), dataset)
+    other = base_model(shape(seed=1), dataset)
     assert torch.equal(torch.get_rng_state(), before)
     first, same, different = (AutoModelForCausalLM.from_pretrained(p).lm_head.weight for p in (folder, again, other))
     assert torch.equal(first, same)

@@ -12,7 +12,7 @@ from alignlab import losses
 from alignlab.errors import Failure
 from alignlab.methods import dpo
 from alignlab.methods.dpo import soft_label
-from alignlab.models.from_scratch import scratch_model
+from alignlab.models.from_scratch import base_model
 from alignlab.runtime.stage_run import Run
 
 pytestmark = pytest.mark.slow
@@ -54,7 +54,7 @@ def first_gradient(folder, *more, change=list):
         "model.num_attention_heads=2", "model.num_key_value_heads=2", "hardware.device=cpu", "hardware.threads=1",
         "method.batch_size=8", "method.max_steps=1", "method.logging_steps=1", "method.nll_weight=0", *more,
     )  # fmt: skip
-    policy = scratch_model(settings.model, settings.dataset)
+    policy = base_model(settings.model, settings.dataset)
     logged = []
     track = SimpleNamespace(log=lambda metrics, step: logged.append(metrics))
     dpo.train(Run(settings, settings.method, {"policy": policy}, folder, track))

@@ -2,10 +2,8 @@
 
 from collections.abc import Iterator
 
-from alignlab.config.dataset import dialogue_world, pocket_world
 from alignlab.config.evaluation import Toxicity
 from alignlab.config.method_protocol import load_method
-from alignlab.config.model import PocketModel, PocketT5Model
 from alignlab.config.reward import singles
 from alignlab.config.schema import Config
 from alignlab.errors import Fault
@@ -21,20 +19,8 @@ def contradictions(config: Config) -> Iterator[Fault]:
 
 def worlds(config: Config) -> Iterator[Fault]:
     """Check that an embedded model reads the embedded data that it knows the words of."""
-    model, data = config.model, config.dataset
-    world = pocket_world(data)
-    if config.task.name == "prepare":
-        return
-    if isinstance(model, PocketModel) and world is None:
-        yield Fault(
-            "model", f"pocket knows only the words of the pocket world, and dataset is {data.kind}", "add model=scratch"
-        )
-    if isinstance(model, PocketModel) and world and model.size != world.size:
-        yield Fault(
-            "model.size", f"{model.size!r} does not fit dataset.size ({world.size!r})", f"add model.size={world.size}"
-        )
-    if isinstance(model, PocketT5Model) and dialogue_world(data) is None:
-        yield Fault("model", "pocket_t5 knows only the words of pocket's dialogues", "add dataset=pocket_dialogues")
+    if config.task.name != "prepare":
+        yield from config.model.unfit_for(config.dataset)
 
 
 def measurements(config: Config) -> Iterator[Fault]:
@@ -68,10 +54,7 @@ def value_adapter(config: Config) -> Iterator[Fault]:
 
 def missing_files(config: Config) -> Iterator[Fault]:
     """Check that the files of a data set are there."""
-    if pocket_world(config.dataset) or dialogue_world(config.dataset):
-        return
-    for name in ("train", "test", "path", "test_path"):
-        paths = getattr(config.dataset, name, None)
-        for path in paths if isinstance(paths, tuple) else ():
+    for name, paths in config.dataset.input_paths.items():
+        for path in paths:
             if not path.exists():
                 yield Fault(f"dataset.{name}", f"{path} is not there", "give a file or a folder")

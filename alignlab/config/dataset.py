@@ -1,7 +1,8 @@
 """Settings of `conf/dataset/`: which rows are read, and how they are prepared."""
 
-from collections.abc import Iterator
-from typing import Annotated, Literal
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
@@ -9,7 +10,52 @@ from alignlab.config.settings import Count, Files, Names, NotNegative, Seed, Set
 from alignlab.errors import Fault
 
 
-class PocketData(Settings):
+class DataSettings(Settings):
+    """Settings of any kind of data set, and what the rest of the program asks of them."""
+
+    kind: str
+
+    @property
+    def pocket_world(self) -> "PocketData | None":
+        """Return the pocket world that the rows are drawn from, or None."""
+        return None
+
+    @property
+    def dialogue_world(self) -> "DialogueData | None":
+        """Return the world of dialogues that the rows are drawn from, or None."""
+        return None
+
+    @property
+    def input_paths(self) -> Mapping[str, tuple[Path, ...]]:
+        """Return the user's files and folders that are read, by setting."""
+        return {}
+
+    @property
+    def world_files(self) -> tuple[Path, ...]:
+        """Return the files that are read in the folder of a world."""
+        return ()
+
+    @property
+    def is_remote(self) -> bool:
+        """Return whether the rows are downloaded; the settings identify them before that."""
+        return False
+
+    @property
+    def stated_rows(self) -> int | None:
+        """Return the number of training rows that the YAML states, or None."""
+        return None
+
+    @property
+    def stated_tokens(self) -> int | None:
+        """Return the number of tokens per row that the YAML states, or None."""
+        return None
+
+    def redrawn(self, seed: int) -> Self:
+        """Return settings that draw other rows, by a seed that is added; rows that are not drawn stay as they are."""
+        return self
+
+
+class PocketData(DataSettings):
     """Rows drawn from the pocket world."""
 
     kind: Literal["pocket"]
@@ -23,8 +69,15 @@ class PocketData(Settings):
     longer_bias: Share
     validation: Share
 
+    @property
+    def pocket_world(self) -> "PocketData":
+        return self
 
-class DialogueData(Settings):
+    def redrawn(self, seed: int) -> Self:
+        return self.model_copy(update={"seed": self.seed + seed})
+
+
+class DialogueData(DataSettings):
     """Dialogues of the pocket world with summaries, which a file data set reads."""
 
     kind: Literal["dialogues"]
@@ -33,8 +86,12 @@ class DialogueData(Settings):
     test_rows: Count
     repeated: Share
 
+    @property
+    def dialogue_world(self) -> "DialogueData":
+        return self
 
-class HhRlhfData(Settings):
+
+class HhRlhfData(DataSettings):
     """Transcripts in the format of Anthropic's HH-RLHF: `chosen` and `rejected`, as files or folders."""
 
     kind: Literal["hh_rlhf"]
@@ -44,6 +101,10 @@ class HhRlhfData(Settings):
     validation: Share
     on_broken: Literal["reject", "stop"]
     max_rejects: Share
+
+    @property
+    def input_paths(self) -> Mapping[str, tuple[Path, ...]]:
+        return {"train": self.train, "test": self.test}
 
 
 class Cleaning(Settings):
@@ -80,7 +141,7 @@ Format = Literal[
 ]  # fmt: skip
 
 
-class Steps(Settings):
+class Steps(DataSettings):
     """How rows of any known shape are read, and the steps that make them ready."""
 
     format: Format | None
@@ -106,6 +167,22 @@ class FileData(Steps):
     world: Annotated[PocketData | DialogueData, Field(discriminator="kind")] | None
     test: Share
 
+    @property
+    def pocket_world(self) -> PocketData | None:
+        return self.world.pocket_world if self.world else None
+
+    @property
+    def dialogue_world(self) -> DialogueData | None:
+        return self.world.dialogue_world if self.world else None
+
+    @property
+    def input_paths(self) -> Mapping[str, tuple[Path, ...]]:
+        return {} if self.world else {"path": self.path, "test_path": self.test_path or ()}
+
+    @property
+    def world_files(self) -> tuple[Path, ...]:
+        return self.path if self.world else ()
+
     def faults(self) -> Iterator[Fault]:
         if self.weights is not None and len(self.weights) != len(self.path):
             yield Fault(
@@ -123,17 +200,17 @@ class HubData(Steps):
     rows: Count | None
     tokens: Count | None
 
+    @property
+    def is_remote(self) -> bool:
+        return True
+
+    @property
+    def stated_rows(self) -> int | None:
+        return None if self.rows is None else int((self.max_rows or self.rows) * (1 - self.validation))
+
+    @property
+    def stated_tokens(self) -> int | None:
+        return self.tokens
+
 
 DataSet = PocketData | HhRlhfData | FileData | HubData
-
-
-def pocket_world(dataset: DataSet) -> PocketData | None:
-    """The pocket world that a data set is drawn from, if it is."""
-    world = dataset if isinstance(dataset, PocketData) else getattr(dataset, "world", None)
-    return world if isinstance(world, PocketData) else None
-
-
-def dialogue_world(dataset: DataSet) -> DialogueData | None:
-    """The world of dialogues that a data set is drawn from, if it is."""
-    world = getattr(dataset, "world", None)
-    return world if isinstance(world, DialogueData) else None

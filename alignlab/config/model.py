@@ -1,5 +1,6 @@
 """Settings of `conf/model/`: which model a chain starts from."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from alignlab.config.dataset import DataSettings
 from alignlab.config.settings import Count, Names, Seed, Settings, Share
 from alignlab.errors import Fault
 
@@ -20,7 +22,47 @@ class Adapter(Settings):
     target_modules: str | Names
 
 
-class PocketModel(Settings):
+class ModelSettings(Settings):
+    """Settings of any kind of model, and what the rest of the program asks of them."""
+
+    kind: str
+
+    @property
+    def is_encoder_decoder(self) -> bool:
+        """Return whether the model is known to be an encoder-decoder; one on the hub is known once it is fetched."""
+        return False
+
+    @property
+    def origin(self) -> str:
+        """Return where the weights come from, in the words of the plan."""
+        return "made from its seed"
+
+    @property
+    def pretrained(self) -> "PretrainedModel | None":
+        """Return these settings if others have trained the model, else None."""
+        return None
+
+    @property
+    def stated_parameters(self) -> int | None:
+        """Return the number of parameters that the YAML states, or None."""
+        return None
+
+    @property
+    def stated_shape(self) -> "Widths | None":
+        """Return the widths that the YAML states, or None."""
+        return None
+
+    @property
+    def attention(self) -> str | None:
+        """Return the implementation of attention that is asked for; None leaves it to transformers."""
+        return None
+
+    def unfit_for(self, dataset: DataSettings) -> Iterator[Fault]:
+        """Yield a fault for each reason why the model cannot read a data set."""
+        yield from ()
+
+
+class PocketModel(ModelSettings):
     """The embedded base model, trained on the pocket world's corpus on first use."""
 
     kind: Literal["pocket"]
@@ -28,16 +70,33 @@ class PocketModel(Settings):
     size: Literal["full", "small"]
     adapter: Adapter | None = None
 
+    def unfit_for(self, dataset: DataSettings) -> Iterator[Fault]:
+        world = dataset.pocket_world
+        if world is None:
+            what = f"pocket knows only the words of the pocket world, and dataset is {dataset.kind}"
+            yield Fault("model", what, "add model=scratch")
+        elif self.size != world.size:
+            what = f"{self.size!r} does not fit dataset.size ({world.size!r})"
+            yield Fault("model.size", what, f"add model.size={world.size}")
 
-class PocketT5Model(Settings):
+
+class PocketT5Model(ModelSettings):
     """The embedded base model of dialogues: a small T5, trained on the world's gossip on first use."""
 
     kind: Literal["pocket_t5"]
     seed: Seed
     adapter: Adapter | None = None
 
+    @property
+    def is_encoder_decoder(self) -> bool:
+        return True
 
-class ScratchModel(Settings):
+    def unfit_for(self, dataset: DataSettings) -> Iterator[Fault]:
+        if dataset.dialogue_world is None:
+            yield Fault("model", "pocket_t5 knows only the words of pocket's dialogues", "add dataset=pocket_dialogues")
+
+
+class ScratchModel(ModelSettings):
     """A model of any shape with random weights, and a BPE tokenizer trained on the data set's training rows."""
 
     kind: Literal["scratch"]
@@ -51,6 +110,10 @@ class ScratchModel(Settings):
     num_key_value_heads: Count
     max_position_embeddings: Count
     adapter: Adapter | None = None
+
+    @property
+    def is_encoder_decoder(self) -> bool:
+        return self.family == "t5"
 
     def faults(self) -> Iterator[Fault]:
         if self.hidden_size % (2 * self.num_attention_heads):
@@ -87,7 +150,7 @@ class Widths(Settings):
     vocab_size: Count
 
 
-class PretrainedModel(Settings):
+class PretrainedModel(ModelSettings):
     """A model that others have trained, on the Hugging Face hub or in a folder."""
 
     kind: Literal["pretrained"]
@@ -98,6 +161,31 @@ class PretrainedModel(Settings):
     parameters: Count | None = None
     shape: Widths | None = None
     adapter: Adapter | None = None
+
+    @property
+    def is_encoder_decoder(self) -> bool:
+        file = Path(self.path).expanduser() / "config.json"
+        return file.exists() and bool(json.loads(file.read_text(encoding="utf-8")).get("is_encoder_decoder"))
+
+    @property
+    def origin(self) -> str:
+        return f"{self.path} made ready"
+
+    @property
+    def pretrained(self) -> "PretrainedModel":
+        return self
+
+    @property
+    def stated_parameters(self) -> int | None:
+        return self.parameters
+
+    @property
+    def stated_shape(self) -> Widths | None:
+        return self.shape
+
+    @property
+    def attention(self) -> str | None:
+        return self.attn_implementation
 
     def faults(self) -> Iterator[Fault]:
         folder = Path(self.path).expanduser()

@@ -7,65 +7,55 @@
 - text: `text`
 
 All views may have the columns `kind` (the kind of prompt) and `id`.
+
+A kind of data set is a module, found by `dataset.kind`, that offers `view`, `content`, and `prepared` for its card; one
+whose rows are downloaded offers `fetch` as well.
 """
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from alignlab.config.dataset import DataSet, FileData, HhRlhfData, HubData, PocketData
+from alignlab.config.dataset import DataSettings
 from alignlab.data.splits import SPLITS
-from alignlab.errors import failure
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
+MODULES = {
+    "pocket": "alignlab.data.pocket_rows",
+    "hh_rlhf": "alignlab.data.hh_rlhf",
+    "file": "alignlab.data.file_dataset",
+    "hub": "alignlab.data.hub_dataset",
+}
 VIEWS = ("demonstrations", "pairs", "rankings", "prompts", "text")
 
 
-def view(dataset: DataSet, name: str, split: str) -> "Dataset":
+def module_name(dataset: DataSettings) -> str:
+    """Return the name of the module of a kind of data set."""
+    return MODULES[dataset.kind]
+
+
+def module_of(dataset: DataSettings) -> Any:
+    """Import the module of a kind of data set."""
+    return import_module(module_name(dataset))
+
+
+def view(dataset: DataSettings, name: str, split: str) -> "Dataset":
     """Return one view of one split; raise a mistake if the data set does not have it."""
     if name not in VIEWS or split not in SPLITS:
         raise ValueError(f"{name!r} is not a view, or {split!r} is not a split")
-    if isinstance(dataset, HhRlhfData):
-        from alignlab.data import hh_rlhf
-
-        return hh_rlhf.view(dataset, name, split)
-    if isinstance(dataset, FileData):
-        from alignlab.data import file_dataset
-
-        return file_dataset.view(dataset, name, split)
-    if isinstance(dataset, HubData):
-        from alignlab.data import file_dataset, hub_dataset
-
-        return file_dataset.view(hub_dataset.as_file_data(dataset), name, split)
-    return pocket_view(dataset, name, split)
+    rows: Dataset = module_of(dataset).view(dataset, name, split)
+    return rows
 
 
-def pocket_view(dataset: PocketData, name: str, split: str) -> "Dataset":
-    """Return a view of the pocket world's files."""
-    from datasets import Dataset
-
-    from alignlab.data import pocket_rows
-    from alignlab.pocket.world import data_folder
-
-    if not (folder := data_folder(dataset)).exists():
-        raise failure(str(folder), "the pocket world has not been written yet", "call annotators.prepare first")
-    return Dataset.from_list(pocket_rows.view(dataset, name, split))
-
-
-def content(dataset: DataSet) -> str:
+def content(dataset: DataSettings) -> str:
     """Hash a data set by content, to 16 hexadecimal digits: equal hashes mean equal rows."""
-    if isinstance(dataset, HhRlhfData):
-        from alignlab.data import hh_rlhf
+    hashed: str = module_of(dataset).content(dataset)
+    return hashed
 
-        return hh_rlhf.content(dataset)
-    if isinstance(dataset, FileData):
-        from alignlab.data import file_dataset
 
-        return file_dataset.content(dataset)
-    if isinstance(dataset, HubData):
-        from alignlab.data import hub_dataset
-
-        return hub_dataset.content(dataset)
-    from alignlab.pocket.world import data_folder
-
-    return data_folder(dataset).name
+def fetch(dataset: DataSettings) -> None:
+    """Download the rows where they lie elsewhere and are not in the cache."""
+    module = module_of(dataset)
+    if hasattr(module, "fetch"):
+        module.fetch(dataset)

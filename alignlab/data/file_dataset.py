@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from alignlab.config.dataset import DialogueData, FileData
+from alignlab.config.dataset import FileData
 from alignlab.data import (
     augment,
     clean,
@@ -34,6 +34,7 @@ from alignlab.data import (
 from alignlab.data.arrow_writers import arrow_writers
 from alignlab.data.file_rows import read_rows
 from alignlab.data.ledger import Ledger, Row, Step, Tally, check_balance, run_step
+from alignlab.data.prepared import Prepared, splits_in
 from alignlab.data.readers import Source, list_sources
 from alignlab.data.rejects import RejectLog, write_rejects
 from alignlab.data.splits import SPLITS, Split
@@ -41,6 +42,7 @@ from alignlab.errors import mistake
 from alignlab.pocket import dialogues
 from alignlab.pocket.world import data_folder
 from alignlab.runtime.files import building, cache_root, digest, digest_files, write_text
+from alignlab.runtime.run_files import REJECTS
 from alignlab.runtime.source_hash import hash_modules
 
 if TYPE_CHECKING:
@@ -100,6 +102,12 @@ def prepare(dataset: FileData) -> Path:
         if folder is not None:
             write_splits(dataset, folder)
     return final
+
+
+def prepared(dataset: FileData) -> Prepared:
+    """Return the prepared data set for its card."""
+    report, folder = read_report(dataset), prepare(dataset)
+    return Prepared(splits_in(folder), report.steps, report.files, folder / REJECTS)
 
 
 def write_splits(dataset: FileData, folder: Path) -> None:
@@ -198,11 +206,7 @@ def train_paths(dataset: FileData) -> list[Path]:
 
 
 def world_folder(dataset: FileData) -> Path:
-    """Return the folder that paths are relative to: that of the pocket world, or the current folder."""
-    match dataset.world:
-        case None:
-            return Path()
-        case DialogueData():
-            return dialogues.folder(dataset.world)
-        case _:
-            return data_folder(dataset.world)
+    """Return the folder that paths are relative to: that of the world, or the current folder."""
+    if dialogue_world := dataset.dialogue_world:
+        return dialogues.folder(dialogue_world)
+    return data_folder(dataset.pocket_world) if dataset.pocket_world else Path()

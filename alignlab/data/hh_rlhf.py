@@ -25,10 +25,12 @@ from alignlab.config.dataset import HhRlhfData
 from alignlab.data import jsonl, rejects
 from alignlab.data.arrow_writers import arrow_writers
 from alignlab.data.jsonl import Record
+from alignlab.data.prepared import Prepared, splits_in, step_record
 from alignlab.data.rejects import Reject, RejectLog, write_rejects
 from alignlab.data.splits import SPLITS
 from alignlab.errors import mistake
 from alignlab.runtime.files import building, cache_root, digest, digest_files, write_text
+from alignlab.runtime.run_files import REJECTS
 from alignlab.runtime.source_hash import hash_modules
 
 if TYPE_CHECKING:
@@ -118,6 +120,14 @@ def prepare(dataset: HhRlhfData) -> Path:
         if folder is not None:
             write_splits(dataset, train, test, folder)
     return final
+
+
+def prepared(dataset: HhRlhfData) -> Prepared:
+    """Return the prepared data set for its card."""
+    report, folder = read_report(dataset), prepare(dataset)
+    read = step_record(sum(report.rows.values()), report.rejects, report.notes)
+    files = {str(path): "hh_rlhf" for path in (*dataset.train, *dataset.test)}
+    return Prepared(splits_in(folder), {"read": read}, files, folder / REJECTS)
 
 
 def write_splits(dataset: HhRlhfData, train: Sequence[Path], test: Sequence[Path], folder: Path) -> None:

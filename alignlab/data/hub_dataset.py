@@ -1,12 +1,17 @@
 """Data sets of the Hugging Face hub: download the training and the test split once, then read them as files."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from alignlab.config.dataset import FileData, HubData
 from alignlab.data import file_dataset
+from alignlab.data.prepared import Prepared
 from alignlab.errors import failure
 from alignlab.runtime.files import building, cache_root, digest
 from alignlab.runtime.hub_access import require_hub
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 PLAN_SETTINGS = {"rows", "tokens"}  # sizes that a plan assumes before the data set is downloaded
 
@@ -22,6 +27,16 @@ def content(dataset: HubData) -> str:
     if folder(dataset).exists():
         return file_dataset.content(as_file_data(dataset))
     return digest(dataset.model_dump(mode="json", exclude=PLAN_SETTINGS))
+
+
+def view(dataset: HubData, name: str, split: str) -> "Dataset":
+    """Return one view of one split, with the columns that `alignlab.data.view` lists."""
+    return file_dataset.view(as_file_data(dataset), name, split)
+
+
+def prepared(dataset: HubData) -> Prepared:
+    """Return the prepared data set for its card."""
+    return file_dataset.prepared(as_file_data(dataset))
 
 
 def as_file_data(dataset: HubData) -> FileData:

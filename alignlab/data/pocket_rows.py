@@ -8,17 +8,44 @@ import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alignlab.config.dataset import PocketData
-from alignlab.data.splits import hash_fraction
+from alignlab.data.prepared import Prepared, step_record
+from alignlab.data.splits import SPLITS, hash_fraction
 from alignlab.errors import failure, mistake
 from alignlab.pocket.world import data_folder, prompt_id
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 Row = dict[str, Any]
 
 
-def view(dataset: PocketData, name: str, split: str) -> list[Row]:
+def content(dataset: PocketData) -> str:
+    """Return the name of the folder of the rows, which holds the hash of all that they are drawn from."""
+    return data_folder(dataset).name
+
+
+def view(dataset: PocketData, name: str, split: str) -> "Dataset":
+    """Return one view of one split, with the columns that `alignlab.data.view` lists."""
+    from datasets import Dataset
+
+    return Dataset.from_list(rows_of(dataset, name, split))
+
+
+def prepared(dataset: PocketData) -> Prepared:
+    """Return the demonstrations and the pairs of each split for the card."""
+    rows: dict[str, list[Row]] = {}
+    for split in SPLITS:
+        demonstrations = rows_of(dataset, "demonstrations", split)
+        rows[split] = [{"made_by": "", **row, "completions": [row["completion"]]} for row in demonstrations]
+        pairs = rows_of(dataset, "pairs", split)
+        rows[split] += [{"made_by": "", **row, "completions": [row["chosen"], row["rejected"]]} for row in pairs]
+    return Prepared(rows, {"draw": step_record(sum(map(len, rows.values())), {}, {})}, {}, None)
+
+
+def rows_of(dataset: PocketData, name: str, split: str) -> list[Row]:
     """Return the rows of a view (demonstrations, pairs, rankings, prompts, text) of a split."""
     if name not in READERS:
         raise mistake("dataset", f"pocket has no view {name!r}", f"it has {', '.join(READERS)}")

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from alignlab.config.dataset import DataSet, FileData, HhRlhfData, HubData, pocket_world
+from alignlab.config.dataset import DataSettings
+from alignlab.data import module_of
 from alignlab.data.splits import SPLITS
-from alignlab.runtime.run_files import REJECTS
 
 
 class ArrowRows:
@@ -34,6 +34,11 @@ class Prepared(NamedTuple):
     rejects: Path | None
 
 
+def splits_in(folder: Path) -> dict[str, ArrowRows]:
+    """Return the splits of a prepared data set, whose Arrow files lie in a folder."""
+    return {name: ArrowRows(folder / f"{name}.arrow") for name in SPLITS}
+
+
 class Planted(NamedTuple):
     """A fault that the pocket world's generator planted: how often, and how often the steps found it."""
 
@@ -42,40 +47,10 @@ class Planted(NamedTuple):
     found: int
 
 
-def prepare(dataset: DataSet) -> Prepared:
+def prepare(dataset: DataSettings) -> Prepared:
     """Prepare a data set of any kind if it is not cached."""
-    if isinstance(dataset, HubData):
-        from alignlab.data import hub_dataset
-
-        return prepare(hub_dataset.as_file_data(dataset))
-    if isinstance(dataset, FileData):
-        from alignlab.data import file_dataset
-
-        report, folder = file_dataset.read_report(dataset), file_dataset.prepare(dataset)
-        splits = {name: ArrowRows(folder / f"{name}.arrow") for name in SPLITS}
-        return Prepared(splits, report.steps, report.files, folder / REJECTS)
-    if isinstance(dataset, HhRlhfData):
-        return prepare_transcripts(dataset)
-    from alignlab.data import view
-
-    rows: dict[str, list[dict[str, Any]]] = {}
-    for name in SPLITS:
-        demonstrations = view(dataset, "demonstrations", name).to_list()
-        rows[name] = [{"made_by": "", **row, "completions": [row["completion"]]} for row in demonstrations]
-        pairs = view(dataset, "pairs", name).to_list()
-        rows[name] += [{"made_by": "", **row, "completions": [row["chosen"], row["rejected"]]} for row in pairs]
-    return Prepared(rows, {"draw": step_record(sum(map(len, rows.values())), {}, {})}, {}, None)
-
-
-def prepare_transcripts(dataset: HhRlhfData) -> Prepared:
-    """Prepare HH-RLHF's files."""
-    from alignlab.data import hh_rlhf
-
-    report, folder = hh_rlhf.read_report(dataset), hh_rlhf.prepare(dataset)
-    splits = {name: ArrowRows(folder / f"{name}.arrow") for name in SPLITS}
-    read = step_record(sum(report.rows.values()), report.rejects, report.notes)
-    files = {str(path): "hh_rlhf" for path in (*dataset.train, *dataset.test)}
-    return Prepared(splits, {"read": read}, files, folder / REJECTS)
+    prepared: Prepared = module_of(dataset).prepared(dataset)
+    return prepared
 
 
 def step_record(rows_out: int, dropped: dict[str, int], notes: dict[str, int]) -> dict[str, Any]:
@@ -84,12 +59,12 @@ def step_record(rows_out: int, dropped: dict[str, int], notes: dict[str, int]) -
     return {"rows_in": rows_in, "rows_out": rows_out, "added": {}, "changed": {}, "dropped": dropped, "notes": notes}
 
 
-def planted(dataset: DataSet, steps: Mapping[str, Any]) -> Iterator[Planted]:
+def planted(dataset: DataSettings, steps: Mapping[str, Any]) -> Iterator[Planted]:
     """Yield the faults that the pocket world planted in raw.csv, with how often the steps found them."""
     from alignlab.pocket.world import data_folder
 
-    world = pocket_world(dataset)
-    if not isinstance(dataset, FileData) or not world or Path("raw.csv") not in dataset.path:
+    world = dataset.pocket_world
+    if not world or Path("raw.csv") not in dataset.world_files:
         return
     truth = json.loads((data_folder(world) / "raw.truth.json").read_text(encoding="utf-8"))
     clean, deduplicate, mask = (steps.get(name, step_record(0, {}, {})) for name in ("clean", "deduplicate", "mask"))

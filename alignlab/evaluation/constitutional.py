@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alignlab.config.dataset import pocket_world
 from alignlab.config.schema import Config
 from alignlab.data.revisions import revised_answer
 from alignlab.evaluation.scores import Better, Measurement, Scores, measurement
@@ -29,7 +28,7 @@ def measure_revisions(rows: Sequence[RevisionRecord], config: Config) -> list[Me
         rate("data/accepted", [step["accepted"] for step in steps], "neither"),
         rate("data/dropped", [bool(row["dropped"]) for row in rows], "neither"),
     ]
-    if not pocket_world(config.dataset):
+    if not config.dataset.pocket_world:
         return measured_alone(taken, config)
     return [*gold_by_round(rows, config), *measured_alone([*gold_of_steps(rows), *taken], config)]
 
@@ -101,7 +100,7 @@ def measure_labels(rows: Sequence[LabelRecord], config: Config) -> list[Measurem
         rate("labels/ties", np.abs(label - 0.5) < TIE, "neither"),
         rate("labels/kept", [row["kept"] for row in rows], "neither"),
     ]
-    in_gold = list(agreement(rows, label)) if pocket_world(config.dataset) else []
+    in_gold = list(agreement(rows, label)) if config.dataset.pocket_world else []
     return measured_alone([*in_gold, *scores], config)
 
 

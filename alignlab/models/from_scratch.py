@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 PAD = "<|pad|>"
 
 
-def scratch_folder(model: ScratchModel, dataset: DataSet) -> Path:
+def base_folder(model: ScratchModel, dataset: DataSet) -> Path:
     """Return the model's folder; it may not exist yet."""
     shape, code = model.model_dump(exclude={"adapter"}), hash_modules(__name__, chat_templates.__name__)
     return cache_root() / "scratch" / digest(shape, data.content(dataset), code)
 
 
-def scratch_model(model: ScratchModel, dataset: DataSet) -> Path:
+def base_model(model: ScratchModel, dataset: DataSet) -> Path:
     """Build the model and its tokenizer unless they exist; return their folder."""
-    final = scratch_folder(model, dataset)
+    final = base_folder(model, dataset)
     if final.exists():
         return final
     with building(final) as folder:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignlab.config.hardware import Hardware
-from alignlab.config.model import PretrainedModel
 from alignlab.config.schema import Config
 from alignlab.errors import failure
 from alignlab.runtime import sharding
@@ -99,7 +98,7 @@ def _load(
 
 def attention(config: Config) -> str | None:
     """Return the implementation of attention that the config sets; None lets transformers choose."""
-    return config.model.attn_implementation if isinstance(config.model, PretrainedModel) else None
+    return config.model.attention
 
 
 def adapter(config: Config, **options: Any) -> "LoraConfig | None":

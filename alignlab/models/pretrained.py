@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from alignlab.config.dataset import DataSettings
 from alignlab.config.model import PretrainedModel
 from alignlab.config.schema import Config
 from alignlab.errors import Failure, failure
@@ -29,7 +30,7 @@ WEIGHTS = (".safetensors", ".bin")
 FOLDER = "model=local model.path=…"  # how to use a model without the hub
 
 
-def base_folder(model: PretrainedModel) -> Path:
+def base_folder(model: PretrainedModel, dataset: DataSettings | None = None) -> Path:
     """Return the folder of the prepared model; it needs no network, and may not exist yet."""
     source = Path(model.path).expanduser()
     content = digest_files([source]) if source.exists() else f"{model.path}@{commit(model) or model.revision}"
@@ -49,8 +50,8 @@ def commit(model: PretrainedModel) -> str | None:
 
 def pin_revision(config: Config) -> Config:
     """Replace the base model's branch or tag by its commit, so that the config always names the same model."""
-    model = config.model
-    if not isinstance(model, PretrainedModel) or (revision := commit(model)) is None:
+    model = config.model.pretrained
+    if model is None or (revision := commit(model)) is None:
         return config
     return config.model_copy(update={"model": model.model_copy(update={"revision": revision})})
 
@@ -140,7 +141,7 @@ def cached_snapshot(model: PretrainedModel) -> Path | None:
     return folder if present and shards <= present else None
 
 
-def pretrained_model(model: PretrainedModel) -> Path:
+def base_model(model: PretrainedModel, dataset: DataSettings | None = None) -> Path:
     """Prepare the model unless that is done; return its folder."""
     return build_once(base_folder(model), model, prepare)
 

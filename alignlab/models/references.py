@@ -52,7 +52,7 @@ def scorer_source(config: Config, setting: str, path: str) -> Source:
 
 def hub_model(config: Config, path: str) -> PretrainedModel:
     """Return the settings of a model that is named by its hub id; it is loaded as the base model is."""
-    base = config.model if isinstance(config.model, PretrainedModel) else None
+    base = config.model.pretrained
     return PretrainedModel(
         kind="pretrained",
         path=path,
@@ -96,12 +96,3 @@ def classifier_labels(folder: Path) -> list[str]:
     settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     labels = settings.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
     return [label for _, label in sorted(labels.items(), key=lambda entry: int(entry[0]))]
-
-
-def is_encoder_decoder(config: Config) -> bool:
-    """Return whether the base model is known to be an encoder-decoder; False for one on the hub."""
-    model = config.model
-    if isinstance(model, PretrainedModel):
-        file = Path(model.path).expanduser() / "config.json"
-        return file.exists() and bool(json.loads(file.read_text(encoding="utf-8")).get("is_encoder_decoder"))
-    return model.kind == "pocket_t5" or getattr(model, "family", None) == "t5"

@@ -8,7 +8,6 @@ own; elsewhere it learns from the same pairs and shares their errors. It is a pr
 
 from pathlib import Path
 
-from alignlab.config.dataset import PocketData
 from alignlab.config.schema import Config
 from alignlab.pipeline import plan as planning
 from alignlab.pipeline.plan import Plan
@@ -21,9 +20,7 @@ def plan(config: Config) -> Plan | None:
     """Plan the stages that train the held-out reward model; None where the config asks for none."""
     if config.evaluation.reward_model != AUTO:
         return None
-    dataset = config.dataset
-    if isinstance(dataset, PocketData):
-        dataset = dataset.model_copy(update={"seed": dataset.seed + SEED})
+    dataset = config.dataset.redrawn(SEED)
     evaluation = config.evaluation.model_copy(update={"reward_model": None})
     changed = {"method": config.stages["rm"], "seed": SEED, "dataset": dataset, "evaluation": evaluation}
     return planning.make(config.model_copy(update=changed))

@@ -21,7 +21,7 @@ from alignlab.config.groups import conf_folder
 from alignlab.config.hardware import DeepSpeed, Hardware, Zero
 from alignlab.config.method import Training
 from alignlab.config.method_protocol import load_method
-from alignlab.config.model import Adapter, PretrainedModel
+from alignlab.config.model import Adapter
 from alignlab.config.schema import Config
 from alignlab.errors import Failure, failure
 from alignlab.models.references import Source
@@ -153,8 +153,8 @@ def shape_of(config: Config, *folders: Path) -> Shape | None:
     for folder in folders:
         if (folder / "config.json").exists():
             return read_shape(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-    given = config.model.shape if isinstance(config.model, PretrainedModel) else None
-    return None if given is None else read_shape(given.model_dump())
+    stated = config.model.stated_shape
+    return None if stated is None else read_shape(stated.model_dump())
 
 
 def read_shape(settings: Mapping[str, Any]) -> Shape | None:

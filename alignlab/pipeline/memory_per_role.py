@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 from alignlab.config.hardware import Hardware
 from alignlab.config.method_protocol import load_method
-from alignlab.config.model import PretrainedModel
 from alignlab.config.schema import Config
 from alignlab.models.references import Source
 
@@ -122,7 +121,7 @@ def gathered(parameters: int, hardware: Hardware, devices: int, answers: bool) -
 def roles(config: Config, settings: Any, inputs: Mapping[str, Source], base: Source, devices: int = 1) -> list[Role]:
     """The networks of a stage, which its method names in `ROLES`, and what they take of one of so many devices."""
     found = shapes(inputs["policy"].path) or shapes(base.path)
-    parameters = count(found) if found else stated(config)
+    parameters = count(found) if found else config.model.stated_parameters
     made = [
         role
         for name in load_method(settings.name).roles
@@ -141,11 +140,6 @@ class Subject(NamedTuple):
     found: Shapes
     parameters: int | None
     devices: int
-
-
-def stated(config: Config) -> int | None:
-    """The parameters of a model that is not at hand yet, where its YAML says them."""
-    return config.model.parameters if isinstance(config.model, PretrainedModel) else None
 
 
 def policy(of: Subject) -> Iterator[Role]:

@@ -21,7 +21,6 @@ from alignlab.models.references import (
     classifier_labels,
     find_model,
     hub_model,
-    is_encoder_decoder,
     scorer_source,
 )
 from alignlab.runtime.files import digest_files
@@ -41,8 +40,8 @@ NOT_IN_MARK = {
 
 def pretrained_models(config: Config) -> Iterator[PretrainedModel]:
     """The models to start from that others have trained: the chain's base, and hub ids elsewhere."""
-    if isinstance(config.model, PretrainedModel):
-        yield config.model
+    if config.model.pretrained:
+        yield config.model.pretrained
     for place, given in named_policies(config):
         if not find_model(place, given).exists():
             yield hub_model(config, given)
@@ -62,11 +61,11 @@ def check_models(config: Config) -> None:
             find_model(place, given)
     for place, given in named_policies(config):
         check_generates(place, find_model(place, given))
-    if isinstance(config.model, PretrainedModel):
-        check_generates("model.path", Path(config.model.path).expanduser())
+    if model := config.model.pretrained:
+        check_generates("model.path", Path(model.path).expanduser())
     check_labels(config, fetched=False)
     name, trains = config.method.name, config.task.name == "train"
-    if trains and is_encoder_decoder(config) and not load_method(name).encoder_decoders:
+    if trains and config.model.is_encoder_decoder and not load_method(name).encoder_decoders:
         raise mistake("method", f"{name} does not train encoder-decoders", "use method=sft or method=rm")
 
 

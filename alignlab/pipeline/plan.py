@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from alignlab.config.dataset import HubData
 from alignlab.config.method import Method, Training
 from alignlab.config.method_protocol import load_method
-from alignlab.config.model import PocketModel, PocketT5Model, PretrainedModel
 from alignlab.config.schema import Config
 from alignlab.errors import Explained
+from alignlab.models import kinds
 from alignlab.models.references import Source, model_source, scorer_source
 from alignlab.pipeline import memory_fit, time_estimate
 from alignlab.pipeline.model_references import REWARD, asks_stage, judge_mark, named_rewards, reward_mark
@@ -75,23 +74,8 @@ def make(config: Config) -> Plan:
 
 
 def base_model(config: Config) -> Source:
-    """The model that the whole chain starts from; its folder is named after the hash of what it is made from."""
-    if isinstance(config.model, PocketModel):
-        from alignlab.models.pocket.base import base_folder
-
-        folder = base_folder(config.model)
-    elif isinstance(config.model, PocketT5Model):
-        from alignlab.models.pocket.t5 import base_folder as t5_folder
-
-        folder = t5_folder(config.model)
-    elif isinstance(config.model, PretrainedModel):
-        from alignlab.models.pretrained import base_folder as ready_folder
-
-        folder = ready_folder(config.model)
-    else:
-        from alignlab.models.from_scratch import scratch_folder
-
-        folder = scratch_folder(config.model, config.dataset)
+    """Return the model that the chain starts from; its folder is named after the hash of what it is made from."""
+    folder = kinds.base_folder(config.model, config.dataset)
     return Source("base", folder, folder.name)
 
 
@@ -129,15 +113,15 @@ def needs(config: Config, module: Any) -> list[str]:
 
 def fingerprint(config: Config, settings: Method, inputs: dict[str, Source]) -> str:
     """The hash of everything that decides a stage's weights."""
-    from alignlab.data import content
+    from alignlab.data import content, module_name
     from alignlab.models.load import device, precision
 
     computing = [str(device(config.hardware)), str(precision(config.hardware))]
     return digest(
         settings.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT),
         config.model.adapter.model_dump(mode="json") if config.model.adapter else None,
-        getattr(config.model, "attn_implementation", None),
-        content(config.dataset),
+        config.model.attention,
+        [content(config.dataset), hash_with_imports(module_name(config.dataset))],
         {need: source.fingerprint for need, source in inputs.items()},
         reward_mark(config) if REWARD in load_method(settings.name).needs else None,
         judge_mark(settings),
@@ -194,11 +178,10 @@ def cost(config: Config, stage: Stage) -> Cost | None:
 
 def stated_cost(config: Config, settings: Training) -> Cost | None:
     """What a stage will do on a data set that is not at hand, where its YAML says how large it is."""
-    data = config.dataset
-    if not isinstance(data, HubData) or data.rows is None:
+    rows, length = config.dataset.stated_rows, config.dataset.stated_tokens
+    if rows is None:
         return None
-    rows = int((data.max_rows or data.rows) * (1 - data.validation))
-    tokens = None if data.tokens is None else min(data.tokens, settings.max_length) * settings.reads(rows)
+    tokens = None if length is None else min(length, settings.max_length) * settings.reads(rows)
     return Cost(rows, settings.steps(rows), tokens)
 
 
@@ -215,7 +198,7 @@ def show(plan: Plan) -> Iterator[str]:
     """The plan in words, a line a model."""
     config = plan.config
     yield f"plan: {config.method.name} on {config.dataset.kind}, model {config.model.kind}, seed {config.seed}"
-    yield _line("base", plan.base.path.exists(), origin(config), plan.base.path)
+    yield _line("base", plan.base.path.exists(), config.model.origin, plan.base.path)
     for stage in plan.stages:
         read = cost(config, stage)
         what = in_words(read)
@@ -251,12 +234,6 @@ def check_room(plan: Plan) -> None:
         assert isinstance(settings, Training)
         if not stage.done and (failed := memory_fit.check(plan.config, settings, stage.inputs, plan.base)):
             raise failed
-
-
-def origin(config: Config) -> str:
-    """Where the base model will come from."""
-    model = config.model
-    return f"{model.path} made ready" if isinstance(model, PretrainedModel) else "made from its seed"
 
 
 def _line(name: str, done: bool, what: str, path: Path) -> str:

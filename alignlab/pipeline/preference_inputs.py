@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from alignlab.config import extensions
-from alignlab.config.dataset import pocket_world
 from alignlab.config.judge import Host
 from alignlab.config.model import PretrainedModel
 from alignlab.config.preferences import Preferences
@@ -62,7 +61,7 @@ def begin(config: Config) -> Work:
 def check_judge(config: Config, settings: Preferences) -> None:
     """Raise a `Mistake` where a judge or a panel does not go with the rest of the command."""
     judge = settings.judge
-    if judge.needs_pocket and pocket_world(config.dataset) is None:
+    if judge.needs_pocket and config.dataset.pocket_world is None:
         raise mistake("judge", f"{judge.kind} know only the pocket world, and dataset is {config.dataset.kind}")
     if judge.needs_reward and model_references.asks_stage(config):
         what = "auto is the rm stage of a training run, and task=preferences trains none"
@@ -83,7 +82,7 @@ def find_model(config: Config, place: str, named: str) -> Source:
 
         hub: PretrainedModel = references.hub_model(config, named)
         pretrained.locate(hub)
-        return source._replace(path=pretrained.pretrained_model(hub))
+        return source._replace(path=pretrained.base_model(hub))
     return source
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import alignlab
-from alignlab.config.model import PretrainedModel
 from alignlab.config.schema import Config
 from alignlab.data import content
 from alignlab.pipeline import plan as planning
@@ -63,7 +62,7 @@ def base_commit(config: Config) -> str | None:
     """Return the commit of the base model on the hub; None for other models."""
     from alignlab.models.pretrained import commit
 
-    return commit(config.model) if isinstance(config.model, PretrainedModel) else None
+    return commit(config.model.pretrained) if config.model.pretrained else None
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:

@@ -10,7 +10,6 @@ from math import ceil
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from alignlab.config.dataset import pocket_world
 from alignlab.config.preferences import Preferences
 from alignlab.config.schema import Config
 from alignlab.evaluation.scores import Measurement, row_of
@@ -110,7 +109,7 @@ def tau(labeler: str, outcome: Outcome, weights: Mapping[str, float]) -> float |
 
 def right(config: Config, outcome: Outcome, weights: Mapping[str, float]) -> list[dict[str, Any]]:
     """Compute how often the consensus, the majority and each labeler are right; empty where there is no gold."""
-    if pocket_world(config.dataset) is None:
+    if config.dataset.pocket_world is None:
         return []
     from alignlab.evaluation.label_accuracy import gold_order, label_accuracy
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from alignlab.config.compose import Command, bound
-from alignlab.config.dataset import HubData
 from alignlab.config.method_protocol import load_method
 from alignlab.config.schema import Config
 from alignlab.config.sweep import DRAWS
@@ -112,14 +111,13 @@ def sweep_hash(config: Config, space: Space) -> str:
     from alignlab.pipeline.plan import versions
     from alignlab.runtime.source_hash import hash_with_imports
 
-    in_settings = isinstance(config.dataset, HubData)  # whose revision identifies the content
-    content = None if in_settings else data.content(config.dataset)
+    content = None if config.dataset.is_remote else data.content(config.dataset)  # settings hold a hub's revision
+    module_name = data.module_name(config.dataset)
     settings = config.model_dump(mode="json", exclude=NOT_IN_HASH)
     search = config.sweep.model_dump(exclude=NOT_IN_SEARCH_HASH)
     values = {name: str(override.input_line) for name, override in space.varied.items()}
-    return digest(
-        settings, search, values, content, hash_with_imports(load_method(config.method.name).module), versions()
-    )[:8]
+    sources = [hash_with_imports(name) for name in (load_method(config.method.name).module, module_name)]
+    return digest(settings, search, values, content, sources, versions())[:8]
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 
 from alignlab.chat import Turn
-from alignlab.config.dataset import pocket_world
 from alignlab.config.evaluation import Evaluation
 from alignlab.config.gates import Gates
 from alignlab.config.schema import Config
@@ -68,7 +67,7 @@ class GateMonitor:
         if self.held_out:
             held_out = self.held_out.score(prompts, texts, finished).total
             means |= mean_and_error("reward/held_out", "reward/held_out_error", held_out)
-        if pocket_world(self.config.dataset):
+        if self.config.dataset.pocket_world:
             means |= mean_and_error("gold/score", "gold/error", gold_scores(prompts, texts, finished))
         return means
 

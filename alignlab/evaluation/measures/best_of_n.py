@@ -3,7 +3,6 @@
 import json
 from typing import Any
 
-from alignlab.config.dataset import pocket_world
 from alignlab.config.schema import Config
 from alignlab.evaluation.protocol import FinishedStage, Of
 from alignlab.evaluation.scores import Measurement
@@ -15,7 +14,7 @@ OF: Of = "stage"
 
 def applies(config: Config) -> str:
     """Return why the measure does not apply to a config; empty where it does."""
-    return "" if pocket_world(config.dataset) else "only the pocket world has gold scores"
+    return "" if config.dataset.pocket_world else "only the pocket world has gold scores"
 
 
 def measure(stage: FinishedStage) -> list[Measurement]:

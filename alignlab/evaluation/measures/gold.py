@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alignlab.config.dataset import pocket_world
 from alignlab.config.schema import Config
 from alignlab.evaluation.scores import Better, Scores
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 def applies(config: Config) -> str:
     """Return why the measure does not apply to a config; empty where it does."""
-    return "" if pocket_world(config.dataset) else "only the pocket world has gold scores"
+    return "" if config.dataset.pocket_world else "only the pocket world has gold scores"
 
 
 def measure(subject: "Subject") -> list[Scores]:

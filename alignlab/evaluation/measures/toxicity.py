@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from alignlab.config.dataset import dialogue_world
 from alignlab.config.evaluation import Toxicity
 from alignlab.config.schema import Config
 from alignlab.evaluation.scores import Scores
@@ -25,7 +24,7 @@ INSULTS = frozenset((*SLURS, *NAMES_CALLED))
 
 def applies(config: Config) -> str:
     """Return why the measure does not apply to a config; empty where it does."""
-    known = dialogue_world(config.dataset) or getattr(config.measure.get("toxicity"), "model", None)
+    known = config.dataset.dialogue_world or getattr(config.measure.get("toxicity"), "model", None)
     return "" if known else "neither pocket's dialogues nor a measure.toxicity.model"
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from alignlab.config.dataset import DataSettings
 from alignlab.config.model import PocketModel
 from alignlab.pocket.corpus import conversations
 from alignlab.pocket.phrases import every_phrasing
@@ -65,7 +66,7 @@ WARMUP, WEIGHT_DECAY, LONGEST = 0.05, 0.01, 512
 INITIAL_DEVIATION = 0.06  # of the weights; at the usual 0.02 a model this narrow takes twice as long to learn to copy
 
 
-def base_folder(model: PocketModel) -> Path:
+def base_folder(model: PocketModel, dataset: DataSettings | None = None) -> Path:
     """Return the base model's folder; it may not exist yet."""
     from importlib.metadata import version
 
@@ -74,7 +75,7 @@ def base_folder(model: PocketModel) -> Path:
     return cache_root() / "pocket" / f"base-{digest(model.seed, model.size, threads(), versions, *code)}"
 
 
-def base_model(model: PocketModel) -> Path:
+def base_model(model: PocketModel, dataset: DataSettings | None = None) -> Path:
     """Return the base model's folder; train the model on first use."""
     final = base_folder(model)
     if final.exists():

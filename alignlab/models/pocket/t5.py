@@ -10,6 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from alignlab.config.dataset import DataSettings
 from alignlab.config.model import PocketT5Model
 from alignlab.data.row_formats import SUMMARISE
 from alignlab.models.chat_templates import PLAIN
@@ -35,7 +36,7 @@ class Batch(NamedTuple):
     labels: "torch.Tensor"
 
 
-def base_folder(model: PocketT5Model) -> Path:
+def base_folder(model: PocketT5Model, dataset: DataSettings | None = None) -> Path:
     """Return the model's folder; it may not exist yet."""
     from importlib.metadata import version
 
@@ -45,7 +46,7 @@ def base_folder(model: PocketT5Model) -> Path:
     return cache_root() / "pocket" / f"t5-{digest(model.seed, threads(), versions, texts, code)}"
 
 
-def base_model(model: PocketT5Model) -> Path:
+def base_model(model: PocketT5Model, dataset: DataSettings | None = None) -> Path:
     """Return the model's folder; train the model on first use."""
     final = base_folder(model)
     if not final.exists():
