@@ -39,11 +39,11 @@ def test_the_manifests_command_composes_and_agrees_with_the_manifest():
 
 
 def test_the_manifest_starts_a_pod_again_that_was_asked_to_stop():
-    from alignlab.runtime.signals import AGAIN
+    from alignlab.runtime.signals import EX_TEMPFAIL
 
     spec = job()["spec"]["replicatedJobs"][0]["template"]["spec"]
     (rule,) = spec["podFailurePolicy"]["rules"]
-    assert (rule["action"], rule["onExitCodes"]["values"]) == ("Ignore", [AGAIN])
+    assert (rule["action"], rule["onExitCodes"]["values"]) == ("Ignore", [EX_TEMPFAIL])
     assert spec["template"]["spec"]["restartPolicy"] == "Never"  # without which there is no such policy
     (mount, _) = spec["template"]["spec"]["containers"][0]["volumeMounts"]
     assert f"ALIGNLAB_CACHE={mount['mountPath']}/" in (DEPLOY / "Dockerfile").read_text()
