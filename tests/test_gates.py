@@ -8,13 +8,16 @@ import pytest
 import yaml
 from command import ROOT, config
 
+from alignlab.config.compose import compose
 from alignlab.config.evaluation import Evaluation
 from alignlab.config.gates import Gates
 from alignlab.errors import Failure
 from alignlab.evaluation.statistics import Interval
+from alignlab.pipeline.prepare_inputs import prepare_data
+from alignlab.pipeline.train_stage import job
 from alignlab.rewards import Checked, RewardModel, Scored
 from alignlab.training import gate_monitor, gates
-from alignlab.training.gates import Curve, Quality
+from alignlab.training.gates import Curve, Quality, Stages
 
 GIVEN = yaml.safe_load((ROOT / "conf/method/_gates.yaml").read_text())
 BOUNDS = Gates(**GIVEN)
@@ -22,6 +25,8 @@ EVALUATION = Evaluation(
     **{**yaml.safe_load((ROOT / "conf/evaluation/standard.yaml").read_text()), "resamples": 200, "confidence": 0.95}
 )
 CONFIG = config("model=pocket_small", "dataset=pocket_small")
+SOURCES = {"policy": "sft", "reward_model": "rm"}
+STAGES = Stages("ppo", "sft")
 GOOD = Quality(Interval(0.8, 0.75, 0.85), Interval(0.2, 0.1, 0.3), Interval(0.05, 0.02, 0.08))
 
 
@@ -30,12 +35,12 @@ def names(triggered):
 
 
 def before(finished=0.95, quality=GOOD, ratio=1.0, kl=0.0):
-    return names(gates.check_before(finished, {"rm": quality}, ratio, kl, BOUNDS))
+    return names(gates.check_before(finished, {"rm": quality}, ratio, kl, BOUNDS, STAGES))
 
 
 def test_a_healthy_start_triggers_none():
     assert before() == []
-    assert names(gates.check_before(0.95, {}, 1.0, 0.0, BOUNDS)) == []
+    assert names(gates.check_before(0.95, {}, 1.0, 0.0, BOUNDS, STAGES)) == []
 
 
 @pytest.mark.parametrize(
@@ -55,10 +60,10 @@ def test_a_fault_before_training_triggers_its_own_gate_and_no_other(fault, named
 
 
 def test_a_triggered_gate_is_one_sentence():
-    said = str(gates.check_first_kl(12.0, 1e-3).fault())
+    said = str(gates.check_first_kl(12.0, 1e-3)._replace(stage="ppo").fault())
     assert said == (
         "gate reference, stage ppo: the KL to the reference at step 0 is 12, and has to be at most 0.001; "
-        "merge the sft weights into the base before an adapter is put on, so that the reference has them too"
+        "merge the policy's adapter into its weights before a new one is put on, so that the reference has it too"
     )
 
 
@@ -73,7 +78,7 @@ def pairs(count, longer=0.7):
 
 def quality_and_names(chosen, rejected, rows):
     quality = gate_monitor.quality_of_scores(np.array(chosen, float), np.array(rejected, float), rows, rows, EVALUATION)
-    return quality, names(gates.check_before(1.0, {"rm": quality}, 1.0, 0.0, BOUNDS))
+    return quality, names(gates.check_before(1.0, {"rm": quality}, 1.0, 0.0, BOUNDS, STAGES))
 
 
 def test_a_reward_model_that_only_counts_length_triggers():
@@ -93,7 +98,7 @@ def test_a_reward_model_of_shuffled_labels_triggers():
 
 
 def test_parts_and_those_that_only_look_on_are_observed(tmp_path):
-    made = gate_monitor.GateMonitor(BOUNDS, tmp_path, CONFIG)
+    made = gate_monitor.GateMonitor(BOUNDS, tmp_path, CONFIG, "ppo", SOURCES)
     made.held_out = type("Judge", (), {"score": lambda *_: Scored([2.0, 4.0])})()
     asked = [[{"role": "user", "content": "how do you bake the bread ?"}]] * 2
     scored = Scored([0.5, 1.5], {"a": [0.5, 1.5]}, {"a": [1.0, 3.0], "several/spread": [0.0, 1.0]})
@@ -119,10 +124,10 @@ def test_reward_models_are_tried_on_pairs_wherever_they_stand_in_a_reward(monkey
     monkeypatch.setattr(gate_monitor, "view", view)
     first, second = (Checked(Knows(None, None, 1, name)) for name in ("model", "other"))
     both = Checked(type("Mixture", (), {"name": "x", "parts": {"a": first, "b": second}})())
-    found = gate_monitor.qualities(both, CONFIG)
+    found = gate_monitor.qualities(both, CONFIG, SOURCES)
     assert {stage: quality.accuracy.value for stage, quality in found.items()} == {"rm": 1.0, "rm (other)": 1.0}
-    assert gate_monitor.qualities(first, CONFIG.model_copy(update={"dataset": "no pairs"})) == {}
-    assert gate_monitor.qualities(Checked(type("Function", (), {"name": "f"})()), CONFIG) == {}
+    assert gate_monitor.qualities(first, CONFIG.model_copy(update={"dataset": "no pairs"}), SOURCES) == {}
+    assert gate_monitor.qualities(Checked(type("Function", (), {"name": "f"})()), CONFIG, SOURCES) == {}
 
 
 def test_a_good_reward_model_triggers_none():
@@ -157,7 +162,7 @@ HEALTHY = {
 def watched(folder, changed=None, bounds=BOUNDS, rollouts=40):
     """Curves over a run, with faults planted in some of them."""
     luck = np.random.default_rng(0)
-    made = gate_monitor.GateMonitor(bounds, folder, CONFIG)
+    made = gate_monitor.GateMonitor(bounds, folder, CONFIG, "ppo", SOURCES)
     for number in range(1, rollouts + 1):
         t = number / rollouts
         curves = {**HEALTHY, **(changed or {})}
@@ -216,7 +221,7 @@ def test_a_held_out_reward_that_wavers_is_not_taken_for_one_that_falls():
 
 def began(folder, mode, **measured):
     bounds = BOUNDS.model_copy(update={"before": mode})
-    gate_monitor.GateMonitor(bounds, folder, CONFIG).check_before(
+    gate_monitor.GateMonitor(bounds, folder, CONFIG, "ppo", SOURCES).check_before(
         Checked(type("Function", (), {"name": "f"})()),
         {"completion/finished": 1.0, "policy/kl_exact": 0.0, **{f: v for f, v in measured.items() if f != "ratio"}},
         measured.get("ratio", 1.0),
@@ -248,7 +253,7 @@ def test_stop_ends_the_run_warn_says_it_and_off_is_silent(tmp_path, caplog):
 
 def test_a_watch_goes_on_where_it_stopped(tmp_path):
     first = watched(tmp_path, {"policy/kl": lambda t: 60 * t}, rollouts=30)
-    second = gate_monitor.GateMonitor(BOUNDS, tmp_path, CONFIG)
+    second = gate_monitor.GateMonitor(BOUNDS, tmp_path, CONFIG, "ppo", SOURCES)
     second.load_state_dict(json.loads(json.dumps(first.state_dict())))
     for made in (first, second):
         made.check_during(31, {"policy/kl": 70.0, "policy/entropy": 0.0})
@@ -267,3 +272,32 @@ def test_what_the_monitors_read_of_a_rollout():
     assert rollout_metrics.variety(said) == 2 / 4  # a b, b a among four
     assert rollout_metrics.variety([said[1]] * 10) == 0.1  # each answer is as varied as can be, and they are one
     assert rollout_metrics.strange(torch.tensor([[-1.0, -9.3], [-9.2, -1.0]])) == 0.5  # log 1e-4 is -9.21
+
+
+def test_gates_name_the_stages_of_the_run(tmp_path, monkeypatch):
+    """A run of Constitutional AI with PPO has no stage sft, rm or ppo."""
+    from alignlab.pipeline import plan
+
+    bound = compose("method=cai", "method.then=ppo", "model=pocket_small", "dataset=pocket_small")
+    prepare_data(bound)
+    stage = plan.make(bound).stages[-1]
+    sources = job(plan.make(bound), stage, tmp_path).sources
+    assert sources == {"policy": "cai_sft", "reward_model": "cai_rm"}
+    bad = Quality(Interval(0.5, 0.4, 0.6), Interval(0.2, 0.1, 0.3), Interval(0.5, 0.4, 0.6))
+    stage_of = gate_monitor.stage_of
+    monkeypatch.setattr(
+        gate_monitor, "qualities", lambda reward, config, sources: {stage_of(RewardModel(None, None, 1), sources): bad}
+    )
+    monitor = gate_monitor.GateMonitor(bound.method.gates, tmp_path, bound, stage.name, sources)
+    with pytest.raises(Failure):
+        monitor.check_before(None, {"completion/finished": 0.0, "policy/kl_exact": 0.0}, 2.0)
+    assert [(gate["gate"], gate["stage"]) for gate in monitor.triggered] == [
+        ("ends", "cai_sft"), ("chance", "cai_rm"), ("calibration", "cai_rm"), ("ratio", "cai_ppo"),
+    ]  # fmt: skip
+
+
+def test_gates_name_the_models_of_a_reward_with_parts():
+    sources = {"policy": "sft", "reward_model": "rm", "reward.parts.a.reward": "owner/a", "reward.members.b": "folder"}
+    names = [gate_monitor.stage_of(RewardModel(None, None, 1, name), sources) for name in ("model", "a", "b", "c")]
+    assert names == ["rm", "owner/a (a)", "folder (b)", "rm (c)"]
+    assert gate_monitor.stage_of(RewardModel(None, None, 1), {"reward": "owner/a"}) == "owner/a"

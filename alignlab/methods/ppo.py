@@ -129,7 +129,7 @@ def train(run: Run[Config]) -> None:
         reference=reference,
         controller=KLController(method.kl_coef, method.kl_target, method.kl_horizon),
         options=options,
-        gate_monitor=GateMonitor(method.gates, run.folder, config),
+        gate_monitor=GateMonitor(method.gates, run.folder, config, method.name, run.sources),
     )
 
 

@@ -82,4 +82,5 @@ def job(plan: Plan, stage: Stage, partial: Path) -> "Job":
     from alignlab.pipeline.workers import Job
 
     inputs = {need: source.path for need, source in stage.inputs.items()}
-    return Job(plan.config, stage.settings, inputs, partial, stage.fingerprint, planning.threads(plan.config))
+    sources = {need: source.name for need, source in stage.inputs.items()}
+    return Job(plan.config, stage.settings, inputs, partial, stage.fingerprint, planning.threads(plan.config), sources)

@@ -12,7 +12,7 @@ import gc
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -31,7 +31,7 @@ from alignlab.runtime.worker_errors import OutOfMemory
 
 
 class Job(NamedTuple):
-    """A stage to train: what a worker has to know. `mark` is the stage's fingerprint."""
+    """A stage to train, as a worker needs it: `mark` is its fingerprint, `sources` are those of `Run`."""
 
     config: Config
     settings: Method
@@ -39,6 +39,7 @@ class Job(NamedTuple):
     folder: Path
     mark: str
     threads: int
+    sources: Mapping[str, str] = {}
 
 
 class Start(NamedTuple):
@@ -84,7 +85,9 @@ def learn(job: Job, track: Track) -> None:
 
     set_seed(job.config.seed)
     with worker_errors.explain_out_of_memory():
-        load_method(job.settings.name).train(Run(job.config, job.settings, job.inputs, job.folder, track))
+        load_method(job.settings.name).train(
+            Run(job.config, job.settings, job.inputs, job.folder, track, sources=job.sources)
+        )
 
 
 def check(config: Config) -> None:

@@ -26,7 +26,8 @@ class Run(Generic[Settings]):
 
     `inputs` maps each need (`policy`, …) to a model folder. `folder` is the stage's working folder, which is kept when
     the run is interrupted. The method saves its model in `output`. `rows` maps a view and a split to rows that the
-    method has generated; they replace those of the data set.
+    method has generated; they replace those of the data set. `sources` names the stage, path or hub id
+    that each input comes from.
     """
 
     config: Config
@@ -35,6 +36,7 @@ class Run(Generic[Settings]):
     folder: Path
     track: Track
     rows: "Mapping[tuple[str, str], Dataset]" = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def output(self) -> Path:

@@ -29,7 +29,7 @@ from alignlab.runtime import distributed
 from alignlab.runtime.files import write_text
 from alignlab.runtime.run_files import GATES, TriggeredGate
 from alignlab.training import gates
-from alignlab.training.gates import Quality, Triggered
+from alignlab.training.gates import Quality, Stages, Triggered
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,13 +39,18 @@ if TYPE_CHECKING:
 log = logging.getLogger("alignlab")
 
 PAIRS = 1000  # held-out pairs on which a reward model is checked before it is used
+ONLY = "model"  # the name of a reward model that is no part of another reward
 
 
 class GateMonitor:
-    """The metrics of a stage's rollouts, and the gates that have triggered."""
+    """The metrics of a stage's rollouts, and the gates that have triggered.
 
-    def __init__(self, bounds: Gates, folder: Path, config: Config) -> None:
-        self.bounds, self.folder, self.config = bounds, folder, config
+    `stage` is the name of the stage that is trained, and `sources` are those of its inputs, as in `Run.sources`.
+    """
+
+    def __init__(self, bounds: Gates, folder: Path, config: Config, stage: str, sources: Mapping[str, str]) -> None:
+        self.bounds, self.folder, self.config, self.sources = bounds, folder, config, sources
+        self.stages = Stages(trained=stage, policy=sources.get("policy", "policy"))
         self.held_out = load_held_out(config)  # a reward model that is not trained on, if the config names one
         self.curves: dict[str, list[float]] = {}  # the metrics of each rollout so far, by name
         self.triggered: list[TriggeredGate] = []  # in the order in which they triggered
@@ -55,7 +60,8 @@ class GateMonitor:
         if self.bounds.before == "off":
             return
         finished, kl = metrics["completion/finished"], metrics["policy/kl_exact"]
-        triggered = gates.check_before(finished, qualities(reward, self.config), ratio, kl, self.bounds)
+        of_models = qualities(reward, self.config, self.sources)
+        triggered = gates.check_before(finished, of_models, ratio, kl, self.bounds, self.stages)
         self.report(triggered, "before", 0)
 
     def observe(
@@ -77,7 +83,8 @@ class GateMonitor:
             self.curves.setdefault(name, []).append(value)
         if self.bounds.during != "off":
             known = {gate["gate"] for gate in self.triggered if gate["step"]}
-            triggered = [gate for gate in gates.check_during(self.curves, self.bounds) if gate.gate not in known]
+            every = gates.check_during(self.curves, self.bounds, self.stages.trained)
+            triggered = [gate for gate in every if gate.gate not in known]
             self.report(triggered, "during", number)
 
     def report(self, triggered: Sequence[Triggered], phase: Literal["before", "during"], step: int) -> None:
@@ -117,7 +124,7 @@ def load_held_out(config: Config) -> Checked | None:
     return Checked(load_reward_model(path, config.hardware)._replace(name="held_out"))
 
 
-def qualities(reward: Checked, config: Config) -> dict[str, Quality]:
+def qualities(reward: Checked, config: Config, sources: Mapping[str, str]) -> dict[str, Quality]:
     """Measure every reward model of a reward on the test pairs, by stage; nothing where the data hold no pairs."""
     models = list(reward_models(reward))
     try:
@@ -126,12 +133,18 @@ def qualities(reward: Checked, config: Config) -> dict[str, Quality]:
         return {}
     if not rows.get("train") or not rows.get("test"):
         return {}
-    return {stage_of(model): quality(model, rows["test"][:PAIRS], rows["train"], config) for model in models}
+    return {stage_of(model, sources): quality(model, rows["test"][:PAIRS], rows["train"], config) for model in models}
 
 
-def stage_of(model: RewardModel) -> str:
-    """Return the name of a reward model's stage in messages."""
-    return "rm" if model.name == "model" else f"rm ({model.name})"
+def stage_of(model: RewardModel, sources: Mapping[str, str]) -> str:
+    """Return the stage, path or hub id that a reward model comes from, and its name where the reward has several.
+
+    `reward.members.a` and `reward.parts.a.reward` are the places of a model that is named `a`.
+    """
+    if model.name == ONLY:
+        return sources.get("reward") or sources.get("reward_model", "reward_model")
+    by_name = {place.removesuffix(".reward").rpartition(".")[2]: source for place, source in sources.items()}
+    return f"{by_name.get(model.name) or sources.get('reward_model', 'reward_model')} ({model.name})"
 
 
 def quality(model: RewardModel, rows: list[dict[str, Any]], train: list[dict[str, Any]], config: Config) -> Quality:

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 class Triggered(NamedTuple):
-    """A gate that triggered: the stage at fault, what was measured, the bound that it broke, and a remedy."""
+    """A gate that triggered: what was measured, the bound that it broke, a remedy, and the stage at fault."""
 
     gate: str
-    stage: str
     what: str
     number: float
     bound: str
     remedy: str
+    stage: str = ""
 
     def fault(self) -> Fault:
         """Return the gate as one sentence."""
@@ -42,17 +42,25 @@ class Quality(NamedTuple):
     calibration_error: "Interval"
 
 
+class Stages(NamedTuple):
+    """The names of the stage that is trained, and of the stage, path or hub id that its policy comes from."""
+
+    trained: str
+    policy: str
+
+
 def check_before(
-    finished: float, qualities: Mapping[str, Quality], ratio: float, kl: float, bounds: Gates
+    finished: float, qualities: Mapping[str, Quality], ratio: float, kl: float, bounds: Gates, stages: Stages
 ) -> list[Triggered]:
     """Run the gates before training; `qualities` are those of the reward models, by the name of their stage."""
-    gates = [check_finished(finished, bounds.min_finished)]
+    gates = [(check_finished(finished, bounds.min_finished), stages.policy)]
     for stage, quality in qualities.items():
-        gates.append(check_accuracy(quality.accuracy, stage) or check_length_only(quality.over_length, stage))
-        gates.append(check_calibration(quality.calibration_error, bounds.max_calibration_error, stage))
+        gates.append((check_accuracy(quality.accuracy) or check_length_only(quality.over_length), stage))
+        gates.append((check_calibration(quality.calibration_error, bounds.max_calibration_error), stage))
     # Dropout moves the KL too, so only the ratio is reported.
-    gates.append(check_first_ratio(ratio, bounds.max_first_ratio) or check_first_kl(kl, bounds.max_first_kl))
-    return [gate for gate in gates if gate]
+    moved = check_first_ratio(ratio, bounds.max_first_ratio) or check_first_kl(kl, bounds.max_first_kl)
+    gates.append((moved, stages.trained))
+    return [gate._replace(stage=stage) for gate, stage in gates if gate]
 
 
 def check_finished(finished: float, bound: float) -> Triggered | None:
@@ -60,34 +68,34 @@ def check_finished(finished: float, bound: float) -> Triggered | None:
     if finished >= bound:
         return None
     what, remedy = "the share of answers that end by themselves", "train on answers that end with the end-of-turn token"
-    return Triggered("ends", "sft", what, finished, f"at least {bound:g}", f"{remedy}, or raise max_new_tokens")
+    return Triggered("ends", what, finished, f"at least {bound:g}", f"{remedy}, or raise max_new_tokens")
 
 
-def check_accuracy(accuracy: "Interval", stage: str = "rm") -> Triggered | None:
+def check_accuracy(accuracy: "Interval") -> Triggered | None:
     """Check that a reward model is better than chance."""
     if accuracy.low > 0.5:
         return None
     what = f"the accuracy on held-out pairs ({accuracy.value:.3g}), by the lower end of its interval,"
     remedy = "check that the labels are not shuffled or swapped, or train it on more pairs"
-    return Triggered("chance", stage, what, accuracy.low, "above 0.5", remedy)
+    return Triggered("chance", what, accuracy.low, "above 0.5", remedy)
 
 
-def check_length_only(over_length: "Interval", stage: str = "rm") -> Triggered | None:
+def check_length_only(over_length: "Interval") -> Triggered | None:
     """Check that a reward model is better than a rule that knows only the lengths."""
     if over_length.low > 0:
         return None
     what = f"the accuracy less that of a rule by length ({over_length.value:.3g}), by its interval's lower end,"
     remedy = "balance the pairs by length: the model has learned to prefer by length"
-    return Triggered("length_only", stage, what, over_length.low, "above 0", remedy)
+    return Triggered("length_only", what, over_length.low, "above 0", remedy)
 
 
-def check_calibration(error: "Interval", bound: float, stage: str = "rm") -> Triggered | None:
+def check_calibration(error: "Interval", bound: float) -> Triggered | None:
     """Check that a reward model's margins are calibrated log-odds."""
     if error.low <= bound:
         return None
     what = f"the calibration error ({error.value:.3g}), by the lower end of its interval,"
     remedy = "train it for fewer epochs, or on more pairs"
-    return Triggered("calibration", stage, what, error.low, f"at most {bound:g}", remedy)
+    return Triggered("calibration", what, error.low, f"at most {bound:g}", remedy)
 
 
 def check_first_ratio(ratio: float, bound: float) -> Triggered | None:
@@ -96,15 +104,15 @@ def check_first_ratio(ratio: float, bound: float) -> Triggered | None:
         return None
     what = "the ratio on the first pass that is farthest from 1"
     remedy = "turn dropout off (method.dropout=0), and compute both in one precision"
-    return Triggered("ratio", "ppo", what, ratio, f"within {bound:g} of 1", remedy)
+    return Triggered("ratio", what, ratio, f"within {bound:g} of 1", remedy)
 
 
 def check_first_kl(kl: float, bound: float) -> Triggered | None:
     """Check that policy and reference are the same model at step 0; `kl` is in nats a completion."""
     if abs(kl) <= bound:
         return None
-    remedy = "merge the sft weights into the base before an adapter is put on, so that the reference has them too"
-    return Triggered("reference", "ppo", "the KL to the reference at step 0", kl, f"at most {bound:g}", remedy)
+    remedy = "merge the policy's adapter into its weights before a new one is put on, so that the reference has it too"
+    return Triggered("reference", "the KL to the reference at step 0", kl, f"at most {bound:g}", remedy)
 
 
 class Curve(NamedTuple):
@@ -117,8 +125,8 @@ class Curve(NamedTuple):
 Curves = Mapping[str, Sequence[float]]  # the metrics of each rollout, by name
 
 
-def check_during(curves: Curves, bounds: Gates) -> Iterator[Triggered]:
-    """Run the monitors; those whose metrics were not measured are skipped."""
+def check_during(curves: Curves, bounds: Gates, stage: str) -> Iterator[Triggered]:
+    """Run the monitors of the stage that is trained; those whose metrics were not measured are skipped."""
     size = bounds.window
 
     def last(name: str) -> float:
@@ -138,17 +146,17 @@ def check_during(curves: Curves, bounds: Gates) -> Iterator[Triggered]:
     for gate, (name, error) in NOT_TRAINED_ON.items():
         if len(curves.get(name, ())) > size:
             gates.append(check_held_out(gate, Curve(curves[name], curves[error]), trained, bounds))
-    yield from (gate for gate in gates if gate)
+    yield from (gate._replace(stage=stage) for gate in gates if gate)
 
 
 def above(gate: str, what: str, number: float, bound: float, remedy: str) -> Triggered | None:
     """Trigger where a number is above its bound."""
-    return Triggered(gate, "ppo", what, number, f"at most {bound:.3g}", remedy) if number > bound else None
+    return Triggered(gate, what, number, f"at most {bound:.3g}", remedy) if number > bound else None
 
 
 def below(gate: str, what: str, number: float, bound: float, remedy: str) -> Triggered | None:
     """Trigger where a number is below its bound."""
-    return Triggered(gate, "ppo", what, number, f"at least {bound:.3g}", remedy) if number < bound else None
+    return Triggered(gate, what, number, f"at least {bound:.3g}", remedy) if number < bound else None
 
 
 STAY_CLOSER = "raise method.kl_coef, or lower method.learning_rate"
