@@ -42,7 +42,12 @@ def commands(text: str, program: str = "python -m alignlab") -> list[str]:
 
 
 def everywhere(program: str = "python -m alignlab") -> list[tuple[str, str]]:
-    return [(page.name, command) for page in PAGES for command in commands(page.read_text(), program)]
+    """Each command once, with the first page that has it."""
+    pages: dict[str, str] = {}
+    for page in PAGES:
+        for command in commands(page.read_text(), program):
+            pages.setdefault(command, page.name)
+    return [(page, command) for command, page in pages.items()]
 
 
 def arguments_in(folder: Path, arguments: list[str]) -> list[str]:
