@@ -71,14 +71,14 @@ def labelled(run: "Run[Any]", policy: Path) -> list[Row]:
     model, tokenizer = load_policy(run.inputs["judge_model"], run.config.hardware)
     verdicts = judged(run, items, (model, tokenizer))
     prompts = [item.prompt for item in items]
-    first, second = (
+    log_probs = [
         summed_log_probs(model, tokenizer, prompts, [item.answers[place] for item in items], method.sampling_batch_size)
         for place in (0, 1)
-    )
+    ]
     labels = [
         {**row, "first": item.answers[0], "second": item.answers[1], "principle": item.principle.name}
-        | {"verdict": verdict._asdict(), "likelier": own - other}
-        for row, item, verdict, own, other in zip(rows, items, verdicts, first, second, strict=True)
+        | {"verdict": verdict._asdict(), "likelier": first_log_prob - second_log_prob}
+        for row, item, verdict, first_log_prob, second_log_prob in zip(rows, items, verdicts, *log_probs, strict=True)
         if verdict is not None and item.principle is not None
     ]
     kept = surest([row["verdict"]["label"] for row in labels], method.keep)
@@ -112,7 +112,7 @@ def compared(run: "Run[Any]", policy: Path) -> tuple[list[Row], list[Item]]:
         sampling,
         key=lambda place, number: (seed + number, place),
     )
-    answered = [(row, item_of("", row["prompt"], different(own))) for row, own in zip(rows, drawn, strict=True)]
+    answered = [(row, item_of("", row["prompt"], different(texts))) for row, texts in zip(rows, drawn, strict=True)]
     split = [(row, pair) for row, item in answered for pair in pairs(item).values()]
     principles = method.constitution.draw(len(split), f"{run.config.seed} labels")
     items = [

@@ -69,15 +69,15 @@ class Critic(NamedTuple):
         for number in range(rounds):
             principles = self.constitution.draw(len(revised), f"{self.seed} {number}")
             requests = [
-                critique_request(self.constitution, one.row["prompt"], latest(one), principle)
-                for one, principle in zip(revised, principles, strict=True)
+                critique_request(self.constitution, answered.row["prompt"], latest(answered), principle)
+                for answered, principle in zip(revised, principles, strict=True)
             ]
             critiques = self.answer(requests, 2 * number)
             revisions = self.answer(list(map(revision_request, requests, critiques, principles)), 2 * number + 1)
             steps = list(map(step_of, principles, critiques, revisions))
             accepted = self.accepted(revised, steps, principles, number)
-            for one, step, taken in zip(revised, steps, accepted, strict=True):
-                one.steps.append(step._replace(accepted=taken))
+            for answered, step, taken in zip(revised, steps, accepted, strict=True):
+                answered.steps.append(step._replace(accepted=taken))
         return revised
 
     def accepted(
@@ -86,7 +86,7 @@ class Critic(NamedTuple):
         """Return which revisions are accepted: all, or those that are sound and liked no less."""
         if self.likes_first is None:
             return [True] * len(revised)
-        answers = [[step.revision, latest(one)] for one, step in zip(revised, steps, strict=True)]
+        answers = [[step.revision, latest(answered)] for answered, step in zip(revised, steps, strict=True)]
         places = [place for place, two in enumerate(answers) if sound(steps[place]) and two[0] != two[1]]
         items = [
             Item(
@@ -108,18 +108,18 @@ class Critic(NamedTuple):
         return sample(self.model, self.tokenizer, requests, self.sampling, 1000 * (self.seed + 1) + turn)
 
     def filtered(self, revised: Sequence[Revised], off_topic: float) -> list[Revised]:
-        """Name the filter that drops each answer, if one does.
+        """Name the filter that drops each answer, if any filter does.
 
         An answer is off topic where it is likelier after another prompt than after its own, by so many nats.
         """
-        prompts = [one.row["prompt"] for one in revised]
-        texts = [latest(one) for one in revised]
+        prompts = [answered.row["prompt"] for answered in revised]
+        texts = [latest(answered) for answered in revised]
         size = self.sampling.batch_size
-        own = summed_log_probs(self.model, self.tokenizer, prompts, texts, size)
-        other = summed_log_probs(self.model, self.tokenizer, [*prompts[1:], *prompts[:1]], texts, size)
+        by_own_prompt = summed_log_probs(self.model, self.tokenizer, prompts, texts, size)
+        by_other_prompt = summed_log_probs(self.model, self.tokenizer, [*prompts[1:], *prompts[:1]], texts, size)
         return [
-            one._replace(dropped=dropped_by(one, after_own - after_other < -off_topic))
-            for one, after_own, after_other in zip(revised, own, other, strict=True)
+            answered._replace(dropped=dropped_by(answered, after_own - after_other < -off_topic))
+            for answered, after_own, after_other in zip(revised, by_own_prompt, by_other_prompt, strict=True)
         ]
 
 

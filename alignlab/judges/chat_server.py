@@ -134,7 +134,7 @@ def verdict(labels: Labelled) -> Verdict:
             share = 0.5 + (ranks[first] < ranks[second]) / 2 - (ranks[first] > ranks[second]) / 2
             shares[reading.shown[0]].append(share)
     label = fmean(shares[0] + shares[1])
-    shown_first, shown_second = (fmean(own) if own else label for own in shares.values())
+    shown_first, shown_second = (fmean(values) if values else label for values in shares.values())
     return Verdict(label, shown_first, shown_second)
 
 

@@ -44,8 +44,8 @@ class HumanTables(NamedTuple):
                     readings.setdefault(rows[0].cells["item"], []).append(reading)
         for item in items:
             if item.id not in done:
-                own = readings.get(item.id)
-                yield Labelled(item.id, own) if own else Unlabelled(item.id, "nobody has filled it in")
+                looks = readings.get(item.id)
+                yield Labelled(item.id, looks) if looks else Unlabelled(item.id, "nobody has filled it in")
 
 
 def table_to_fill_in(items: Sequence[Item], criteria: Mapping[str, str], seed: int) -> str:

@@ -93,8 +93,8 @@ def rescaled(log_odds: Sequence[float], size: float | None) -> list[float]:
 
     Neither which answer is preferred nor which verdict is surer than which changes.
     """
-    own = root_mean_square(log_odds)
-    return [value * size / own for value in log_odds] if size and own else list(log_odds)
+    current = root_mean_square(log_odds)
+    return [value * size / current for value in log_odds] if size and current else list(log_odds)
 
 
 def root_mean_square(values: Sequence[float]) -> float:

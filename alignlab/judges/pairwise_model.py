@@ -52,9 +52,12 @@ class PairwiseModel(NamedTuple):
         split = [pairs(item) for item in items]
         asked = [self.under_principle(pair) for by_places in split for pair in by_places.values()]
         verdicts = iter(self.verdicts(asked, unscaled))
-        readings = [[one for places in own for one in both_readings(places, next(verdicts))] for own in split]
+        readings = [
+            [reading for places in by_places for reading in both_readings(places, next(verdicts))]
+            for by_places in split
+        ]
         seconds = (monotonic() - began) / len(items)
-        return (Labelled(item.id, own, Spent(seconds=seconds)) for item, own in zip(items, readings, strict=True))
+        return (Labelled(item.id, looks, Spent(seconds=seconds)) for item, looks in zip(items, readings, strict=True))
 
     def under_principle(self, pair: Item) -> Item:
         """Return a pair with its principle."""

@@ -77,7 +77,7 @@ def train(run: Run[Config]) -> None:
 
     record = run.folder / REVISIONS
     if distributed.any_process(not record.exists()):  # every process takes its share of the sampling
-        lines = "".join(json.dumps(one.record(), ensure_ascii=False) + "\n" for one in revised(run))
+        lines = "".join(json.dumps(answer.record(), ensure_ascii=False) + "\n" for answer in revised(run))
         distributed.run_on_first(lambda: write_text(record, lines))
     kept = [row for row in read_revisions(run.folder) if not row["dropped"]]
     if run.method.rounds and not kept:

@@ -70,8 +70,8 @@ def votes(labels: Iterable[Labelled], weights: Mapping[str, float]) -> list[Vote
     return [
         Vote(f"{item.id}/{i}-{j}", labeler, lead > 0)
         for item in labels
-        for labeler, own in leads(item, weights).items()
-        for (i, j), lead in own.items()
+        for labeler, pairs in leads(item, weights).items()
+        for (i, j), lead in pairs.items()
         if lead
     ]
 
@@ -106,8 +106,8 @@ def by_borda(labels: Labelled, size: int, weights: Mapping[str, float]) -> Ranke
     The probability of two is 0, 1/2 or 1, since the count is an order only.
     """
     points = [0.0] * size
-    for own in leads(labels, weights).values():
-        for (i, j), lead in own.items():
+    for leads_of_labeler in leads(labels, weights).values():
+        for (i, j), lead in leads_of_labeler.items():
             points[i] += 0.5 + 0.5 * sign(lead, 0)
             points[j] += 0.5 - 0.5 * sign(lead, 0)
     pairs = {(i, j): 0.5 + 0.5 * sign(points[i], points[j]) for i, j in pairs_of(size)}
@@ -118,8 +118,8 @@ def by_bradley_terry(labels: Labelled, size: int, weights: Mapping[str, float]) 
     """Order by Bradley and Terry's strengths; half a win of each answer over each other keeps all above 0."""
     won = [
         (i, j) if lead > 0 else (j, i)
-        for own in leads(labels, weights).values()
-        for (i, j), lead in own.items()
+        for leads_of_labeler in leads(labels, weights).values()
+        for (i, j), lead in leads_of_labeler.items()
         if lead
     ]
     both = [pair for i, j in pairs_of(size) for pair in ((i, j), (j, i))]
@@ -147,7 +147,7 @@ def biases(labels: Iterable[Labelled], weights: Mapping[str, float]) -> dict[str
             for first, second in combinations(reading.shown, 2):
                 better, worse = sums[first] < sums[second], sums[first] > sums[second]
                 counts[reading.labeler][0 if better else 1 if worse else 2] += 1
-    return {labeler: Bias(*own) for labeler, own in counts.items()}
+    return {labeler: Bias(*count) for labeler, count in counts.items()}
 
 
 def consistency(labels: Iterable[Labelled], weights: Mapping[str, float]) -> dict[str, tuple[int, int]]:
@@ -162,7 +162,7 @@ def consistency(labels: Iterable[Labelled], weights: Mapping[str, float]) -> dic
         for (labeler, _), signs in results.items():
             counts[labeler][0] += len(signs) > 1
             counts[labeler][1] += len(signs) > 1 and len(set(signs)) == 1
-    return {labeler: (own[0], own[1]) for labeler, own in counts.items()}
+    return {labeler: (repeated, same) for labeler, (repeated, same) in counts.items()}
 
 
 def tau_b(pairs: Sequence[tuple[float, float]]) -> float | None:
@@ -182,6 +182,6 @@ def pair_agreement(
     first: Sequence[Labelled], second: Sequence[Labelled], weights: Mapping[str, float]
 ) -> tuple[int, int]:
     """Count the pairs that two sets of labels both decide by majority, and those of them on which they agree."""
-    one, other = (majority(votes(labels, weights)) for labels in (first, second))
-    both = [pair for pair in one if pair in other and one[pair] != 0.5 and other[pair] != 0.5]
-    return len(both), sum((one[pair] > 0.5) == (other[pair] > 0.5) for pair in both)
+    ours, theirs = (majority(votes(labels, weights)) for labels in (first, second))
+    both = [pair for pair in ours if pair in theirs and ours[pair] != 0.5 and theirs[pair] != 0.5]
+    return len(both), sum((ours[pair] > 0.5) == (theirs[pair] > 0.5) for pair in both)

@@ -45,13 +45,13 @@ class Saving(NamedTuple):
 
 def cost(labels: Sequence[Labelled], missing: Sequence[Unlabelled], settings: Preferences) -> Cost:
     """Add up what was spent on labels, and on items that got none."""
-    spent = [one.spent for one in labels] + [one.spent for one in missing]
-    again = sum((Counter(one.again) for one in spent), Counter[str]())
+    spent = [item.spent for item in labels] + [item.spent for item in missing]
+    again = sum((Counter(cost.again) for cost in spent), Counter[str]())
     usage = Usage(
-        labels=len({(one.id, reading.labeler) for one in labels for reading in one.readings}),
-        read=sum(one.read for one in spent),
-        written=sum(one.written for one in spent),
-        seconds=sum(one.seconds for one in spent),
+        labels=len({(item.id, reading.labeler) for item in labels for reading in item.readings}),
+        read=sum(cost.read for cost in spent),
+        written=sum(cost.written for cost in spent),
+        seconds=sum(cost.seconds for cost in spent),
         person_price=settings.people.price,
         person_minutes=settings.people.minutes,
         machine_hour=settings.machine_hour,

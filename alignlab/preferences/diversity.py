@@ -25,8 +25,8 @@ def diversity(drawn: Sequence[Sequence[str]]) -> Diversity:
     if not words:
         return Diversity(0, 0.0, 0.0, 0.0, None)
     different = fmean(len({tuple(answer) for answer in answers}) / len(answers) for answers in words)
-    one, two = (fmean(distinct(answers, n) for answers in words) for n in (1, 2))
-    return Diversity(len(words), different, one, two, fmean(bleus) if bleus else None)
+    unigrams, bigrams = (fmean(distinct(answers, n) for answers in words) for n in (1, 2))
+    return Diversity(len(words), different, unigrams, bigrams, fmean(bleus) if bleus else None)
 
 
 def distinct(answers: Sequence[Sequence[str]], n: int) -> float:
@@ -46,6 +46,6 @@ def self_bleu(answers: Sequence[Sequence[str]]) -> float:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return fmean(
-            float(sentence_bleu([*answers[:own], *answers[own + 1 :]], answers[own], smoothing_function=smooth))
-            for own in range(len(answers))
+            float(sentence_bleu([*answers[:place], *answers[place + 1 :]], answers[place], smoothing_function=smooth))
+            for place in range(len(answers))
         )

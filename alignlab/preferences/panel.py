@@ -16,12 +16,12 @@ def join_panel(own: Sequence[Labelled], folders: Sequence[Path], answers_hash: s
 
     A labeler who is among them already counts once. Raises a `Failure` for a run over answers with another hash.
     """
-    labels = {one.id: one for one in own}
+    labels = {item.id: item for item in own}
     for folder in folders:
         if (other := read_json(folder / PREFERENCES)["answers_hash"]) != answers_hash:
             what = f"{folder} is about other answers ({other}, not {answers_hash})"
             raise failure("preferences.panel", what, "leave it out")
-        known = {reading.labeler for one in labels.values() for reading in one.readings}
+        known = {reading.labeler for item in labels.values() for reading in item.readings}
         for row in read_lines(folder / LABELS):
             new = [Reading(**reading) for reading in row["readings"] if reading["labeler"] not in known]
             if new:

@@ -21,7 +21,7 @@ class Mixture:
         self.name = name
         self.settings = settings
         self.parts = parts
-        self.stats = {part: RunningStats() for part, own in settings.parts.items() if own.normalize}
+        self.stats = {part: RunningStats() for part, weighed in settings.parts.items() if weighed.normalize}
         self.sum_stats = RunningStats()
 
     def score(self, prompts: Sequence[Sequence[Turn]], completions: Sequence[str], finished: Sequence[bool]) -> Scored:

@@ -117,7 +117,7 @@ def people_labels(work: Work, answers: list[dict[str, Any]]) -> list[Labelled]:
     if not paths:
         return []
     tables = HumanTables(paths, criteria_of(paths[0]))
-    return [one for one in tables.label(items(answers), ()) if isinstance(one, Labelled)]
+    return [result for result in tables.label(items(answers), ()) if isinstance(result, Labelled)]
 
 
 def hand_out(work: Work, folder: Path, answers: list[dict[str, Any]], criteria: Mapping[str, str]) -> None:
