@@ -102,3 +102,13 @@ def test_no_stage_is_known_by_its_name_outside_its_method():
     """What code does with a stage follows from what its method declares."""
     names = re.compile(r"""\.name (?:==|!=|in) [("{']*(?:sft|rm|ppo|dpo|cai)""")
     assert [str(path) for path, text in SOURCES.items() if path.parts[1] != "methods" and names.search(text)] == []
+
+
+def test_no_code_asks_of_which_kind_a_judge_or_a_reward_is():
+    """The settings of a kind answer for it, and its module is found by its name."""
+    settings = [
+        SOURCES[path] for path in SOURCES if path.name in {"judge.py", "reward.py"} and path.parts[1] == "config"
+    ]
+    kinds = "|".join(re.findall(r"class (\w+(?:Judge|Reward))\(", "".join(settings)))
+    asked = re.compile(rf"isinstance\([^)]*\b(?:{kinds})\b|case (?:{kinds})\(")
+    assert [str(path) for path, text in SOURCES.items() if asked.search(text)] == []
