@@ -64,7 +64,7 @@ def test_what_is_learned_is_what_was_kept(by_dpo):
 
 def test_the_report_tells_the_story(by_dpo):
     page = (by_dpo / "report.html").read_text()
-    for said in ("Constitutional AI, step by step", "RLAIF, by DPO", "Which principles did the work", "Over-refusal"):
+    for said in ("Constitutional AI, step by step", "RLAIF, by DPO", "Effect of each principle", "Over-refusal"):
         assert said in page
 
 
