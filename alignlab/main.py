@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import alignlab
 from alignlab.config import command_line
-from alignlab.config.compose import Command, bound, check, choices_of, to_tree
+from alignlab.config.compose import Command, bind_tree, check, choices_of, to_tree
 from alignlab.config.groups import conf_folder, usage
 from alignlab.errors import Explained
 from alignlab.pipeline.launch import check_alone, join, joins
@@ -79,7 +79,7 @@ def follow(command: Command, overrides: list[str], flags: Sequence[str], asks: b
     if asks:
         hand_over(arguments)
         return
-    configs = [bound(tree, command.groups) for tree in command.trees]
+    configs = [bind_tree(tree, command.groups) for tree in command.trees]
     if command.several or {"-m", "--multirun"} & set(flags):
         check_alone(configs[0])
         run_sweep(command, overrides)
@@ -102,7 +102,7 @@ def run_sweep(command: Command, overrides: list[str]) -> None:
     from alignlab.sweeps import runner
 
     if command.trees[0]["dry_run"]:
-        print("\n".join([*runner.planned(command, overrides), *plan(bound(command.trees[0], command.groups))]))
+        print("\n".join([*runner.planned(command, overrides), *plan(bind_tree(command.trees[0], command.groups))]))
         return
     signals.handle_sigterm()
     folder, failed = runner.sweep(command, overrides)
@@ -154,7 +154,7 @@ def hand_over(arguments: list[str]) -> None:
 
         from alignlab.pipeline.launch import run
 
-        config = bound(to_tree(cfg)).chosen(choices_of(HydraConfig.instance().cfg))
+        config = bind_tree(to_tree(cfg)).chosen(choices_of(HydraConfig.instance().cfg))
         try:
             run(config, HydraConfig.get().runtime.output_dir)
         except Explained as error:

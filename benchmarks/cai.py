@@ -192,14 +192,14 @@ def labels(folder: Path, seeds: Sequence[int]) -> Iterator[str]:
 def plainly(place: Path, seed: int, cache: Path) -> Rows:
     """Judge a run's pairs again by the plain question; what came of it is kept in the run's folder."""
     os.environ["ALIGNLAB_CACHE"] = str(cache)
-    from alignlab.config.compose import bound, check
+    from alignlab.config.compose import bind_tree, check
     from alignlab.evaluation.constitutional import measure_labels
     from alignlab.judges.model_logprobs import verdicts
     from alignlab.judges.protocol import Item
     from alignlab.models.load import load_policy
     from alignlab.pipeline.plan import base_model
 
-    config = bound(check([*RUNS["cai"], "judge=choice", f"seed={seed}"], binds=False).trees[0])
+    config = bind_tree(check([*RUNS["cai"], "judge=choice", f"seed={seed}"], binds=False).trees[0])
     method: Any = config.method
     rows = [json.loads(line) for line in (place / "cai" / "labels.jsonl").read_text(encoding="utf-8").splitlines()]
     record = place / "plain.json"

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from alignlab.config.compose import bound, check
+from alignlab.config.compose import bind_tree, check
 from alignlab.config.schema import Config
 
 ROOT = Path(__file__).parent.parent
@@ -18,4 +18,4 @@ def alignlab(*arguments: str, folder: Path, timeout: float = 280) -> subprocess.
 
 def config(*overrides: str) -> Config:
     """A bound config, composed in this process."""
-    return bound(check(list(overrides), binds=False).trees[0])
+    return bind_tree(check(list(overrides), binds=False).trees[0])

@@ -7,7 +7,7 @@ import pytest
 from command import config
 from tiny import WORDS, ask, tiny_model, tiny_tokenizer
 
-from alignlab.config.command_line import continued
+from alignlab.config.command_line import with_cai_ppo
 from alignlab.config.constitution import Constitution
 from alignlab.config.judge import HumanJudge, LocalJudge
 from alignlab.constitutional.ai_labels import pair, surest
@@ -249,14 +249,14 @@ def test_a_verdict_becomes_a_pair_and_the_surest_are_kept():
 
 
 def test_what_comes_after_the_supervised_phase_is_a_method():
-    assert continued(["method=cai", "seed=1", "method.then=ppo"]) == ["method=cai_ppo", "seed=1"]
-    assert continued(["method=cai", "method.then=dpo"]) == ["method=cai"]
-    assert continued(["method=dpo", "method.then=ppo"]) == [
+    assert with_cai_ppo(["method=cai", "seed=1", "method.then=ppo"]) == ["method=cai_ppo", "seed=1"]
+    assert with_cai_ppo(["method=cai", "method.then=dpo"]) == ["method=cai"]
+    assert with_cai_ppo(["method=dpo", "method.then=ppo"]) == [
         "method=dpo",
         "method.then=ppo",
     ]  # bind says that it is unknown
     with pytest.raises(Mistake, match=r"'pp' is none of dpo, ppo"):
-        continued(["method=cai", "method.then=pp"])
+        with_cai_ppo(["method=cai", "method.then=pp"])
 
 
 def test_a_reward_model_of_ai_labels_comes_before_its_ppo():

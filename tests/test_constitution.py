@@ -8,7 +8,7 @@ import yaml
 from command import ROOT, alignlab
 
 from alignlab.config import command_line
-from alignlab.config.compose import bound, check
+from alignlab.config.compose import bind_tree, check
 from alignlab.config.constitution import Constitution, read
 from alignlab.errors import Failure, Mistake
 
@@ -45,7 +45,7 @@ def test_principles_are_drawn_by_their_weights_and_their_seed():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("principles: []\nchoices: [A, B]\n", "{path}:1: principles: holds nothing; write at least one principle"),
+        ("principles: []\nchoices: [A, B]\n", "{path}:1: principles: is empty; write at least one principle"),
         ("choices: [A, B]\n", "{path}:1: principles: is missing; add principles: …"),
         ("principles:\n  - name: x\n", "{path}:2: principles.0.good: is missing; add good: …"),
         ("principles:\n  - name: x\n    god: y\n", "{path}:3: principles.0.god: unknown key; did you mean 'good'?"),
@@ -82,7 +82,7 @@ def test_a_file_of_ones_own_works_as_the_others_do(tmp_path):
     overrides, groups = command_line.read(["method=cai", f"constitution={path}"])
     with command_line.stored(groups):
         tree = check(overrides, binds=True, groups=groups).trees[0]
-    config = bound(tree)
+    config = bind_tree(tree)
     assert [one.name for one in config.method.constitution.principles] == ["mine"]
     assert [one.name for one in config.stages["cai_sft"].constitution.principles] == ["mine"]
 
@@ -91,7 +91,7 @@ def test_a_command_with_a_faulty_file_gets_its_line(tmp_path):
     (tmp_path / "mine.yaml").write_text("principles: []\nchoices: [A, B]\n")
     done = alignlab("method=cai", "constitution=mine.yaml", folder=tmp_path)
     assert (done.returncode, done.stderr) == (
-        2, "mine.yaml:1: principles: holds nothing; write at least one principle\n",
+        2, "mine.yaml:1: principles: is empty; write at least one principle\n",
     )  # fmt: skip
     done = alignlab("method=cai", "constitution=absent.yaml", folder=tmp_path)
     assert done.stderr == "constitution: absent.yaml is not there; give a YAML file, or the name of a constitution\n"

@@ -10,7 +10,7 @@ import yaml
 from command import ROOT
 from test_docs import commands
 
-from alignlab.config.compose import bound, check
+from alignlab.config.compose import bind_tree, check
 
 DEPLOY = ROOT / "deploy"
 DOCS = commands((ROOT / "docs" / "hardware.md").read_text())
@@ -30,7 +30,7 @@ def test_the_manifests_command_composes_and_agrees_with_the_manifest():
     assert container["args"].count("hardware.rank=$(JOB_COMPLETION_INDEX)") == 1
     for index in range(spec["completions"]):
         own = [text.replace("$(JOB_COMPLETION_INDEX)", str(index)) for text in container["args"]]
-        hardware = bound(check(own, binds=True).trees[0]).hardware
+        hardware = bind_tree(check(own, binds=True).trees[0]).hardware
         assert hardware.rank == index
     assert hardware.nodes == spec["completions"] == spec["parallelism"]
     assert hardware.processes == container["resources"]["limits"]["nvidia.com/gpu"]

@@ -154,7 +154,7 @@ def train(run):
 def test_a_config_folder_that_is_not_there_is_one_sentence(tmp_path):
     done = alignlab("--config-dir", "nowhere", "method=sft", folder=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "nowhere is no folder" in done.stderr
+    assert "nowhere is not a folder" in done.stderr
 
 
 def test_an_installed_package_adds_a_method_by_its_entry_point(tmp_path, project):

@@ -9,7 +9,7 @@ from command import config
 from tiny import WORDS, ask, tiny_model, tiny_tokenizer
 
 from alignlab.config import command_line
-from alignlab.config.compose import bound, check
+from alignlab.config.compose import bind_tree, check
 from alignlab.errors import Failure, Mistake
 from alignlab.evaluation.label_accuracy import gold_order, label_accuracy
 from alignlab.judges import model_logprobs
@@ -284,7 +284,7 @@ def test_a_local_model_is_heard_in_both_orders_as_far_as_it_is_sure():
             "judge: annotators know only the pocket world, and dataset is file",
         ),
         (["judge=human", "judge.path=[nobody.csv]"], "judge.path: nobody.csv is not there"),
-        (["judge=openai", "judge.url=ftp://x"], "judge.url: 'ftp://x' is no address of a server"),
+        (["judge=openai", "judge.url=ftp://x"], "judge.url: 'ftp://x' is not the address of a server"),
         (["judge=reward", "preferences.panel=[nowhere]"], "preferences.panel: nowhere is not there"),
         (["judge=reward", "preferences.weights={safety: 0}"], "preferences.weights: every criterion weighs nothing"),
         (
@@ -305,4 +305,4 @@ def test_what_a_run_saves_as_its_config_repeats_it(tmp_path):
     (tmp_path / "config.yaml").write_text(repeatable(now.chosen(choices)))
     overrides, groups = command_line.read([f"experiment={tmp_path / 'config.yaml'}"])
     with command_line.stored(groups):
-        assert bound(check(overrides, binds=False, groups=groups).trees[0]) == now
+        assert bind_tree(check(overrides, binds=False, groups=groups).trees[0]) == now

@@ -56,13 +56,13 @@ TYPED = [
     (["task=evaluate"], ["task.model: no value was given; add task.model=…"]),
     (["method.policy=nowhere"], ["method.policy: nowhere is not there"]),
     (["reward=function", "reward.function=os.path:joyn"], ["reward.function: os.path defines no 'joyn'"]),
-    (["reward=url", "reward.url=ftp://x"], ["reward.url: 'ftp://x' is no address of a server"]),
+    (["reward=url", "reward.url=ftp://x"], ["reward.url: 'ftp://x' is not the address of a server"]),
     (["reward=ensemble", "reward.members.a.kind=modl"], ["reward.members.a.kind: 'modl' is none of", "'model'?"]),
     (["reward=mixture", "reward.parts.model.wait=1"], ["reward.parts.model.wait: unknown key; did you mean 'weight'?"]),
     (["reward.path=1.5"], ["reward.path: 1.5 is not text"]),
     (["sweep=sedes"], ["sweep: no option 'sedes'; did you mean 'seeds'?"]),
     (["evaluation.top_p=1.5"], ["evaluation.top_p: 1.5: input should be less than or equal to 1"]),
-    (["method.kl_coef"], ["method.kl_coef: is no setting; write key=value"]),
+    (["method.kl_coef"], ["method.kl_coef: is not a setting; write key=value"]),
     (["method.kl_coef=0.1,-1", "-m"], ["method.kl_coef: -1: input should be greater than or equal to 0"]),
 ]
 

@@ -167,16 +167,19 @@ def test_a_function_gets_turns_texts_and_ends(mine):
         ("math:sqrt", ""),
         ("os.path:joint", "os.path defines no 'joint'"),
         ("ownrewards.brief:word", "ownrewards.brief defines no 'word'"),
-        ("ownrewards.breif:words", "there is no module 'ownrewards.breif' (looked for from this folder on)"),
+        (
+            "ownrewards.breif:words",
+            "there is no module 'ownrewards.breif' (searched in this folder and in Python's path)",
+        ),
         ("ownrewards.brief.words.more:x", "there is no module"),
-        ("words", "'words' is no dotted name"),
-        ("own rewards:x", "'own rewards:x' is no dotted name"),
+        ("words", "'words' is not a dotted name"),
+        ("own rewards:x", "'own rewards:x' is not a dotted name"),
     ],
 )
 def test_a_function_is_looked_up_without_being_run(mine, name, said):
     (mine / "__init__.py").write_text("raise SystemExit('imported')\n")
-    assert user_function.wrong(name).startswith(said)
-    assert bool(user_function.wrong(name)) == bool(said)
+    assert user_function.fault_in(name).startswith(said)
+    assert bool(user_function.fault_in(name)) == bool(said)
 
 
 def test_a_functions_sources_are_the_users_own_files(mine):

@@ -138,6 +138,6 @@ def test_addresses_that_are_none_and_secrets_in_them_are_refused(monkeypatch):
     monkeypatch.delenv("SCORE_KEY", raising=False)
     own = {"kind": "url", "timeout": 1.0, "retries": 0, "backoff": 0.0, "batch_size": 1}
     said = [str(fault) for fault in UrlReward(url="file:///etc/x", key_env="SCORE_KEY", **own).faults()]
-    assert said[0].startswith("url: 'file:///etc/x' is no address of a server")
+    assert said[0].startswith("url: 'file:///etc/x' is not the address of a server")
     assert said[1].startswith("key_env: the environment variable SCORE_KEY is not set")
     assert ["holds a password" in str(f) for f in UrlReward(url="http://me:pw@x/y", key_env=None, **own).faults()]

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 from command import config
 
-from alignlab.config.compose import Command, bound, check
+from alignlab.config.compose import Command, bind_tree, check
 from alignlab.errors import Mistake
 from alignlab.pipeline import sweep_folder, trial_reporter
 from alignlab.pipeline.trial_reporter import Reporter
@@ -68,7 +68,9 @@ def test_the_command_replaces_a_files_values_when_it_is_checked_too() -> None:
 
 def place(*overrides: str) -> Path:
     command: Command = check([*HERE, *overrides], binds=False)
-    return runner.folder_of(command, bound(command.trees[0]), runner.search_space(command.params, [*HERE, *overrides]))
+    return runner.folder_of(
+        command, bind_tree(command.trees[0]), runner.search_space(command.params, [*HERE, *overrides])
+    )
 
 
 @pytest.mark.runs
@@ -83,7 +85,7 @@ def test_a_sweep_is_known_by_what_its_runs_are() -> None:
 def test_a_folder_that_holds_another_sweep_is_refused(tmp_path: Path) -> None:
     def written(*overrides: str) -> str:
         command = check([*HERE, *overrides], binds=False)
-        given = bound(command.trees[0]), runner.search_space(command.params, overrides)
+        given = bind_tree(command.trees[0]), runner.search_space(command.params, overrides)
         runner.write_facts(tmp_path, command, *given, overrides)
         return (tmp_path / "sweep.yaml").read_text()
 
@@ -96,8 +98,8 @@ def test_a_folder_that_holds_another_sweep_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["sweep.objective=gold/score"], "is the truth, which nobody has elsewhere"),
-        (["sweep.sampler=tpe"], "sweep.objective: missing, and tpe learns from it"),
+        (["sweep.objective=gold/score"], "is the true reward, which is known only in the pocket world"),
+        (["sweep.sampler=tpe"], "sweep.objective: missing, and sampler=tpe needs it"),
         (["sweep.prune_by=train/loss"], "a grid runs every combination to its end"),
         (["sweep.sampler=tpe", "sweep.objective=eval/kl", "sweep.prune_by=gold/score"], "is for reports alone"),
         (["method=dpo", "evaluation.reward_model=auto"], "auto trains a reward model"),

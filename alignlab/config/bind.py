@@ -1,8 +1,8 @@
-"""Turn a composed tree into one frozen, typed `Config`, or raise everything that is wrong with it.
+"""Turn a composed tree into one frozen, typed `Config`, or raise one error with all faults.
 
-Options that bring a settings class of their own (methods, and whatever a user adds) are handed to `bind` with the place
-at which the tree holds their settings. pydantic finds the faults. Here they are put into the user's words: place,
-value, rule, suggestion.
+Methods and the options that a user adds have settings classes of their own. `bind` receives them with the place of
+their settings in the tree. pydantic finds the faults; this file rephrases each one as place, value, rule and
+suggestion.
 """
 
 import re
@@ -36,27 +36,29 @@ def bind(tree: Mapping[str, Any], classes: Mapping[str, type[Settings]], groups:
     filled = dict(tree)
     faults = list(_missing(tree, ()))
     absent = {fault.where for fault in faults}
-    explained = Explanation(tree, groups)
+    context = Context(tree, groups)
     for place, settings_class in classes.items():
-        bound, errors = _validate(settings_class, _at(filled, place), place, explained)
+        settings, errors = _validate(settings_class, _at(filled, place), place, context)
         faults += errors
-        _put(filled, place, bound or placeholder(place))
-    config, errors = _validate(Config, filled, "", explained)
+        _put(filled, place, settings or placeholder(place))
+    config, errors = _validate(Config, filled, "", context)
     faults += errors
     if isinstance(config, Config):
-        faults += _own_faults(config, "")
+        faults += _contradictions_within(config, "")
         if not errors:
             faults += contradictions(config)
     unique: dict[tuple[str, str], Fault] = {}
-    for fault in (as_typed(one) for one in faults if one.what == MISSING or one.where not in absent):
-        unique.setdefault((fault.where, fault.what), fault)
+    for fault in faults:
+        if fault.what == MISSING or fault.where not in absent:
+            fault = as_typed(fault)
+            unique.setdefault((fault.where, fault.what), fault)
     if unique or not isinstance(config, Config):
         raise Mistake(list(unique.values()))
     return config
 
 
 def placeholder(place: str) -> Settings:
-    """Return settings that stand for faulty ones, so that what holds them is not faulted for them."""
+    """Return valid settings to put in the place of faulty ones, so that only the faulty ones are reported."""
     if place.endswith(".judge"):
         return JudgeSettings(kind="faulty")
     if place.startswith("reward"):
@@ -69,7 +71,7 @@ def placeholder(place: str) -> Settings:
 
 
 def as_typed(fault: Fault) -> Fault:
-    """Name settings of a group that stands in several places by where a user sets them: `judge.url`."""
+    """Shorten the place of a shared group to the one that the user sets: `method.judge.url` to `judge.url`."""
     return fault._replace(where=SHARED.sub(r"\1", fault.where), now=SHARED.sub(r"\1", fault.now))
 
 
@@ -101,40 +103,38 @@ def _put(tree: dict[str, Any], place: str, value: Any) -> None:
         tree[head] = value
 
 
-class Explanation(NamedTuple):
-    """What faults are explained with: the whole tree, and the groups that a command may choose from."""
+class Context(NamedTuple):
+    """The whole tree, and the groups that a command may choose from; suggestions are made from them."""
 
     tree: Mapping[str, Any]
     groups: Groups
 
 
-def _validate(
-    root: type[Settings], value: Any, place: str, explained: Explanation
-) -> tuple[Settings | None, list[Fault]]:
+def _validate(root: type[Settings], value: Any, place: str, context: Context) -> tuple[Settings | None, list[Fault]]:
     try:
         return root.model_validate(value), []
     except ValidationError as error:
-        return None, [_explain(root, fault, place, explained) for fault in error.errors(include_url=False)]
+        return None, [_explain(root, fault, place, context) for fault in error.errors(include_url=False)]
 
 
-def _explain(root: type[Settings], error: ErrorDetails, place: str, explained: Explanation) -> Fault:
-    """Rephrase one of pydantic's findings: place, value, rule, suggestion."""
+def _explain(root: type[Settings], error: ErrorDetails, place: str, context: Context) -> Fault:
+    """Rephrase an error of pydantic as place, value, rule and suggestion."""
     keys, settings_class, annotation = _walk(root, error["loc"])
     where = ".".join(filter(None, [place, *keys]))
-    value, context = error["input"], error.get("ctx", {})
+    value, details = error["input"], error.get("ctx", {})
     match error["type"]:
         case "extra_forbidden":
             return Fault(
                 where,
                 "unknown key",
-                suggestion(keys[-1], _known(settings_class), explained.tree, where, explained.groups),
+                suggestion(keys[-1], _known(settings_class), context.tree, where, context.groups),
             )
         case "missing":
             return Fault(where, MISSING, f"add {where}=…")
         case "literal_error":
-            return Fault(where, f"{value!r} is none of {context['expected']}", close_to(str(value), _options(context)))
+            return Fault(where, f"{value!r} is none of {details['expected']}", close_to(str(value), _options(details)))
         case "union_tag_invalid":
-            return _unknown_kind(where, str(context["tag"]), str(context["expected_tags"]))
+            return _unknown_kind(where, str(details["tag"]), str(details["expected_tags"]))
         case "union_tag_not_found":
             return Fault(f"{where}.kind", MISSING, f"choose an option of the group: {where}=…")
         case kind if kind in RULES:
@@ -144,8 +144,8 @@ def _explain(root: type[Settings], error: ErrorDetails, place: str, explained: E
 
 
 def _unknown_kind(where: str, kind: str, expected: str) -> Fault:
-    """Explain a kind that is neither built in nor a user's own."""
-    tags = [tag for tag in (one.strip().strip("'") for one in expected.split(",")) if tag != EXTENSION]
+    """Explain a kind that is neither built in nor added by the user."""
+    tags = [tag for tag in (part.strip().strip("'") for part in expected.split(",")) if tag != EXTENSION]
     folder = "judges" if where.rpartition(".")[2] == "judge" else "rewards"
     now = close_to(kind, tags) or f"write {folder}/{kind}.py in this folder to add it"
     return Fault(f"{where}.kind", f"{kind!r} is none of {', '.join(tags)}", now)
@@ -173,57 +173,57 @@ def _example(annotation: Any, where: str) -> str:
     return ""
 
 
-def _options(context: Mapping[str, Any]) -> list[str]:
-    return [part.strip().strip("'") for part in str(context["expected"]).replace(" or ", ",").split(",")]
+def _options(details: Mapping[str, Any]) -> list[str]:
+    return [part.strip().strip("'") for part in str(details["expected"]).replace(" or ", ",").split(",")]
 
 
 def _walk(root: type[Settings], location: tuple[int | str, ...]) -> tuple[list[str], type[Settings] | None, Any]:
-    """Follow pydantic's location through the shapes; drop the union tags that no user has typed."""
+    """Follow pydantic's location through the settings classes; leave out union tags, which no user has typed."""
     keys: list[str] = []
-    shape: type[Settings] | None = root
+    settings_class: type[Settings] | None = root
     choices: tuple[type[Settings], ...] = ()
     annotation: Any = None
     for part in location:
         tagged = [c for c in choices if part in get_args(c.model_fields["kind"].annotation)] if len(choices) > 1 else []
         if tagged:
-            shape, choices = tagged[0], ()
+            settings_class, choices = tagged[0], ()
             continue
         if any(getattr(c, "__name__", None) == part for c in choices) or str(part).startswith(
             ("function-", "constrained", "literal[")
         ):
             continue
-        if part in _TYPE_TAGS and not (shape and part in shape.model_fields):
+        if part in _TYPE_TAGS and not (settings_class and part in settings_class.model_fields):
             continue
         keys.append(str(part))
-        field = shape.model_fields.get(str(part)) if shape else None
+        field = settings_class.model_fields.get(str(part)) if settings_class else None
         annotation = field.annotation if field else None
-        if field:  # else the name of an entry: what it may be was said by the field that holds it
-            choices = tuple(_shapes_in(annotation))
-            shape = choices[0] if len(choices) == 1 else None
-    return keys, shape, annotation
+        if field:  # else the name of an entry, whose class the field around it has set
+            choices = tuple(_classes_in(annotation))
+            settings_class = choices[0] if len(choices) == 1 else None
+    return keys, settings_class, annotation
 
 
 _TYPE_TAGS = {"int", "float", "str", "bool", "tuple[str, ...]", "none", "path"}
 
 
-def _shapes_in(annotation: Any) -> Iterator[type[Settings]]:
+def _classes_in(annotation: Any) -> Iterator[type[Settings]]:
     if isinstance(annotation, type) and issubclass(annotation, Settings):
         yield annotation
     for inner in getattr(annotation, "__args__", ()):
-        yield from _shapes_in(inner)
+        yield from _classes_in(inner)
 
 
-def _known(shape: type[Settings] | None) -> list[str]:
-    return list(shape.model_fields) if shape else []
+def _known(settings_class: type[Settings] | None) -> list[str]:
+    return list(settings_class.model_fields) if settings_class else []
 
 
-def _own_faults(settings: Settings, place: str) -> Iterator[Fault]:
+def _contradictions_within(settings: Settings, place: str) -> Iterator[Fault]:
     for fault in settings.faults():
         yield fault._replace(where=f"{place}{fault.where}")
     for name, value in settings:
         if isinstance(value, Settings):
-            yield from _own_faults(value, f"{place}{name}.")
+            yield from _contradictions_within(value, f"{place}{name}.")
         elif isinstance(value, dict):
             for key, inner in value.items():
                 if isinstance(inner, Settings):
-                    yield from _own_faults(inner, f"{place}{name}.{key}.")
+                    yield from _contradictions_within(inner, f"{place}{name}.{key}.")

@@ -1,7 +1,7 @@
-"""Read a command's arguments: the overrides that Hydra takes, and the groups that they may choose from.
+"""Read a command's arguments: the overrides for Hydra, and the groups that they may choose from.
 
-Three things that a user types are not Hydra's own: a YAML file by its path (`experiment=mine.yaml`), a group that is
-left out although it is left out anyway (`sweep=null`), and `method=cai method.then=ppo`.
+Three forms are not Hydra's own: a YAML file by its path (`experiment=mine.yaml`), leaving out a group that is empty by
+default (`sweep=null`), and `method=cai method.then=ppo`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,27 +20,27 @@ THEN = "method.then"
 
 
 class CommandLine(NamedTuple):
-    """What a user has typed: overrides, and the groups that they choose from."""
+    """Overrides, and the groups that they choose from."""
 
     overrides: list[str]
     groups: Groups
 
 
 def read(arguments: Sequence[str]) -> CommandLine:
-    """Read overrides as a user types them; raises a `Mistake` where a file or a folder that they name is not there."""
-    wanted = [argument for argument in arguments if not leaves_out(argument)]
+    """Read overrides as a user types them; raises a `Mistake` where a file or folder in them does not exist."""
+    kept = [argument for argument in arguments if not leaves_out(argument)]
     chosen: dict[str, dict[str, Path]] = {}
-    overrides = continued([named_by_file(argument, chosen) for argument in wanted])
+    overrides = with_cai_ppo([option_of_file(argument, chosen) for argument in kept])
     return CommandLine(overrides, Groups((conf_folder(), *search_path(overrides)), chosen))
 
 
 def leaves_out(argument: str) -> bool:
-    """Return whether an argument leaves out a group that is left out anyway; Hydra has no words for it."""
-    return argument in {f"{group}={nothing}" for group in OPTIONAL for nothing in ("null", "None")}
+    """Return whether an argument leaves out an optional group (`sweep=null`), which Hydra would refuse."""
+    return argument in {f"{group}={null}" for group in OPTIONAL for null in ("null", "None")}
 
 
-def continued(arguments: list[str]) -> list[str]:
-    """Replace `method=cai method.then=ppo` by the method that does so: what follows a phase is a method of its own."""
+def with_cai_ppo(arguments: list[str]) -> list[str]:
+    """Replace `method=cai method.then=ppo` by `method=cai_ppo`, and drop `method.then=dpo`, the default of cai."""
     typed = dict(argument.partition("=")[::2] for argument in arguments)
     if typed.get("method") != "cai" or THEN not in typed:
         return arguments
@@ -50,8 +50,8 @@ def continued(arguments: list[str]) -> list[str]:
     return ["method=cai_ppo" if argument == "method=cai" and then == "ppo" else argument for argument in rest]
 
 
-def named_by_file(argument: str, chosen: dict[str, dict[str, Path]]) -> str:
-    """Give a file that `experiment=` or `constitution=` names an option of its own, and keep it in `chosen`."""
+def option_of_file(argument: str, chosen: dict[str, dict[str, Path]]) -> str:
+    """Replace the path in `experiment=` or `constitution=` by the name of an option, and add its file to `chosen`."""
     key, _, value = argument.partition("=")
     path = Path(value).expanduser()
     if key not in GIVEN_BY_PATH or path.suffix not in {".yaml", ".yml"}:
@@ -69,7 +69,7 @@ def named_by_file(argument: str, chosen: dict[str, dict[str, Path]]) -> str:
 
 
 def search_path(overrides: Sequence[str]) -> list[Path]:
-    """Return the folders that `hydra.searchpath` adds, as `--config-dir` does too."""
+    """Return the folders that `hydra.searchpath` or `--config-dir` adds."""
     from yaml import safe_load
 
     values = [text.partition("=")[2] for text in overrides if text.startswith(f"{SEARCH_PATH}=")]
@@ -88,7 +88,7 @@ def folder_of(entry: str) -> Path:
             ) from error
     folder = Path(rest if separator else entry).expanduser().absolute()
     if not folder.is_dir():
-        raise mistake(SEARCH_PATH, f"{folder} is no folder", "give the folder that holds your groups, such as conf")
+        raise mistake(SEARCH_PATH, f"{folder} is not a folder", "give the folder that holds your groups, such as conf")
     return folder
 
 
@@ -99,7 +99,7 @@ def config_dir(folder: str) -> str:
 
 @contextmanager
 def stored(groups: Groups) -> Iterator[None]:
-    """Let Hydra find the files that a command names by their path, for as long as this lasts."""
+    """Register the files that a command names by their path with Hydra, inside the `with` block."""
     from hydra.core.config_store import ConfigStore
 
     store = ConfigStore.instance()
@@ -116,7 +116,7 @@ def stored(groups: Groups) -> Iterator[None]:
 
 
 def loaded(path: Path) -> Mapping[Any, Any]:
-    """Read a YAML file; raises a `Failure` where it is none."""
+    """Read a YAML file; raises a `Failure` where it is not valid YAML."""
     from omegaconf import OmegaConf
     from yaml import YAMLError
 

@@ -1,7 +1,8 @@
-"""Compose a command as Hydra would, and find everything that is wrong with it.
+"""Compose a command as Hydra would, and report all of its faults.
 
-Hydra stops at its first fault. Here unknown groups and options are looked up, and the rest is composed without
-Hydra's checks and handed to `bind`, so that one message holds all faults. A sweep is tried one value at a time.
+Hydra stops at the first fault. This file looks up unknown groups and options itself, composes the rest without Hydra's
+checks, and passes the tree to `bind`, so that one message holds all faults. The values of a sweep are checked one at a
+time.
 """
 
 import re
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from alignlab.config import command_line
 from alignlab.config.bind import bind
 from alignlab.config.groups import Groups, conf_folder
-from alignlab.config.overrides import loose, parse, values_of
+from alignlab.config.overrides import parse, unchecked, values_of
 from alignlab.config.schema import Config
 from alignlab.errors import Fault, Mistake, mistake
 
@@ -23,14 +24,14 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-SHARED = {"constitution", "judge"}  # groups that methods take over into their own settings
+SHARED = {"constitution", "judge"}  # groups that methods copy into their own settings
 Check = Callable[[Config], None]  # raises a `Mistake` where a bound config cannot be run
 
 
 class Command(NamedTuple):
-    """A composed command: one tree a combination that a sweep will reach (one value changed at a time).
+    """A composed command: its tree, and for a sweep one more tree per value, with only that value changed.
 
-    `name` is that of the sweep, experiment or method; `params` are the values that a file lists for settings.
+    `name` is that of the sweep, experiment or method. `params` are the values that a sweep file lists for settings.
     """
 
     trees: list[dict[str, Any]]
@@ -53,30 +54,30 @@ def compose(*overrides: str, config_dir: str | None = None) -> Config:
         command = check(arguments, binds=True, groups=groups)
     if command.several or len(command.trees) > 1:
         raise mistake("compose", "several values stand for several runs", "compose one at a time")
-    return bound(command.trees[0], groups).chosen(command.choices)
+    return bind_tree(command.trees[0], groups).chosen(command.choices)
 
 
 def check(overrides: list[str], binds: bool, checks: Sequence[Check] = (), groups: Groups | None = None) -> Command:
-    """Compose a command; raises one `Mistake` with everything that is wrong in it.
+    """Compose a command; raises one `Mistake` with all of its faults.
 
-    With `binds`, each tree is bound and handed to every function of `checks`. A `Mistake` that one raises is reported
-    with the others.
+    With `binds`, each tree is bound and passed to every function of `checks`. A `Mistake` that a check raises is
+    reported with the others.
     """
     groups = groups or Groups()
     parsed, faults = parse(overrides, groups)
-    command, more = composed(parsed, groups)
+    command, hydra_faults = compose_with_hydra(parsed, groups)
     if command is None:
-        raise Mistake([*faults, *more])
-    doubted = tuple(fault.where for fault in faults)  # what a wrong choice of option would bring in is unknown
+        raise Mistake([*faults, *hydra_faults])
+    unknown = tuple(fault.where for fault in faults)  # the settings of a misspelt option are not known
     for tree in command.trees if binds else ():
-        faults += [fault for fault in faults_of(tree, checks, groups) if not fault.where.startswith(doubted)]
+        faults += [fault for fault in faults_of(tree, checks, groups) if not fault.where.startswith(unknown)]
     if faults:
         raise Mistake(list(dict.fromkeys(faults)))
     return command
 
 
-def composed(parsed: "list[Override]", groups: Groups) -> tuple[Command | None, list[Fault]]:
-    """Let Hydra compose the overrides; return the command, or what Hydra finds wrong in it."""
+def compose_with_hydra(parsed: "list[Override]", groups: Groups) -> tuple[Command | None, list[Fault]]:
+    """Compose overrides with Hydra; return the command, or None and the fault that Hydra reports."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
@@ -84,9 +85,11 @@ def composed(parsed: "list[Override]", groups: Groups) -> tuple[Command | None, 
     from omegaconf.errors import OmegaConfBaseException
 
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(conf_folder()), version_base=None), quick_yaml():
+    with initialize_config_dir(str(conf_folder()), version_base=None), fast_yaml():
         try:
-            first = hydra_compose("config", [loose(one, groups) for one in parsed], return_hydra_config=True)
+            first = hydra_compose(
+                "config", [unchecked(override, groups) for override in parsed], return_hydra_config=True
+            )
             tree = to_tree(first)
             trees = [variant(tree, parsed, other, groups) for other in variants(first, parsed)]
             params = swept(first, parsed)
@@ -99,19 +102,19 @@ def composed(parsed: "list[Override]", groups: Groups) -> tuple[Command | None, 
 
 
 @contextmanager
-def quick_yaml() -> Iterator[None]:
-    """Let libyaml read files meanwhile; OmegaConf asks for the reader in Python, which takes four times as long."""
+def fast_yaml() -> Iterator[None]:
+    """Make OmegaConf read YAML with libyaml, which is four times as fast as the reader in Python."""
     yaml: Any = import_module("yaml")
-    slow = yaml.SafeLoader
-    yaml.SafeLoader = getattr(yaml, "CSafeLoader", slow)
+    python_loader = yaml.SafeLoader
+    yaml.SafeLoader = getattr(yaml, "CSafeLoader", python_loader)
     try:
         yield
     finally:
-        yaml.SafeLoader = slow
+        yaml.SafeLoader = python_loader
 
 
 def sweep_folder(cfg: "DictConfig") -> str:
-    """Return the folder of a sweep's runs, worked out once, so that the summary finds them."""
+    """Return the folder of a sweep's runs; it is resolved once, since it may contain the time."""
     from hydra.core.hydra_config import HydraConfig
 
     before = HydraConfig.instance().cfg
@@ -123,13 +126,12 @@ def sweep_folder(cfg: "DictConfig") -> str:
 
 
 def hydra_fault(message: str) -> Fault:
-    """Return a fault that Hydra finds; a launcher that is not installed is explained in our words."""
+    """Build the fault for an error of Hydra; a launcher that is not installed gets a message of its own."""
     message = " ".join(message.split())
     if launcher := re.search(r"'hydra/launcher/(\w+)'.*'hydra/launcher': ([\w ]+?) Config", message):
-        there = (
-            f"there is {launcher[2].replace(' ', ', ')}; pip install 'alignlab[launchers]' brings joblib and submitit"
-        )
-        return Fault("hydra/launcher", f"no option {launcher[1]!r}", there)
+        installed = launcher[2].replace(" ", ", ")
+        now = f"there is {installed}; pip install 'alignlab[launchers]' brings joblib and submitit"
+        return Fault("hydra/launcher", f"no option {launcher[1]!r}", now)
     return Fault("command", message)
 
 
@@ -148,16 +150,16 @@ def name_of(cfg: "DictConfig") -> str:
 
 
 def swept(cfg: "DictConfig", parsed: "list[Override]") -> dict[str, Any]:
-    """Return the values that a file lists for settings, less those that the command sets itself."""
+    """Return the values that a sweep file lists for settings, without the settings that the command sets."""
     typed = {override.key_or_group for override in parsed}
     params = dict(cfg.hydra.sweeper.get("params") or {}) if is_sweep(cfg) else {}
     return {str(key): values for key, values in params.items() if str(key) not in typed}
 
 
 def faults_of(tree: Mapping[str, Any], checks: Sequence[Check], groups: Groups) -> tuple[Fault, ...]:
-    """Return what `bind`, or else a check, finds wrong in a tree."""
+    """Return the faults that `bind` finds in a tree, or else those of the checks."""
     try:
-        config = bound(tree, groups)
+        config = bind_tree(tree, groups)
         for check in checks:
             check(config)
     except Mistake as error:
@@ -166,16 +168,18 @@ def faults_of(tree: Mapping[str, Any], checks: Sequence[Check], groups: Groups) 
 
 
 def is_sweep(cfg: "DictConfig") -> bool:
-    """Return whether a sweep file has turned a command into many runs."""
+    """Return whether a sweep file makes several runs of the command."""
     return cfg.hydra.mode is not None and cfg.hydra.mode.name == "MULTIRUN"
 
 
 def variant(tree: Mapping[str, Any], parsed: "list[Override]", other: "Override", groups: Groups) -> dict[str, Any]:
-    """Return the tree with one value of a sweep in its place; an option of a group is composed anew."""
+    """Return the tree with one value of a sweep in its place; for an option of a group the tree is composed again."""
     from hydra import compose as hydra_compose
 
     if other.key_or_group in groups.options or other.package:
-        return to_tree(hydra_compose("config", [*(loose(one, groups) for one in parsed), loose(other, groups)]))
+        return to_tree(
+            hydra_compose("config", [*(unchecked(override, groups) for override in parsed), unchecked(other, groups)])
+        )
     changed = deepcopy(dict(tree))
     *path, name = other.key_or_group.split(".")
     node: Any = changed
@@ -187,7 +191,7 @@ def variant(tree: Mapping[str, Any], parsed: "list[Override]", other: "Override"
 
 
 def variants(cfg: "DictConfig", parsed: "list[Override]") -> "Iterator[Override]":
-    """Yield overrides that stand for a sweep's other values, one changed at a time."""
+    """Yield one override per further value of a sweep."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     parser = OverridesParser.create()
@@ -198,7 +202,7 @@ def variants(cfg: "DictConfig", parsed: "list[Override]") -> "Iterator[Override]
 
 
 def to_tree(cfg: "DictConfig") -> dict[str, Any]:
-    """Return a composed config as plain values, without Hydra's own node and the groups that leave nothing behind."""
+    """Return a composed config as plain values, without Hydra's own node and the shared groups."""
     from omegaconf import OmegaConf
 
     keys = [str(key) for key in cfg if key not in {"hydra", "experiment"}]
@@ -206,7 +210,7 @@ def to_tree(cfg: "DictConfig") -> dict[str, Any]:
     return {str(key): value for key, value in dict(tree).items() if key not in SHARED}  # type: ignore[arg-type]
 
 
-def bound(tree: Mapping[str, Any], groups: Groups | None = None) -> Config:
+def bind_tree(tree: Mapping[str, Any], groups: Groups | None = None) -> Config:
     """Bind a tree with the settings classes of the options that it names; raises a `Mistake` with every fault."""
     from alignlab.config.settings_classes import settings_classes
 

@@ -1,10 +1,10 @@
-"""A constitution: the principles by which a model criticises, revises and compares answers (arXiv 2212.08073).
+"""Settings of `conf/constitution/`: principles for critiques, revisions and AI labels (arXiv 2212.08073).
 
-A principle holds three requests: for a critique of an answer, for a revision, and for the better one of two answers.
-`good` is the beginning of a critique that finds nothing wrong; its probability scores the answer. The few-shot
-`examples` are conversations that precede every request.
+A principle holds three requests: for a critique of an answer, for a revision, and for the better of two answers.
+`good` is the start of a critique that finds nothing wrong; its probability scores the answer. The few-shot `examples`
+are conversations that precede every request.
 
-`read` reads a file, an option of `conf/constitution` or one by its path, and reports faults with their lines.
+`read` reads a constitution from its YAML file and reports each fault with its line.
 """
 
 from collections.abc import Iterator
@@ -45,8 +45,8 @@ class Principle(Settings):
     good: Words
 
     def faults(self) -> Iterator[Fault]:
-        if wrong := slots_wrong(self.preference_question):
-            yield Fault("preference_question", wrong, "write {prompt}, {first} and {second}, each where it belongs")
+        if fault := slot_fault(self.preference_question):
+            yield Fault("preference_question", fault, "write {prompt}, {first} and {second} at their places")
 
 
 class Constitution(Settings):
@@ -66,13 +66,13 @@ class Constitution(Settings):
         return Random(seed).choices(self.principles, weights, k=count)
 
 
-def slots_wrong(question: str) -> str:
-    """Return what is wrong with the slots of a preference question, or an empty text."""
+def slot_fault(question: str) -> str:
+    """Return the fault in the slots of a preference question, or an empty text."""
     try:
-        named = {name for _, name, _, _ in Formatter().parse(question) if name is not None}
+        used = {name for _, name, _, _ in Formatter().parse(question) if name is not None}
     except ValueError as error:
         return str(error)
-    missing, unknown = sorted(SLOTS - named), sorted(named - SLOTS)
+    missing, unknown = sorted(SLOTS - used), sorted(used - SLOTS)
     if missing:
         return f"{{{missing[0]}}} is missing"
     return f"unknown slot {{{unknown[0]}}}" if unknown else ""
@@ -99,7 +99,7 @@ def read(path: Path) -> Constitution:
 
 
 def located(path: Path, marks: Any, place: tuple[Any, ...], what: str, now: str) -> Fault:
-    """Return a fault with its file, line and field; a missing field has the line of what should hold it."""
+    """Return a fault with file, line and field; a missing field has the line of the mapping that lacks it."""
     keys = [str(key) for key in place if key not in {"constrained-str", "tuple"}]
     return Fault(f"{path}:{line_of(marks, keys)}: {'.'.join(keys) or 'the file'}", what, now)
 
@@ -121,7 +121,7 @@ def line_of(node: Any, keys: list[str]) -> int:
 
 
 def rephrased(fault: Any) -> tuple[str, str]:
-    """Return a fault that pydantic reports in words: what is wrong, and what to do."""
+    """Rephrase an error of pydantic as what is wrong and what to do."""
     field = str(fault["loc"][-1]) if fault["loc"] else ""
     known = list((Principle if "principles" in fault["loc"][:-1] else Constitution).model_fields)
     match fault["type"]:
@@ -130,7 +130,7 @@ def rephrased(fault: Any) -> tuple[str, str]:
         case "extra_forbidden":
             return "unknown key", close_to(field, known) or f"there is {', '.join(known)}"
         case "too_short":
-            return "holds nothing", "write at least one principle"
+            return "is empty", "write at least one principle"
         case kind if kind in RULES:
             return f"{fault['input']!r} is not {RULES[kind]}", ""
         case _:

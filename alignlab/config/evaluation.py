@@ -1,4 +1,4 @@
-"""Settings of `conf/evaluation/` and `conf/measure/`: what is measured after each stage, and on what."""
+"""Settings of `conf/evaluation/` and `conf/measure/`: the measurements after each stage and their prompts."""
 
 from collections.abc import Iterator
 from typing import Annotated, Literal

@@ -67,8 +67,8 @@ def module_name(kind: str, name: str) -> str | None:
         return built_in
     for entry in entry_points(group=f"alignlab.{kind}", name=name):
         return entry.value
-    own = f"{kind}.{name}"
-    return own if own in sys.modules or user_function.find(own) else None
+    module = f"{kind}.{name}"
+    return module if module in sys.modules or user_function.find(module) else None
 
 
 def has_module(name: str) -> bool:

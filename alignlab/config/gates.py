@@ -1,4 +1,4 @@
-"""Settings of `conf/method/_gates.yaml`: when gates are asked, and their bounds."""
+"""Settings of `conf/method/_gates.yaml`: when gates are checked, and their bounds."""
 
 from typing import TYPE_CHECKING, Literal
 

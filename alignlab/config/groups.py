@@ -31,7 +31,7 @@ class Groups:
 
     @cached_property
     def options(self) -> dict[str, list[str]]:
-        """The options of each group, in sorted order; a group may have none."""
+        """Return the options of each group, in sorted order; a group may have none."""
         groups: dict[str, set[str]] = {group: set() for group in GIVEN_BY_PATH}
         for folder in self.folders:
             for path in (p for p in folder.rglob("*") if p.is_dir()):
@@ -49,7 +49,7 @@ class Groups:
         return next((file for file in files if file.exists()), None)
 
     def options_with(self, group: str) -> dict[str, list[str]]:
-        """Return the settings that the options of a group hold themselves, each with the options that hold it."""
+        """Return the top-level settings of a group's options, each with the options that have it."""
         holders: dict[str, list[str]] = {}
         for option in self.options.get(group, ()):
             file = self.file(group, option)
@@ -60,15 +60,15 @@ class Groups:
 
 
 def usage(groups: Groups) -> str:
-    """Return the text of `--help`: every group and option with a line each, the user's own among them."""
+    """Return the text of `--help`: one line per group and option, including the user's own."""
     lines = [
         "alignlab: align language models by configuration.",
         "",
         "usage: python -m alignlab [group=option | setting=value]...",
         "",
-        "  python -m alignlab                              the main job: offline, on two cores, in minutes",
+        "  python -m alignlab                              the default run: offline, on two cores, in minutes",
         "  python -m alignlab method=rm seed=3             another method, another seed",
-        "  python -m alignlab method.kl_coef=0.1,0.3 -m    one run a value",
+        "  python -m alignlab method.kl_coef=0.1,0.3 -m    one run per value",
         "  python -m alignlab dry_run=true                 print the plan and stop",
         "  python -m alignlab --cfg job                    print every setting",
         "  python -m alignlab --config-dir conf …          options of your own, from the folder conf/",
@@ -87,12 +87,12 @@ def group_lines(groups: Groups, group: str) -> Iterator[str]:
     for option in options:
         file = groups.file(group, option)
         is_own = file is not None and not file.is_relative_to(conf_folder())
-        mark = "*" if option in default else "+" if is_own else " "
-        yield f"  {mark} {option:<16} {first_comment(file) if file else ''}"
+        symbol = "*" if option in default else "+" if is_own else " "
+        yield f"  {symbol} {option:<16} {first_comment(file) if file else ''}"
 
 
 def first_comment(path: Path) -> str:
-    """Return the line that says what a YAML file is."""
+    """Return the first comment of a YAML file, which describes it."""
     with path.open(encoding="utf-8") as lines:
         return next((line[1:].strip() for line in lines if line.startswith("# ") and "@package" not in line), "")
 

@@ -1,8 +1,8 @@
-"""The shapes of `conf/hardware/`: how many processes, on what, and what DeepSpeed or FSDP is told.
+"""Settings of `conf/hardware/`: the number of processes, their devices, and the blocks for DeepSpeed and FSDP.
 
-The blocks `deepspeed` and `fsdp` bear the libraries' own keys. What follows from the experiment (batch sizes,
-accumulation, clipping, precision, optimizer and schedule) is not among them: it is worked out from `method` and
-`hardware`, so that two places cannot disagree. A key that is null is left to the library.
+The blocks `deepspeed` and `fsdp` use the libraries' own keys. Batch sizes, accumulation, clipping, precision, optimizer
+and schedule are not among them: they are derived from `method` and `hardware`, so that two places cannot disagree. For
+a key that is null the library's default applies.
 """
 
 import os
@@ -17,17 +17,17 @@ from alignlab.config.strategy import Strategy, load_strategy
 from alignlab.errors import Fault
 
 
-def _open(value: Any) -> Any:
+def _none_for_auto(value: Any) -> Any:
     return None if value == "auto" else value
 
 
-Auto = BeforeValidator(_open)  # `auto` is None: worked out when it is known where the run is
+Auto = BeforeValidator(_none_for_auto)  # `auto` is None, and resolved on the machine that runs
 Size = Annotated[int, Field(ge=0)] | Literal["auto"] | None
 Switch = bool | None
 
 
 class OffloadParam(Settings):
-    """Where sharded weights lie while they are not needed."""
+    """The device that holds partitioned weights while they are not in use."""
 
     device: Literal["none", "cpu", "nvme"]
     nvme_path: str | None = None
@@ -38,7 +38,7 @@ class OffloadParam(Settings):
 
 
 class OffloadOptimizer(Settings):
-    """Where the optimizer's moments lie and its step is computed."""
+    """The device that holds the optimizer's moments and computes its step."""
 
     device: Literal["none", "cpu", "nvme"]
     nvme_path: str | None = None
@@ -78,7 +78,7 @@ class Zero(Settings):
 
 
 class DeepSpeed(Settings):
-    """DeepSpeed's own configuration, less what follows from the experiment."""
+    """DeepSpeed's configuration, without the keys that are derived from the experiment."""
 
     zero_optimization: Zero
     communication_data_type: Literal["fp32", "fp16", "bf16"] | None = None
@@ -92,12 +92,12 @@ class DeepSpeed(Settings):
     dump_state: Switch = None
 
     def block(self) -> dict[str, Any]:
-        """What DeepSpeed is given: the settings that are set."""
-        given = self.model_dump(mode="json", exclude_none=True)
-        own = {"steps_per_print": 2**31 - 1} | given  # its default prints every ten steps
-        own["zero_optimization"]["stage3_gather_16bit_weights_on_model_save"] = self.zero_optimization.stage == 3
+        """Return the configuration for DeepSpeed; keys that are null are left out."""
+        values: dict[str, Any] = {"steps_per_print": 2**31 - 1}  # its default prints every ten steps
+        values |= self.model_dump(mode="json", exclude_none=True)
+        values["zero_optimization"]["stage3_gather_16bit_weights_on_model_save"] = self.zero_optimization.stage == 3
         auto = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
-        return own | dict.fromkeys((*auto, "gradient_clipping"), "auto") | {"bf16": {"enabled": "auto"}}
+        return values | dict.fromkeys((*auto, "gradient_clipping"), "auto") | {"bf16": {"enabled": "auto"}}
 
 
 class Fsdp(Settings):
@@ -112,12 +112,12 @@ class Fsdp(Settings):
     state_dict_type: Literal["FULL_STATE_DICT", "SHARDED_STATE_DICT"]
 
     def block(self) -> dict[str, Any]:
-        """What transformers is given."""
+        """Return the configuration for transformers."""
         return {"version": 2, **self.model_dump(mode="json", exclude_none=True)}
 
 
 class Hardware(Settings):
-    """Where it runs, and how one optimizer step is cut into pieces."""
+    """The device, number format and processes of a run, and the size of a micro-batch."""
 
     strategy: Annotated[str, OptionName("hardware", strategies.NAMES)]
     device: Literal["auto", "cpu", "cuda"]
@@ -135,7 +135,7 @@ class Hardware(Settings):
 
     @property
     def strategy_record(self) -> Strategy:
-        """Return what follows from the strategy."""
+        """Return the record of the strategy."""
         return load_strategy(self.strategy)
 
     def faults(self) -> Iterator[Fault]:
@@ -144,9 +144,11 @@ class Hardware(Settings):
         if several and not record.several_processes:
             yield Fault("processes", f"hardware={self.strategy} is one process", "use hardware=ddp or hardware=zero3")
         stage = record.deepspeed_stage
-        own = self.deepspeed.zero_optimization.stage if self.deepspeed else None
-        if stage is not None and own != stage:
-            yield Fault("deepspeed.zero_optimization.stage", f"{own} is not hardware={self.strategy}'s", f"use {stage}")
+        set_stage = self.deepspeed.zero_optimization.stage if self.deepspeed else None
+        if stage is not None and set_stage != stage:
+            yield Fault(
+                "deepspeed.zero_optimization.stage", f"{set_stage} is not hardware={self.strategy}'s", f"use {stage}"
+            )
         if stage is None and self.deepspeed:
             yield Fault("deepspeed", f"hardware={self.strategy} does not use it", "use hardware=zero2 or zero3")
         if record.uses_fsdp != (self.fsdp is not None):

@@ -1,7 +1,7 @@
-"""Settings of `conf/judge/`: who decides which of several answers is better.
+"""Settings of `conf/judge/`: the judge that decides which of several answers is better.
 
-A judge's settings also answer what the rest of the program has to know of its kind: what it reads, what its labels
-cost, and which settings leave the labels as they are.
+A judge's settings also state what the rest of the program needs to know of its kind: the files it reads, the cost of
+its labels, and the settings that do not change the labels.
 """
 
 import os
@@ -24,7 +24,7 @@ Paths = Annotated[
 
 
 class Usage(NamedTuple):
-    """What labels took, and the rates to price it by."""
+    """The usage of labelling, and the rates to price it."""
 
     labels: int  # of one labeler on one item each
     read: int  # tokens
@@ -36,7 +36,7 @@ class Usage(NamedTuple):
 
 
 class JudgeSettings(Settings):
-    """What the rest of the program asks of every kind of judge; a user's own `Config` derives from it."""
+    """Base class of the settings of every judge; a user's own `Config` derives from it."""
 
     kind: str
     needs_pocket: ClassVar[bool] = False  # judges only prompts of the pocket world
@@ -68,11 +68,11 @@ class JudgeSettings(Settings):
         return self.model_dump(mode="json", exclude=set(self.ignored_in_labels))
 
     def described(self, reward: str, judge_model: str) -> str:
-        """Return who judges, in words; `reward` and `judge_model` are the command's."""
+        """Return a description of the judge; `reward` and `judge_model` are the command's."""
         return f"judge={self.kind}"
 
     def money_and_seconds(self, usage: Usage) -> tuple[float, float]:
-        """Return what labels cost, and for how long they were waited for: here by the machine's hours."""
+        """Return the price of labels and their seconds; by default the machine's hours are priced."""
         return usage.seconds / 3600 * usage.machine_hour, usage.seconds
 
 
@@ -134,10 +134,10 @@ class HumanJudge(JudgeSettings):
 
 
 def address_faults(url: str, key_env: str | None) -> Iterator[Fault]:
-    """Yield what is wrong with a server's address (`url`) or with the variable that holds its key (`key_env`)."""
+    """Yield the faults of a server's address (`url`) and of the variable that holds its key (`key_env`)."""
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        yield Fault("url", f"{url!r} is no address of a server", "give http://… or https://…")
+        yield Fault("url", f"{url!r} is not the address of a server", "give http://… or https://…")
     if parts.username or parts.password:
         yield Fault("url", "holds a password", "put it into an environment variable and name that in key_env")
     if key_env and key_env not in os.environ:

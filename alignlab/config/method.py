@@ -9,15 +9,15 @@ from alignlab.errors import Fault
 
 
 class Method(Settings):
-    """What every method has; a method's own file adds its own settings."""
+    """Base class of the settings of every method."""
 
     name: str
 
 
 class Training(Method):
-    """What every method that runs on `transformers.Trainer` has; the names are transformers' own.
+    """Settings of every method that runs on `transformers.Trainer`, under transformers' names.
 
-    `batch_size` is global: rows an optimizer step, whatever the hardware.
+    `batch_size` is global: rows per optimizer step, on any hardware.
     """
 
     policy: str
@@ -46,15 +46,15 @@ class Training(Method):
 
     @property
     def step_size(self) -> int:
-        """Rows an optimizer step."""
+        """Return the rows per optimizer step."""
         return self.batch_size
 
     def steps(self, rows: int) -> int:
-        """Optimizer steps in all, over so many training rows."""
+        """Return the total number of optimizer steps for a number of training rows."""
         return self.max_steps or ceil(ceil(rows / self.batch_size) * self.num_train_epochs)
 
     def reads(self, rows: int) -> int:
-        """Rows that are learned from in all, each as often as it is."""
+        """Return the total number of rows read, where a row counts once per epoch."""
         return self.steps(rows) * self.batch_size
 
     def faults(self) -> Iterator[Fault]:
@@ -72,7 +72,7 @@ class Training(Method):
                     "load_best_model_at_end", "the best is unknown without evaluation", "set eval_steps to a number"
                 )
             elif not self.save_steps or self.save_steps % self.eval_steps:
-                now = f"{self.save_steps} is no multiple of eval_steps ({self.eval_steps})"
-                yield Fault("save_steps", f"{now}, as load_best_model_at_end needs")
+                what = f"{self.save_steps} is no multiple of eval_steps ({self.eval_steps})"
+                yield Fault("save_steps", f"{what}, as load_best_model_at_end needs")
         if self.push_to_hub and not self.hub_model_id:
             yield Fault("hub_model_id", "missing, though push_to_hub is on", "give hub_model_id=owner/name")

@@ -1,4 +1,4 @@
-"""What a method's file declares, and how a method is looked up by its name.
+"""The names that a method's file declares, and the look-up of a method by its name.
 
 A method is one file, `methods/<name>.py`, and one YAML of values, `conf/method/<name>.yaml`. The file declares the
 names of `MethodProtocol`; only `VIEW`, `Config` and `train` are required. It is imported while a command is checked,
@@ -32,9 +32,9 @@ class MethodProtocol(Protocol):
     MAKES: Makes = "policy"
     """The kind of model that it leaves in `run.output`."""
     ENCODER_DECODERS: bool = True
-    """Whether it trains encoder-decoders."""
+    """It can train encoder-decoders."""
     GENERATES: bool = False
-    """Whether its policy samples completions while it trains."""
+    """Its policy samples completions during training."""
 
     def train(self, run: Any) -> None:
         """Train `run.inputs` with `run.method`, and leave the model in `run.output` (see `StageRun`)."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def parse(overrides: list[str], groups: Groups) -> "tuple[list[Override], list[Fault]]":
-    """Parse overrides and look up their groups and options: return those that are right, and the faults of the rest."""
+    """Parse overrides and look up their groups and options; return the valid ones, and the faults of the others."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
@@ -24,12 +24,12 @@ def parse(overrides: list[str], groups: Groups) -> "tuple[list[Override], list[F
             override = parser.parse_override(text)
         except HydraException:
             faults.append(
-                Fault(text, "is no setting", "write key=value, with quotes around a value that has , = or []")
+                Fault(text, "is not a setting", "write key=value, with quotes around a value that has , = or []")
             )
             continue
-        wrong = list(group_faults(override, groups))
-        faults += wrong
-        if not wrong:
+        unknown = list(group_faults(override, groups))
+        faults += unknown
+        if not unknown:
             parsed.append(override)
     return parsed, faults
 
@@ -39,7 +39,7 @@ def group_faults(override: "Override", groups: Groups) -> Iterator[Fault]:
     name = override.key_or_group
     if name in groups.options:
         options = groups.options[name]
-        for option in (one for value in values_of(override) for one in listed(value)):
+        for option in (option for value in values_of(override) for option in listed(value)):
             if option not in options:
                 hint = close_to(option, options) or f"there is {', '.join(options) or 'none yet'}"
                 yield Fault(name, f"no option {option!r}", hint)
@@ -49,7 +49,7 @@ def group_faults(override: "Override", groups: Groups) -> Iterator[Fault]:
 
 
 def values_of(override: "Override") -> list[str]:
-    """Return the values that an override stands for: one, or each of a sweep, or the ends of an interval."""
+    """Return the values of an override: its value, or each value of a sweep, or the ends of an interval."""
     if override.is_sweep_override() and override.is_discrete_sweep():
         return [str(value) for value in override.sweep_string_iterator()]
     if override.is_interval_sweep():
@@ -66,8 +66,8 @@ def listed(value: str) -> list[str]:
     return [option.strip().strip("'\"") for option in value[1:-1].split(",") if option.strip()]
 
 
-def loose(override: "Override", groups: Groups) -> str:
-    """Return the same override as Hydra takes it without checks; `bind` explains better what is wrong with it."""
+def unchecked(override: "Override", groups: Groups) -> str:
+    """Return the override in a form that Hydra does not check; `bind` reports its faults better."""
     name, value = override.key_or_group, values_of(override)[0]
     if override.is_delete():
         return str(override.input_line)

@@ -1,4 +1,4 @@
-"""Settings of `preferences`: what is sampled, who judges, and how labels become data."""
+"""Settings of `preferences`: sampling answers, the judge, and writing labels as a data set."""
 
 from collections.abc import Iterator
 from typing import Annotated, Literal

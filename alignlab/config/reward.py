@@ -1,4 +1,4 @@
-"""Settings of `conf/reward/`: where a reward comes from, and how several become one."""
+"""Settings of `conf/reward/`: the kinds of reward, and how several are combined into one."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ from alignlab.errors import Fault
 
 
 class RewardSettings(Settings):
-    """What the rest of the program asks of every kind of reward; a user's own `Config` derives from it."""
+    """Base class of the settings of every reward; a user's own `Config` derives from it."""
 
     kind: str
 
@@ -80,7 +80,7 @@ class FunctionReward(RewardSettings):
         return user_function.sources(self.function)
 
     def faults(self) -> Iterator[Fault]:
-        if what := user_function.wrong(self.function):
+        if what := user_function.fault_in(self.function):
             yield Fault("function", what, "give package.module:function")
 
 

@@ -1,6 +1,6 @@
-"""The shapes of `conf/`: what settings there are, and what values they may have.
+"""The settings of `conf/` and their types.
 
-Values live in YAML, types live here, each once. A method's own shape stands in its own file
+Values are in YAML and types are here, each once. The settings of a method are in its own file
 (`alignlab/methods/<name>.py`). `alignlab.config.bind` turns a composed tree into a `Config`.
 """
 
@@ -22,7 +22,7 @@ from alignlab.config.tracking import Tracking
 
 
 class Config(Settings):
-    """Everything that a run needs to know."""
+    """All settings of a run."""
 
     task: SerializeAsAny[Task]
     model: Annotated[PocketModel | PocketT5Model | ScratchModel | PretrainedModel, Field(discriminator="kind")]
@@ -35,7 +35,7 @@ class Config(Settings):
     measure: dict[str, SerializeAsAny[MeasureSettings]]
     tracking: Tracking
     sweep: Sweep
-    preferences: SerializeAsAny[Settings] | None = None  # its shape is in alignlab.config.preferences
+    preferences: SerializeAsAny[Settings] | None = None  # its class is in alignlab.config.preferences
     seed: Seed
     dry_run: bool
 
@@ -43,11 +43,11 @@ class Config(Settings):
 
     @property
     def choices(self) -> dict[str, Any]:
-        """The option of each group that was chosen, as Hydra names them; a saved config repeats them."""
+        """Return the chosen option of each group, under Hydra's names; a saved config repeats them."""
         return self._choices
 
     def chosen(self, choices: Mapping[str, Any]) -> "Config":
-        """Return the same config with the options that were chosen."""
+        """Return the same config with the chosen option of each group."""
         config = self.model_copy()
         config._choices = dict(choices)
         return config

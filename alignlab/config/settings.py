@@ -1,4 +1,4 @@
-"""What every group of settings is: frozen, typed, without unknown keys; and the kinds of numbers that they hold."""
+"""The base class of all settings (frozen, typed, without unknown keys), and the types of numbers and lists in them."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,7 +24,7 @@ class Settings(BaseModel):
     )
 
     def faults(self) -> Iterator[Fault]:
-        """Settings that contradict each other, with places relative to this group."""
+        """Yield a fault for settings that contradict each other, with places relative to this group."""
         yield from ()
 
 
@@ -36,12 +36,12 @@ File = Annotated[Path, Field(strict=False)]
 
 Files = Annotated[
     tuple[File, ...],
-    BeforeValidator(lambda given: [given] if isinstance(given, str) else given),
+    BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
     Field(strict=False, min_length=1),
 ]
 
 
-EXTENSION = "extension"  # the tag of the union member that holds what users add
+EXTENSION = "extension"  # the tag of the union member for kinds that users add
 
 
 def by_kind(*kinds: str) -> Discriminator:

@@ -1,6 +1,6 @@
-"""Which settings class each place of a composed tree is bound with, where `Config` alone does not say so.
+"""Find the settings class of each place of a composed tree, where `Config` alone does not determine it.
 
-A method, and every option that a user has added, brings its own class, `Config` of its module. A place comes
+A method, and every option that a user has added, has its own class, `Config` of its module. A place comes
 after those within it, so that a group is bound with what it holds bound already.
 """
 
@@ -36,8 +36,8 @@ def settings_classes(tree: Mapping[str, Any], groups: Groups) -> dict[str, type[
             classes[inner] = own_class("judges", judge["kind"], JudgeSettings)
         classes["preferences"] = Preferences
     for place, kind in (("task", "tasks"), ("hardware", "hardware")):
-        if found := class_of_option(tree.get(place), kind):
-            classes[place] = found
+        if settings_class := class_of_option(tree.get(place), kind):
+            classes[place] = settings_class
     return classes
 
 

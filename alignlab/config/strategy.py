@@ -12,30 +12,30 @@ from alignlab.errors import mistake
 
 @dataclass(frozen=True)
 class Strategy:
-    """How one model is trained by one process or by several."""
+    """How the processes of a run share one model."""
 
     several_processes: bool = True
-    """Whether several processes train together."""
+    """Several processes train together."""
     processes_on_cpu: int = 2
     """Processes on a machine without GPUs, where `hardware.processes` is auto."""
     needs_gpu: bool = False
-    """Whether it is refused on a CPU."""
+    """It is refused on a CPU."""
     deepspeed_stage: int | None = None
     """The stage of DeepSpeed ZeRO that it needs; None where it does not use DeepSpeed."""
     uses_fsdp: bool = False
-    """Whether it needs the settings `hardware.fsdp`."""
+    """It needs the settings `hardware.fsdp`."""
     shards_weights: bool = False
-    """Whether each process holds a share of the weights."""
+    """Each process holds a share of the weights."""
     shards_gradients: bool = False
-    """Whether each process holds a share of the gradients."""
+    """Each process holds a share of the gradients."""
     shards_optimizer: bool = False
-    """Whether each process holds a share of the optimizer's moments."""
+    """Each process holds a share of the optimizer's moments."""
     gradient_buckets: bool = False
-    """Whether gradients are held twice, the second time in the buckets that processes exchange."""
+    """Gradients are held twice, the second time in the buckets that processes exchange."""
     keeps_half_copy: bool = False
-    """Whether mixed precision keeps a copy of the weights in bfloat16 beside those in float32."""
+    """Mixed precision keeps a copy of the weights in bfloat16 beside those in float32."""
     trains_generating_methods: bool = True
-    """Whether it trains methods that sample completions while they train."""
+    """It trains methods that sample completions while they train."""
     same_checkpoints_as: str | None = None
     """The strategy whose checkpoints it can resume from; None for its own alone."""
 

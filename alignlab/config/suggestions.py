@@ -1,4 +1,4 @@
-"""Suggest what a mistyped name may stand for."""
+"""Suggest the name that a mistyped one may mean."""
 
 import difflib
 from collections.abc import Iterator, Mapping
@@ -8,29 +8,29 @@ from alignlab.config.groups import Groups
 
 
 def close_to(word: str, known: list[str]) -> str:
-    """Return a suggestion for a mistyped or shortened word, or an empty text."""
-    near = nearest(word, known)
-    return f"did you mean {near!r}?" if near else ""
+    """Return a suggestion for a mistyped or abbreviated word, or an empty text."""
+    match = nearest(word, known)
+    return f"did you mean {match!r}?" if match else ""
 
 
 def nearest(word: str, known: list[str]) -> str:
-    """Return the word that a mistyped or shortened one (`lr`, `epochs`) may stand for, or an empty text."""
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    near += [name for name in known if len(word) > 2 and word in name]
-    near += [name for name in known if word == "".join(part[0] for part in name.split("_"))]
-    return near[0] if near else ""
+    """Return the known word that a mistyped or abbreviated one (`lr`, `epochs`) may mean, or an empty text."""
+    matches = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    matches += [name for name in known if len(word) > 2 and word in name]
+    matches += [name for name in known if word == "".join(part[0] for part in name.split("_"))]
+    return matches[0] if matches else ""
 
 
 def suggestion(key: str, known: list[str], tree: Mapping[str, Any], where: str, groups: Groups) -> str:
-    """Return what an unknown key may mean: another option's, a near one, the same elsewhere, or what there is."""
+    """Return a hint for an unknown key: an option that has it, a similar key, the same key elsewhere, or all keys."""
     group = where.rpartition(".")[0]
     others = groups.options_with(group) if group else {}
     if key in others:
         return f"{_named(group, others[key], 'and')} {'has' if len(others[key]) == 1 else 'have'} it"
-    if near := close_to(key, known):
-        return near
-    if near := nearest(key, list(others)):
-        return f"did you mean {near!r}, of {_named(group, others[near], 'or')}?"
+    if hint := close_to(key, known):
+        return hint
+    if match := nearest(key, list(others)):
+        return f"did you mean {match!r}, of {_named(group, others[match], 'or')}?"
     elsewhere = [place for place in _places(tree, ()) if place.split(".")[-1] == key and place != where]
     if elsewhere:
         return f"did you mean '{elsewhere[0]}'?"

@@ -1,4 +1,4 @@
-"""The shape of `sweep:`, which says how several runs of one command are chosen, compared and stopped early."""
+"""Settings of `sweep:`: how the runs of a sweep are chosen, compared and stopped early."""
 
 from collections.abc import Iterator
 from typing import Annotated, Literal
@@ -8,11 +8,11 @@ from pydantic import Field
 from alignlab.config.settings import Count, Settings
 from alignlab.errors import Fault
 
-DRAWS = ("random", "tpe")  # samplers that draw from ranges; a grid lists
+DRAWS = ("random", "tpe")  # samplers that draw from ranges; a grid lists its values
 
 
 class Sweep(Settings):
-    """How the runs of a sweep are chosen, and what says which is best."""
+    """The sampler of a sweep, its objective, and when runs are pruned."""
 
     sampler: Literal["grid", "random", "tpe"]
     trials: Count
@@ -26,11 +26,15 @@ class Sweep(Settings):
 
     def faults(self) -> Iterator[Fault]:
         if self.sampler == "tpe" and self.objective is None:
-            yield Fault("objective", "missing, and tpe learns from it", "name a measure, such as reward/held_out")
+            yield Fault("objective", "missing, and sampler=tpe needs it", "name a measure, such as reward/held_out")
         if self.objective and self.objective.startswith("gold/"):
-            said = f"{self.objective} is the truth, which nobody has elsewhere: it is for reports, not for choosing"
-            yield Fault("objective", said, "use reward/held_out")
+            what = (
+                f"{self.objective} is the true reward, which is known only in the pocket world; it may only be reported"
+            )
+            yield Fault("objective", what, "use reward/held_out")
         if self.prune_by and self.prune_by.startswith("gold/"):
-            yield Fault("prune_by", f"{self.prune_by} is the truth, which is for reports alone", "use reward/held_out")
+            yield Fault(
+                "prune_by", f"{self.prune_by} is the true reward, which may only be reported", "use reward/held_out"
+            )
         if self.prune_by and self.sampler == "grid":
             yield Fault("prune_by", "a grid runs every combination to its end", "leave it null, or use sampler=tpe")

@@ -1,4 +1,4 @@
-"""Settings of `conf/task/`: what a command does."""
+"""Settings of `conf/task/`: the task of a command."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ TASKS = ("train", "prepare", "evaluate", "report", "preferences")  # the built-i
 
 
 class Task(Settings):
-    """What to do: train stages, prepare data, evaluate a model, write a report again, or make preference data."""
+    """The task: train stages, prepare data, evaluate a model, write a report again, or make preference data."""
 
     name: str
     model: str | None = None

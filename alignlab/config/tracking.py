@@ -1,4 +1,4 @@
-"""Settings of `conf/tracking/`: where curves and figures are logged."""
+"""Settings of `conf/tracking/`: the services that metrics are logged to."""
 
 from typing import Annotated, Literal
 
@@ -8,7 +8,7 @@ from alignlab.config.settings import Names, Settings
 
 
 class Tracking(Settings):
-    """Where curves and numbers go, besides the JSONL file that is always written."""
+    """The services that receive metrics, besides the JSONL file that is always written."""
 
     to: Annotated[tuple[Literal["wandb", "tensorboard", "mlflow"], ...], Field(strict=False)]
     mode: Literal["offline", "online", "disabled"]

@@ -1,7 +1,7 @@
-"""Functions that a config names by dots (`package.module:function`), found and read without being run.
+"""Find functions that a config names (`package.module:function`) by reading their source, without importing it.
 
-Importing a user's module may import torch, or worse; so a name is looked up in the source, which costs nothing, and
-what a stage's fingerprint needs is the sources too: of the module, and of the user's other modules that it imports.
+Importing a user's module may import torch or have side effects, so the check of a command reads the source instead. A
+stage's fingerprint also covers that source, and the user's other modules that it imports.
 """
 
 import ast
@@ -14,29 +14,29 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 
-class Dotted(NamedTuple):
-    """A function's name, in its two parts."""
+class FunctionName(NamedTuple):
+    """The dotted name of a module, and the name of a function in it."""
 
     module: str
     function: str
 
 
-def parse(name: str) -> Dotted:
-    """Part `package.module:function`, or the same with a dot."""
+def parse(name: str) -> FunctionName:
+    """Split `package.module:function`, or the same with a dot, into module and function."""
     module, _, function = name.partition(":") if ":" in name else name.rpartition(".")
-    return Dotted(module, function)
+    return FunctionName(module, function)
 
 
-def wrong(name: str) -> str:
-    """Why there is no such function, or nothing."""
+def fault_in(name: str) -> str:
+    """Return why there is no function of this name, or an empty text."""
     module, function = parse(name)
     if not module or not all(part.isidentifier() for part in [*module.split("."), function]):
-        return f"{name!r} is no dotted name"
+        return f"{name!r} is not a dotted name"
     if module in sys.modules:
         return "" if hasattr(sys.modules[module], function) else f"{module} defines no {function!r}"
     spec = find(module)
     if spec is None:
-        return f"there is no module {module!r} (looked for from this folder on)"
+        return f"there is no module {module!r} (searched in this folder and in Python's path)"
     defined = names(spec)
     return f"{module} defines no {function!r}" if defined is not None and function not in defined else ""
 
@@ -56,18 +56,18 @@ def find(module: str) -> ModuleSpec | None:
 
 
 def source(spec: ModuleSpec) -> Path | None:
-    """The file of a module that is written in Python."""
+    """Return the source file of a module; None for a compiled or a namespace module."""
     return Path(spec.origin) if spec.origin and spec.origin.endswith(".py") else None
 
 
 def names(spec: ModuleSpec) -> set[str] | None:
-    """The names that a module's source gives to things; None where that cannot be told without running it."""
+    """Return the names that a module's source defines; None where only importing it can tell (`import *`)."""
     file = source(spec)
     if file is None:
         return None
     tree = tree_of(file)
-    bound = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-    bound |= {
+    defined = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    defined |= {
         node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
     }
     imported = {
@@ -76,11 +76,11 @@ def names(spec: ModuleSpec) -> set[str] | None:
         if isinstance(node, ast.Import | ast.ImportFrom)
         for alias in node.names
     }
-    return None if "*" in imported else bound | imported
+    return None if "*" in imported else defined | imported
 
 
 def tree_of(file: Path) -> ast.Module:
-    """The syntax tree of a file; an empty one where it is no Python, which importing it will say better."""
+    """Parse a file; return an empty tree for invalid Python, for which the later import reports the error."""
     try:
         return ast.parse(file.read_bytes())
     except (SyntaxError, ValueError):
@@ -88,34 +88,34 @@ def tree_of(file: Path) -> ast.Module:
 
 
 def load(name: str) -> Any:
-    """Import the function."""
+    """Import the module of a function and return the function."""
     module, function = parse(name)
     import_from_here()
     return getattr(import_module(module), function)
 
 
 def import_from_here() -> None:
-    """Let Python import modules of the current folder, as `python -m` does."""
+    """Put the current folder on Python's path, as `python -m` does."""
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
 
 
 def sources(name: str) -> list[Path]:
-    """The files that a function's behaviour stands in: its module's, and those of the user's own that it imports."""
-    seen: dict[str, Path] = {}
+    """Return the files that decide what a function does: its module's, and the user's own modules that it imports."""
+    files: dict[str, Path] = {}
     waiting = [parse(name).module]
     while waiting:
         module = waiting.pop()
-        spec = find(module) if module not in seen else None
+        spec = find(module) if module not in files else None
         file = source(spec) if spec else None
         if file and not installed(file):
-            seen[module] = file
+            files[module] = file
             waiting += imports(file, module)
-    return [seen[module] for module in sorted(seen)]
+    return [files[module] for module in sorted(files)]
 
 
 def imports(file: Path, module: str) -> Iterator[str]:
-    """The modules that a file may import, by their full names."""
+    """Yield the full names of the modules that a file may import."""
     package = module if file.name == "__init__.py" else module.rpartition(".")[0]
     for node in ast.walk(tree_of(file)):
         if isinstance(node, ast.Import):
@@ -128,5 +128,5 @@ def imports(file: Path, module: str) -> Iterator[str]:
 
 
 def installed(file: Path) -> bool:
-    """Whether a file belongs to Python or to a package: its version stands for it."""
+    """Return whether a file belongs to Python or to an installed package, whose version identifies it."""
     return any(file.is_relative_to(sysconfig.get_path(kind)) for kind in ("stdlib", "purelib", "platlib"))

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from alignlab.config.compose import bound, choices_of, to_tree
+from alignlab.config.compose import bind_tree, choices_of, to_tree
 from alignlab.config.groups import conf_folder
 from alignlab.errors import Explained
 from alignlab.pipeline.sweep_folder import OUTCOME, read_trial, write_outcome
@@ -102,7 +102,7 @@ def run_trial(cfg: "DictConfig") -> str:
     if "loky" in type(multiprocessing.current_process()).__module__:
         die_with(os.getppid())  # otherwise joblib's worker would continue its run
     try:
-        launch(bound(to_tree(cfg)).chosen(choices_of(HydraConfig.instance().cfg)), folder)
+        launch(bind_tree(to_tree(cfg)).chosen(choices_of(HydraConfig.instance().cfg)), folder)
         write_outcome(folder, "finished")
         return "finished"
     except Stopped:

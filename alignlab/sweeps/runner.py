@@ -13,7 +13,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from alignlab.config.compose import Command, bound
+from alignlab.config.compose import Command, bind_tree
 from alignlab.config.method_protocol import load_method
 from alignlab.config.schema import Config
 from alignlab.config.sweep import DRAWS
@@ -37,7 +37,7 @@ class SweepResult(NamedTuple):
 
 def sweep(command: Command, overrides: list[str]) -> SweepResult:
     """Do all runs that are not finished."""
-    config, space = bound(command.trees[0]), search_space(command.params, overrides)
+    config, space = bind_tree(command.trees[0]), search_space(command.params, overrides)
     folder, failed = folder_of(command, config, space), None
     if not draws(config):
         combinations(space)  # raises its mistakes before the folder is made
@@ -55,7 +55,7 @@ def sweep(command: Command, overrides: list[str]) -> SweepResult:
 
 def planned(command: Command, overrides: list[str]) -> Iterator[str]:
     """Yield what a sweep would do, in words."""
-    config, space = bound(command.trees[0]), search_space(command.params, overrides)
+    config, space = bind_tree(command.trees[0]), search_space(command.params, overrides)
     folder = folder_of(command, config, space)
     count = config.sweep.trials if draws(config) else len(combinations(space))
     ended = sum(state(folder, number) in {"finished", "pruned"} for number in range(count))

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from sides import Asked, Told, peak
 
-from alignlab.config.compose import bound, check
+from alignlab.config.compose import bind_tree, check
 from alignlab.methods import ppo
 from alignlab.models import sampling
 from alignlab.runtime.stage_run import Run
@@ -42,7 +42,7 @@ def main() -> None:
         never_end()
     marks, curves = marked(), Curves()
     with tempfile.TemporaryDirectory() as name:
-        config = bound(check(overrides(asked), binds=False).trees[0])
+        config = bind_tree(check(overrides(asked), binds=False).trees[0])
         inputs = {"policy": Path(asked.policy), "reward_model": Path(asked.judge)}
         ppo.train(Run(config, config.method, inputs, Path(name), curves))
     rows = [{"score": penalised(row, asked.missing_eos_penalty), "kl": row["policy/kl"]} for row in curves.rows]

@@ -93,11 +93,11 @@ def asked(folder: Path) -> Asked:
         alignlab(folder / name, f"method={name}", *more) for name, more in (("sft", ()), ("rm", ["method.head=last"]))
     ]
     from alignlab.chat import encode_prompt
-    from alignlab.config.compose import bound, check
+    from alignlab.config.compose import bind_tree, check
     from alignlab.data import view
     from alignlab.models.load import load_trainable
 
-    settings = bound(check(["method=ppo"], binds=False).trees[0])
+    settings = bind_tree(check(["method=ppo"], binds=False).trees[0])
     tokenizer = load_trainable(built[0], 0.0)[1]
     ids = [encode_prompt(tokenizer, row["prompt"]) for row in view(settings.dataset, "prompts", "train")]
     (folder / "prompts.json").write_text(json.dumps(ids), encoding="utf-8")
