@@ -46,16 +46,17 @@ def test_an_option_has_its_own_settings_and_those_that_it_builds_on():
         "method.beta",
         "float > 0",
         "0.2",
-        "How hard the policy is held to the reference: larger stays closer.",
+        "Strength of the KL constraint to the reference: larger stays closer.",
         "method/dpo.yaml",
     )
     assert settings["method.learning_rate"].default == "4.0e-4"
-    assert settings["method.learning_rate"].comment == "Adam's step size."
+    assert settings["method.learning_rate"].comment == "Learning rate of Adam."
     assert settings["method.weight_decay"].file == "method/_training.yaml"
     assert not [key for key in settings if key.startswith("stages.")]
     assert builds_on("method", "dpo") == ["method/_training.yaml", "method/sft.yaml"]
     assert (
-        describe_option("sweep", "seeds") == "The same experiment with five seeds, and one table with mean and spread."
+        describe_option("sweep", "seeds")
+        == "The same experiment with five seeds, and one table with mean and standard deviation."
     )
 
 

@@ -101,7 +101,7 @@ def test_a_folder_that_holds_another_sweep_is_refused(tmp_path: Path) -> None:
         (["sweep.objective=gold/score"], "is the true reward, which is known only in the pocket world"),
         (["sweep.sampler=tpe"], "sweep.objective: missing, and sampler=tpe needs it"),
         (["sweep.prune_by=train/loss"], "a grid runs every combination to its end"),
-        (["sweep.sampler=tpe", "sweep.objective=eval/kl", "sweep.prune_by=gold/score"], "is for reports alone"),
+        (["sweep.sampler=tpe", "sweep.objective=eval/kl", "sweep.prune_by=gold/score"], "which may only be reported"),
         (["method=dpo", "evaluation.reward_model=auto"], "auto trains a reward model"),
         (["sweep.trails=3"], "did you mean 'trials'"),
         (["hydra/launcher=ray"], "hydra/launcher: no option 'ray'; there is basic, joblib, "),
