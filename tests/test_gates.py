@@ -161,12 +161,12 @@ HEALTHY = {
 
 def watched(folder, changed=None, bounds=BOUNDS, rollouts=40):
     """Curves over a run, with faults planted in some of them."""
-    luck = np.random.default_rng(0)
+    random = np.random.default_rng(0)
     made = gate_monitor.GateMonitor(bounds, folder, CONFIG, "ppo", SOURCES)
     for number in range(1, rollouts + 1):
         t = number / rollouts
         curves = {**HEALTHY, **(changed or {})}
-        made.check_during(number, {name: value(t) + 0.01 * luck.normal() for name, value in curves.items()})
+        made.check_during(number, {name: value(t) + 0.01 * random.normal() for name, value in curves.items()})
     return made
 
 
@@ -214,7 +214,7 @@ def test_a_held_out_reward_that_wavers_is_not_taken_for_one_that_falls():
 
     assert lost(4.0, 3.0, 2.0, 1.0) == 0.8  # four is more than four times sqrt(2) * 0.5
     assert lost(4.0, 3.0, 2.0, 1.0, 0.0) == 1.0
-    assert lost(4.0, 3.0, 2.5) == 0.0  # which may be luck
+    assert lost(4.0, 3.0, 2.5) == 0.0  # which may be chance
     assert lost(4.0, 3.0, 2.0, 1.0, 0.0, -1.0, window=2) == 1.0  # smoothed: 0.5, …, 4.5, …, -0.5
     assert lost(4.0, 3.0, 2.0, 1.0, window=3) == pytest.approx(0.7)  # 1, …, 4.33, …, 2: of 3.33 lost 2.33
 

@@ -99,7 +99,7 @@ def test_an_adapter_is_saved_whole_under_zero3(stages, method):
 
 
 def test_ppo_draws_the_same_completions(stages):
-    """Each process answers its share of the prompts, with luck that depends on a prompt's place alone."""
+    """Each process answers its share of the prompts, with random numbers that depend on a prompt's row alone."""
     runs = [lines(stages["ppo", "full", hardware]) for hardware in HARDWARE]
     for name in ("reward/mean", "completion/length", "policy/kl", "value/explained_variance"):
         first, *others = ([line[name] for line in run if name in line] for run in runs)
