@@ -44,7 +44,7 @@ def test_the_page_has_an_example_of_each_addition():
 
 def test_help_lists_the_users_own_options(project):
     told = run(project, "--help")
-    for option in ("raft", "questions", "brevity", "shortest", "count_words", "ddp_four"):
+    for option in ("raft", "questions", "brevity", "shortest", "count_words", "ddp_four", "grade_school"):
         assert re.search(rf"^  \+ {option} +\S", told, re.MULTILINE), option
 
 
@@ -92,6 +92,20 @@ def test_a_judge_of_the_users_own_makes_preference_data(project):
     assert int(labelled.split()[0]) > 0
     pairs = (project / told[-2] / "pairs.jsonl").read_text().splitlines()
     assert all(len(row["chosen"][0]["content"]) < len(row["rejected"][0]["content"]) for row in map(json.loads, pairs))
+
+
+def test_a_data_format_of_the_users_own_is_read(project):
+    rows = [{"question": f"{n} + 1?", "solution": f"Add. #### {n + 1}"} for n in range(20)]
+    (project / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    told = run(project, "task=prepare", "dataset=grade_school", "dataset.path=rows.jsonl", "model=scratch")
+    prepared = sorted((project / told.splitlines()[-1]).parent.rglob("demonstrations.jsonl"))
+    answers = [row["messages"][-1]["content"] for file in prepared for row in map(json.loads, file.open())]
+    assert sorted(answers) == sorted(row["solution"] for row in rows)
+
+
+def test_a_sweep_over_an_option_of_the_users_own_is_planned(project):
+    told = run(project, "method=raft", "method.samples=2,3", "-m", *SMALL, "dry_run=true")
+    assert told.startswith("sweep: 2 runs (grid)")
 
 
 def test_a_kind_of_hardware_of_the_users_own_is_planned(project):
