@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
-from alignlab.config.settings import Count, Files, Names, NotNegative, Seed, Settings, Share
+from alignlab.config.settings import Count, Files, Names, NotNegative, OptionName, Seed, Settings, Share
 from alignlab.errors import Fault
 
 
@@ -135,16 +135,16 @@ class Augmentation(Settings):
 
 Deduplication = Literal["none", "exact", "near"]
 
-Format = Literal[
+FORMATS = (  # the names of `alignlab.data.row_formats.FORMATS`
     "messages_preference", "sharegpt_preference", "preference", "hh_rlhf", "ranking", "messages", "sharegpt",
     "self_instruct", "dialogsum", "alpaca", "prompt_completion", "transcript", "text", "prompts",
-]  # fmt: skip
+)  # fmt: skip
 
 
 class Steps(DataSettings):
     """How rows of any known shape are read, and the steps that make them ready."""
 
-    format: Format | None
+    format: Annotated[str, OptionName("formats", FORMATS)] | None
     train_split: str
     test_split: str
     max_rows: Count | None

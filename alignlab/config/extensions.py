@@ -20,13 +20,13 @@ from alignlab.errors import mistake
 
 
 class Kind(NamedTuple):
-    """What can be added: the group of `conf/` whose options it holds, and the package of the built-in modules.
+    """What can be added: the group of `conf/` whose options it holds, and the package of the built-in modules, if any.
 
     `modules` names the module of an option where the two names differ.
     """
 
     group: str
-    package: str
+    package: str | None
     modules: Mapping[str, str] = {}
 
 
@@ -51,7 +51,7 @@ KINDS = {
             "openai": "chat_server",
         },
     ),
-    "formats": Kind("dataset", "alignlab.data.formats"),
+    "formats": Kind("dataset", None),  # the built-in ones are a table, `alignlab.data.row_formats.FORMATS`
     "tasks": Kind("task", "alignlab.tasks"),
     "hardware": Kind("hardware", "alignlab.config.strategies"),
 }
@@ -62,8 +62,7 @@ def module_name(kind: str, name: str) -> str | None:
     _, package, modules = KINDS[kind]
     if not name.isidentifier():
         return None
-    built_in = f"{package}.{modules.get(name, name)}"
-    if has_module(built_in):
+    if package and has_module(built_in := f"{package}.{modules.get(name, name)}"):
         return built_in
     for entry in entry_points(group=f"alignlab.{kind}", name=name):
         return entry.value

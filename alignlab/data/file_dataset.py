@@ -12,7 +12,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from alignlab.config.dataset import FileData
+from alignlab.config import extensions
+from alignlab.config.dataset import FORMATS, FileData
 from alignlab.data import (
     augment,
     clean,
@@ -43,7 +44,7 @@ from alignlab.pocket import dialogues
 from alignlab.pocket.world import data_folder
 from alignlab.runtime.files import building, cache_root, digest, digest_files, write_text
 from alignlab.runtime.run_files import REJECTS
-from alignlab.runtime.source_hash import hash_modules
+from alignlab.runtime.source_hash import hash_modules, hash_with_imports
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -73,7 +74,9 @@ def content(dataset: FileData) -> str:
     ]
     settings = dataset.model_dump(mode="json", exclude=PATH_SETTINGS)
     code = hash_modules(__name__, *(module.__name__ for module in MODULES))
-    return digest(sources, settings, code)
+    if dataset.format in {None, *FORMATS}:
+        return digest(sources, settings, code)
+    return digest(sources, settings, code, hash_with_imports(extensions.name_of("formats", str(dataset.format))))
 
 
 def view(dataset: FileData, name: str, split: str) -> "Dataset":

@@ -8,6 +8,7 @@ from itertools import chain, islice
 from math import inf
 from typing import Any
 
+from alignlab.config import extensions
 from alignlab.config.dataset import FileData
 from alignlab.data import readers
 from alignlab.data.jsonl import Record
@@ -16,7 +17,7 @@ from alignlab.data.readers import Source
 from alignlab.data.rejects import Reject, RejectLog
 from alignlab.data.row_formats import FORMATS, Broken, Draft, RowFormat, detect
 from alignlab.data.splits import Split
-from alignlab.errors import failure
+from alignlab.errors import failure, mistake
 
 DETECTION_ROWS = 50  # rows by which the format of a file is detected
 
@@ -53,12 +54,24 @@ def detect_format(source: Source, name: str | None) -> tuple[RowFormat, Iterator
     records = readers.read_records(source.path)
     first = list(islice(records, DETECTION_ROWS))
     fields = [record.fields for record in first if isinstance(record, Record)]
-    row_format = FORMATS[name] if name else detect(fields)
+    row_format = named_format(name) if name else detect(fields)
     if row_format is None and fields:
         names = ", ".join(str(name)[:30] for name in list(fields[0])[:8]) or "none"
         known = "; ".join(map(str, FORMATS.values()))
         raise failure(str(source.path), f"rows with the fields {names} have no known format", f"known are {known}")
     return row_format or FORMATS["prompt_completion"], chain(first, records)
+
+
+def named_format(name: str) -> RowFormat:
+    """Return a format by its name: a built-in one, or `FORMAT` of a user's own `formats/<name>.py`."""
+    if name in FORMATS:
+        return FORMATS[name]
+    module = extensions.load("formats", name)
+    row_format = getattr(module, "FORMAT", None)
+    if not isinstance(row_format, RowFormat):
+        now = "see docs/extending.md for what a data format declares"
+        raise mistake("dataset.format", f"{module.__name__} declares no FORMAT", now)
+    return row_format._replace(name=name)
 
 
 def parse_record(row_format: RowFormat, record: Record | Reject) -> list[Draft] | Reject:
