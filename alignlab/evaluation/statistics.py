@@ -7,7 +7,7 @@ even where the two models never disagree. This module depends on no model, confi
 
 from collections.abc import Callable, Sequence
 from math import sqrt
-from statistics import NormalDist
+from statistics import NormalDist, pstdev
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -146,6 +146,11 @@ def student(values: Sequence[float], confidence: float) -> Interval:
     mean = float(np.mean(values))
     half = float(stdtrit(n - 1, (1 + confidence) / 2)) * float(np.std(values, ddof=1)) / sqrt(n)
     return Interval(mean, mean - half, mean + half)
+
+
+def standard_error(values: Sequence[float]) -> float:
+    """Return the standard error of the mean of some values."""
+    return pstdev(values) / sqrt(len(values))
 
 
 def quantile(confidence: float) -> float:

@@ -22,7 +22,7 @@ from alignlab.data import view
 from alignlab.errors import Explained, Failure
 from alignlab.evaluation import reward_model
 from alignlab.evaluation.measures.gold import gold_scores
-from alignlab.evaluation.statistics import Interval, wilson
+from alignlab.evaluation.statistics import Interval, standard_error, wilson
 from alignlab.models.references import scorer_source
 from alignlab.rewards import Checked, RewardModel, Scored, load_reward_model, reward_models
 from alignlab.runtime import distributed
@@ -113,7 +113,7 @@ class GateMonitor:
 
 def mean_and_error(mean: str, error: str, values: Sequence[float]) -> dict[str, float]:
     """Return the mean of some values and its standard error, under two names."""
-    return {mean: fmean(values), error: gates.standard_error(values)}
+    return {mean: fmean(values), error: standard_error(values)}
 
 
 def load_held_out(config: Config) -> Checked | None:

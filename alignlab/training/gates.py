@@ -8,7 +8,7 @@ during training compare the means of the last few rollouts with those of the fir
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import sqrt
-from statistics import fmean, pstdev
+from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
 from alignlab.config.gates import Gates
@@ -250,11 +250,6 @@ AGAINST_START: dict[str, Callable[[float, float, Gates], Triggered | None]] = {
 }
 NOT_TRAINED_ON = {"held_out": ("reward/held_out", "reward/held_out_error"), "gold": ("gold/score", "gold/error")}
 SIGNIFICANT = 4  # standard errors that a fall has to exceed: the maximum over many rollouts does not by chance
-
-
-def standard_error(values: Sequence[float]) -> float:
-    """Return the standard error of the mean of some values."""
-    return pstdev(values) / sqrt(len(values))
 
 
 def lost_share(curve: Curve, window: int) -> float:

@@ -11,9 +11,9 @@ from statistics import fmean
 from torch import Tensor
 
 from alignlab import losses
+from alignlab.evaluation.statistics import standard_error
 from alignlab.models.sampling import Completion
 from alignlab.runtime import distributed
-from alignlab.training.gates import standard_error
 from alignlab.training.ppo.experience import Experience
 
 STRANGE = log(1e-4)  # the log-probability below which a token is one that the reference would hardly ever sample
