@@ -85,7 +85,7 @@ def in_two(jobs: list[Job]) -> None:
         1, 1, 2, run_id=str(os.getpid()), rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0", local_addr="127.0.0.1",
         max_restarts=0,
     )  # fmt: skip
-    with workers.quiet_launcher(), workers.own_signals():
+    with workers.quiet_launcher(), workers.restored_signals():
         elastic_launch(settings, learn_all)(jobs)
 
 

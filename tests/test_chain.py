@@ -138,7 +138,7 @@ def test_a_killed_stage_goes_on_from_its_checkpoint_and_ends_the_same(main_job, 
     assert not whole.exists()
     done = alignlab(*saving, folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "goes on where it stopped" in done.stdout
+    assert "resumes from its last checkpoint" in done.stdout
     assert stages_of(done.stdout) == {"base": "reuse", "sft": "reuse", "dpo": "run"}
     assert weights(whole) == undisturbed
 

@@ -49,7 +49,7 @@ def test_a_recipe_plans_with_its_published_settings(name):
     assert last.eval_steps == EVALUATED.get(name)
     lines = list(plan.show(made))
     assert "made ready" in lines[1]
-    known = "rows, " if getattr(bound.dataset, "rows", None) else "unknown until the data is at hand"
+    known = "rows, " if getattr(bound.dataset, "rows", None) else "unknown until the data is downloaded"
     assert all(known in line for line in lines[2:] if not line.startswith(" " * 17))
 
 

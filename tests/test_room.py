@@ -46,26 +46,26 @@ def sized(tmp_path, *overrides):
 
 def test_llama_under_zero3_on_four_devices_by_hand(tmp_path):
     """8.03B × 16 bytes / 4; ZeRO-3 holds 1e9 weights at hand; one row of 512 tokens, all layers kept."""
-    found = memory_fit.room(*sized(tmp_path, "hardware=zero3", *FOUR, "method.max_length=512"))
-    assert {role.name: role.size for role in found.roles} == {"policy": 4 * LLAMA, "layers at hand": 2 * 10**9}
+    found = memory_fit.memory_fit(*sized(tmp_path, "hardware=zero3", *FOUR, "method.max_length=512"))
+    assert {role.name: role.size for role in found.roles} == {"policy": 4 * LLAMA, "gathered layers": 2 * 10**9}
     inner = 3 * 4096 + 3 * 1024 + 4 * 14336
     assert found.activations == 32 * 512 * (4 * 4096 * 4 + inner * 2)
     assert found.available is None
-    assert str(found.step) == "4 devices × 1 rows at once × 8 accumulated = 32 rows a step"
+    assert str(found.step) == "4 devices × micro-batch 1 × accumulation 8 = 32 rows per step"
 
 
 def test_ppo_gathers_the_policy_while_it_answers(tmp_path):
     """Policy and value learn (16 bytes / 4 each), reference and reward model are whole; 2 bytes a weight at hand."""
     bound, _, inputs, here = sized(tmp_path, "method=ppo", "hardware=zero3", *FOUR)
-    found = memory_fit.room(bound, bound.method, inputs | {"reward_model": here}, here)
+    found = memory_fit.memory_fit(bound, bound.method, inputs | {"reward_model": here}, here)
     assert {role.name: role.size for role in found.roles} == {
         "policy": 4 * LLAMA, "value": 4 * LLAMA, "reference": 4 * LLAMA, "reward model": 2 * LLAMA,
-        "layers at hand": 2 * LLAMA,
+        "gathered layers": 2 * LLAMA,
     }  # fmt: skip
 
 
 def test_recomputing_keeps_the_input_of_each_layer_and_one_layer(tmp_path):
-    lean = memory_fit.room(*sized(tmp_path, "hardware=zero3", *FOUR, "method.activation_checkpointing=true"))
+    lean = memory_fit.memory_fit(*sized(tmp_path, "hardware=zero3", *FOUR, "method.activation_checkpointing=true"))
     layer = 4 * 4096 * 4 + (3 * 4096 + 3 * 1024 + 4 * 14336) * 2
     assert lean.activations == 512 * (32 * 4096 * 2 + layer)
 
@@ -133,16 +133,16 @@ def test_words_of_time():
 def test_time_is_given_or_measured_or_unknown(tmp_path, monkeypatch):
     monkeypatch.setenv("ALIGNLAB_CACHE", str(tmp_path))
     bound = config(*HUB)
-    assert time_estimate.told(bound, bound.method, 60_000).startswith("time: unknown; hardware.tokens_per_second")
+    assert time_estimate.describe(bound, bound.method, 60_000).startswith("time: unknown; set hardware.tokens_per_second")
     given = config(*HUB, "hardware.tokens_per_second=100")
-    assert time_estimate.told(given, given.method, 60_000) == "time: about 10 min (100 tokens a second, as given)"
+    assert time_estimate.describe(given, given.method, 60_000) == "time: about 10 min (100 tokens per second, as set)"
     for name, model, tokens in (("sft-a", bound, 3000), ("sft-b", config(*HUB[1:], "model=mistral_7b"), 9000)):
         (tmp_path / "stages" / name).mkdir(parents=True)
         facts = {"config": model.model_dump(mode="json"), "tokens": tokens, "seconds": 10.0}
         (tmp_path / "stages" / name / "provenance.json").write_text(json.dumps(facts))
-    said = time_estimate.told(bound, bound.method, 60_000)
-    assert said == "time: about 3 min (300 tokens a second, as an earlier run had)"
-    assert time_estimate.told(bound, bound.method, None) == "time: unknown"
+    said = time_estimate.describe(bound, bound.method, 60_000)
+    assert said == "time: about 3 min (300 tokens per second, measured in an earlier run)"
+    assert time_estimate.describe(bound, bound.method, None) == "time: unknown"
 
 
 @pytest.mark.runs
@@ -152,9 +152,9 @@ def test_the_plan_of_a_recipe_whose_data_and_model_are_elsewhere(tmp_path):
     assert done.returncode == 0, done.stderr
     for said in (
         "152,760 rows, 4,774 steps, about 61.1M tokens",  # 160,800 less 5%; 2 epochs of 2,387 steps of 64
-        "4 devices × 16 rows at once × 1 accumulated = 64 rows a step",
-        "policy 32.1 GB, layers at hand 2.0 GB, activations up to 15.5 GB = 49.6 GB of 80.0 GB",
-        "time: about 1 h 25 min (12,000 tokens a second, as given)",  # 61.1M / 12,000 = 5,092 s
+        "4 devices × micro-batch 16 × accumulation 1 = 64 rows per step",
+        "policy 32.1 GB, gathered layers 2.0 GB, activations up to 15.5 GB = 49.6 GB of 80.0 GB",
+        "time: about 1 h 25 min (12,000 tokens per second, as set)",  # 61.1M / 12,000 = 5,092 s
     ):
         assert said in done.stdout
 
@@ -163,4 +163,4 @@ def test_a_plan_checks_every_stage_that_is_to_run(tmp_path, monkeypatch):
     monkeypatch.setenv("ALIGNLAB_CACHE", str(tmp_path))
     made = plan.make(config(*HUB, "method=dpo", "hardware.memory_gb=150"))
     with pytest.raises(Failure, match=r"dpo needs 161 GB on each device, which has 150 GB"):  # 8.03B × (16 + 4) bytes
-        plan.check_room(made)
+        plan.check_memory(made)

@@ -68,7 +68,7 @@ def test_processes_that_a_launcher_started_train_together(place, launcher):
     done = subprocess.run([*command, *stage], cwd=place, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("plan: sft") == 1
-    assert "3 devices, 9 rows a step" in done.stdout
+    assert "3 devices, 9 rows per step" in done.stdout
     assert len(list((place / "outputs").glob("2*/*"))) == 1
     assert result(place)["stage"] == "sft"
 

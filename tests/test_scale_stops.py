@@ -44,7 +44,7 @@ def test_a_worker_that_is_killed_ends_all_and_the_command_goes_on(place):
     assert "check the system's log for the OOM killer" in said
     done = alignlab(*stage, folder=place)
     assert done.returncode == 0, done.stderr
-    assert "goes on where it stopped" in done.stdout
+    assert "resumes from its last checkpoint" in done.stdout
 
 
 STEPS = 60

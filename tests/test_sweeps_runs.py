@@ -126,5 +126,5 @@ def test_a_grid_that_is_asked_to_stop_starts_no_other_run_and_goes_on(place):
     assert not list((place / "multirun").glob("*/2/ppo"))
     done = alignlab(*grid, folder=place)
     assert done.returncode == 0, done.stderr
-    assert "goes on where it stopped" in done.stdout
+    assert "resumes from its last checkpoint" in done.stdout
     assert sorted(ended(place)) == ["0", "1", "2"]

@@ -1,4 +1,4 @@
-"""Find settings of different groups that do not go together, and paths that are not there."""
+"""Find settings of different groups that are incompatible, and paths that do not exist."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from alignlab.errors import Fault
 
 
 def contradictions(config: Config) -> Iterator[Fault]:
-    """Yield a fault for each pair of groups that do not go together, and for each path that is not there."""
+    """Yield a fault for each incompatible pair of groups, and for each path that does not exist."""
     yield from worlds(config)
     yield from measurements(config)
     yield from value_adapter(config)
@@ -18,13 +18,13 @@ def contradictions(config: Config) -> Iterator[Fault]:
 
 
 def worlds(config: Config) -> Iterator[Fault]:
-    """Check that an embedded model reads the embedded data that it knows the words of."""
+    """Check that an embedded model is used with the embedded data of its vocabulary."""
     if config.task.name != "prepare":
         yield from config.model.unfit_for(config.dataset)
 
 
 def measurements(config: Config) -> Iterator[Fault]:
-    """Check that nothing is measured by what it is rewarded by, and that a held-out reward model can be trained."""
+    """Check that the reward is not used as a measurement, and that a held-out reward model can be trained."""
     toxicity = config.measure.get("toxicity")
     classifier = toxicity.model if isinstance(toxicity, Toxicity) else None
     if classifier and classifier in {getattr(one, "path", None) for _, one in singles(config.reward)}:
@@ -41,7 +41,7 @@ def reward_stage(config: Config) -> str | None:
 
 
 def value_adapter(config: Config) -> Iterator[Fault]:
-    """Check that the value function's adapter has a policy with adapters, and whole weights to read."""
+    """Check that the value adapter has a policy with adapters whose weights are not partitioned."""
     if getattr(config.method, "value", None) != "adapter":
         return
     if config.model.adapter is None:
@@ -53,7 +53,7 @@ def value_adapter(config: Config) -> Iterator[Fault]:
 
 
 def missing_files(config: Config) -> Iterator[Fault]:
-    """Check that the files of a data set are there."""
+    """Check that the files of a data set exist."""
     for name, paths in config.dataset.input_paths.items():
         for path in paths:
             if not path.exists():

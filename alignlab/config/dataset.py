@@ -1,4 +1,4 @@
-"""Settings of `conf/dataset/`: which rows are read, and how they are prepared."""
+"""Settings of `conf/dataset/`: the rows that are read, and their preparation."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,7 +11,7 @@ from alignlab.errors import Fault
 
 
 class DataSettings(Settings):
-    """Settings of any kind of data set, and what the rest of the program asks of them."""
+    """Base class of the settings of every kind of data set."""
 
     kind: str
 
@@ -108,7 +108,7 @@ class HhRlhfData(DataSettings):
 
 
 class Cleaning(Settings):
-    """What collecting has broken and cleaning mends; everything is off until it is turned on."""
+    """Repairs of the text; each is off by default."""
 
     encoding: bool
     markup: bool
@@ -117,14 +117,14 @@ class Cleaning(Settings):
 
 
 class Masking(Settings):
-    """Which kinds of personal data are replaced by their names, and the column that holds the truth, if one does."""
+    """The kinds of personal data that are replaced by their names, and the column with the true values, if any."""
 
     kinds: Annotated[tuple[Literal["email", "phone", "ip", "card", "iban", "ssn"], ...], Field(strict=False)]
     truth: str | None
 
 
 class Augmentation(Settings):
-    """The share of training rows that gets a changed copy, for each way of changing."""
+    """The share of training rows that get a changed copy, for each kind of change."""
 
     seed: Seed
     paraphrase: Share
@@ -141,8 +141,8 @@ FORMATS = (  # the names of `alignlab.data.row_formats.FORMATS`
 )  # fmt: skip
 
 
-class Steps(DataSettings):
-    """How rows of any known shape are read, and the steps that make them ready."""
+class Preparation(DataSettings):
+    """Settings of reading and preparing rows of any supported format."""
 
     format: Annotated[str, OptionName("formats", FORMATS)] | None
     train_split: str
@@ -157,7 +157,7 @@ class Steps(DataSettings):
     augment: Augmentation
 
 
-class FileData(Steps):
+class FileData(Preparation):
     """Rows from files."""
 
     kind: Literal["file"]
@@ -190,7 +190,7 @@ class FileData(Steps):
             )
 
 
-class HubData(Steps):
+class HubData(Preparation):
     """Rows of a data set on the Hugging Face hub."""
 
     kind: Literal["hub"]

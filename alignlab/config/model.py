@@ -1,4 +1,4 @@
-"""Settings of `conf/model/`: which model a chain starts from."""
+"""Settings of `conf/model/`: the base model."""
 
 import json
 import re
@@ -23,18 +23,18 @@ class Adapter(Settings):
 
 
 class ModelSettings(Settings):
-    """Settings of any kind of model, and what the rest of the program asks of them."""
+    """Base class of the settings of every kind of model."""
 
     kind: str
 
     @property
     def is_encoder_decoder(self) -> bool:
-        """Return whether the model is known to be an encoder-decoder; one on the hub is known once it is fetched."""
+        """Return whether the model is an encoder-decoder; False where that is unknown, as before a download."""
         return False
 
     @property
     def origin(self) -> str:
-        """Return where the weights come from, in the words of the plan."""
+        """Return a description of where the weights come from, for the plan."""
         return "made from its seed"
 
     @property
@@ -54,7 +54,7 @@ class ModelSettings(Settings):
 
     @property
     def attention(self) -> str | None:
-        """Return the implementation of attention that is asked for; None leaves it to transformers."""
+        """Return the chosen implementation of attention; None is transformers' default."""
         return None
 
     def unfit_for(self, dataset: DataSettings) -> Iterator[Fault]:
@@ -139,7 +139,7 @@ HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")  # owner/name, or the bare 
 
 
 class Widths(Settings):
-    """The shape of a transformer, under the names of its own settings, for a plan of a model that is not at hand."""
+    """The sizes of a transformer, under the keys of its config.json, for the plan of a model before its download."""
 
     model_type: str
     hidden_size: Count
@@ -151,7 +151,7 @@ class Widths(Settings):
 
 
 class PretrainedModel(ModelSettings):
-    """A model that others have trained, on the Hugging Face hub or in a folder."""
+    """A pretrained model on the Hugging Face hub or in a folder."""
 
     kind: Literal["pretrained"]
     path: str

@@ -3,7 +3,8 @@
 A search must not select by the reward that is optimised, which rises under reward hacking, nor by gold, which only the
 pocket world has. A separately trained reward model is available to every user. It starts from the same base model with
 another seed, always the same, so that all runs of a sweep share it. On the pocket world it learns from pairs of its
-own; elsewhere it learns from the same pairs and shares their errors. It is a proxy too: enough optimisation fools both.
+own; elsewhere it learns from the same pairs and shares their errors. It is a proxy too, and enough optimisation
+exploits both.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Run a bound config: find its task, settle the process for as long as it lasts, and return what it left behind.
+"""Run a bound config: find its task, configure the process, run the task and return its result.
 
 A task is one file, `tasks/<name>.py`, and one YAML, `conf/task/<name>.yaml`. It declares `run(config, folder)`, and may
 declare `plan(config)`, the lines that `dry_run=true` prints. On several machines, or where torchrun has started several
@@ -80,7 +80,7 @@ def check_alone(config: Config) -> None:
 
 
 def joins(config: Config) -> bool:
-    """Whether this process only joins another one, which does the task."""
+    """Return whether this process only trains with another one, which runs the task."""
     return config.hardware.strategy_record.several_processes and not rendezvous.is_host(config.hardware)
 
 
@@ -113,7 +113,7 @@ def follow(config: Config) -> None:
 
 
 def prepare(config: Config) -> None:
-    """Settle this process by the config."""
+    """Configure this process by the config."""
     from alignlab.pipeline.plan import threads
 
     distributed.configure_process(threads(config))

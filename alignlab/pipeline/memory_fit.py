@@ -1,13 +1,16 @@
-"""Whether a stage fits: what each device of the chosen hardware has to hold, worked out before anything is loaded.
+"""Estimate the memory of a stage on each device before anything is loaded, and suggest settings that fit.
 
-States are exact to the percent: weights, gradients and optimizer (`alignlab.pipeline.memory_per_role`), shared out as
-the strategy does it. Activations are counted layer by layer from the model's shape, for rows of full length, and are
-thus an upper end: per token and layer the two norms and their inputs in float32 (4 h numbers), and in the precision of
-the computation queries, keys and values before and after their rotation and the attention's output (3 h + 3 k), and
-what a gated MLP keeps (4 f, or 2 f without a gate), where h, k, f are the widths of states, keys and MLP. With
-`activation_checkpointing` each layer keeps its input alone, and one layer at a time is computed again. Attention is
-taken to keep no matrix, and the loss to be computed in chunks; PPO keeps the logits of its completions. Mixed
-precision in one process or under ddp keeps a copy of the weights besides, in half.
+The states are accurate to about one percent: weights, gradients and optimizer (`alignlab.pipeline.memory_per_role`),
+partitioned as the strategy does it. The activations are an upper bound, computed from the model's sizes for rows of
+maximum length. With h, k, f the widths of hidden states, keys and MLP, a layer keeps per token:
+
+- in float32 the two norms and their inputs: 4 h numbers;
+- in the precision of the computation the queries, keys and values before and after rotation and the attention's output,
+  3 h + 3 k, and the MLP's inner states, 4 f with a gate or 2 f without.
+
+With `activation_checkpointing` a layer keeps only its input, and one layer at a time is recomputed. The estimate
+assumes that attention stores no matrix and that the loss is computed in chunks; PPO stores the logits of its
+completions. Mixed precision in one process or under ddp also keeps a bfloat16 copy of the weights.
 """
 
 import json
@@ -27,11 +30,11 @@ from alignlab.errors import Failure, failure
 from alignlab.models.references import Source
 from alignlab.pipeline.memory_per_role import Role, in_bytes, is_half, roles
 
-TOGETHER = 2048  # tokens that a CPU computes at once where nothing is set (see alignlab.training.trainer)
+CPU_TOKENS = 2048  # tokens of a micro-batch on a CPU with micro_batch_size=auto (see alignlab.training.trainer)
 
 
 class Shape(NamedTuple):
-    """The widths of a transformer: states, keys, MLP; its layers and its vocabulary; whether the MLP has a gate."""
+    """The sizes of a transformer: widths of hidden states, keys and MLP; layers; vocabulary; a gated MLP or not."""
 
     hidden: int
     keys: int
@@ -42,26 +45,26 @@ class Shape(NamedTuple):
 
 
 class Step(NamedTuple):
-    """How an optimizer step is cut: devices × rows that each computes at once × accumulation.
+    """The rows of an optimizer step: devices × rows per micro-batch × accumulation.
 
-    `quick` where the rows at once are a CPU's affair, which takes more of them where they are short.
+    `is_automatic` on a CPU, where the size of a micro-batch depends on the length of its rows.
     """
 
     devices: int
     rows: int
     accumulation: int
-    quick: bool = False
+    is_automatic: bool = False
 
     def __str__(self) -> str:
         devices = f"{self.devices} device{'s' * (self.devices != 1)}"
-        whole = self.devices * self.rows * self.accumulation
-        if self.quick:
-            return f"{devices}, {whole} rows a step, as many at once as is quick"
-        return f"{devices} × {self.rows} rows at once × {self.accumulation} accumulated = {whole} rows a step"
+        total = self.devices * self.rows * self.accumulation
+        if self.is_automatic:
+            return f"{devices}, {total} rows per step, micro-batch: chosen automatically (CPU)"
+        return f"{devices} × micro-batch {self.rows} × accumulation {self.accumulation} = {total} rows per step"
 
 
-class Room(NamedTuple):
-    """What a device has to hold, and how much it has; None where that is unknown."""
+class MemoryFit(NamedTuple):
+    """The memory that a stage needs on each device, and the memory of the device; None where unknown."""
 
     step: Step
     roles: list[Role]
@@ -70,52 +73,52 @@ class Room(NamedTuple):
 
     @property
     def states(self) -> int | None:
-        """Weights, gradients and optimizer of all roles."""
+        """Return the bytes of weights, gradients and optimizer of all roles; None where one is unknown."""
         sizes = [role.size for role in self.roles]
         return None if None in sizes else sum(size for size in sizes if size is not None)
 
     @property
-    def whole(self) -> int | None:
-        """All that is counted."""
+    def total(self) -> int | None:
+        """Return the bytes of states and activations; None where either is unknown."""
         return None if self.states is None or self.activations is None else self.states + self.activations
 
     @property
     def fits(self) -> bool | None:
-        """Whether it fits; None where that cannot be told."""
-        needed = self.whole if self.whole is not None else self.states
+        """Return whether the stage fits; None where that is unknown."""
+        needed = self.total if self.total is not None else self.states
         return None if needed is None or self.available is None else needed <= self.available
 
 
-def room(config: Config, settings: Training, inputs: Mapping[str, Source], base: Source) -> Room:
-    """Work out what a stage takes on each device."""
-    cut = step(config, settings)
-    found = roles(config, settings, inputs, base, cut.devices)
+def memory_fit(config: Config, settings: Training, inputs: Mapping[str, Source], base: Source) -> MemoryFit:
+    """Estimate the memory of a stage on each device."""
+    split = step(config, settings)
+    states = roles(config, settings, inputs, base, split.devices)
     shape = shape_of(config, inputs["policy"].path, base.path)
-    known = None if shape is None else activations(shape, config, settings, cut.rows)
-    return Room(cut, found, known, available(config.hardware))
+    activation_bytes = None if shape is None else activations(shape, config, settings, split.rows)
+    return MemoryFit(split, states, activation_bytes, available(config.hardware))
 
 
 def step(config: Config, settings: Training) -> Step:
-    """How a step of a stage is cut on the hardware of the config."""
+    """Return how an optimizer step is split on the hardware of the config."""
     from alignlab.runtime.rendezvous import total_processes
 
     devices = total_processes(config.hardware)
     share = max(1, settings.step_size // devices)
     rows = min(config.hardware.micro_batch_size or share, share)
-    quick = config.hardware.micro_batch_size is None and on_cpus(config.hardware)
-    if quick:
-        most = max(1, TOGETHER // length(settings))
+    is_automatic = config.hardware.micro_batch_size is None and on_cpus(config.hardware)
+    if is_automatic:
+        most = max(1, CPU_TOKENS // length(settings))
         rows = max(size for size in range(1, share + 1) if share % size == 0 and size <= most)
-    return Step(devices, rows, share // rows, quick)
+    return Step(devices, rows, share // rows, is_automatic)
 
 
 def length(settings: Training) -> int:
-    """The tokens of the longest row: a pair is two answers."""
+    """Return the maximum number of tokens of a row; a pair holds two answers."""
     return settings.max_length * (2 if load_method(settings.name).view == "pairs" else 1)
 
 
 def activations(shape: Shape, config: Config, settings: Training, rows: int) -> int:
-    """What the forward pass of all networks that learn leaves for the backward pass, in bytes."""
+    """Return the bytes that the forward pass of all trained networks stores for the backward pass."""
     half = is_half(config.hardware)
     width = 2 if half else 4
     tokens = rows * length(settings)
@@ -130,12 +133,12 @@ def activations(shape: Shape, config: Config, settings: Training, rows: int) -> 
 
 
 def copies(shape: Shape, config: Config, half: bool) -> int:
-    """The half copy of the weights that mixed precision works with, where DeepSpeed does not hold the weights so."""
+    """Return the bytes of mixed precision's bfloat16 copy of the weights; 0 under DeepSpeed, which has none."""
     return 2 * parameters(shape) if half and config.hardware.strategy_record.keeps_half_copy else 0
 
 
 def parameters(shape: Shape) -> int:
-    """The weights of the layers and of one embedding, about: norms and biases are left out."""
+    """Return the approximate number of weights of the layers and one embedding, without norms and biases."""
     attention = 2 * shape.hidden * (shape.hidden + shape.keys)
     return shape.layers * (attention + (3 if shape.gated else 2) * shape.hidden * shape.mlp) + (
         shape.vocabulary * shape.hidden
@@ -143,13 +146,13 @@ def parameters(shape: Shape) -> int:
 
 
 def layer_bytes(shape: Shape, width: int) -> int:
-    """What a layer keeps of a token."""
+    """Return the bytes that a layer stores per token."""
     inner = 3 * shape.hidden + 3 * shape.keys + (4 if shape.gated else 2) * shape.mlp
     return 4 * shape.hidden * 4 + inner * width
 
 
 def shape_of(config: Config, *folders: Path) -> Shape | None:
-    """The shape of a model at hand, else the one that its YAML says, else None."""
+    """Return the sizes of a model from its config.json, else from its YAML, else None."""
     for folder in folders:
         if (folder / "config.json").exists():
             return read_shape(json.loads((folder / "config.json").read_text(encoding="utf-8")))
@@ -158,7 +161,7 @@ def shape_of(config: Config, *folders: Path) -> Shape | None:
 
 
 def read_shape(settings: Mapping[str, Any]) -> Shape | None:
-    """A shape from the settings of a model, under the names that its family has for them; None for one unknown."""
+    """Read the sizes from a model's config, under the keys of its family; None for an unknown family."""
 
     def first(*names: str) -> int | None:
         return next((int(settings[name]) for name in names if settings.get(name)), None)
@@ -176,7 +179,7 @@ def read_shape(settings: Mapping[str, Any]) -> Shape | None:
 
 
 def available(hardware: Hardware) -> int | None:
-    """The memory of one device: as given, else the GPU's, else this process's share of main memory."""
+    """Return the memory of one device: hardware.memory_gb, else the GPU's, else this process's share of main memory."""
     from alignlab.runtime.distributed import gpu_count, local_world_size
 
     if hardware.memory_gb is not None:
@@ -191,59 +194,59 @@ def available(hardware: Hardware) -> int | None:
 
 
 def on_cpus(hardware: Hardware) -> bool:
-    """Whether CPUs do the work: bfloat16 without a GPU is a plan for GPUs that are elsewhere."""
+    """Return whether the run computes on CPUs; bfloat16 without a GPU is a plan for another machine."""
     from alignlab.runtime.distributed import gpu_count
 
     return not gpu_count(hardware) and (hardware.device == "cpu" or hardware.dtype != "bfloat16")
 
 
-def told(found: Room) -> Iterator[str]:
-    """A room in words: how a step is cut, what a device holds, whether that fits."""
-    yield str(found.step)
-    if found.activations is None and not any(role.size for role in found.roles):
+def describe(memory: MemoryFit) -> Iterator[str]:
+    """Yield the lines of the plan: the split of a step, and the memory of each device."""
+    yield str(memory.step)
+    if memory.activations is None and not any(role.size for role in memory.roles):
         yield "memory: unknown until the base model is made"
         return
-    names = ", ".join(map(str, found.roles))
-    more = "activations unknown" if found.activations is None else f"activations up to {in_bytes(found.activations)}"
-    whole = "" if found.whole is None else f" = {in_bytes(found.whole)}"
-    has = "" if found.available is None else f" of {in_bytes(found.available)}"
-    yield f"memory of each: {names}, {more}{whole}{has}"
+    parts = ", ".join(map(str, memory.roles))
+    stored = "unknown" if memory.activations is None else f"up to {in_bytes(memory.activations)}"
+    total = "" if memory.total is None else f" = {in_bytes(memory.total)}"
+    limit = "" if memory.available is None else f" of {in_bytes(memory.available)}"
+    yield f"memory of each: {parts}, activations {stored}{total}{limit}"
 
 
 def advice(config: Config, settings: Training, inputs: Mapping[str, Source], base: Source) -> str:
-    """What to say where a stage does not fit; nothing where it does, or where that cannot be told."""
-    if room(config, settings, inputs, base).fits is not False:
+    """Return a suggestion for a stage that does not fit; an empty text where it fits or that is unknown."""
+    if memory_fit(config, settings, inputs, base).fits is not False:
         return ""
 
     def fits(change: Change) -> bool:
-        return bool(room(change.config, change.settings, inputs, base).fits)
+        return bool(memory_fit(change.config, change.settings, inputs, base).fits)
 
-    alone = [next(filter(fits, same), None) for same in changes(config, settings)]
-    would = [change.said for change in alone if change]
-    if not would:
-        would = [change.said for change in [all_at_once(config, settings)] if fits(change)]
-    return f"does not fit; try {', or '.join(would)}" if would else f"does not fit; try {LAST}"
+    first_fits = [next(filter(fits, kind), None) for kind in changes(config, settings)]
+    overrides = [change.overrides for change in first_fits if change]
+    if not overrides:
+        overrides = [change.overrides for change in [all_changes(config, settings)] if fits(change)]
+    return f"does not fit; try {', or '.join(overrides) or LAST}"
 
 
-LAST = "more devices under hardware=zero3, or a smaller model: fewer rows at once and recomputed activations do not do"
+LAST = "more devices with hardware=zero3, or a smaller model; smaller micro-batches and checkpointing are not enough"
 
 
 class Change(NamedTuple):
-    """Other settings under which a stage may fit, in the words of the command."""
+    """Settings under which a stage may fit, and the overrides that set them."""
 
-    said: str
+    overrides: str
     config: Config
     settings: Training
 
 
 def changes(config: Config, settings: Training) -> Iterator[list[Change]]:
-    """What may make a stage fit, the least change first; of each kind one is enough."""
+    """Yield the kinds of changes that may make a stage fit; within a kind, the smallest change comes first."""
     now = step(config, settings)
     share = settings.step_size // now.devices
     smaller = [size for size in range(now.rows - 1, 0, -1) if share % size == 0]
     yield [Change(f"{ROWS}={size}", with_hardware(config, {"micro_batch_size": size}), settings) for size in smaller]
     if not settings.activation_checkpointing:
-        yield [Change(f"{AGAIN}=true", config, settings.model_copy(update={"activation_checkpointing": True}))]
+        yield [Change(f"{CHECKPOINTING}=true", config, settings.model_copy(update={"activation_checkpointing": True}))]
     if now.devices > 1 and not config.hardware.strategy_record.shards_weights:
         yield [Change("hardware=zero3", with_hardware(config, {"strategy": SHARDED}), settings)]
     if config.model.adapter is None:
@@ -252,23 +255,23 @@ def changes(config: Config, settings: Training) -> Iterator[list[Change]]:
         yield [Change("hardware=zero3_offload", with_hardware(config, OFFLOADED), settings)]
 
 
-def all_at_once(config: Config, settings: Training) -> Change:
-    """One row at once, activations recomputed, and shares of everything in main memory where there are several."""
+def all_changes(config: Config, settings: Training) -> Change:
+    """Combine all changes: one row per micro-batch, activation checkpointing, LoRA; offloading on several devices."""
     several = step(config, settings).devices > 1
-    lean = settings.model_copy(update={"activation_checkpointing": True})
-    said = f"{ROWS}=1 {AGAIN}=true model/adapter=lora" + (" hardware=zero3_offload" if several else "")
+    checkpointed = settings.model_copy(update={"activation_checkpointing": True})
+    overrides = f"{ROWS}=1 {CHECKPOINTING}=true model/adapter=lora" + (" hardware=zero3_offload" if several else "")
     least = with_hardware(with_lora(config), {"micro_batch_size": 1} | (OFFLOADED if several else {}))
-    return Change(said, least, lean)
+    return Change(overrides, least, checkpointed)
 
 
-SHARDED = strategies.DEEPSPEED_SHARDED  # what a model that does not fit is advised to use
-ROWS, AGAIN = "hardware.micro_batch_size", "method.activation_checkpointing"
+SHARDED = strategies.DEEPSPEED_SHARDED  # the strategy to suggest for a model that does not fit
+ROWS, CHECKPOINTING = "hardware.micro_batch_size", "method.activation_checkpointing"
 IN_MAIN_MEMORY = Zero(stage=3, offload_optimizer={"device": "cpu"}, offload_param={"device": "cpu"})  # type: ignore[arg-type]
 OFFLOADED = {"strategy": SHARDED, "deepspeed": DeepSpeed(zero_optimization=IN_MAIN_MEMORY)}
 
 
 def with_lora(config: Config) -> Config:
-    """The config with the adapter of conf/model/adapter/lora.yaml."""
+    """Return the config with the adapter of conf/model/adapter/lora.yaml."""
     import yaml
 
     values = yaml.safe_load((conf_folder() / "model" / "adapter" / "lora.yaml").read_text(encoding="utf-8"))
@@ -276,14 +279,14 @@ def with_lora(config: Config) -> Config:
 
 
 def with_hardware(config: Config, changed: Mapping[str, Any]) -> Config:
-    """The config on other hardware."""
+    """Return the config with other hardware settings."""
     return config.model_copy(update={"hardware": config.hardware.model_copy(update=dict(changed))})
 
 
 def check(config: Config, settings: Training, inputs: Mapping[str, Source], base: Source) -> Failure | None:
-    """What to raise where the states alone are more than a device has."""
-    found = room(config, settings, inputs, base)
-    if found.states is None or found.available is None or found.states <= found.available:
+    """Return the failure to raise where the states alone exceed the memory of a device, else None."""
+    memory = memory_fit(config, settings, inputs, base)
+    if memory.states is None or memory.available is None or memory.states <= memory.available:
         return None
-    what = f"{settings.name} needs {in_bytes(found.states)} on each device, which has {in_bytes(found.available)}"
+    what = f"{settings.name} needs {in_bytes(memory.states)} on each device, which has {in_bytes(memory.available)}"
     return failure("hardware", what, advice(config, settings, inputs, base))

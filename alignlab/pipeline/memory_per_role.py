@@ -1,10 +1,10 @@
-"""What memory the networks of a stage take: worked out from sizes alone, before anything is loaded.
+"""Compute the memory of the networks of a stage from their sizes, before anything is loaded.
 
-A network that is trained takes 16 bytes a parameter: in float32 its weight, its gradient and Adam's two moments, four
-each; under DeepSpeed in bfloat16 two for the weight, two for the gradient, and twelve for the optimizer, which keeps a
-float32 copy of the weight (Rajbhandari et al. 2020, section 3.1). ZeRO-2 shares out gradients and optimizer over the
-devices, ZeRO-3 and FSDP the weights as well (figure 1 there); DDP keeps its gradients twice, the second time in the
-buckets that it exchanges. A frozen network takes its weights, whole on each device.
+A trained network takes 16 bytes per parameter. In float32 these are the weight, the gradient and Adam's two moments,
+four bytes each. Under DeepSpeed in bfloat16 they are two for the weight, two for the gradient and twelve for the
+optimizer, which keeps a float32 copy of the weight (Rajbhandari et al. 2020, section 3.1). ZeRO-2 partitions gradients
+and optimizer over the devices, ZeRO-3 and FSDP also the weights (figure 1 there). DDP stores gradients twice, the
+second time in the buckets that it exchanges. A frozen network takes its full weights on each device.
 """
 
 import json
@@ -19,17 +19,17 @@ from alignlab.config.method_protocol import load_method
 from alignlab.config.schema import Config
 from alignlab.models.references import Source
 
-FROZEN = 4  # bytes a parameter
+FROZEN = 4  # bytes per parameter
 HEADS = ("lm_head.", "score.", "embed_out.")
 EMBEDDINGS = ("embed", "wte", "wpe", "shared")
 
 
 class Role(NamedTuple):
-    """A network of a stage: what it is for, and the bytes that it takes; None where that is unknown."""
+    """A network of a stage and its bytes; None where they are unknown."""
 
     name: str
     size: int | None
-    why: str = ""  # it takes none
+    why: str = ""  # the reason for a size of 0, or a remark
 
     def __str__(self) -> str:
         if self.size is None:
@@ -41,42 +41,42 @@ Shapes = Mapping[str, Sequence[int]]
 
 
 def shapes(folder: Path) -> Shapes:
-    """The shapes of the tensors in a model's folder, by name, from the heads of its files; empty where there are none.
+    """Read the shapes of the tensors in a model's folder, by name; empty without safetensors files.
 
-    A safetensors file begins with the length of its JSON head in 8 bytes (little-endian).
+    A safetensors file begins with the length of its JSON header in 8 bytes (little-endian).
     """
-    found: dict[str, list[int]] = {}
+    tensors: dict[str, list[int]] = {}
     for file in sorted(folder.glob("*.safetensors")):
         with file.open("rb") as stream:
             (size,) = struct.unpack("<Q", stream.read(8))
-            head = json.loads(stream.read(size))
-        found |= {name: entry["shape"] for name, entry in head.items() if name != "__metadata__"}
-    return found
+            header = json.loads(stream.read(size))
+        tensors |= {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
+    return tensors
 
 
-def count(found: Shapes) -> int:
-    """All parameters."""
-    return sum(prod(shape) for shape in found.values())
+def count(tensors: Shapes) -> int:
+    """Return the number of parameters."""
+    return sum(prod(shape) for shape in tensors.values())
 
 
-def body(found: Shapes) -> Shapes:
-    """A model less its head."""
-    return {name: shape for name, shape in found.items() if not name.startswith(HEADS)}
+def body(tensors: Shapes) -> Shapes:
+    """Return the tensors of a model without its head."""
+    return {name: shape for name, shape in tensors.items() if not name.startswith(HEADS)}
 
 
-def low_rank(found: Shapes, rank: int, targets: str | Sequence[str]) -> int:
-    """The parameters of a LoRA adapter (Hu et al. 2021): rank × (in + out) for every linear layer that gets one."""
+def low_rank(tensors: Shapes, rank: int, targets: str | Sequence[str]) -> int:
+    """Return the number of parameters of a LoRA adapter (Hu et al. 2021): rank × (in + out) per adapted layer."""
     total = 0
-    for name, shape in found.items():
+    for name, shape in tensors.items():
         layer = name.removesuffix(".weight")
         linear = len(shape) == 2 and not name.startswith(HEADS) and not any(word in name for word in EMBEDDINGS)
-        wanted = targets == "all-linear" or layer.rpartition(".")[2] in targets
-        total += rank * sum(shape) if linear and wanted and layer != name else 0
+        is_target = targets == "all-linear" or layer.rpartition(".")[2] in targets
+        total += rank * sum(shape) if linear and is_target and layer != name else 0
     return total
 
 
-class Part(NamedTuple):
-    """Bytes a parameter of a network that is trained: its weight, its gradient, and what the optimizer keeps."""
+class BytesPerParameter(NamedTuple):
+    """Bytes per parameter of a trained network: weight, gradient and optimizer state."""
 
     weight: int
     gradient: int
@@ -84,78 +84,80 @@ class Part(NamedTuple):
 
 
 def trained(parameters: int, hardware: Hardware, devices: int) -> int:
-    """What a network that is trained takes of one device."""
-    part = Part(2, 2, 12) if is_half(hardware) and hardware.deepspeed else Part(4, 4, 8)
+    """Return the bytes of a trained network on one device."""
+    part = BytesPerParameter(2, 2, 12) if is_half(hardware) and hardware.deepspeed else BytesPerParameter(4, 4, 8)
     zero = hardware.deepspeed.zero_optimization if hardware.deepspeed else None
     strategy = hardware.strategy_record
     shards = (strategy.shards_weights, strategy.shards_gradients, strategy.shards_optimizer)
-    shared = sum(size for size, is_sharded in zip(part, shards, strict=True) if is_sharded)
-    whole = sum(part) - shared
+    sharded = sum(size for size, is_sharded in zip(part, shards, strict=True) if is_sharded)
+    replicated = sum(part) - sharded
     if strategy.gradient_buckets and devices > 1:
-        whole += part.gradient
+        replicated += part.gradient
     if strategy.deepspeed_stage and not strategy.shards_weights and not is_half(hardware):
-        shared += 4  # ZeRO-1 and ZeRO-2 copy the share of the weights that their optimizer changes, in any precision
+        sharded += 4  # ZeRO-1 and ZeRO-2 copy their optimizer's share of the weights, in any precision
     if zero and zero.offload_param and zero.offload_param.device != "none":
-        shared -= part.weight
+        sharded -= part.weight
     if zero and zero.offload_optimizer and zero.offload_optimizer.device != "none":
-        shared -= part.gradient + part.optimizer
-    return parameters * whole + -(-parameters * shared // devices)
+        sharded -= part.gradient + part.optimizer
+    return parameters * replicated + -(-parameters * sharded // devices)
 
 
-def held(parameters: int, hardware: Hardware, devices: int) -> int:
-    """What the frozen weights under an adapter take of one device."""
+def frozen(parameters: int, hardware: Hardware, devices: int) -> int:
+    """Return the bytes of the frozen weights under an adapter on one device."""
     each = 2 if is_half(hardware) and hardware.deepspeed else FROZEN
     return -(-parameters * each // devices) if hardware.strategy_record.shards_weights else parameters * each
 
 
-def gathered(parameters: int, hardware: Hardware, devices: int, answers: bool) -> Iterator[Role]:
-    """The weights that a device of ZeRO-3 holds whole at a time: all of them where the policy answers prompts."""
+def gathered(parameters: int, hardware: Hardware, devices: int, samples: bool) -> Iterator[Role]:
+    """Yield the weights that ZeRO-3 gathers on a device at a time: all of them while the policy samples."""
     zero = hardware.deepspeed.zero_optimization if hardware.deepspeed else None
     if zero is None or not hardware.strategy_record.shards_weights or devices == 1:
         return
-    most = zero.stage3_max_live_parameters
-    whole = min(parameters, most) if isinstance(most, int) and not answers else parameters
-    yield Role("layers at hand", whole * (2 if is_half(hardware) else 4))
+    limit = zero.stage3_max_live_parameters
+    count_gathered = min(parameters, limit) if isinstance(limit, int) and not samples else parameters
+    yield Role("gathered layers", count_gathered * (2 if is_half(hardware) else 4))
 
 
 def roles(config: Config, settings: Any, inputs: Mapping[str, Source], base: Source, devices: int = 1) -> list[Role]:
-    """The networks of a stage, which its method names in `ROLES`, and what they take of one of so many devices."""
-    found = shapes(inputs["policy"].path) or shapes(base.path)
-    parameters = count(found) if found else config.model.stated_parameters
-    made = [
+    """Return the networks of a stage, which its method names in `ROLES`, with their bytes on one device."""
+    tensors = shapes(inputs["policy"].path) or shapes(base.path)
+    parameters = count(tensors) if tensors else config.model.stated_parameters
+    networks = [
         role
         for name in load_method(settings.name).roles
-        for role in MAKE[name](Subject(config, settings, inputs, found, parameters, devices))
+        for role in MAKE[name](Subject(config, settings, inputs, tensors, parameters, devices))
     ]
-    answers = load_method(settings.name).generates
-    return made if parameters is None else [*made, *gathered(parameters, config.hardware, devices, answers)]
+    if parameters is None:
+        return networks
+    samples = load_method(settings.name).generates
+    return [*networks, *gathered(parameters, config.hardware, devices, samples)]
 
 
 class Subject(NamedTuple):
-    """What a role's memory depends on."""
+    """The settings and sizes that a role's memory depends on."""
 
     config: Config
     settings: Any
     inputs: Mapping[str, Source]
-    found: Shapes
+    tensors: Shapes
     parameters: int | None
     devices: int
 
 
 def policy(of: Subject) -> Iterator[Role]:
-    """What learns: every weight, or an adapter on frozen ones."""
+    """Yield the policy: all weights trained, or an adapter on frozen weights."""
     adapter, hardware = of.config.model.adapter, of.config.hardware
     if of.parameters is None:
         yield Role("policy", None)
     elif adapter is None:
         yield Role("policy", trained(of.parameters, hardware, of.devices))
     else:
-        extra = trained(low_rank(of.found, adapter.r, adapter.target_modules), hardware, of.devices)
-        yield Role("policy", held(of.parameters, hardware, of.devices) + extra)
+        extra = trained(low_rank(of.tensors, adapter.r, adapter.target_modules), hardware, of.devices)
+        yield Role("policy", frozen(of.parameters, hardware, of.devices) + extra)
 
 
 def reference(of: Subject) -> Iterator[Role]:
-    """What the policy is held against: a frozen copy, or the policy itself with its adapter off."""
+    """Yield the reference: a frozen copy of the policy, or the policy with its adapter off."""
     if of.config.model.adapter is None:
         yield Role("reference", None if of.parameters is None else of.parameters * FROZEN)
     else:
@@ -163,54 +165,54 @@ def reference(of: Subject) -> Iterator[Role]:
 
 
 def value(of: Subject) -> Iterator[Role]:
-    """The value function: a network or an adapter of its own, or a head on the policy's."""
+    """Yield the value function: a separate network, an adapter, or a head on the policy."""
     if of.settings.value == "shared":
         yield Role("value", 0, "a head on the policy")
     elif of.settings.value == "adapter" and (adapter := of.config.model.adapter):
-        own = low_rank(of.found, adapter.r, adapter.target_modules)
-        yield Role("value", trained(own, of.config.hardware, of.devices), "an adapter on the policy")
+        parameters = low_rank(of.tensors, adapter.r, adapter.target_modules)
+        yield Role("value", trained(parameters, of.config.hardware, of.devices), "an adapter on the policy")
     else:
-        size = count(body(of.found)) if of.found else of.parameters
+        size = count(body(of.tensors)) if of.tensors else of.parameters
         yield Role("value", None if size is None else trained(size, of.config.hardware, of.devices))
 
 
 def reward(of: Subject) -> Iterator[Role]:
-    """The models that the reward reads, in the precision of inference; a function or a server takes nothing here."""
+    """Yield the models of the reward, in the precision of inference; a function or a server takes no memory here."""
     each = bytes_each(of.config)
-    judges = {name: source for name, source in of.inputs.items() if name != "policy"}
-    for name, source in judges.items():
-        own = shapes(source.path)
-        size = count(own) if own else of.parameters if name == "reward_model" else None
+    models = {name: source for name, source in of.inputs.items() if name != "policy"}
+    for name, source in models.items():
+        tensors = shapes(source.path)
+        size = count(tensors) if tensors else of.parameters if name == "reward_model" else None
         yield Role(name.replace("_", " "), None if size is None else size * each)
-    if not judges:
-        yield Role("reward", 0, "no model of its own")
+    if not models:
+        yield Role("reward", 0, "no model")
 
 
 MAKE = {"policy": policy, "reference": reference, "value": value, "reward": reward}
 
 
 def bytes_each(config: Config) -> int:
-    """Bytes of a weight in inference."""
+    """Return the bytes per weight in inference."""
     return 2 if is_half(config.hardware) else 4
 
 
 def is_half(hardware: Hardware) -> bool:
-    """Whether it is computed in bfloat16."""
+    """Return whether the hardware computes in bfloat16."""
     from alignlab.models.load import precision
 
     return precision(hardware).itemsize == 2
 
 
-def in_words(found: Sequence[Role]) -> str:
-    """What each role takes, and all of them together."""
-    sizes = [role.size for role in found]
+def in_words(networks: Sequence[Role]) -> str:
+    """Describe the memory of each role and their total."""
+    sizes = [role.size for role in networks]
     known = [size for size in sizes if size is not None]
-    whole = f" = {in_bytes(sum(known))}" if len(known) == len(sizes) > 1 else ""
-    return ", ".join(map(str, found)) + whole
+    total = f" = {in_bytes(sum(known))}" if len(known) == len(sizes) > 1 else ""
+    return ", ".join(map(str, networks)) + total
 
 
 def in_bytes(size: float) -> str:
-    """A size in decimal units."""
+    """Return a size in decimal units."""
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000 or unit == "GB":
             break

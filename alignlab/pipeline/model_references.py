@@ -1,7 +1,7 @@
-"""The models that a config names, by a path or a hub id: where each lies, and what it is known by.
+"""Find the models that a config names by a path or a hub id.
 
-A model to start from is made ready first (template, padding). One that only scores (a reward model, a classifier) is
-taken as it was published: its tokenizer and its template are its own.
+A starting model is prepared first (chat template, padding). A model that only scores (a reward model, a classifier) is
+used as published, with its own tokenizer and template.
 """
 
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ from alignlab.runtime.files import digest_files
 from alignlab.runtime.source_hash import hash_with_imports
 
 REWARD = "reward_model"  # the need of a method that takes the config's reward
-NOT_IN_MARK = {
+NOT_IN_HASH = {
     "timeout",
     "retries",
     "backoff",
@@ -35,32 +35,32 @@ NOT_IN_MARK = {
     "key_env",
     "longest_wait",
     "concurrency",
-}  # how a server is asked changes no score
+}  # settings of requests, which change no score
 
 
 def pretrained_models(config: Config) -> Iterator[PretrainedModel]:
-    """The models to start from that others have trained: the chain's base, and hub ids elsewhere."""
+    """Yield the pretrained starting models: the base model, and those that methods name by a hub id."""
     if config.model.pretrained:
         yield config.model.pretrained
-    for place, given in named_policies(config):
-        if not find_model(place, given).exists():
-            yield hub_model(config, given)
+    for place, name in named_policies(config):
+        if not find_model(place, name).exists():
+            yield hub_model(config, name)
 
 
 def published_models(config: Config) -> Iterator[PretrainedModel]:
-    """The models on the hub that only score."""
-    for place, given in named_scorers(config):
-        if given != POCKET and not find_model(place, given).exists():
-            yield hub_model(config, given)
+    """Yield the models on the hub that only score."""
+    for place, name in named_scorers(config):
+        if name != POCKET and not find_model(place, name).exists():
+            yield hub_model(config, name)
 
 
 def check_models(config: Config) -> None:
-    """Raise a `Mistake` where a setting names a model that is not there or does not fit; costs nothing."""
-    for place, given in (*named_policies(config), *named_scorers(config)):
-        if given != POCKET:
-            find_model(place, given)
-    for place, given in named_policies(config):
-        check_generates(place, find_model(place, given))
+    """Raise a `Mistake` where a setting names a model that does not exist or is of the wrong kind; loads nothing."""
+    for place, name in (*named_policies(config), *named_scorers(config)):
+        if name != POCKET:
+            find_model(place, name)
+    for place, name in named_policies(config):
+        check_generates(place, find_model(place, name))
     if model := config.model.pretrained:
         check_generates("model.path", Path(model.path).expanduser())
     check_labels(config, fetched=False)
@@ -70,7 +70,7 @@ def check_models(config: Config) -> None:
 
 
 def check_labels(config: Config, fetched: bool) -> None:
-    """Raise a `Mistake` where a classifier lacks its label; one of the hub is looked at once it is fetched."""
+    """Raise a `Mistake` where a classifier lacks its label; one on the hub is checked after its download."""
     used = {place for place, _ in named_scorers(config)}
     for place, one in singles(config.reward):
         path, label = one.model_path, one.required_label
@@ -84,34 +84,34 @@ def check_labels(config: Config, fetched: bool) -> None:
 
 
 def named_policies(config: Config) -> Iterator[tuple[str, str]]:
-    """The settings of methods that name a model to start from, and what they name."""
+    """Yield the settings of methods that name a starting model, and its path or hub id."""
     for place, settings in methods(config):
         for need in dict.fromkeys(("policy", *load_method(settings.name).needs)):
-            if need != REWARD and (given := getattr(settings, need)) not in {"auto", "base"}:
-                yield f"{place}.{need}", given
+            if need != REWARD and (name := getattr(settings, need)) not in {"auto", "base"}:
+                yield f"{place}.{need}", name
 
 
 def named_scorers(config: Config) -> Iterator[tuple[str, str]]:
-    """The settings that name a model which only scores, and what they name."""
+    """Yield the settings that name a model which only scores, and its path or hub id."""
     if config.evaluation.reward_model not in {None, "auto"}:
         yield "evaluation.reward_model", config.evaluation.reward_model
     if isinstance(toxicity := config.measure.get("toxicity"), Toxicity) and toxicity.model:
         yield "measure.toxicity.model", toxicity.model
     trained = [(place, settings) for place, settings in methods(config) if REWARD in load_method(settings.name).needs]
     for place, settings in trained:
-        if asks_stage(config) and (given := getattr(settings, REWARD)) != "auto":
-            yield f"{place}.{REWARD}", given
+        if uses_reward_stage(config) and (name := getattr(settings, REWARD)) != "auto":
+            yield f"{place}.{REWARD}", name
     if trained:
-        yield from ((f"{place}.path", given) for place, given in named_rewards(config))
+        yield from ((f"{place}.path", name) for place, name in named_rewards(config))
 
 
 def methods(config: Config) -> Iterator[tuple[str, Any]]:
-    """The settings of the method and of the stages that it may need, with their places."""
+    """Yield the settings of the method and of the stages that it may need, with their places."""
     yield "method", config.method
     yield from ((f"stages.{name}", settings) for name, settings in config.stages.items())
 
 
-def asks_stage(config: Config) -> bool:
+def uses_reward_stage(config: Config) -> bool:
     """Return whether the reward reads the method's reward model: the rm stage, or what method.reward_model names."""
     return any(one.model_path == "auto" for _, one in singles(config.reward))
 
@@ -122,7 +122,7 @@ def named_rewards(config: Config) -> list[tuple[str, str]]:
     return [(place, path) for place, path in paths if path and path != "auto"]
 
 
-def reward_mark(config: Config) -> Any:
+def reward_hash(config: Config) -> Any:
     """Return the settings and the hashes of the code that decide a reward's scores; its models are inputs."""
     rewards = [one for _, one in every(config.reward)]
     users = [digest_files(one.sources()) for one in rewards if one.sources()]
@@ -130,14 +130,14 @@ def reward_mark(config: Config) -> Any:
     return [without(config.reward.model_dump(mode="json")), users, kinds]
 
 
-def judge_mark(settings: Any) -> str | None:
+def judge_hash(settings: Any) -> str | None:
     """Return the hash of the code of a method's judge; None for a method without one."""
     judge = getattr(settings, "judge", None)
     return hash_with_imports(extensions.name_of("judges", judge.kind)) if judge else None
 
 
 def without(settings: Any) -> Any:
-    """Settings less those that change no score, at any depth."""
+    """Return settings without those that change no score, at any depth."""
     if not isinstance(settings, dict):
         return settings
-    return {key: without(value) for key, value in settings.items() if key not in NOT_IN_MARK}
+    return {key: without(value) for key, value in settings.items() if key not in NOT_IN_HASH}

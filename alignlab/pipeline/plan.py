@@ -1,8 +1,8 @@
-"""Which stages a run needs, which of them exist already, and what each will cost: known before anything runs.
+"""Plan the stages of a run: which it needs, which are in the cache, and the cost of each.
 
-A stage is found again by its fingerprint, the hash of all that decides its weights: its settings, the model and
-the data by content, the fingerprints of what it starts from, seed, precision, threads, the sources of the modules
-that it imports, and the versions of the libraries. Tracking, evaluation and folders are not in it.
+A stage is found in the cache by its fingerprint, the hash of everything that decides its weights: its settings, the
+model and the data by content, the fingerprints of its inputs, seed, precision, threads, the sources of the modules that
+it imports, and the versions of the libraries. Tracking, evaluation and folders are not part of it.
 """
 
 import os
@@ -17,7 +17,7 @@ from alignlab.errors import Explained
 from alignlab.models import kinds
 from alignlab.models.references import Source, model_source, scorer_source
 from alignlab.pipeline import memory_fit, time_estimate
-from alignlab.pipeline.model_references import REWARD, asks_stage, judge_mark, named_rewards, reward_mark
+from alignlab.pipeline.model_references import REWARD, judge_hash, named_rewards, reward_hash, uses_reward_stage
 from alignlab.runtime.files import cache_root, digest
 from alignlab.runtime.source_hash import hash_with_imports
 
@@ -34,7 +34,7 @@ NOT_IN_FINGERPRINT = {
 
 
 class Stage(NamedTuple):
-    """One stage of a plan; `folder` is where it lies, or will lie, in the cache."""
+    """One stage of a plan; `folder` is its folder in the cache, which exists once the stage is finished."""
 
     name: str
     settings: Method
@@ -44,16 +44,16 @@ class Stage(NamedTuple):
 
     @property
     def done(self) -> bool:
-        """Whether the stage is finished: a folder under its final name is whole."""
+        """Return whether the stage is finished; a folder gets its final name when it is complete."""
         return self.folder.exists()
 
     @property
     def source(self) -> Source:
-        """The model that this stage goes on from."""
+        """Return the model that this stage starts from."""
         return self.inputs["policy"]
 
     def method(self) -> Any:
-        """The module that trains it."""
+        """Return the method that trains the stage."""
         return load_method(self.settings.name)
 
 
@@ -66,7 +66,7 @@ class Plan(NamedTuple):
 
 
 def make(config: Config) -> Plan:
-    """Work out the plan; raises `Mistake` where a stage needs a model that is not there."""
+    """Build the plan; raises a `Mistake` where a stage needs a model that does not exist."""
     base = base_model(config)
     stages: dict[str, Stage] = {}
     last = _stage(config, "method", config.method, base, stages)
@@ -74,7 +74,7 @@ def make(config: Config) -> Plan:
 
 
 def base_model(config: Config) -> Source:
-    """Return the model that the chain starts from; its folder is named after the hash of what it is made from."""
+    """Return the base model; its folder is named after the hash of its settings."""
     folder = kinds.base_folder(config.model, config.dataset)
     return Source("base", folder, folder.name)
 
@@ -83,50 +83,50 @@ def _stage(config: Config, place: str, settings: Method, base: Source, stages: d
     module = load_method(settings.name)
     inputs: dict[str, Source] = {}
     for need in needs(config, module):
-        given = getattr(settings, need)
-        if given == "base":
+        name = getattr(settings, need)
+        if name == "base":
             inputs[need] = base
-        elif given != "auto":
+        elif name != "auto":
             find = scorer_source if need == REWARD else model_source
-            inputs[need] = find(config, f"{place}.{need}", given)
+            inputs[need] = find(config, f"{place}.{need}", name)
         else:
-            name = module.needs[need]
-            earlier = stages.get(name) or _stage(config, f"stages.{name}", config.stages[name], base, stages)
-            inputs[need] = Source(name, earlier.folder / "model", earlier.fingerprint)
+            stage = module.needs[need]
+            earlier = stages.get(stage) or _stage(config, f"stages.{stage}", config.stages[stage], base, stages)
+            inputs[need] = Source(stage, earlier.folder / "model", earlier.fingerprint)
     if REWARD in module.needs:
         inputs |= {name: scorer_source(config, f"{name}.path", path) for name, path in named_rewards(config)}
-    mark = fingerprint(config, settings, inputs)
+    key = fingerprint(config, settings, inputs)
     stages[settings.name] = Stage(
-        settings.name, settings, inputs, mark, cache_root() / "stages" / f"{settings.name}-{mark}"
+        settings.name, settings, inputs, key, cache_root() / "stages" / f"{settings.name}-{key}"
     )
     return stages[settings.name]
 
 
 def needs(config: Config, module: Any) -> list[str]:
-    """The models that a stage starts from; a reward model only where the reward of the config reads one.
+    """Return the names of a stage's input models; the reward model only where the config's reward uses it.
 
-    It is trained before the policy, which is then measured with it.
+    The reward model comes first, so that the policy's stages can be measured with it.
     """
     others = [name for name in module.needs if name != "policy"]
-    return [*(name for name in others if name != REWARD or asks_stage(config)), "policy"]
+    return [*(name for name in others if name != REWARD or uses_reward_stage(config)), "policy"]
 
 
 def fingerprint(config: Config, settings: Method, inputs: dict[str, Source]) -> str:
-    """The hash of everything that decides a stage's weights."""
+    """Hash everything that decides a stage's weights."""
     from alignlab.data import content, module_name
     from alignlab.models.load import device, precision
 
-    computing = [str(device(config.hardware)), str(precision(config.hardware))]
+    arithmetic = [str(device(config.hardware)), str(precision(config.hardware))]
     return digest(
         settings.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT),
         config.model.adapter.model_dump(mode="json") if config.model.adapter else None,
         config.model.attention,
         [content(config.dataset), hash_with_imports(module_name(config.dataset))],
         {need: source.fingerprint for need, source in inputs.items()},
-        reward_mark(config) if REWARD in load_method(settings.name).needs else None,
-        judge_mark(settings),
+        reward_hash(config) if REWARD in load_method(settings.name).needs else None,
+        judge_hash(settings),
         config.seed,
-        [*computing, threads(config)] if computing[0] == "cpu" else computing,
+        [*arithmetic, threads(config)] if arithmetic[0] == "cpu" else arithmetic,
         config.hardware.micro_batch_size,
         hash_with_imports(load_method(settings.name).module),
         versions(),
@@ -134,20 +134,20 @@ def fingerprint(config: Config, settings: Method, inputs: dict[str, Source]) -> 
 
 
 def threads(config: Config) -> int:
-    """CPU threads: as set, else OMP_NUM_THREADS, else every core that this process may use."""
-    given = config.hardware.threads or os.environ.get("OMP_NUM_THREADS")
-    return int(given) if given else len(os.sched_getaffinity(0))
+    """Return the CPU threads: as set, else OMP_NUM_THREADS, else the cores that this process may use."""
+    count = config.hardware.threads or os.environ.get("OMP_NUM_THREADS")
+    return int(count) if count else len(os.sched_getaffinity(0))
 
 
 def versions() -> dict[str, str]:
-    """Versions of the libraries whose numbers a stage's weights stand on."""
+    """Return the versions of the libraries that decide a stage's weights."""
     from importlib.metadata import version
 
     return {name: version(name) for name in LIBRARIES}
 
 
 class Cost(NamedTuple):
-    """What a stage will read: rows, optimizer steps, and tokens (about: from characters, before tokenising)."""
+    """The rows, optimizer steps and approximate tokens of a stage; tokens are estimated from characters."""
 
     rows: int
     steps: int
@@ -155,9 +155,9 @@ class Cost(NamedTuple):
 
 
 def cost(config: Config, stage: Stage) -> Cost | None:
-    """Count what a stage will do, from its rows and settings; None where the rows are not at hand.
+    """Compute the cost of a stage from its rows and settings; None where the rows are not available yet.
 
-    A method that makes its rows with a model says itself how many they may become.
+    A method that generates its rows declares how many they can be.
     """
     from alignlab.data import view
 
@@ -170,14 +170,14 @@ def cost(config: Config, stage: Stage) -> Cost | None:
             raise
         return stated_cost(config, settings)
     sample = rows.select(range(min(200, len(rows))))
-    letters = sum(_letters(value) for row in sample for value in row.values()) / max(1, len(sample))
-    made = getattr(stage.method(), "most_rows", None)
-    number = made(config, settings) if made else len(rows)
-    return Cost(number, settings.steps(number), int(letters / LETTERS_A_TOKEN * settings.reads(number)))
+    characters = sum(_characters(value) for row in sample for value in row.values()) / max(1, len(sample))
+    most_rows = getattr(stage.method(), "most_rows", None)
+    number = most_rows(config, settings) if most_rows else len(rows)
+    return Cost(number, settings.steps(number), int(characters / CHARACTERS_PER_TOKEN * settings.reads(number)))
 
 
 def stated_cost(config: Config, settings: Training) -> Cost | None:
-    """What a stage will do on a data set that is not at hand, where its YAML says how large it is."""
+    """Return the cost of a stage on a data set before its download, where its YAML states the size."""
     rows, length = config.dataset.stated_rows, config.dataset.stated_tokens
     if rows is None:
         return None
@@ -185,17 +185,17 @@ def stated_cost(config: Config, settings: Training) -> Cost | None:
     return Cost(rows, settings.steps(rows), tokens)
 
 
-LETTERS_A_TOKEN = 4.5
+CHARACTERS_PER_TOKEN = 4.5
 
 
-def _letters(value: Any) -> int:
+def _characters(value: Any) -> int:
     if isinstance(value, list):
-        return sum(_letters(turn["content"]) if isinstance(turn, dict) else 0 for turn in value)
+        return sum(_characters(turn["content"]) if isinstance(turn, dict) else 0 for turn in value)
     return len(value) if isinstance(value, str) else 0
 
 
 def show(plan: Plan) -> Iterator[str]:
-    """The plan in words, a line a model."""
+    """Yield the plan as lines: one per model, and the needs of each stage that will run."""
     config = plan.config
     yield f"plan: {config.method.name} on {config.dataset.kind}, model {config.model.kind}, seed {config.seed}"
     yield _line("base", plan.base.path.exists(), config.model.origin, plan.base.path)
@@ -203,31 +203,31 @@ def show(plan: Plan) -> Iterator[str]:
         read = cost(config, stage)
         what = in_words(read)
         if (partial := stage.folder.with_name(stage.folder.name + ".partial")).exists():
-            what += ", goes on where it stopped" if any(partial.glob("checkpoints/*/whole.json")) else ""
+            what += ", resumes from its last checkpoint" if any(partial.glob("checkpoints/*/whole.json")) else ""
         yield _line(stage.name, stage.done, f"{what}, from {stage.source.name}", stage.folder)
         if not stage.done:
             yield from (f"{'':17}{line}" for line in needed(plan, stage, read))
 
 
 def in_words(read: Cost | None) -> str:
-    """What a stage will read."""
+    """Describe the rows, steps and tokens of a stage."""
     if read is None:
-        return "rows, steps and tokens unknown until the data is at hand"
+        return "rows, steps and tokens unknown until the data is downloaded"
     tokens = "tokens unknown" if read.tokens is None else f"about {_short(read.tokens)} tokens"
     return f"{read.rows:,} rows, {read.steps:,} steps, {tokens}"
 
 
 def needed(plan: Plan, stage: Stage, read: Cost | None) -> Iterator[str]:
-    """What a stage needs: devices, memory and time."""
+    """Yield what a stage needs: devices, memory and time."""
     config, settings = plan.config, stage.settings
     assert isinstance(settings, Training)
-    yield from memory_fit.told(memory_fit.room(config, settings, stage.inputs, plan.base))
+    yield from memory_fit.describe(memory_fit.memory_fit(config, settings, stage.inputs, plan.base))
     if advice := memory_fit.advice(config, settings, stage.inputs, plan.base):
         yield advice
-    yield time_estimate.told(config, settings, read.tokens if read else None)
+    yield time_estimate.describe(config, settings, read.tokens if read else None)
 
 
-def check_room(plan: Plan) -> None:
+def check_memory(plan: Plan) -> None:
     """Raise a failure where a stage that is to be trained cannot fit, whatever its rows are."""
     for stage in plan.stages:
         settings = stage.settings

@@ -63,7 +63,7 @@ def check_judge(config: Config, settings: Preferences) -> None:
     judge = settings.judge
     if judge.needs_pocket and config.dataset.pocket_world is None:
         raise mistake("judge", f"{judge.kind} know only the pocket world, and dataset is {config.dataset.kind}")
-    if judge.needs_reward and model_references.asks_stage(config):
+    if judge.needs_reward and model_references.uses_reward_stage(config):
         what = "auto is the rm stage of a training run, and task=preferences trains none"
         raise mistake("reward.path", what, "give a reward model's folder or hub id, or choose another reward")
     for folder in settings.panel:
@@ -131,7 +131,7 @@ def hash_labels(config: Config, settings: Preferences, models: Mapping[str, Sour
         judge.label_settings(),
         {name: source.fingerprint for name, source in models.items()},
         settings.constitution.model_dump(mode="json") if judge.needs_model else None,
-        model_references.reward_mark(config) if judge.needs_reward else None,
+        model_references.reward_hash(config) if judge.needs_reward else None,
         digest_files(judge.label_files()) if judge.label_files() else None,
         hash_with_imports(extensions.name_of("judges", judge.kind)),
     )

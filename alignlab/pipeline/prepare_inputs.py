@@ -1,4 +1,4 @@
-"""Fetch or make what a run starts from: the data set, the base model, and the models that score."""
+"""Download or make the inputs of a run: the data set, the base model, and the models that score."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from alignlab.pipeline.run_folder import CONTAMINATION, write_json
 
 
 def prepare_data(config: Config) -> None:
-    """Write the pocket world's rows, or download those of the hub, where they are not in the cache."""
+    """Write the pocket world's rows, or download those of the hub, unless they are in the cache."""
     if not config.dry_run:
         data.fetch(config.dataset)
     if world := config.dataset.pocket_world:
@@ -24,7 +24,7 @@ def prepare_data(config: Config) -> None:
 
 
 def locate_models(config: Config) -> Config:
-    """Make sure that every model is at hand or can be fetched; gives the config with the commits that were found."""
+    """Check that every model is cached or can be downloaded; return the config with the commits of the models."""
     from alignlab.models import pretrained
 
     for model in (*model_references.pretrained_models(config), *model_references.published_models(config)):
@@ -43,7 +43,7 @@ def report_contamination(config: Config, folder: Path) -> None:
 
 
 def prepare_base(config: Config) -> None:
-    """Make the model that the chain starts from where it is not there yet, and every other that the config names."""
+    """Make or download the base model and every other model that the config names, unless they are cached."""
     for model in model_references.pretrained_models(config):
         from alignlab.models.pretrained import base_model
 

@@ -1,4 +1,4 @@
-"""What a result depends on: the config as a file that repeats the run, versions, git commit, hashes."""
+"""Record the provenance of a result: a config that repeats the run, versions, git commit, hashes."""
 
 import os
 import platform
@@ -21,13 +21,13 @@ NOT_REPEATED = {"experiment", "sweep", "task", "constitution", "judge", "measure
 
 
 def repeatable(config: Config) -> str:
-    """Return the config as an experiment: `python -m alignlab experiment=<this file>` does the same again."""
+    """Return the config as an experiment: `python -m alignlab experiment=<this file>` repeats the run."""
     from omegaconf import OmegaConf
 
-    own = {group: option for group, option in config.choices.items() if not group.startswith("hydra/")}
+    chosen = {group: option for group, option in config.choices.items() if not group.startswith("hydra/")}
     groups: list[Any] = [
         {f"override /{group}": option}
-        for group, option in own.items()
+        for group, option in chosen.items()
         if group not in NOT_REPEATED and "@" not in group
     ]
     groups.append({"override /measure": list(config.measure)})  # Hydra does not record a choice of several options
@@ -36,7 +36,7 @@ def repeatable(config: Config) -> str:
 
 
 def provenance(plan: Plan, stage: Stage, seconds: float, tokens: int | None) -> Provenance:
-    """Return what a stage's weights depend on, and the seconds and tokens that its training took."""
+    """Return the provenance of a stage's weights, and the seconds and tokens of its training."""
     return {
         "stage": stage.name,
         "fingerprint": stage.fingerprint,

@@ -1,4 +1,4 @@
-"""What a run left behind, for Python programs: its measurements as a frame, and the paths of models and report."""
+"""The result of a run for Python programs: a data frame of measurements, and the paths of models and report."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ class Result:
 
     @property
     def measurements(self) -> "DataFrame":
-        """One row a measurement of a stage: stage, name, value, low, high (the 95% interval), n, better.
+        """Return one row per measurement of a stage: stage, name, value, low, high (the 95% interval), n, better.
 
         `change`, `change_low` and `change_high` are the paired difference to the model that the stage started from, and
         `since_base`, `since_base_low` and `since_base_high` to the base model, where there is one.
@@ -37,7 +37,7 @@ class Result:
 
 
 def result_of(folder: Path) -> Result:
-    """Return what a task has left in a run's folder."""
+    """Read the result of a task from a run's folder."""
     stages = [entry["stage"] for entry in read_plan(folder)] if (folder / PLAN).exists() else []
     results = {stage: read_result(folder / stage) for stage in stages if is_finished(folder / stage)}
     models = {stage: Path(result["model"]) for stage, result in results.items()}

@@ -1,7 +1,7 @@
-"""How long a stage will take: from a throughput that is given or was measured, and otherwise unknown.
+"""Estimate the time of a stage from a throughput that is set, or that an earlier run measured.
 
-What a machine does in a second cannot be guessed from its name. A stage that has run on the same hardware, with the
-same model and method, has left in the cache how long it took.
+Throughput cannot be predicted from the name of a machine. A finished stage with the same hardware, model and method has
+its seconds and tokens in the cache. Without such a stage the time is unknown.
 """
 
 from typing import Any
@@ -14,20 +14,17 @@ from alignlab.runtime.files import cache_root
 NOT_HARDWARE = {"memory_gb", "tokens_per_second", "rendezvous", "rank"}
 
 
-def told(config: Config, settings: Training, tokens: int | None) -> str:
-    """The time of a stage in words."""
-    given = config.hardware.tokens_per_second
-    rate = given or measured(config, settings)
+def describe(config: Config, settings: Training, tokens: int | None) -> str:
+    """Describe the time of a stage."""
+    rate = config.hardware.tokens_per_second or measured(config, settings)
     if tokens is None or rate is None:
-        return "time: unknown" + (
-            "" if rate else "; hardware.tokens_per_second=… tells it, or a run that has ended here"
-        )
-    source = "as given" if given else "as an earlier run had"
-    return f"time: about {in_words(tokens / rate)} ({rate:,.0f} tokens a second, {source})"
+        return "time: unknown" + ("" if rate else "; set hardware.tokens_per_second, or finish one run here")
+    source = "as set" if config.hardware.tokens_per_second else "measured in an earlier run"
+    return f"time: about {in_words(tokens / rate)} ({rate:,.0f} tokens per second, {source})"
 
 
 def in_words(seconds: float) -> str:
-    """A duration in the two largest units that say something."""
+    """Return a duration in its largest units."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -38,17 +35,17 @@ def in_words(seconds: float) -> str:
 
 
 def measured(config: Config, settings: Training) -> float | None:
-    """Tokens a second of the newest finished stage of the same method, model and hardware; None where there is none."""
+    """Return the tokens per second of the newest stage with the same method, model and hardware, or None."""
     files = (cache_root() / "stages").glob(f"{settings.name}-*/{PROVENANCE}")
     for file in sorted(files, key=lambda file: -file.stat().st_mtime):
         facts = read_provenance(file.parent)
-        same = alike(facts["config"]) == alike(config.model_dump(mode="json"))
+        same = throughput_key(facts["config"]) == throughput_key(config.model_dump(mode="json"))
         if same and facts["tokens"] and facts["seconds"] > 0:
             return facts["tokens"] / facts["seconds"]
     return None
 
 
-def alike(config: dict[str, Any]) -> Any:
-    """What two runs have to share for one's throughput to tell of the other's."""
+def throughput_key(config: dict[str, Any]) -> Any:
+    """Return the fields that must match for a measured throughput to be reused."""
     hardware = {name: value for name, value in config["hardware"].items() if name not in NOT_HARDWARE}
     return config["model"], hardware

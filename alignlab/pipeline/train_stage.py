@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def tracker(stage: Stage, config: Config, folder: Path) -> "Tracker":
-    """What a stage's numbers go to; a stage that is there already was tracked when it was trained."""
+    """Open the tracker of a stage; a finished stage was tracked when it was trained and gets only a JSONL file."""
     from alignlab.runtime.tracking import JsonlTracker, open_tracker
 
     (folder / stage.name).mkdir(parents=True, exist_ok=True)
@@ -32,7 +32,7 @@ def tracker(stage: Stage, config: Config, folder: Path) -> "Tracker":
 
 @contextmanager
 def clearing(stage: Stage) -> Iterator[None]:
-    """Where a search stops a run early, keep nothing of its stage: nobody will go on with it."""
+    """Remove the partial stage of a pruned run, which will not be resumed."""
     from alignlab.pipeline.trial_reporter import Pruned
 
     try:
@@ -43,16 +43,16 @@ def clearing(stage: Stage) -> Iterator[None]:
 
 
 def watched(track: "Tracker", last: bool, folder: Path) -> "Tracker":
-    """Let a search see the curves of a run's last stage, where the run is one of a search's."""
+    """Add the search's reporter to the tracker of a trial's last stage."""
     from alignlab.pipeline.trial_reporter import reporter
     from alignlab.runtime.tracking import Trackers
 
-    found = reporter(folder) if last else None
-    return Trackers([track, found]) if found else track
+    trial = reporter(folder) if last else None
+    return Trackers([track, trial]) if trial else track
 
 
 def train_stage(plan: Plan, stage: Stage, folder: Path, track: "Tracker") -> None:
-    """Train a stage in the cache, unless it is there, and link it into the run's folder."""
+    """Train a stage in the cache, unless it is finished, and link it into the run's folder."""
     from alignlab.pipeline import workers
     from alignlab.runtime import signals
     from alignlab.runtime.tracking import JsonlTracker, Trackers
@@ -60,10 +60,10 @@ def train_stage(plan: Plan, stage: Stage, folder: Path, track: "Tracker") -> Non
     with ExitStack() as ended, building(stage.folder, keep_partial=True) as partial:
         if partial is not None:
             started = time.monotonic()
-            read = None if any(partial.iterdir()) else planning.cost(plan.config, stage)  # a part was learned before
+            read = None if any(partial.iterdir()) else planning.cost(plan.config, stage)  # None for a resumed stage
             both = Trackers([track, JsonlTracker(partial / METRICS)])
             workers.train(job(plan, stage, partial), both)
-            ended.enter_context(signals.defer_stop())  # what was trained is put away first
+            ended.enter_context(signals.defer_stop())  # save the trained model first
             facts = provenance(plan, stage, round(time.monotonic() - started, 1), read and read.tokens)
             write_json(partial / PROVENANCE, facts)
     shutil.rmtree(stage.folder / "checkpoints", ignore_errors=True)
@@ -78,7 +78,7 @@ def train_stage(plan: Plan, stage: Stage, folder: Path, track: "Tracker") -> Non
 
 
 def job(plan: Plan, stage: Stage, partial: Path) -> "Job":
-    """What is handed to those that train a stage."""
+    """Build the job that workers receive."""
     from alignlab.pipeline.workers import Job
 
     inputs = {need: source.path for need, source in stage.inputs.items()}

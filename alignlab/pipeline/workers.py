@@ -1,11 +1,11 @@
-"""A stage's training, in this process or in several.
+"""Train a stage, in this process or in several workers.
 
 The process that a user starts composes, plans, prepares, measures and reports. Only a stage's `train` runs in workers,
-which torch's elastic launcher starts and which are handed the bound settings. Where torchrun, accelerate or deepspeed
-has started all processes already, the first of them does that work and the others wait for a stage to train.
+which torch's elastic launcher starts and which receive the bound settings. Where torchrun, accelerate or deepspeed has
+started all processes already, the first of them does the other work and the others wait for a stage to train.
 
-Workers tell the first process what to log over a pipe, and what went wrong in a folder
-(`alignlab.runtime.worker_errors`). None outlives its parent, however that ends.
+Workers send metrics to the first process over a pipe, and write errors into a folder
+(`alignlab.runtime.worker_errors`). A worker exits when its parent exits.
 """
 
 import gc
@@ -31,19 +31,19 @@ from alignlab.runtime.worker_errors import OutOfMemory
 
 
 class Job(NamedTuple):
-    """A stage to train, as a worker needs it: `mark` is its fingerprint, `sources` are those of `Run`."""
+    """A stage to train, as a worker needs it; `sources` are those of `Run`."""
 
     config: Config
     settings: Method
     inputs: dict[str, Path]
     folder: Path
-    mark: str
+    fingerprint: str
     threads: int
     sources: Mapping[str, str] = {}
 
 
 class Start(NamedTuple):
-    """What a worker is told besides its job: who started it, where to say what goes wrong, and whom to tell."""
+    """The parent's process id, the folder for error reports, and the pipe for metrics."""
 
     parent: int
     reports: Path
@@ -51,18 +51,18 @@ class Start(NamedTuple):
 
 
 def train(job: Job, track: Track) -> None:
-    """Train a stage on the hardware of its config; with fewer rows at once, again and again, where memory runs out."""
+    """Train a stage; when memory runs out and micro_batch_size is auto, retry with smaller micro-batches."""
     hardware = job.config.hardware
     alone = rendezvous.resolve(hardware).nodes == 1 and not distributed.started_outside()
-    is_open = hardware.micro_batch_size is None and alone
+    may_shrink = hardware.micro_batch_size is None and alone
     while True:
         try:
             return attempt(job, track)
         except OutOfMemory as error:
-            smaller = halved(job) if is_open else None
+            smaller = halved(job) if may_shrink else None
             if smaller is None:
                 raise
-            say(f"{error.faults[0].what}; going on with {smaller.config.hardware.micro_batch_size} rows at once")
+            say(f"{error.faults[0].what}; retrying with micro-batches of {smaller.config.hardware.micro_batch_size}")
             job = smaller
 
 
@@ -72,7 +72,7 @@ def attempt(job: Job, track: Track) -> None:
     if not hardware.strategy_record.several_processes:
         learn(job, track)
     elif distributed.started_outside():
-        tell(job)
+        broadcast(job)
         with distributed.process_group(hardware):
             learn(job, track)
     else:
@@ -80,7 +80,7 @@ def attempt(job: Job, track: Track) -> None:
 
 
 def learn(job: Job, track: Track) -> None:
-    """Train a stage in this process, alone or as one of those that stand together."""
+    """Train a stage in this process, alone or as one of a process group."""
     from transformers import set_seed
 
     set_seed(job.config.seed)
@@ -91,7 +91,7 @@ def learn(job: Job, track: Track) -> None:
 
 
 def check(config: Config) -> None:
-    """Refuse what the hardware cannot do, and steps that do not split evenly over its processes."""
+    """Raise a `Mistake` where the hardware cannot run the config, or a step does not split evenly over processes."""
     distributed.check(config.hardware)
     rendezvous.check_tasks(config.hardware)
     strategy, method = config.hardware.strategy, config.method.name
@@ -105,20 +105,20 @@ def check(config: Config) -> None:
 
 
 def halved(job: Job) -> Job | None:
-    """The same job with half the rows at once, where there are two."""
+    """Return the job with micro-batches of at most half the size; None where they hold one row."""
     hardware, settings = job.config.hardware, job.settings
     assert isinstance(settings, Training)
     share = settings.step_size // rendezvous.total_processes(hardware)
-    now = hardware.micro_batch_size or share
-    less = [size for size in range(1, now // 2 + 1) if share % size == 0]
-    if not less:
+    current = hardware.micro_batch_size or share
+    sizes = [size for size in range(1, current // 2 + 1) if share % size == 0]
+    if not sizes:
         return None
-    smaller = hardware.model_copy(update={"micro_batch_size": less[-1]})
+    smaller = hardware.model_copy(update={"micro_batch_size": sizes[-1]})
     return job._replace(config=job.config.model_copy(update={"hardware": smaller}))
 
 
 def launch(job: Job, track: Track) -> None:
-    """Start workers, log what they tell, and raise what went wrong first."""
+    """Start workers, log their metrics, and raise the first error."""
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous.api import RendezvousError
@@ -134,23 +134,23 @@ def launch(job: Job, track: Track) -> None:
         min_nodes=met.nodes,
         max_nodes=met.nodes,
         nproc_per_node=distributed.local_world_size(hardware),
-        run_id=job.mark,
+        run_id=job.fingerprint,
         rdzv_backend="c10d",
         rdzv_endpoint=met.endpoint,
         rdzv_configs={"is_host": met.rank == 0} if met.nodes > 1 else {},
         local_addr="127.0.0.1" if met.nodes == 1 else None,
         max_restarts=0,
         logs_specs=DefaultLogsSpecs(str(folder / "logs")),
-        signals_to_handle="SIGINT,SIGHUP,SIGQUIT",  # its answer to SIGTERM leaves 30 seconds for a checkpoint
+        signals_to_handle="SIGINT,SIGHUP,SIGQUIT",  # its handler of SIGTERM would leave 30 seconds for a checkpoint
     )
     try:
-        with quiet_launcher(), own_signals(), listening(track) as wire:
+        with quiet_launcher(), restored_signals(), listening(track) as wire:
             signals.forward_to_workers(folder)
             elastic_launch(settings, work)(job, Start(os.getpid(), folder, wire))
     except ChildFailedError as error:
         raise worker_errors.first_error(folder, error) from None
     except RendezvousError as error:
-        what = f"the machines did not meet at {met.endpoint} ({' '.join(str(error).split())[:120]})"
+        what = f"the machines could not connect at {met.endpoint} ({' '.join(str(error).split())[:120]})"
         now = "give the same command on all of them, and a port that is free on machine 0"
         raise failure("hardware.rendezvous", what, now) from None
     except SignalException as error:
@@ -164,7 +164,7 @@ LAUNCHERS = ("torch.distributed.elastic", "torch.distributed.launcher", "torch.m
 
 @contextmanager
 def quiet_launcher() -> Iterator[None]:
-    """Keep the launcher's own log to itself: what it says of a failure, we say shorter."""
+    """Silence the launcher's log, since failures are reported by `worker_errors`."""
     import logging
 
     names = [name for name in logging.root.manager.loggerDict if name.startswith(LAUNCHERS)]  # each has its own level
@@ -180,70 +180,70 @@ def quiet_launcher() -> Iterator[None]:
 
 
 @contextmanager
-def own_signals() -> Iterator[None]:
-    """Put back the answers to signals that the launcher sets."""
+def restored_signals() -> Iterator[None]:
+    """Restore the signal handlers that the launcher replaces."""
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
     before = {number: signal.getsignal(number) for number in numbers}
     try:
         yield
     finally:
-        for number, answer in before.items():
-            signal.signal(number, answer)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
 def listening(track: Track) -> Iterator[Connection]:
-    """Give the end of a pipe, and log what comes out of the other."""
-    hears, tells = Pipe(duplex=False)
+    """Yield the sending end of a pipe, and log the metrics that arrive at the other end."""
+    receiver, sender = Pipe(duplex=False)
     failed: list[Exception] = []
 
     def listen() -> None:
         try:
             while True:
-                metrics, step = hears.recv()
+                metrics, step = receiver.recv()
                 if not failed:
                     track.log(metrics, step)
         except EOFError:
             return
-        except Exception as error:  # raised where the user hears of it; the workers need not go on
+        except Exception as error:  # raised below, in the main thread; the workers are stopped
             failed.append(error)
             os.kill(os.getpid(), signal.SIGTERM)
 
     thread = Thread(target=listen, daemon=True)
     thread.start()
     try:
-        yield tells
+        yield sender
     except BaseException:
         if failed:
             raise failed[0] from None
         raise
     finally:
-        tells.close()
+        sender.close()
         thread.join()
-        hears.close()
+        receiver.close()
     if failed:
         raise failed[0]
 
 
 class Wire(NamedTuple):
-    """A tracker that tells the first process; the other workers' are told to nobody."""
+    """A tracker that sends metrics to the first process; `end` is None in all workers but the first."""
 
     end: Connection | None
 
     def log(self, metrics: dict[str, float], step: int) -> None:
-        """Tell."""
+        """Send metrics."""
         if self.end is not None:
             self.end.send((metrics, step))
 
 
 def work(job: Job, start: Start) -> None:
-    """Train in a worker; what goes wrong is written down, and ends the process at once."""
+    """Train in a worker; on an error, write a report and exit."""
     gc.enable()
     signals.handle_signals_in_worker(start.reports, start.parent)
     rank = int(os.environ["RANK"])
     worker_errors.record_start(start.reports, rank)
     try:
-        settle(job)
+        configure_worker(job)
         with distributed.process_group(job.config.hardware):
             learn(job, Wire(start.wire if rank == 0 else None))
     except BaseException as error:
@@ -251,17 +251,18 @@ def work(job: Job, start: Start) -> None:
         os._exit(getattr(error, "exit_code", 1))
 
 
-def settle(job: Job) -> None:
-    """Settle what the numbers of a worker depend on; the machine's threads are parted among its processes."""
+def configure_worker(job: Job) -> None:
+    """Configure a worker process; the machine's threads are divided among its processes."""
     from tqdm import tqdm
 
-    tqdm.set_lock(RLock())  # its own is shared by processes, and is missed when one of them is killed
-    given = job.config.hardware.threads
-    distributed.configure_process(given or max(1, job.threads // distributed.local_world_size(job.config.hardware)))
+    tqdm.set_lock(RLock())  # tqdm's own lock is shared by processes, and stays locked when one of them is killed
+    hardware = job.config.hardware
+    threads = hardware.threads or max(1, job.threads // distributed.local_world_size(hardware))
+    distributed.configure_process(threads)
 
 
-def tell(job: Job | None) -> None:
-    """Tell the processes that were started beside this one what to train; None ends them."""
+def broadcast(job: Job | None) -> None:
+    """Send a job to the other processes that torchrun started; None ends them."""
     import torch.distributed
 
     torch.distributed.broadcast_object_list([job], src=0)
@@ -269,24 +270,24 @@ def tell(job: Job | None) -> None:
 
 @contextmanager
 def others(config: Config) -> Iterator[None]:
-    """Have the processes that were started beside this one at hand, if there are any."""
+    """Connect to the other processes that torchrun started, if any, and end them after the `with` block."""
     if not config.hardware.strategy_record.several_processes or not distributed.started_outside():
         yield
         return
     distributed.connect(config.hardware)
     yield
-    tell(None)
+    broadcast(None)
 
 
 def follow(config: Config) -> None:
-    """Train what the first process says, until it says that there is nothing more."""
+    """Train the jobs that the first process sends, until it sends None."""
     import torch.distributed
 
     distributed.connect(config.hardware)
     while True:
-        heard: list[Any] = [None]
-        torch.distributed.broadcast_object_list(heard, src=0)
-        if heard[0] is None:
+        received: list[Any] = [None]
+        torch.distributed.broadcast_object_list(received, src=0)
+        if received[0] is None:
             return
         with distributed.process_group(config.hardware):
-            learn(heard[0], Wire(None))
+            learn(received[0], Wire(None))

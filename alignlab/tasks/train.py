@@ -36,7 +36,7 @@ def run(config: Config, folder: Path) -> None:
     print("\n".join(planning.show(plan)), flush=True)
     if config.dry_run:
         return
-    planning.check_room(plan)
+    planning.check_memory(plan)
     from alignlab.pipeline.held_out_reward_model import with_held_out
 
     write_text(folder / CONFIG, repeatable(config))
