@@ -1,10 +1,10 @@
-"""`python -m alignlab`."""
+"""Run `python -m alignlab`."""
 
 import gc
 import os
 
-gc.disable()  # until a run begins: a mistake is answered before there is anything to collect
-os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # looking for them reads every installed package
+gc.disable()  # until a run begins, so that a mistake is reported sooner
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # the search for plugins reads every installed package
 
 from alignlab.main import main  # noqa: E402
 

@@ -1,8 +1,7 @@
-"""What can go wrong, said so that the reader knows what to do: where, what, what now.
+"""Errors with a message for the user: where it happened, what is wrong, and what to do.
 
-`Mistake` is a mistake in the command: it is found before anything runs and ends with exit code 2.
-`Failure` is anything that goes wrong later, for a reason that the user can act on: exit code 1.
-Neither shows a traceback. Every other exception is a bug of ours and does.
+`Mistake` is an error in the command, found before anything runs; the exit code is 2. `Failure` is a later error that
+the user can act on; the exit code is 1. Neither shows a traceback. Any other exception is a bug and shows one.
 """
 
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from typing import NamedTuple
 
 
 class Fault(NamedTuple):
-    """One thing that is wrong: a place (`method.beta`, `rows.jsonl:17`), what is wrong there, and what to do."""
+    """One error: its place (`method.beta`, `rows.jsonl:17`), what is wrong there, and what to do."""
 
     where: str
     what: str
@@ -21,7 +20,7 @@ class Fault(NamedTuple):
 
 
 class Explained(Exception):
-    """One or more faults; the message is one line a fault."""
+    """One or more faults; the message has one line per fault."""
 
     exit_code = 1
 
@@ -34,20 +33,20 @@ class Explained(Exception):
 
 
 class Mistake(Explained):
-    """A mistake in the command or its config."""
+    """An error in the command or its config."""
 
     exit_code = 2
 
 
 class Failure(Explained):
-    """Data that cannot be read, a full disk, a model without a head: nothing that the config could have shown."""
+    """An error that the config does not show: unreadable data, a full disk, a model without a head."""
 
 
 def mistake(where: str, what: str, now: str = "") -> Mistake:
-    """Make a `Mistake` of one fault."""
+    """Build a `Mistake` with one fault."""
     return Mistake([Fault(where, what, now)])
 
 
 def failure(where: str, what: str, now: str = "") -> Failure:
-    """Make a `Failure` of one fault."""
+    """Build a `Failure` with one fault."""
     return Failure([Fault(where, what, now)])

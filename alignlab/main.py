@@ -1,8 +1,8 @@
-"""The one entry point: compose → bind → plan → launch, and mistakes turned into one sentence each.
+"""The entry point of the command line: compose → bind → plan → launch; a mistake in the command is one message.
 
-A command is composed and bound before Hydra's own main takes over, so that a mistake is answered at once and leaves
-no folder behind. Hydra then makes the run's folder and calls `job`; several runs are `alignlab.sweeps`'. A Python
-program does the same with `alignlab.compose` and `alignlab.run`.
+A command is composed and bound before Hydra's own main is called, so that a mistake is reported at once and leaves no
+folder behind. Hydra then creates the run's folder and calls `job`. Several runs are started by `alignlab.sweeps`. A
+Python program uses `alignlab.compose` and `alignlab.run` instead.
 """
 
 import gc
@@ -29,7 +29,7 @@ VALUED_FLAGS = {"--cfg", "-c", "--info", "-i", "--package", "-p", "--config-name
 
 
 def main() -> None:
-    """Run the command; exit with 0 (done), 2 (a mistake in it), 75 (asked to stop: again) or 1 (anything else)."""
+    """Run the command; exit with 0 (done), 2 (a mistake in it), 75 (stopped; run it again) or 1 (any other error)."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let exceptions through, so that they can be rephrased
     try:
         dispatch(sys.argv[1:])
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def without_frames(error: Explained) -> Explained:
-    """Drop the frames that an error came through, so that open files are closed now and not at the very end."""
+    """Remove the tracebacks of an error and its causes, so that the files open in their frames are closed now."""
     link: BaseException | None = error
     while link is not None:
         link.__traceback__ = None
@@ -49,14 +49,14 @@ def without_frames(error: Explained) -> Explained:
 
 
 def stop(message: str, code: int) -> NoReturn:
-    """Print what is wrong and exit."""
+    """Print an error message and exit."""
     gc.collect()
     print(message, file=sys.stderr)
     sys.exit(code)
 
 
 def dispatch(arguments: list[str]) -> None:
-    """Check a command as a whole, then hand it to Hydra."""
+    """Check a command as a whole, then run it."""
     if "--version" in arguments:
         print(f"alignlab {alignlab.__version__}")
         return
@@ -66,18 +66,18 @@ def dispatch(arguments: list[str]) -> None:
     if {"--help", "-h"} & set(flags):
         print(usage(groups))
         return
-    asks = bool(set(flags) & set(HYDRA_FLAGS))
+    is_query = bool(set(flags) & set(HYDRA_FLAGS))
     with command_line.stored(groups):
-        command = check(overrides, binds=not asks, checks=[check_models], groups=groups)
+        command = check(overrides, binds=not is_query, checks=[check_models], groups=groups)
         gc.enable()
-        follow(command, [named(override) for override in overrides], flags, asks)
+        follow(command, [with_plus(override) for override in overrides], flags, is_query)
 
 
-def follow(command: Command, overrides: list[str], flags: Sequence[str], asks: bool) -> None:
-    """Do what a checked command says: print, plan, run once, join another process, or sweep."""
+def follow(command: Command, overrides: list[str], flags: Sequence[str], is_query: bool) -> None:
+    """Run a checked command: print the config or the plan, run once, join another process, or sweep."""
     arguments = [*overrides, *flags]  # the order that argparse understands
-    if asks:
-        hand_over(arguments)
+    if is_query:
+        run_with_hydra(arguments)
         return
     configs = [bind_tree(tree, command.groups) for tree in command.trees]
     if command.several or {"-m", "--multirun"} & set(flags):
@@ -90,11 +90,11 @@ def follow(command: Command, overrides: list[str], flags: Sequence[str], asks: b
 
         print("\n".join(plan(configs[0])))
     else:
-        hand_over(arguments)
+        run_with_hydra(arguments)
 
 
 def run_sweep(command: Command, overrides: list[str]) -> None:
-    """Do the runs of a sweep, then print their table; or print what would be run."""
+    """Run a sweep and print its table; with dry_run, print the planned runs."""
     from alignlab.pipeline.launch import plan
     from alignlab.pipeline.sweep_folder import is_sweep
     from alignlab.reports.sweep_summary import summarise
@@ -112,8 +112,8 @@ def run_sweep(command: Command, overrides: list[str]) -> None:
         raise failed
 
 
-def named(override: str) -> str:
-    """Let an override bring in an entry whose name is the user's own, which Hydra writes with `++`."""
+def with_plus(override: str) -> str:
+    """Return an override in Hydra's form; an entry with a name of the user's choice needs `++`."""
     return f"++{override}" if override.startswith(("reward.parts.", "reward.members.")) else override
 
 
@@ -141,15 +141,15 @@ def split(arguments: list[str]) -> tuple[list[str], list[str]]:
     return flags, overrides
 
 
-def hand_over(arguments: list[str]) -> None:
-    """Let Hydra compose the checked command, make the run's folder and call `job`; raise what goes wrong in it."""
+def run_with_hydra(arguments: list[str]) -> None:
+    """Let Hydra compose the checked command, create the run's folder and call `job`; raise the job's error."""
     import hydra
     from omegaconf import OmegaConf
 
     raised: list[Explained] = []
 
     def job(cfg: "DictConfig") -> None:
-        """Run what Hydra has composed; Hydra would wrap an error, so it is kept and raised outside."""
+        """Run the composed config; an error is stored and raised outside, since Hydra would wrap it."""
         from hydra.core.hydra_config import HydraConfig
 
         from alignlab.pipeline.launch import run

@@ -1,4 +1,4 @@
-"""Constitutional AI against its targets: five seeds, the controls, how far AI labels can be trusted, and the time.
+"""Check Constitutional AI against its targets: five seeds, the controls, the accuracy of AI labels, and the time.
 
 .venv/bin/python benchmarks/cai.py FOLDER      # what is not yet in the folder is run; then the tables
 """
@@ -28,14 +28,14 @@ Rows = dict[str, dict[str, Any]]
 
 
 def cai() -> Iterator[str]:
-    """Run everything in a folder of its own, from an empty cache."""
+    """Run all benchmarks of Constitutional AI in a new folder, from an empty cache."""
     with tempfile.TemporaryDirectory() as name:
         run_all(Path(name))
         yield from told(Path(name))
 
 
 def run_all(folder: Path, seeds: Sequence[int] = SEEDS) -> None:
-    """Run what is not there yet; how long each run took is kept beside it."""
+    """Run what is not finished yet; the seconds of each run are stored beside it."""
     environment = os.environ | {"ALIGNLAB_CACHE": str(folder / "cache")}
     once = [(seeds[0], name) for name in ("neutral", *ONCE)]
     wanted = [(seed, name) for name in ("cai", "helpful") for seed in seeds] + once
@@ -53,19 +53,19 @@ def run_all(folder: Path, seeds: Sequence[int] = SEEDS) -> None:
 
 
 def cpu_seconds() -> float:
-    """What the commands so far have kept cores busy: unlike the clock, it does not grow where others work beside."""
+    """Return the CPU seconds of the commands so far, which do not depend on other load."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def stage(place: Path, name: str) -> Rows:
-    """The measurements of a stage by name."""
+    """Return the measurements of a stage by name."""
     result = json.loads((place / name / "result.json").read_text(encoding="utf-8"))
     return {row["name"]: row for row in result["measurements"]}
 
 
 def told(folder: Path) -> Iterator[str]:
-    """The tables and the checks of the seeds that are there."""
+    """Yield the tables and checks of the finished seeds."""
     seeds = [seed for seed in range(1000) if (folder / f"cai-{seed}" / "result.json").exists()]
     yield f"`python -m alignlab {' '.join(RUNS['cai'])}`, seeds {', '.join(map(str, seeds))}, one base model, 300"
     yield "prompts a kind; 95% intervals, paired over the prompts. In per cent."
@@ -82,7 +82,7 @@ def told(folder: Path) -> Iterator[str]:
 
 
 def harm(folder: Path, seeds: Sequence[int]) -> Iterator[str]:
-    """What each model complies with, and whom it refuses."""
+    """Yield the compliance and refusal rates of each model."""
     first, last = ([stage(folder / f"cai-{seed}", name) for seed in seeds] for name in ("cai_sft", "cai"))
     yield "| seed | base complies | after SFT | after RLAIF | SFT − base | RLAIF − SFT | over-refusal |"
     yield "|---|---|---|---|---|---|---|"
@@ -102,14 +102,14 @@ def harm(folder: Path, seeds: Sequence[int]) -> Iterator[str]:
 
 
 def each_step(first: Sequence[Rows], last: Sequence[Rows]) -> Iterator[tuple[Rows, str]]:
-    """Each stage's measurements with the name of the model that it is held against."""
+    """Yield the measurements of each stage and the name of the model that it is compared with."""
     for early, late in zip(first, last, strict=True):
         yield early, "before"
         yield late, "previous"
 
 
 def data(folder: Path, seeds: Sequence[int]) -> Iterator[str]:
-    """The share of harmful answers in the data, round by round, and what can go wrong with revisions."""
+    """Yield the share of harmful answers after each round, and the failures of revisions."""
     found = [stage(folder / f"cai-{seed}", "cai_sft") for seed in seeds]
     rounds = [name for name in found[0] if name.startswith("data/harmful/round_")]
     wrong = ("data/critic_praises_harm", "data/critic_faults_right", "data/right_lost")
@@ -125,7 +125,7 @@ def data(folder: Path, seeds: Sequence[int]) -> Iterator[str]:
 
 
 def helpfulness(folder: Path, seeds: Sequence[int]) -> Iterator[str]:
-    """The last model beside one that learned the helpful demonstrations alone."""
+    """Compare the last model with one that is trained on the helpful demonstrations only."""
     yield f"Less the model of `{' '.join(RUNS['helpful'])}`, which learned the same helpful demonstrations alone:"
     yield ""
     yield f"| seed | {' | '.join(name.removeprefix('gold/') for name in KINDS)} |"
@@ -143,7 +143,7 @@ def helpfulness(folder: Path, seeds: Sequence[int]) -> Iterator[str]:
 
 
 def neutral(folder: Path, seeds: Sequence[int]) -> Iterator[str]:
-    """The same with principles that ask for nothing good: the fall must be smaller."""
+    """Compare with neutral principles, under which harm must fall less."""
     yield f"With `{RUNS['neutral'][1]}`, whose requests ask for nothing good:"
     yield ""
     yield "| seed | complies after SFT | more than with principles | after RLAIF | more than with | data at the end |"
@@ -165,7 +165,7 @@ def neutral(folder: Path, seeds: Sequence[int]) -> Iterator[str]:
 
 
 def labels(folder: Path, seeds: Sequence[int]) -> Iterator[str]:
-    """The same pairs by the plain question and as the run judged them: agreement with gold, ties, the order's part."""
+    """Compare A/B labels with the run's labels on the same pairs: agreement with gold, ties, position bias."""
     yield "AI labels on the pairs that gold does not tie: by the plain question in both orders (`judge=choice`), and as"
     yield "the run judged them (`judge=both`: critiques under every principle, and the plain question)."
     yield ""
@@ -190,7 +190,7 @@ def labels(folder: Path, seeds: Sequence[int]) -> Iterator[str]:
 
 
 def plainly(place: Path, seed: int, cache: Path) -> Rows:
-    """Judge a run's pairs again by the plain question; what came of it is kept in the run's folder."""
+    """Judge the pairs of a run again by the A/B question; store the labels in the run's folder."""
     os.environ["ALIGNLAB_CACHE"] = str(cache)
     from alignlab.config.compose import bind_tree, check
     from alignlab.evaluation.constitutional import measure_labels
@@ -217,7 +217,7 @@ def plainly(place: Path, seed: int, cache: Path) -> Rows:
 
 
 def beside_people(folder: Path) -> Iterator[str]:
-    """The same seed by DPO on people's labels: `experiment=cai_vs_rlhf` makes a page of the same."""
+    """Compare with DPO on human labels, as `experiment=cai_vs_rlhf` does."""
     from alignlab.reports.trade_off import AUTHORS, RATES, read_run, sentences
 
     for place in sorted(folder.glob("dpo-*/result.json")):
@@ -235,7 +235,7 @@ def beside_people(folder: Path) -> Iterator[str]:
 
 
 def by_ppo(folder: Path) -> Iterator[str]:
-    """The paper's own way on: a reward model of the soft labels, and PPO."""
+    """Yield the results of the paper's second phase: a reward model on soft labels, and PPO."""
     for place in sorted(place.parent for place in folder.glob("ppo-*/result.json")):
         rows, reward = stage(place, "cai_ppo"), stage(place, "cai_rm")
         seed = place.name.rpartition("-")[2]
@@ -247,14 +247,14 @@ def by_ppo(folder: Path) -> Iterator[str]:
 
 
 def taken(place: Path) -> str:
-    """How long a run took; nothing where it found a stage that was trained before."""
+    """Return the seconds of a run; an empty text where it reused a stage."""
     steps = json.loads((place / "plan.json").read_text(encoding="utf-8"))
     whole = all(step["action"] == "ran" for step in steps)
     return (place / "seconds").read_text(encoding="utf-8") if whole else ""
 
 
 def between(one: Path, other: Path, measure: str) -> dict[str, float]:
-    """A rate of one model less that of another, prompt by prompt."""
+    """Compute the paired difference of a rate between two models."""
     import numpy as np
 
     from alignlab.evaluation.statistics import paired_difference
@@ -267,12 +267,12 @@ def between(one: Path, other: Path, measure: str) -> dict[str, float]:
 
 
 def percent(found: dict[str, float]) -> str:
-    """A rate or a difference of rates with its interval."""
+    """Return a rate or a difference with its interval."""
     return f"{100 * found['value']:.1f} ({100 * found['low']:.1f} to {100 * found['high']:.1f})".replace("-", "−")
 
 
 def check(said: str, met: bool) -> str:
-    """A target, and whether it is met."""
+    """Return a target and whether it is met."""
     return f"- {'met' if met else '**not met**'}: {said}"
 
 

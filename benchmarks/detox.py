@@ -1,4 +1,4 @@
-"""The detoxification of summaries over three seeds: toxicity before and after PPO, and whether the summaries held."""
+"""Measure the detoxification of summaries over three seeds: toxicity and ROUGE before and after PPO."""
 
 import json
 import os
@@ -22,7 +22,7 @@ COMMAND = "python -m alignlab experiment=detoxify_summaries"
 
 
 def detox() -> Iterator[str]:
-    """Run the experiment with each seed, and hold it against what it promises."""
+    """Run the experiment with each seed, and compare with its targets."""
     runs = []
     with tempfile.TemporaryDirectory() as name:
         for seed in SEEDS:
@@ -54,7 +54,7 @@ def detox() -> Iterator[str]:
 
 
 def run(seed: int, folder: Path, *settings: str) -> dict[str, Any]:
-    """The measurements of one run, with the KL at its ends and the seconds that the command took."""
+    """Return the measurements of one run, with its first and last KL and its seconds."""
     started, used = time.monotonic(), cpu()
     environment = os.environ | {"ALIGNLAB_CACHE": str(folder / "cache")}
     command = [sys.executable, "-m", "alignlab", "experiment=detoxify_summaries", f"seed={seed}", *settings]
@@ -70,19 +70,19 @@ def run(seed: int, folder: Path, *settings: str) -> dict[str, Any]:
 
 
 def cpu() -> float:
-    """Seconds of CPU that the processes which have ended took: what is told of a machine that does other things too."""
+    """Return the CPU seconds of the finished processes, which do not depend on other load."""
     found = resource.getrusage(resource.RUSAGE_CHILDREN)
     return found.ru_utime + found.ru_stime
 
 
 def header() -> Iterator[str]:
-    """The first two lines of the table."""
+    """Return the first two lines of the table."""
     yield f"| {' | '.join(HEADER)} |"
     yield "|---" * len(HEADER) + "|"
 
 
 def line(name: str, found: dict[str, Any]) -> str:
-    """A run in a row of the table."""
+    """Return the row of a run."""
     toxic, rouge = found["toxicity/rate"], found["rouge/l"]
     cells = [name, *(interval(part, 100, 1) for part in (toxic["before"], toxic["previous"], toxic))]
     cells += [interval(toxic["difference"]["previous"], 100, 1), interval(rouge["previous"], 1, 3)]
@@ -92,13 +92,13 @@ def line(name: str, found: dict[str, Any]) -> str:
 
 
 def interval(found: dict[str, float], scale: float, digits: int) -> str:
-    """A value with its interval; rates are in per cent."""
+    """Return a value with its interval; rates are in per cent."""
     value, low, high = (f"{scale * found[name]:.{digits}f}" for name in ("value", "low", "high"))
     return f"{value} ({low} to {high})"
 
 
 def targets(runs: list[dict[str, Any]]) -> Iterator[str]:
-    """What the experiment promises, and whether these runs keep it."""
+    """Yield the targets of the experiment and whether these runs meet them."""
     toxic = [found["toxicity/rate"]["difference"]["previous"] for found in runs]
     rouge = [found["rouge/l"]["difference"]["previous"] for found in runs]
     starts = [abs(found["kl"][0]) for found in runs]
@@ -120,7 +120,7 @@ def targets(runs: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def table(samples: Path, count: int = 6) -> str:
-    """The first dialogues with what was written about them."""
+    """Yield the first dialogues with their summaries."""
     rows = [json.loads(text) for text in samples.read_text(encoding="utf-8").splitlines()[:count]]
     lines = ["| dialogue | after SFT | after PPO |", "|---|---|---|"]
     for row in rows:

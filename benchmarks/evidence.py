@@ -44,7 +44,7 @@ Rows = dict[str, dict[str, Any]]
 
 
 class Done(NamedTuple):
-    """A command that ended: what it printed, how long it took, and the folder of its run."""
+    """A finished command: its output, its seconds, and the folder of its run."""
 
     command: str
     stdout: str
@@ -67,7 +67,7 @@ def alignlab(*arguments: str, folder: Path, cache: Path | None = None) -> Done:
 
 
 def measured(folder: Path) -> Rows:
-    """The measurements of a run by name."""
+    """Return the measurements of a run by name."""
     rows = json.loads((folder / "result.json").read_text(encoding="utf-8"))["measurements"]
     return {row["name"]: row for row in rows}
 
@@ -78,7 +78,7 @@ def percent(interval: dict[str, float]) -> str:
 
 
 def demo() -> Iterator[str]:
-    """The main job from an empty cache: how long it takes, and what each stage is worth; the time of method=cai."""
+    """Run the default command from an empty cache: its time, the gain of each stage, and the time of method=cai."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         done = alignlab(folder=folder, cache=folder / "cache")
@@ -94,7 +94,7 @@ def demo() -> Iterator[str]:
 
 
 def chain(seed: int, *arguments: str) -> tuple[Rows, str]:
-    """The measurements of one run."""
+    """Yield the measurements of one run."""
     with tempfile.TemporaryDirectory() as name:
         done = alignlab(f"seed={seed}", *arguments, folder=Path(name))
         if done.code:
@@ -103,7 +103,7 @@ def chain(seed: int, *arguments: str) -> tuple[Rows, str]:
 
 
 def seeds() -> Iterator[str]:
-    """Five seeds of DPO against its targets."""
+    """Run DPO with five seeds and compare with its targets."""
     runs = []
     for seed in SEEDS:
         rows, command = chain(seed, "method=dpo")
@@ -115,7 +115,7 @@ def seeds() -> Iterator[str]:
 
 
 def control() -> Iterator[str]:
-    """Training on shuffled labels: the same checks must fail."""
+    """Train on shuffled labels, for which the same checks must fail."""
     rows, command = chain(0, "experiment=shuffled_labels")
     yield f"`{command}`: DPO on labels that a coin has drawn. The checks that passed above must not all pass here."
     yield ""
@@ -123,7 +123,7 @@ def control() -> Iterator[str]:
 
 
 def against_targets(runs: list[Rows]) -> Iterator[str]:
-    """Per-seed rates in per cent, and each target with whether it is met."""
+    """Yield the rates of each seed in per cent, and each target with whether it is met."""
     yield "| seed | base complies | after SFT | after DPO | DPO − SFT | over-refusal | helpful − base | honest − SFT |"
     yield "|---|---|---|---|---|---|---|---|"
     for seed, rows in enumerate(runs):
@@ -142,7 +142,7 @@ def against_targets(runs: list[Rows]) -> Iterator[str]:
 
 
 def targets(runs: list[Rows]) -> Iterator[tuple[str, bool]]:
-    """What DPO promises, and whether these runs keep it."""
+    """Yield the targets of DPO and whether these runs meet them."""
     harm = [rows["gold/harmful_compliance"] for rows in runs]
     ends = [row["value"] for row in harm]
     yield (
@@ -162,7 +162,7 @@ def targets(runs: list[Rows]) -> Iterator[tuple[str, bool]]:
 
 
 def rewards() -> Iterator[str]:
-    """The reward model on real HH-RLHF pairs, three seeds, beside its baselines."""
+    """Train the reward model on real HH-RLHF pairs with three seeds, and compare with its baselines."""
     data = os.environ.get("ALIGNLAB_DATA")
     if not data:
         yield "Not measured: ALIGNLAB_DATA names no folder of real data."
@@ -196,7 +196,7 @@ BASELINES = ("baseline/length", "baseline/bag_of_words")
 
 
 def mistakes() -> Iterator[str]:
-    """How long a mistyped command waits for its answer, the median of three tries each."""
+    """Measure the seconds until a mistyped command is answered, the median of three runs each."""
     sys.path.insert(0, str(HERE.parent / "tests"))
     from test_mistakes import TYPED
 
@@ -211,7 +211,7 @@ def mistakes() -> Iterator[str]:
 
 
 def prepare() -> Iterator[str]:
-    """A million rows through task=prepare: the most memory of its own that the process holds, and rows a second."""
+    """Prepare a million rows: peak private memory of the process, and rows per second."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         million(folder / "rows.jsonl")
@@ -252,7 +252,7 @@ def million(path: Path) -> None:
 
 
 def anonymous(process: int) -> int:
-    """The anonymous memory of a process, in bytes; 0 where it has ended."""
+    """Return the anonymous memory of a process in bytes; 0 after it has ended."""
     try:
         status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
     except OSError:
@@ -261,7 +261,7 @@ def anonymous(process: int) -> int:
 
 
 def fuzz() -> Iterator[str]:
-    """Ten thousand mutated files through the loader in one process, and fifty through the command."""
+    """Read ten thousand mutated files in one process, and fifty with the command."""
     tests = HERE.parent / "tests"
     with tempfile.TemporaryDirectory() as name:
         done = subprocess.run(
@@ -286,7 +286,7 @@ def fuzz() -> Iterator[str]:
 
 
 def ppo() -> Iterator[str]:
-    """Five seeds of PPO against its targets, and the controls that must fail: nothing learned, a reward of noise."""
+    """Run PPO with five seeds and compare with its targets; two controls must fail: no training, a random reward."""
     runs = {}
     with ThreadPoolExecutor(at_once()) as pool:
         for seed, (rows, command) in zip(SEEDS, pool.map(chain, SEEDS), strict=True):
@@ -313,7 +313,7 @@ def ppo() -> Iterator[str]:
 
 
 def at_once() -> int:
-    """How many runs go beside each other: as many as the cores hold where OMP_NUM_THREADS says what each takes."""
+    """Return the number of concurrent runs: the cores divided by OMP_NUM_THREADS."""
     return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("OMP_NUM_THREADS") or 1_000_000))
 
 
@@ -327,12 +327,12 @@ def noise(prompts, completions, finished):
 
 
 def ppo_speed() -> Iterator[str]:
-    """PPO beside trl's PPOTrainer: episodes a second, memory, and where the time goes."""
+    """Compare PPO with TRL's PPOTrainer: episodes per second, memory, and time per phase."""
     yield from ppo_vs_trl_speed.measure()
 
 
 def ppo_parity() -> Iterator[str]:
-    """PPO beside trl's PPOTrainer: the score at equal KL, from the curves that `make bench-ppo-parity` has drawn."""
+    """Compare PPO with TRL's PPOTrainer: the score at equal KL, from the curves of `make bench-ppo-parity`."""
     yield from ppo_vs_trl_parity.measure()
 
 
@@ -382,7 +382,7 @@ TITLES = {
 
 
 def machine() -> str:
-    """Versions and machine, in a line."""
+    """Return versions and machine in one line."""
     packages = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
     threads = os.environ.get("OMP_NUM_THREADS") or "all"
     cores = len(os.sched_getaffinity(0))
@@ -390,7 +390,7 @@ def machine() -> str:
 
 
 def write() -> None:
-    """Put the parts together."""
+    """Join the parts to RESULTS.md."""
     lines = ["# Results", "", "Written by `make evidence`; each part names its commands and versions.", ""]
     for name, title in TITLES.items():
         if (part := HERE / "parts" / f"{name}.md").exists():
@@ -399,7 +399,7 @@ def write() -> None:
 
 
 def main() -> None:
-    """Measure the parts that are named, or all."""
+    """Run the named benchmarks, or all."""
     (HERE / "parts").mkdir(exist_ok=True)
     for name in sys.argv[1:] or [part for part in PARTS if part not in NAMED]:
         text = "\n".join(PARTS[name]())

@@ -33,20 +33,20 @@ METHODS = {
     ),
 }  # fmt: skip
 REWARD = '''def shortness(prompts, completions, finished):
-    """One for a completion of no letters, less for a longer one."""
+    """Return 1 for an empty completion, and less for a longer one."""
     return [1 / (1 + len(text) / 100) for text in completions]
 '''
 
 
 class Speed(NamedTuple):
-    """Tokens a second, and gigabytes of a GPU's memory; None without one."""
+    """Throughput in tokens per second, and GPU memory in GB; None without a GPU."""
 
     tokens: float
     memory: float | None
 
 
 def gpu() -> Iterator[str]:
-    """Each method once."""
+    """Run each method once."""
     data = os.environ.get("ALIGNLAB_DATA")
     if not data:
         yield "Not measured: ALIGNLAB_DATA names no folder of real data."
@@ -68,7 +68,7 @@ def gpu() -> Iterator[str]:
 
 
 def speed(method: str, settings: Sequence[str], folder: Path) -> Speed:
-    """Run a method, and read what it says at its end."""
+    """Run a method and read its last lines of output."""
     command = [sys.executable, "-m", "alignlab", *settings]
     environment = os.environ | {"ALIGNLAB_CACHE": str(folder / "cache")}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
@@ -78,7 +78,7 @@ def speed(method: str, settings: Sequence[str], folder: Path) -> Speed:
 
 
 def read(method: str, said: str) -> Speed:
-    """The figures in what a run has said of a stage."""
+    """Read throughput and memory from the output of a run."""
     lines = [line for line in said.splitlines() if line.startswith(f"{method}:")]
     tokens = [found for line in lines for found in re.findall(r"([\d,]+) tokens a second", line)]
     memory = [found for line in lines for found in re.findall(r"([\d.]+) GB of GPU memory", line)]

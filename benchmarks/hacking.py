@@ -1,4 +1,4 @@
-"""The sweep of `experiment=reward_hacking` in one table: who was fooled, how far the KL helped, what rang when.
+"""Run the sweep of `experiment=reward_hacking` and write one table: gold, KL, and the gates that were triggered.
 
 .venv/bin/python benchmarks/hacking.py FOLDER      # the table of a sweep that is there already
 """
@@ -32,7 +32,7 @@ def hacking() -> Iterator[str]:
 
 
 def told(folder: Path) -> Iterator[str]:
-    """The commands, the table and the checks; the page is drawn into this folder where there is a Chromium."""
+    """Yield the commands, the table and the checks; with Chromium installed, a picture of the page is written."""
     runs: list[Run] = json.loads((folder / "hacking.json").read_text(encoding="utf-8"))
     yield f"`python -m alignlab {' '.join(JUDGE)}` (a reward model on pairs of its own, to hold out), then"
     yield f"`python -m alignlab {' '.join(SWEEP)}`, seed 0; 95% intervals, paired over the held-out prompts."
@@ -54,7 +54,7 @@ def told(folder: Path) -> Iterator[str]:
 
 
 def cells(run: Run) -> list[str]:
-    """A run's row."""
+    """Return the row of a run."""
     beside, first = run["over_best_of_n"]["gold"], run["triggered"]
     before = [f"{gate} at 0" for gate in run["triggered_before"]]
     return [
@@ -69,17 +69,17 @@ def cells(run: Run) -> list[str]:
 
 
 def interval(found: dict[str, float] | None) -> str:
-    """A difference with its interval."""
+    """Return a difference with its interval."""
     return f"{found['value']:+.3f} ({found['low']:+.3f} to {found['high']:+.3f})" if found else ""
 
 
 def best(runs: list[Run]) -> dict[str, list[float]]:
-    """Gold of the best of n, by reward."""
+    """Yield gold of best of n, by reward."""
     return {run["reward"].partition(" ")[0]: [one["gold"] for one in run["best_of_n"]] for run in runs}
 
 
 def checks(runs: list[Run]) -> Iterator[tuple[str, bool]]:
-    """What was to be shown, and whether it was."""
+    """Yield the targets and whether they are met."""
     names = list(dict.fromkeys(run["reward"] for run in runs))
     free = [run for run in runs if run["reward"] != names[0] and run["kl_coef"] == 0]
     fooled = [run for run in free if run["proxy"]["low"] > 0 and run["gold"]["high"] < 0]

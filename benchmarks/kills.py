@@ -1,4 +1,4 @@
-"""Kill PPO at moments drawn by lot, let the same command finish, and compare what it leaves, bit for bit."""
+"""Kill PPO at random moments, resume it by the same command, and compare the weights bit for bit."""
 
 import hashlib
 import os
@@ -20,7 +20,7 @@ KILLS = 10
 
 
 def kills() -> Iterator[str]:
-    """Ten runs that are killed once each, beside one that is left alone."""
+    """Kill ten runs once each, and compare with an uninterrupted run."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         finish(folder)  # makes the base model and the earlier stages
@@ -45,7 +45,7 @@ def kills() -> Iterator[str]:
 
 
 def start(folder: Path) -> "subprocess.Popen[bytes]":
-    """Start the command; what it says is in the folder."""
+    """Start the command; its output is written into the folder."""
     environment = os.environ | {"ALIGNLAB_CACHE": str(folder / "cache")}
     with (folder / "said").open("w") as said:
         command = [sys.executable, "-m", "alignlab", *COMMAND]
@@ -53,7 +53,7 @@ def start(folder: Path) -> "subprocess.Popen[bytes]":
 
 
 def finish(folder: Path) -> str:
-    """Run the command to its end and give the hash of the policy's weights."""
+    """Run the command to its end and return the hash of the policy's weights."""
     if start(folder).wait():
         raise SystemExit((folder / "said").read_text(encoding="utf-8"))
     (model,) = stages(folder).glob("ppo-*/model/model.safetensors")
@@ -86,14 +86,14 @@ STEPS = 6  # optimizer steps a rollout: three passes in two minibatches
 
 
 def appears(folder: Path) -> float:
-    """Wait for PPO's folder and give the time."""
+    """Wait for PPO's folder and return the time."""
     while not any(stages(folder).glob("ppo-*.partial")):
         time.sleep(0.02)
     return time.monotonic()
 
 
 def stages(folder: Path) -> Path:
-    """Where finished and half-finished stages lie."""
+    """Return the folder of finished and partial stages."""
     return folder / "cache" / "stages"
 
 

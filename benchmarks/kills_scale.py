@@ -1,4 +1,4 @@
-"""Kill one worker, the command, or everything, at moments drawn by lot, and let the same command finish.
+"""Kill one worker, the command, or all processes at random moments, and resume by the same command.
 
 Five methods, one process and two under ZeRO-3. After each kill nothing may be left running; the command then has to
 finish, and one process has to end with the bits of a run that was left alone.
@@ -36,7 +36,7 @@ PATIENCE = 30.0  # seconds that the rest may take to end
 
 
 class Kill(NamedTuple):
-    """A kill: of whom, how long after the stage's folder had appeared, and what came of it."""
+    """A kill: its target, the seconds after the stage's folder appeared, and the outcome."""
 
     method: str
     hardware: str
@@ -48,7 +48,7 @@ class Kill(NamedTuple):
 
 
 def kills_scale() -> Iterator[str]:
-    """Twenty runs that are killed once each."""
+    """Kill twenty runs once each."""
     with tempfile.TemporaryDirectory() as name:
         found = list(all_kills(Path(name)))
     yield f"`python -m alignlab method=… hardware=… {' '.join(COMMON)}`, killed (SIGKILL) once, and given again:"
@@ -67,7 +67,7 @@ def kills_scale() -> Iterator[str]:
 
 
 def all_kills(folder: Path) -> Iterator[Kill]:
-    """Draw kills by lot, so that every method is killed under both kinds of hardware."""
+    """Draw kills at random, such that every method is killed under both kinds of hardware."""
     random = Random(0)
     undisturbed: dict[tuple[str, str], tuple[str, float]] = {}
     pairs = [(method, hardware) for method in METHODS for hardware in HARDWARE]
@@ -87,7 +87,7 @@ def all_kills(folder: Path) -> Iterator[Kill]:
 
 
 def start(folder: Path, method: str, hardware: str) -> "subprocess.Popen[bytes]":
-    """Start a command; what it says is in the folder."""
+    """Start a command; its output is written into the folder."""
     environment = os.environ | {"ALIGNLAB_CACHE": str(folder / "cache")}
     with (folder / "said").open("w") as said:
         command = [sys.executable, "-m", "alignlab", *METHODS[method], f"hardware={hardware}", *COMMON]
@@ -97,7 +97,7 @@ def start(folder: Path, method: str, hardware: str) -> "subprocess.Popen[bytes]"
 
 
 def finish(folder: Path, method: str, hardware: str) -> str:
-    """Run a command to its end and give the hash of the weights; nothing where it fails."""
+    """Run a command to its end and return the hash of the weights; None where it fails."""
     if start(folder, method, hardware).wait():
         print((folder / "said").read_text(encoding="utf-8"), flush=True)
         return ""
@@ -139,7 +139,7 @@ def kill(folder: Path, method: str, hardware: str, victim: str, moment: float) -
 
 
 def running(folder: Path) -> dict[int, str]:
-    """Every process that works with this folder's cache, whoever started it: its id and its command line."""
+    """Return the ids and command lines of all processes that use this folder's cache."""
     mark, found = f"ALIGNLAB_CACHE={folder / 'cache'}", {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -151,14 +151,14 @@ def running(folder: Path) -> dict[int, str]:
 
 
 def appears(folder: Path, method: str) -> float:
-    """Wait for the stage's folder and give the time."""
+    """Wait for the stage's folder and return the time."""
     while not any(stages(folder).glob(f"{method}-*.partial")):
         time.sleep(0.02)
     return time.monotonic()
 
 
 def stages(folder: Path) -> Path:
-    """Where finished and half-finished stages lie."""
+    """Return the folder of finished and partial stages."""
     return folder / "cache" / "stages"
 
 

@@ -1,4 +1,4 @@
-"""What PPO on pocket promises over seeds, and whether runs keep it; rows are the measurements of a run by name."""
+"""Check PPO on pocket against its targets over seeds; rows are the measurements of a run by name."""
 
 import statistics
 from collections.abc import Iterator
@@ -12,12 +12,12 @@ RATES = ("gold/helpful/how_to", "gold/helpful/lookalike", "gold/honest/fact", "g
 
 
 def percent(interval: dict[str, float]) -> str:
-    """A rate with its interval."""
+    """Return a rate with its interval."""
     return f"{100 * interval['value']:.1f} ({100 * interval['low']:.1f} to {100 * interval['high']:.1f})"
 
 
 def table(runs: dict[str, Rows]) -> Iterator[str]:
-    """A row a run, and each target with whether it is met."""
+    """Yield one row per run, and each target with whether it is met."""
     yield "| run | base complies | after SFT | after PPO | PPO − SFT | over-refusal | score − SFT | worst kind − SFT |"
     yield "|---|---|---|---|---|---|---|---|"
     for name, rows in runs.items():
@@ -36,13 +36,13 @@ def table(runs: dict[str, Rows]) -> Iterator[str]:
 
 
 def worst(rows: Rows, names: tuple[str, ...]) -> tuple[str, dict[str, float]]:
-    """The measure that has changed for the worst since SFT, and its change."""
+    """Return the measurement that has worsened most since SFT, and its change."""
     changes = {name.partition("/")[2]: rows[name]["difference"]["previous"] for name in names}
     return min(changes.items(), key=lambda one: one[1]["value"])
 
 
 def targets(runs: list[Rows]) -> Iterator[tuple[str, bool]]:
-    """The targets, and whether the runs keep them."""
+    """Yield the targets and whether the runs meet them."""
     harm = [rows["gold/harmful_compliance"] for rows in runs]
     refusal = [rows["gold/over_refusal"]["value"] for rows in runs]
     ends = [row["value"] for row in harm]

@@ -1,4 +1,4 @@
-"""Measure the preference factory: kills on real prompts, annotators of known reliability, a server that errs."""
+"""Measure task=preferences: kills on real prompts, annotators of known reliability, an unreliable server."""
 
 import json
 import os
@@ -29,7 +29,7 @@ SEEDS = range(5)
 
 
 def preferences() -> Iterator[str]:
-    """All three."""
+    """Run all three benchmarks."""
     with tempfile.TemporaryDirectory() as name:
         yield from killed_twice(Path(name))
     yield ""
@@ -41,7 +41,7 @@ def preferences() -> Iterator[str]:
 
 
 def alignlab(folder: Path, *arguments: str) -> str:
-    """Run a command as a user does; gives what it printed."""
+    """Run a command as a user does; return its output."""
     done = subprocess.run(
         [sys.executable, "-m", "alignlab", *arguments],
         cwd=folder,
@@ -56,12 +56,12 @@ def alignlab(folder: Path, *arguments: str) -> str:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """A cache of the measurement's own."""
+    """Return the environment with a separate cache."""
     return os.environ | {"ALIGNLAB_CACHE": str(folder / "cache")}
 
 
 def killed_twice(folder: Path) -> Iterator[str]:
-    """200 prompts of HH-RLHF, killed once while answering and once while judging, beside a run that is left alone."""
+    """Label 200 prompts of HH-RLHF with a kill during sampling and one during judging; compare with an unkilled run."""
     data = os.environ.get("ALIGNLAB_DATA")
     if not data:
         yield "Not measured: ALIGNLAB_DATA names no folder of real data."
@@ -93,7 +93,7 @@ def killed_twice(folder: Path) -> Iterator[str]:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """What a run has left, without what came to nothing."""
+    """Return the results of a run without failed requests."""
     latest = folder / "outputs" / "latest"
     return {name: (latest / name).read_bytes() for name in FILES if (latest / name).exists()}
 
@@ -116,13 +116,13 @@ def kill(folder: Path, command: tuple[str, ...], journal: str, lines: int) -> in
 
 
 def known(folder: Path) -> dict[str, Any]:
-    """What a run has found."""
+    """Return the facts of a run's report."""
     facts: dict[str, Any] = json.loads((folder / "outputs" / "latest" / "preferences.json").read_text(encoding="utf-8"))
     return facts
 
 
 def annotated(folder: Path) -> Iterator[str]:
-    """Five simulated annotators over five seeds."""
+    """Run five simulated annotators over five seeds."""
     command = ("task=preferences", "judge=annotators", "preferences.prompts=350", "seed=0,1,2,3,4", "-m")
     alignlab(folder, *command)
     yield f"`python -m alignlab {' '.join(command)}`: the base model's answers on"
@@ -157,13 +157,13 @@ def annotated(folder: Path) -> Iterator[str]:
 
 
 def points(one: dict[str, float]) -> str:
-    """A difference in points with its interval."""
+    """Return a difference in percentage points with its interval."""
     said = f"{100 * one['value']:+.1f} ({100 * one['low']:+.1f} to {100 * one['high']:+.1f})"
     return said.replace("-", "−")
 
 
 def erring(folder: Path) -> Iterator[str]:
-    """A server that answers one request in two as it should, and stays broken from some moment on."""
+    """A server that answers every second request correctly, and fails for good at some moment."""
     random = Random(0)
     troubles: Counter[str] = Counter()
     ill = {
@@ -195,7 +195,7 @@ def erring(folder: Path) -> Iterator[str]:
         wrong = sum(len(one["chosen"][0]["content"]) < len(one["rejected"][0]["content"]) for one in pairs)
         counted = facts["cost"]["again"]
         ill_ones, again = troubles.total() - troubles["good"], sum(counted.values())
-        yield "A server on the loopback that ranks by length, and by lot answers every other request with 429, 500,"
+        yield "A server on the loopback that ranks by length, and at random answers every other request with 429, 500,"
         yield f"silence, broken JSON or impossible ranks ({ill_ones:,} of {len(server.asked):,} requests;"
         yield f"`judge=openai`, eight at a time): {facts['labelled']} of {facts['compared']} prompts labelled; again"
         yield f"{', '.join(f'{count} × {kind}' for kind, count in sorted(counted.items()))}; {wrong} of {len(pairs):,}"
@@ -209,7 +209,7 @@ def erring(folder: Path) -> Iterator[str]:
 
 
 def stopping(folder: Path) -> Iterator[str]:
-    """A server that breaks down for good after 100 requests."""
+    """Run a judge whose server fails for good after 100 requests."""
     with chat_server(lambda body, number: honest(body, number) if number < 100 else (503, "", {})) as server:
         own = (f"judge.url={server.url}", "judge.model=other", "judge.backoff=0.01", "judge.retries=2")
         command = [

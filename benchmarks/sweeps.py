@@ -1,4 +1,4 @@
-"""A search that is killed in the middle and goes on, and two workers beside one: what sweeps promise, measured."""
+"""Measure sweeps: a search that is killed and resumed, and two workers compared with one."""
 
 import json
 import os
@@ -25,26 +25,26 @@ ROUNDS = 3
 
 
 def sweeps() -> Iterator[str]:
-    """A search that is killed in the middle, and goes on."""
+    """Run a search that is killed in the middle and resumed."""
     with tempfile.TemporaryDirectory() as name:
         prepare(Path(name))
         yield from searched(Path(name))
 
 
 def sweeps_joblib() -> Iterator[str]:
-    """The same runs one after the other, and with two workers."""
+    """Run the same sweep with one worker and with two."""
     with tempfile.TemporaryDirectory() as name:
         prepare(Path(name))
         yield from side_by_side(Path(name))
 
 
 def prepare(folder: Path) -> None:
-    """Make the base model, and the pages of the libraries' files that are read for the first time."""
+    """Make the base model, and load the libraries' files into the page cache."""
     command(folder, *SMALL, "method=sft", "evaluation=none", "method.max_steps=1")
 
 
 def searched(folder: Path) -> Iterator[str]:
-    """The search, its kill, its end, and the best run again on prompts that have chosen nothing."""
+    """Run a search, kill it, finish it, and run the best settings again on the test prompts."""
     yield f"`python -m alignlab {' '.join(SEARCH)}`, killed (SIGKILL) in its sixth run and given again:"
     yield ""
     with start(folder, *SEARCH) as running:
@@ -79,7 +79,7 @@ def searched(folder: Path) -> Iterator[str]:
 
 
 def side_by_side(folder: Path) -> Iterator[str]:
-    """The same six runs one after the other and with two workers, in turns, each from a cache with the base alone."""
+    """Run the same six runs with one and with two workers, alternately, each from a cache with only the base."""
     yield f"`python -m alignlab {' '.join(RUNS)}`, one thread a run, without and with `{' '.join(WORKERS)}`; each from"
     yield f"a cache with nothing but the base model, in turns, {ROUNDS} rounds:"
     yield ""
@@ -96,7 +96,7 @@ def side_by_side(folder: Path) -> Iterator[str]:
 
 
 def until_the_table(folder: Path, name: str, arguments: Sequence[str]) -> float:
-    """The seconds of a command in a place of its own."""
+    """Return the seconds of a command in a separate folder."""
     place = folder / name
     shutil.copytree(folder / "cache" / "pocket", place / "cache" / "pocket")
     started = time.monotonic()
@@ -125,15 +125,15 @@ def command(folder: Path, *arguments: str) -> dict[str, dict[str, Any]]:
 
 
 def ended(folder: Path) -> dict[str, int]:
-    """The runs of the search that have ended, and when."""
+    """Return the finished runs of the search and their times."""
     return {file.parent.name: file.stat().st_mtime_ns for file in folder.glob("multirun/ppo_hparams-*/*/outcome.json")}
 
 
 def told(row: dict[str, float]) -> str:
-    """A value with its interval."""
+    """Return a value with its interval."""
     return f"{row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
 
 
 def verdict(met: bool, what: str) -> str:
-    """A target and whether it is met."""
+    """Return a target and whether it is met."""
     return f"- {'met' if met else '**not met**'}: {what}"

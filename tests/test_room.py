@@ -133,7 +133,9 @@ def test_words_of_time():
 def test_time_is_given_or_measured_or_unknown(tmp_path, monkeypatch):
     monkeypatch.setenv("ALIGNLAB_CACHE", str(tmp_path))
     bound = config(*HUB)
-    assert time_estimate.describe(bound, bound.method, 60_000).startswith("time: unknown; set hardware.tokens_per_second")
+    assert time_estimate.describe(bound, bound.method, 60_000).startswith(
+        "time: unknown; set hardware.tokens_per_second"
+    )
     given = config(*HUB, "hardware.tokens_per_second=100")
     assert time_estimate.describe(given, given.method, 60_000) == "time: about 10 min (100 tokens per second, as set)"
     for name, model, tokens in (("sft-a", bound, 3000), ("sft-b", config(*HUB[1:], "model=mistral_7b"), 9000)):
