@@ -1,4 +1,4 @@
-"""What `task=preferences` works with: its prompts, its models, and the journals that its answers and labels lie in.
+"""Collect the inputs of `task=preferences`: prompts, models, and the journals that its answers and labels lie in.
 
 Answers and labels are recorded in the cache under a hash of everything that decides them: the same command resumes
 where an earlier one stopped, and another judge reuses the answers.
@@ -98,7 +98,7 @@ def judge_models(config: Config, settings: Preferences) -> dict[str, Source]:
 
 
 def judge_context(work: Work) -> Context:
-    """Return what the judge is loaded with."""
+    """Return the arguments that the judge is loaded with."""
     config = work.config
     folders = {name: source.path for name, source in work.models.items()}
     return Context(config.seed, config.hardware, folders, work.settings.constitution, config.reward, config.dataset)

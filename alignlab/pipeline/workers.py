@@ -26,6 +26,7 @@ from alignlab.config.schema import Config
 from alignlab.errors import failure, mistake
 from alignlab.runtime import distributed, rendezvous, signals, worker_errors
 from alignlab.runtime.progress import say
+from alignlab.runtime.rendezvous import Rendezvous
 from alignlab.runtime.stage_run import Run, Track
 from alignlab.runtime.worker_errors import OutOfMemory
 
@@ -85,9 +86,8 @@ def learn(job: Job, track: Track) -> None:
 
     set_seed(job.config.seed)
     with worker_errors.explain_out_of_memory():
-        load_method(job.settings.name).train(
-            Run(job.config, job.settings, job.inputs, job.folder, track, sources=job.sources)
-        )
+        run = Run(job.config, job.settings, job.inputs, job.folder, track, sources=job.sources)
+        load_method(job.settings.name).train(run)
 
 
 def check(config: Config) -> None:
@@ -119,34 +119,20 @@ def halved(job: Job) -> Job | None:
 
 def launch(job: Job, track: Track) -> None:
     """Start workers, log their metrics, and raise the first error."""
-    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+    from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous.api import RendezvousError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+    from torch.distributed.launcher.api import elastic_launch
 
-    hardware = job.config.hardware
     distributed.free_gpu_cache()
-    met = rendezvous.resolve(hardware)
+    met = rendezvous.resolve(job.config.hardware)
     folder = job.folder / worker_errors.FOLDER.format(met.rank)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    settings = LaunchConfig(
-        min_nodes=met.nodes,
-        max_nodes=met.nodes,
-        nproc_per_node=distributed.local_world_size(hardware),
-        run_id=job.fingerprint,
-        rdzv_backend="c10d",
-        rdzv_endpoint=met.endpoint,
-        rdzv_configs={"is_host": met.rank == 0} if met.nodes > 1 else {},
-        local_addr="127.0.0.1" if met.nodes == 1 else None,
-        max_restarts=0,
-        logs_specs=DefaultLogsSpecs(str(folder / "logs")),
-        signals_to_handle="SIGINT,SIGHUP,SIGQUIT",  # its handler of SIGTERM would leave 30 seconds for a checkpoint
-    )
     try:
         with quiet_launcher(), restored_signals(), listening(track) as wire:
             signals.forward_to_workers(folder)
-            elastic_launch(settings, work)(job, Start(os.getpid(), folder, wire))
+            elastic_launch(launch_config(job, met, folder), work)(job, Start(os.getpid(), folder, wire))
     except ChildFailedError as error:
         raise worker_errors.first_error(folder, error) from None
     except RendezvousError as error:
@@ -157,6 +143,26 @@ def launch(job: Job, track: Track) -> None:
         raise (KeyboardInterrupt if error.sigval == signal.SIGINT else signals.stopped(error.sigval.name)) from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def launch_config(job: Job, met: Rendezvous, folder: Path) -> Any:
+    """Return the configuration of torch's elastic launcher for a stage; `folder` is the workers' folder."""
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+    from torch.distributed.launcher.api import LaunchConfig
+
+    return LaunchConfig(
+        min_nodes=met.nodes,
+        max_nodes=met.nodes,
+        nproc_per_node=distributed.local_world_size(job.config.hardware),
+        run_id=job.fingerprint,
+        rdzv_backend="c10d",
+        rdzv_endpoint=met.endpoint,
+        rdzv_configs={"is_host": met.rank == 0} if met.nodes > 1 else {},
+        local_addr="127.0.0.1" if met.nodes == 1 else None,
+        max_restarts=0,
+        logs_specs=DefaultLogsSpecs(str(folder / "logs")),
+        signals_to_handle="SIGINT,SIGHUP,SIGQUIT",  # its handler of SIGTERM would leave 30 seconds for a checkpoint
+    )
 
 
 LAUNCHERS = ("torch.distributed.elastic", "torch.distributed.launcher", "torch.multiprocessing")
