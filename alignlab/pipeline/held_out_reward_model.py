@@ -9,6 +9,7 @@ exploits both.
 
 from pathlib import Path
 
+from alignlab.config.contradictions import reward_stage
 from alignlab.config.schema import Config
 from alignlab.pipeline import plan as planning
 from alignlab.pipeline.plan import Plan
@@ -19,11 +20,12 @@ SEED = 1000  # of the held-out model; also added to the seed of the pocket world
 
 def plan(config: Config) -> Plan | None:
     """Plan the stages that train the held-out reward model; None where the config asks for none."""
-    if config.evaluation.reward_model != AUTO:
+    stage = reward_stage(config)
+    if config.evaluation.reward_model != AUTO or stage is None:
         return None
     dataset = config.dataset.redrawn(SEED)
     evaluation = config.evaluation.model_copy(update={"reward_model": None})
-    changed = {"method": config.stages["rm"], "seed": SEED, "dataset": dataset, "evaluation": evaluation}
+    changed = {"method": config.stages[stage], "seed": SEED, "dataset": dataset, "evaluation": evaluation}
     return planning.make(config.model_copy(update=changed))
 
 
