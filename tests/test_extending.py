@@ -48,7 +48,7 @@ def test_help_lists_the_users_own_options(project):
         assert re.search(rf"^  \+ {option} +\S", told, re.MULTILINE), option
 
 
-@pytest.mark.slow
+@pytest.mark.runs
 def test_a_method_and_a_measurement_of_the_users_own(project):
     few = [
         "method.prompts=8",
@@ -62,7 +62,7 @@ def test_a_method_and_a_measurement_of_the_users_own(project):
     assert "gold/helpful" not in results(project)
 
 
-@pytest.mark.slow
+@pytest.mark.runs
 def test_a_reward_of_the_users_own_trains_ppo(project):
     few = ["method.total_episodes=16", "method.batch_size=8", "method.num_mini_batches=1", "method.policy=base"]
     gates = ["method.gates.before=off", "method.gates.during=off"]
@@ -85,6 +85,7 @@ def test_a_reward_of_the_users_own_may_be_part_of_a_mixture(project):
     )
 
 
+@pytest.mark.runs
 def test_a_judge_of_the_users_own_makes_preference_data(project):
     few = ["preferences.prompts=6", "preferences.samples=3", "judge.unit=characters"]
     told = run(project, "task=preferences", "judge=shortest", *few, *SMALL).splitlines()

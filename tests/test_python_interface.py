@@ -56,7 +56,7 @@ def test_composing_leaves_hydra_as_it_was():
     assert json.dumps(sorted(ConfigStore.instance().list(""))) == stored
 
 
-@pytest.mark.slow
+@pytest.mark.runs
 def test_two_runs_in_one_process_are_those_of_two_processes(tmp_path, monkeypatch):
     """Another number of threads in the first run changes nothing in the second."""
     from safetensors.torch import load_file
@@ -89,7 +89,7 @@ def test_two_runs_in_one_process_are_those_of_two_processes(tmp_path, monkeypatc
     assert first["fingerprint"] == second["fingerprint"]
 
 
-@pytest.mark.slow
+@pytest.mark.runs
 def test_a_result_holds_measurements_models_and_the_report(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = alignlab.run(alignlab.compose(*SMALL, *FEW), folder=tmp_path / "mine")

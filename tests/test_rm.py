@@ -13,6 +13,7 @@ from alignlab.config.dataset import HhRlhfData
 from alignlab.config.evaluation import Evaluation
 from alignlab.config.hardware import Hardware
 from alignlab.config.model import Adapter, ScratchModel
+from alignlab.evaluation.reward_model import measure_pairs
 from alignlab.methods import rm
 from alignlab.models.from_scratch import base_model
 from alignlab.rewards import load_reward_model
@@ -86,7 +87,7 @@ def same(first, second, tolerance):
 @pytest.mark.parametrize("head", ["last", "pooled"])
 def test_a_rule_is_learned_and_reported(world, tmp_path, head):
     config = trained(world, tmp_path, head=head, num_train_epochs=4, learning_rate=3e-3)
-    rows = {row["name"]: row for row in rm.measure(tmp_path, config, tmp_path)}
+    rows = {row["name"]: row for row in measure_pairs(tmp_path / "model", config, tmp_path)}
     assert rows["reward/accuracy"]["value"] >= 0.95
     assert rows["reward/accuracy"]["n"] == 40
     assert rows["baseline/bag_of_words"]["value"] == 1.0
