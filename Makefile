@@ -9,7 +9,7 @@ RUN := $(BIN)/python -m alignlab
 INSTALL := -m pip install --quiet --constraint constraints.txt
 # The extras of a run: DeepSpeed is imported by hardware=zero* alone.
 EXTRAS := deepspeed
-ALL_EXTRAS := deepspeed,launchers,mlflow,docs,dev
+ALL_EXTRAS := deepspeed,launchers,mlflow,docs,test,dev
 # A file's tests share what they have trained; the files with most to train come first by name, not last by number.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 # More settings for a run: make dpo ARGS="method.beta=0.1 seed=1"
@@ -34,7 +34,7 @@ $(VENV)/.run: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run
-	$(BIN)/python $(INSTALL) --editable '.[$(EXTRAS),launchers,mlflow,dev]'
+	$(BIN)/python $(INSTALL) --editable '.[$(EXTRAS),launchers,mlflow,test,dev]'
 	@touch $@
 
 setup: $(VENV)/.run ## Install what a run needs into .venv.
@@ -96,7 +96,7 @@ quick: dev ## The tests that need no training, in about a minute.
 .venv-lowest/.run: pyproject.toml tests/lowest_versions.py
 	$(PYTHON) -m venv .venv-lowest
 	$(PYTHON) tests/lowest_versions.py > .venv-lowest/lowest.txt
-	.venv-lowest/bin/python -m pip install --quiet --constraint .venv-lowest/lowest.txt --editable '.[$(EXTRAS),launchers,mlflow,dev]'
+	.venv-lowest/bin/python -m pip install --quiet --constraint .venv-lowest/lowest.txt --editable '.[$(EXTRAS),launchers,mlflow,test]'
 	@touch $@
 
 test-lowest: .venv-lowest/.run ## The quick tests and a small run with the lowest versions that are allowed.

@@ -186,6 +186,22 @@ def test_a_functions_sources_are_the_users_own_files(mine):
     assert user_function.sources("ownrewards.brief:words") == [mine / "brief.py", mine / "words.py"]
 
 
+def test_packages_of_an_environment_below_this_one_are_installed(mine, monkeypatch):
+    """As in an environment with --system-site-packages: its own folder of packages is another one."""
+    package = mine.parent / "base" / "lib" / "python3" / "site-packages" / "theirs"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(str(package.parent))
+    (mine / "words.py").write_text("import theirs\nNUMBER = 3\n")
+    assert user_function.sources("ownrewards.brief:words") == [mine / "brief.py", mine / "words.py"]
+
+
+def test_a_function_may_lie_in_folders_without_an_init(mine):
+    (mine.parent / "loose" / "inner").mkdir(parents=True)
+    (mine.parent / "loose" / "inner" / "brief.py").write_text("def words(prompts, completions): ...\n")
+    assert user_function.fault_in("loose.inner.brief:words") == ""
+
+
 def test_a_reward_models_own_tokenizer_is_the_one_that_counts(tmp_path):
     """Two reward models with the same weights for the same words, under other numbers: the same scores."""
     folders = [tmp_path / "one", tmp_path / "two"]

@@ -45,10 +45,10 @@ def find(module: str) -> ModuleSpec | None:
     """Find a module in the current folder or where Python looks, without importing its packages."""
     where: list[str] | None = [str(Path.cwd()), *sys.path]
     spec = None
-    for depth, _ in enumerate(parts := module.split(".")):
+    for part in module.split("."):  # alone: under its full name, a folder without __init__.py needs its parent imported
         if where is None:
             return None
-        spec = PathFinder.find_spec(".".join(parts[: depth + 1]), where)
+        spec = PathFinder.find_spec(part, where)
         if spec is None:
             return None
         where = None if spec.submodule_search_locations is None else list(spec.submodule_search_locations)
@@ -129,4 +129,6 @@ def imports(file: Path, module: str) -> Iterator[str]:
 
 def installed(file: Path) -> bool:
     """Return whether a file belongs to Python or to an installed package, whose version identifies it."""
-    return any(file.is_relative_to(sysconfig.get_path(kind)) for kind in ("stdlib", "purelib", "platlib"))
+    folders = (sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib"))
+    elsewhere = {"site-packages", "dist-packages"} & {*file.parts}  # of an environment that this one builds on
+    return bool(elsewhere) or any(file.is_relative_to(folder) for folder in folders)
