@@ -5,15 +5,12 @@ import re
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
-from importlib.util import find_spec
 
 import pytest
-from command import ROOT, config
+from command import ROOT
 from lowest_versions import lowest_versions
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-
-from alignlab.runtime.distributed import without_deepspeed
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
@@ -67,19 +64,3 @@ def test_the_lowest_versions_are_the_lower_ends():
     assert DECLARED.keys() <= lowest.keys()
     assert lowest["torch"] in DECLARED["torch"].specifier
     assert all(f">={lowest[name]}," in f"{PROJECT['dependencies']}" for name in DECLARED)
-
-
-@pytest.mark.parametrize(("hardware", "imported"), [("single", False), ("ddp", False), ("zero3", True)])
-def test_deepspeed_is_imported_under_zero_alone(hardware, imported, monkeypatch):
-    """accelerate imports it to unwrap any model; see also the run of test_wheel.py."""
-    from accelerate.utils import extract_model_from_parallel
-    from torch.nn import Linear
-
-    monkeypatch.delitem(sys.modules, "deepspeed", raising=False)
-    monkeypatch.setattr("accelerate.utils.other.is_deepspeed_available", lambda: asked.append(find_spec("deepspeed")))
-    asked: list[object] = []
-    with without_deepspeed(config(f"hardware={hardware}").hardware):
-        extract_model_from_parallel(Linear(1, 1))
-    assert [spec is not None for spec in asked] == [imported]
-    assert find_spec("deepspeed")
-    assert "deepspeed" not in sys.modules

@@ -42,13 +42,12 @@ def launch(config: Config, folder: Path) -> None:
     signals.handle_sigterm()
     task = load_task(config)
     if not trains(config):
-        with distributed.without_deepspeed(config.hardware):
-            task.run(config, folder)
+        task.run(config, folder)
         return
     from alignlab.pipeline import workers
 
     workers.check(config)
-    with workers.others(config), distributed.without_deepspeed(config.hardware):
+    with workers.others(config):
         task.run(config, folder)
 
 

@@ -85,7 +85,7 @@ def learn(job: Job, track: Track) -> None:
     from transformers import set_seed
 
     set_seed(job.config.seed)
-    with distributed.without_deepspeed(job.config.hardware), worker_errors.explain_out_of_memory():
+    with worker_errors.explain_out_of_memory():
         run = Run(job.config, job.settings, job.inputs, job.folder, track, sources=job.sources)
         load_method(job.settings.name).train(run)
 

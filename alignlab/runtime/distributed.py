@@ -7,7 +7,6 @@ A group exists only while a stage is trained (`alignlab.pipeline.workers`). Outs
 import gc
 import logging
 import os
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -94,24 +93,6 @@ def check(hardware: Hardware) -> None:
 
         if find_spec("deepspeed") is None:
             raise mistake("hardware", "deepspeed is not installed", "run pip install 'alignlab[deepspeed]'")
-
-
-@contextmanager
-def without_deepspeed(hardware: Hardware) -> Iterator[None]:
-    """Keep deepspeed from being imported where the hardware settings do not use it.
-
-    accelerate imports it, where it is installed, for every model that it unwraps: 0.4 s and a warning on each CPU run.
-    Python treats a module that is None in `sys.modules` as one that is not installed.
-    """
-    if hardware.deepspeed or "deepspeed" in sys.modules:
-        yield
-        return
-    modules: dict[str, Any] = sys.modules
-    modules["deepspeed"] = None
-    try:
-        yield
-    finally:
-        modules.pop("deepspeed", None)
 
 
 @contextmanager
