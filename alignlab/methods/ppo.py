@@ -117,6 +117,9 @@ def train(run: Run[Config]) -> None:
     actor = build_actor(run, policy, tokenizer)
     options = loop_options(run, longest=max(len(prompt.ids) for prompt in prompts) + method.max_new_tokens)
     say(f"ppo: {in_words(options)}")
+    # Before the arguments: once they name ZeRO-3, every model that is loaded is partitioned.
+    reward = load_reward(config.reward, run.inputs, config.hardware, dataset=config.dataset)
+    gate_monitor = GateMonitor(method.gates, run.folder, config, method.name, run.sources)
     fit(
         run,
         PPOTrainer,
@@ -125,11 +128,11 @@ def train(run: Run[Config]) -> None:
         training_arguments(run, options),
         {"train": prompts},
         every=options.steps,
-        reward=load_reward(config.reward, run.inputs, config.hardware, dataset=config.dataset),
+        reward=reward,
         reference=reference,
         controller=KLController(method.kl_coef, method.kl_target, method.kl_horizon),
         options=options,
-        gate_monitor=GateMonitor(method.gates, run.folder, config, method.name, run.sources),
+        gate_monitor=gate_monitor,
     )
 
 
