@@ -76,14 +76,13 @@ def test_the_wheel_trains_from_an_empty_folder(wheel, python, tmp_path):
     assert Path(place).is_relative_to(packages(python))
     usage = run(python, "-m", "alignlab", "--help", folder=tmp_path).stdout
     assert re.search(r"^  \* ppo +\S", usage, re.MULTILINE)
-    done = run(python, "-m", "alignlab", *RUN, folder=tmp_path, PYTHONPROFILEIMPORTTIME="1")
+    done = run(python, "-m", "alignlab", *RUN, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "empty/outputs/latest/result.json").read_text())
     assert result["stage"] == "sft"
     assert result["measurements"]
     assert [path.name for path in (tmp_path / "empty").iterdir()] == ["outputs"]
     assert (tmp_path / "home" / ".cache" / "alignlab").is_dir()
-    assert not re.search(r"\| +deepspeed$", done.stderr, re.MULTILINE)
 
 
 @pytest.mark.parametrize("version", [lowest_versions()["torch"], "2.9.1", "2.99.0"])
