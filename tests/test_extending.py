@@ -157,6 +157,13 @@ def train(run):
         "learning_rate: 1.0e-4\nnum_train_epochs: 1\n"
     )
     assert "bare " in run(project, "method=bare", *SMALL, "dry_run=true")
+    done = alignlab("--config-dir", "conf", "method=bare", "method.policy=auto", *SMALL, "dry_run=true", folder=project)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith("method.policy: no stage makes a model for bare; use base, a folder")
+    (project / "methods" / "bare.py").write_text(text + '\n\nNEEDS = {"policy": "sft"}\n')
+    done = alignlab("--config-dir", "conf", "method=bare", "method.policy=auto", *SMALL, "dry_run=true", folder=project)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith("stages.sft: has no settings, and bare needs that stage; add '- /method@_global_")
     (project / "methods" / "bare.py").write_text(text.partition("def train")[0])
     done = alignlab("--config-dir", "conf", "method=bare", *SMALL, folder=project)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)

@@ -37,7 +37,7 @@ class MethodProtocol(Protocol):
     """Its policy samples completions during training."""
 
     def train(self, run: Any) -> None:
-        """Train `run.inputs` with `run.method`, and leave the model in `run.output` (see `StageRun`)."""
+        """Train with `run`, an `alignlab.runtime.stage_run.Run`, and leave the model in `run.output`."""
 
     def most_rows(self, config: Any, settings: Any) -> int:
         """Return how many rows it may learn from, where it makes rows itself."""

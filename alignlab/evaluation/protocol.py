@@ -76,10 +76,10 @@ class MeasurementProtocol(Protocol):
         """Return why it does not go with a config, or an empty text where it does."""
 
     def measure(self, subject: Any) -> "Iterable[Scores | Measurement]":
-        """Measure a `Subject` (policy), one value a completion; or a `FinishedStage`, which may give finished rows."""
+        """Measure a `Subject`, one value per completion; or a `FinishedStage`, which may give finished rows."""
 
 
-class Found(NamedTuple):
+class ChosenMeasurement(NamedTuple):
     """A measurement as it was looked up."""
 
     name: str
@@ -88,14 +88,14 @@ class Found(NamedTuple):
     settings: MeasureSettings
 
 
-def measurements_of(config: Config, of: Of) -> list[Found]:
+def measurements_of(config: Config, of: Of) -> list[ChosenMeasurement]:
     """Look up the measurements of a config that apply to it, of policies or of stages, in the order of `measure`."""
     looked_up = [(name, settings, extensions.load("measures", name)) for name, settings in config.measure.items()]
     for name, _, module in looked_up:
         if not hasattr(module, "measure"):
             raise mistake("measure", f"{name}: {module.__name__} declares no measure", "see docs/extending.md")
     return [
-        Found(name, of, module.measure, settings)
+        ChosenMeasurement(name, of, module.measure, settings)
         for name, settings, module in looked_up
         if getattr(module, "OF", "policy") == of and not getattr(module, "applies", applies_always)(config)
     ]
@@ -111,9 +111,9 @@ def measure_stage(stage: FinishedStage) -> tuple[dict[str, Scores], list[Measure
     scores: dict[str, Scores] = {}
     rows: list[Measurement] = []
     for one in measurements_of(stage.config, "stage"):
-        for found in one.measure(stage._replace(settings=one.settings)):
-            if isinstance(found, Scores):
-                scores[found.name] = found
+        for measured in one.measure(stage._replace(settings=one.settings)):
+            if isinstance(measured, Scores):
+                scores[measured.name] = measured
             else:
-                rows.append(found)
+                rows.append(measured)
     return scores, rows

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from alignlab.config.method import Method, Training
 from alignlab.config.method_protocol import load_method
 from alignlab.config.schema import Config
-from alignlab.errors import Explained
+from alignlab.errors import Explained, mistake
 from alignlab.models import kinds
 from alignlab.models.references import Source, model_source, scorer_source
 from alignlab.pipeline import memory_fit, time_estimate
@@ -90,7 +90,7 @@ def _stage(config: Config, place: str, settings: Method, base: Source, stages: d
             find = scorer_source if need == REWARD else model_source
             inputs[need] = find(config, f"{place}.{need}", name)
         else:
-            stage = module.needs[need]
+            stage = needed_stage(config, module, f"{place}.{need}", need)
             earlier = stages.get(stage) or _stage(config, f"stages.{stage}", config.stages[stage], base, stages)
             inputs[need] = Source(stage, earlier.folder / "model", earlier.fingerprint)
     if REWARD in module.needs:
@@ -100,6 +100,19 @@ def _stage(config: Config, place: str, settings: Method, base: Source, stages: d
         settings.name, settings, inputs, key, cache_root() / "stages" / f"{settings.name}-{key}"
     )
     return stages[settings.name]
+
+
+def needed_stage(config: Config, method: Any, place: str, need: str) -> str:
+    """Return the stage that `auto` stands for; raises a `Mistake` where there is none, or none with settings."""
+    stage = method.needs.get(need, "")
+    if not stage:
+        raise mistake(
+            place, f"no stage makes a model for {method.name}", "use base, a folder, or a hub id (owner/name)"
+        )
+    if stage not in config.stages:
+        now = f"add '- /method@_global_.stages.{stage}: {stage}' to the defaults of conf/method/{method.name}.yaml"
+        raise mistake(f"stages.{stage}", f"has no settings, and {method.name} needs that stage", now)
+    return str(stage)
 
 
 def needs(config: Config, module: Any) -> list[str]:
