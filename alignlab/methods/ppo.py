@@ -259,7 +259,7 @@ def value_model(run: Run[Config]) -> Any:
     """Return the value function's body: the reward model's if it has the policy's token ids, else the policy's."""
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-    from alignlab.models.load import dropouts
+    from alignlab.models.load import set_dropout
 
     policy, reward_model = run.inputs["policy"], run.inputs.get("reward_model")
     if reward_model is not None and same_tokens(AutoTokenizer.from_pretrained(policy), reward_model):
@@ -268,9 +268,9 @@ def value_model(run: Run[Config]) -> Any:
         model = load_reward_model(reward_model, run.config.hardware).model.float()
         body = getattr(model, model.base_model_prefix)
     else:
-        settings = AutoConfig.from_pretrained(policy)
+        settings = set_dropout(AutoConfig.from_pretrained(policy), run.method.dropout)
         with sharding.partition_on_load():
-            body = AutoModel.from_pretrained(policy, dtype="float32", **dropouts(settings, run.method.dropout))
+            body = AutoModel.from_pretrained(policy, config=settings, dtype="float32")
     return body.train()
 
 

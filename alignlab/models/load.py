@@ -5,6 +5,7 @@ the weights when a stage ends, and also saved beside them: the next stage's refe
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from alignlab.runtime import sharding
 if TYPE_CHECKING:
     import torch
     from peft import LoraConfig
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 
 def device(hardware: Hardware) -> "torch.device":
@@ -61,19 +62,22 @@ def load_frozen(path: Path, attention: str | None = None) -> "PreTrainedModel":
         return _load(path, torch.float32, attn_implementation=attention)[0].eval().requires_grad_(False)
 
 
-DROPOUTS = ("attention_dropout", "hidden_dropout", "dropout_rate", "attn_pdrop", "resid_pdrop", "embd_pdrop")
+def set_dropout(settings: "PretrainedConfig", rate: float) -> "PretrainedConfig":
+    """Set every dropout of a model's config and its sub-configs to one rate, and return the config.
 
+    Layers are never dropped and routers get no noise. A field that holds whole numbers alone stays at 0.
+    """
+    from huggingface_hub.errors import StrictDataclassFieldValidationError
+    from transformers import PretrainedConfig
 
-def dropouts(settings: Any, rate: float) -> dict[str, float]:
-    """Return every dropout setting of a model, set to one rate."""
-    return {name: rate for name in DROPOUTS if hasattr(settings, name)}
-
-
-def without_dropout(settings: Any) -> Any:
-    """Set every dropout of a model's settings to 0, also those of its backbone, and return the settings."""
-    for part in (settings, getattr(settings, "backbone", None)):
-        for name, rate in dropouts(part, 0.0).items():
-            setattr(part, name, rate)
+    for name, value in list(vars(settings).items()):
+        if isinstance(value, PretrainedConfig):
+            set_dropout(value, rate)
+        elif isinstance(value, int | float) and not isinstance(value, bool) and ("drop" in name or "jitter" in name):
+            setattr(settings, name, type(value)(0))
+            if rate and "layer" not in name and "jitter" not in name:
+                with suppress(StrictDataclassFieldValidationError):
+                    setattr(settings, name, rate)
     return settings
 
 
@@ -87,7 +91,7 @@ def _load(
         tokenizer = AutoTokenizer.from_pretrained(path)
         settings = AutoConfig.from_pretrained(path)
         auto_class = AutoModelForSeq2SeqLM if settings.is_encoder_decoder else AutoModelForCausalLM
-        model = auto_class.from_pretrained(path, dtype=dtype, **dropouts(settings, dropout), **options)
+        model = auto_class.from_pretrained(path, config=set_dropout(settings, dropout), dtype=dtype, **options)
     except (OSError, ValueError, KeyError, ImportError) as error:
         reason = str(error).splitlines()[0][:200]
         raise failure(str(path), f"no language model can be loaded from it ({reason})") from error

@@ -28,7 +28,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from alignlab.models.load import dropouts
+from alignlab.models.load import set_dropout
 from alignlab.runtime import sharding
 
 if TYPE_CHECKING:
@@ -237,8 +237,8 @@ def head_of(model: nn.Module) -> nn.Module:
 def new_reward_model(path: Path, head: str, dropout: float) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """Put a new head on the language model in a folder; its weights have a standard deviation of 1/sqrt(d + 1)."""
     tokenizer = AutoTokenizer.from_pretrained(path)
-    settings = AutoConfig.from_pretrained(path)
-    options = {"dtype": torch.float32, **dropouts(settings, dropout)}
+    settings = set_dropout(AutoConfig.from_pretrained(path), dropout)
+    options = {"dtype": torch.float32, "config": settings}
     if settings.is_encoder_decoder or head == "pooled":
         with sharding.partition_on_load():
             backbone = AutoModel.from_pretrained(path, **options)
@@ -251,7 +251,8 @@ def new_reward_model(path: Path, head: str, dropout: float) -> "tuple[PreTrained
         model.backbone = backbone
     else:
         with sharding.partition_on_load():
-            model = AutoModelForSequenceClassification.from_pretrained(path, num_labels=1, **options)
+            settings.num_labels = 1
+            model = AutoModelForSequenceClassification.from_pretrained(path, **options)
         model.config.pad_token_id = tokenizer.pad_token_id
     weight: Any = head_of(model).weight
     with sharding.gather_for_writing(weight):

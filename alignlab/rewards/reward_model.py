@@ -12,7 +12,7 @@ from alignlab.chat import Turn, encode
 from alignlab.config.hardware import Hardware
 from alignlab.config.reward import ModelReward
 from alignlab.errors import failure
-from alignlab.models.load import device, precision, without_dropout
+from alignlab.models.load import device, precision, set_dropout
 from alignlab.models.truncation import context_length
 from alignlab.rewards.protocol import Context, Scored
 
@@ -101,7 +101,7 @@ def load_reward_model(path: Path, hardware: Hardware) -> RewardModel:
     if settings.num_labels != 1:
         raise no_head(path, f"its head has {settings.num_labels} outputs, not one")
     model = AutoModelForSequenceClassification.from_pretrained(
-        folder, dtype=precision(hardware), config=without_dropout(settings)
+        folder, dtype=precision(hardware), config=set_dropout(settings, 0.0)
     )
     tokenizer = AutoTokenizer.from_pretrained(folder)
     if tokenizer.chat_template is None:
