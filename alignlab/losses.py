@@ -99,6 +99,25 @@ def advantages(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam:
     return estimates
 
 
+def group_advantages(rewards: Tensor, group_size: int, scale: bool = True) -> Tensor:  # [batch]
+    """Return (r - mean) / (deviation + 1e-4) within each group of neighbouring completions (Shao et al. 2024, GRPO).
+
+    rewards [batch]. A group of equal rewards gives exactly 0. Without `scale` nothing is divided (Liu et al. 2025).
+    """
+    groups = rewards.view(-1, group_size)
+    shifted = groups - groups[:, :1]  # exactly 0 where all are equal
+    centred = shifted - shifted.mean(1, keepdim=True)
+    return (centred / (centred.std(1, keepdim=True) + 1e-4) if scale else centred).flatten()
+
+
+def leave_one_out_advantages(rewards: Tensor, group_size: int) -> Tensor:  # [batch]
+    """Return each reward less the mean reward of the others in its group (Ahmadian et al. 2024, RLOO).
+
+    rewards [batch]. It is group_size / (group_size - 1) times the reward less the mean of the whole group.
+    """
+    return group_advantages(rewards, group_size, scale=False) * group_size / (group_size - 1)
+
+
 def clipped_policy(logps: Tensor, old: Tensor, advantage: Tensor, clip: float) -> Tensor:  # same shape
     """Return -min(r A, clip(r, 1 - clip, 1 + clip) A) with r = exp(logps - old) (Schulman et al. 2017, eq. 7)."""
     ratio = (logps - old).exp()

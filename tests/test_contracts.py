@@ -77,10 +77,10 @@ def test_every_method_declares_what_the_protocol_names(name):
     method = load_method(name)
     assert method.config.model_fields["name"]
     assert method.makes == ("reward_model" if name in {"rm", "cai_rm"} else "policy")
-    assert method.generates == (name in {"ppo", "cai_ppo"})
+    assert method.generates == (name in {"ppo", "grpo", "cai_ppo"})
 
 
-@pytest.mark.parametrize("method", ["ppo", "cai_ppo"])
+@pytest.mark.parametrize("method", ["ppo", "grpo", "cai_ppo"])
 def test_what_samples_while_it_trains_is_refused_under_fsdp2_whatever_its_name(method, monkeypatch):
     from alignlab.runtime import distributed
 

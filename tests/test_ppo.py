@@ -22,7 +22,7 @@ from alignlab.models.from_scratch import base_model
 from alignlab.models.log_probs import pad_rows, token_log_probs
 from alignlab.models.sampling import Completion, Sampling, sample_token_ids
 from alignlab.runtime.stage_run import Run
-from alignlab.training.ppo import forward_pass
+from alignlab.training.ppo import forward_pass, value_models
 from alignlab.training.ppo.actor_critic import ActorCritic
 from alignlab.training.ppo.experience import AdvantageOptions, Measured, build_experience, scale_of, shape_scores
 from alignlab.training.ppo.kl_controller import KLController
@@ -66,10 +66,10 @@ def rows(tmp_path_factory):
     return file
 
 
-def trained(rows, folder, *more, log=None):
-    """PPO on a tiny model; gives the run and what was logged of each rollout."""
+def trained(rows, folder, *more, log=None, method="ppo"):
+    """PPO (or another method that has its loop) on a tiny model; gives the run and what was logged of each rollout."""
     small = [one for one in SMALL if "reward=mixture" not in more or not one.startswith("reward")]
-    settings = config("method=ppo", "model=scratch", "dataset=file", f"dataset.path={rows}", *small, *more)
+    settings = config(f"method={method}", "model=scratch", "dataset=file", f"dataset.path={rows}", *small, *more)
     policy = base_model(settings.model, settings.dataset)
     folder.mkdir(exist_ok=True)
     logged = []
@@ -158,13 +158,15 @@ def test_the_value_function_starts_from_a_reward_model_that_reads_the_same_token
     scorer.save_pretrained(judge)
     bound = config("method=ppo")
     run = Run(bound, bound.method, {"policy": policy, "reward_model": judge}, tmp_path, None)
-    started = ppo.value_model(run)
+    started = value_models.value_model(run)
     assert same(started.state_dict(), scorer.model.state_dict())
     assert started.config.attention_dropout == 0
     other = tiny_tokenizer()
     other.add_tokens(["a-word-more"])
     other.save_pretrained(judge)
-    assert same(ppo.value_model(run).state_dict(), AutoModelForCausalLM.from_pretrained(policy).model.state_dict())
+    assert same(
+        value_models.value_model(run).state_dict(), AutoModelForCausalLM.from_pretrained(policy).model.state_dict()
+    )
 
 
 def test_without_a_learning_rate_nothing_is_learned(rows, tmp_path):

@@ -12,6 +12,7 @@ from alignlab.methods import ppo
 from alignlab.models import load, reward_heads
 from alignlab.models.log_probs import pad_rows, token_log_probs
 from alignlab.runtime.stage_run import Run
+from alignlab.training.ppo import value_models
 from alignlab.training.ppo.actor_critic import ActorCritic, reference_of
 from alignlab.training.trainer import rows_at_once
 
@@ -55,7 +56,7 @@ def run_of(policy, judge, *more):
 @pytest.mark.parametrize("head", ["last", "pooled"])
 def test_a_value_function_from_a_reward_model_has_its_weights_and_none_of_its_dropout(policy, tmp_path, head):
     model, judge = judged(policy, tmp_path / "rm", head)
-    body = ppo.value_model(run_of(policy, judge))
+    body = value_models.value_model(run_of(policy, judge))
     theirs = getattr(model, model.base_model_prefix).state_dict()
     assert all(torch.equal(theirs[name], tensor) for name, tensor in body.state_dict().items())
     batch = pad_rows([[6, 7, 8]], [[9, 10, 2]], 0, "cpu")
@@ -70,7 +71,7 @@ def test_a_value_function_does_not_start_from_a_reward_model_that_reads_other_id
         changed = reward_heads.new_reward_model(policy, "pooled", 0.0)[0]
         changed.backbone.norm.weight.add_(1)
         changed.save_pretrained(judge)
-    body = ppo.value_model(run_of(policy, judge))
+    body = value_models.value_model(run_of(policy, judge))
     assert torch.equal(body.norm.weight, tiny_model().model.norm.weight)
 
 

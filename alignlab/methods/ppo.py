@@ -5,7 +5,6 @@ the model that the stage starts from. `alignlab.training.ppo.trainer` holds the 
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -14,7 +13,7 @@ from alignlab.config.gates import Gates
 from alignlab.config.method import Training
 from alignlab.config.settings import Count, NotNegative, Positive, Share
 from alignlab.errors import Fault, failure
-from alignlab.runtime import distributed, sharding
+from alignlab.runtime import distributed
 from alignlab.runtime.stage_run import Run
 
 if TYPE_CHECKING:
@@ -41,7 +40,11 @@ class Config(Training):
     max_new_tokens_from: Count | None
     engine: Literal["generate", "continuous"]
     temperature: Positive
-    value: Literal["separate", "shared", "adapter"]
+    value: Literal["separate", "shared", "adapter", "none"]
+    advantage: Literal["gae", "group", "rloo"]
+    group_size: Count
+    scale_groups: bool
+    kl_in: Literal["reward", "loss"]
     offload: Annotated[tuple[Literal["reference", "reward"], ...], Field(strict=False)]
     vf_coef: NotNegative
     kl_coef: NotNegative
@@ -86,6 +89,7 @@ class Config(Training):
             yield Fault("max_steps", "ppo counts completions", "set total_episodes")
         if self.eval_steps is not None or self.load_best_model_at_end:
             yield Fault("eval_steps", "ppo logs every rollout and has no validation loss", "leave it null")
+        yield from self.advantage_faults()
         if self.value == "adapter" and self.activation_checkpointing:
             what = "would recompute the value function's states with the policy's adapter"
             yield Fault("activation_checkpointing", what, "use value=separate")
@@ -100,6 +104,22 @@ class Config(Training):
             if self.missing_eos_penalty:
                 what = "would punish completions for a limit that was drawn for them"
                 yield Fault("missing_eos_penalty", what, "use 0, or leave max_new_tokens_from null")
+
+    def advantage_faults(self) -> Iterator[Fault]:
+        if self.batch_size % self.group_size:
+            what = f"{self.group_size} does not divide batch_size ({self.batch_size})"
+            yield Fault("group_size", what, "a rollout holds all completions of a prompt")
+        if self.advantage == "gae" and self.value == "none":
+            yield Fault("value", "none leaves gae without a value function", "use value=separate, or advantage=group")
+        if self.advantage != "gae" and self.value != "none":
+            what = f"{self.value} is a value function, which advantage={self.advantage} does not use"
+            yield Fault("value", what, "use value=none")
+        if self.advantage != "gae" and self.group_size < 2:
+            what = f"{self.group_size} leaves advantage={self.advantage} nothing to compare a completion with"
+            yield Fault("group_size", what, "use at least 2")
+        if self.kl_in == "loss" and self.kl_estimator == "k1":
+            what = "k1 is no penalty in the loss, where its gradient has a mean of 0"
+            yield Fault("kl_estimator", what, "use k3, or kl_in=reward")
 
 
 def train(run: Run[Config]) -> None:
@@ -116,7 +136,7 @@ def train(run: Run[Config]) -> None:
     prompts = load_prompts(run, policy, tokenizer)
     actor = build_actor(run, policy, tokenizer)
     options = loop_options(run, longest=max(len(prompt.ids) for prompt in prompts) + method.max_new_tokens)
-    say(f"ppo: {in_words(options)}")
+    say(f"{method.name}: {in_words(options)}")
     # Before the arguments: once they name ZeRO-3, every model that is loaded is partitioned.
     reward = load_reward(config.reward, run.inputs, config.hardware, dataset=config.dataset)
     gate_monitor = GateMonitor(method.gates, run.folder, config, method.name, run.sources)
@@ -152,6 +172,8 @@ def load_policy_and_reference(run: Run[Config]) -> tuple[Any, Any, Any]:
         say(f"ppo: lora_dropout={settings.lora_dropout:g} is ignored; dropout randomises the importance ratio")
     policy = get_peft_model(policy, lora)
     if run.method.value == "adapter":
+        from alignlab.training.ppo.value_models import add_value_adapter
+
         add_value_adapter(policy, lora)
     return policy, None, tokenizer
 
@@ -174,14 +196,16 @@ def load_prompts(run: Run[Config], policy: Any, tokenizer: Any) -> "list[Prompt]
 
 
 def build_actor(run: Run[Config], policy: Any, tokenizer: Any) -> "ActorCritic":
-    """Return the policy with its value function."""
+    """Return the policy with its value function, if it has one."""
     from alignlab.models.sampling import masked_tokens, special_tokens
     from alignlab.training.ppo.actor_critic import ActorCritic
+    from alignlab.training.ppo.value_models import value_model
 
     method = run.method
     value = value_model(run) if method.value == "separate" else None
     masked = masked_tokens(tokenizer, special_tokens(policy, tokenizer)[1])
-    return ActorCritic(policy, value, method.temperature, masked, adapted=method.value == "adapter")
+    adapted, critic = method.value == "adapter", method.value != "none"
+    return ActorCritic(policy, value, method.temperature, masked, adapted, critic)
 
 
 def training_arguments(run: Run[Config], options: "Options") -> "TrainingArguments":
@@ -213,6 +237,7 @@ def loop_options(run: Run[Config], longest: int) -> "Options":
     method = run.method
     micro = rows_at_once(run, method.step_size // distributed.world_size(), lambda: longest)
     limits = method.max_new_tokens, method.batch_size, method.max_new_tokens_from
+    gae = method.kl_estimator, method.gamma, method.lam
     return Options(
         batch_size=method.batch_size,
         num_rollouts=method.num_rollouts,
@@ -225,7 +250,7 @@ def loop_options(run: Run[Config], longest: int) -> "Options":
         entropy_coef=method.entropy_coef,
         standardize=method.standardize,
         missing_eos_penalty=method.missing_eos_penalty,
-        advantage=AdvantageOptions(method.kl_estimator, method.gamma, method.lam),
+        advantage=AdvantageOptions(*gae, method.advantage, method.group_size, method.scale_groups, method.kl_in),
         sampling=Sampling(method.temperature, 1.0, *limits),
         seed=run.config.seed,
         engine=method.engine,
@@ -236,47 +261,10 @@ def loop_options(run: Run[Config], longest: int) -> "Options":
 def in_words(options: "Options") -> str:
     """Return the size of the loop in words."""
     size, count = options.batch_size // options.num_mini_batches, options.micro_batches
+    copies = options.advantage.group_size
+    prompts = f" of {options.batch_size // copies} prompts" if copies > 1 else ""
     return (
-        f"{options.num_rollouts} rollouts of {options.batch_size} completions, {options.num_ppo_epochs} passes of "
+        f"{options.num_rollouts} rollouts of {options.batch_size} completions{prompts}, "
+        f"{options.num_ppo_epochs} passes of "
         f"{options.num_mini_batches} steps with {size} completions each, in {count} micro-batch{'es' * (count > 1)}"
     )
-
-
-def add_value_adapter(policy: Any, lora: Any) -> None:
-    """Add a second trainable adapter to the policy, for the value function."""
-    from alignlab.training.ppo.actor_critic import VALUE
-
-    if policy.config.is_encoder_decoder:
-        raise failure("method.value", "adapter is for decoders", "use value=separate or shared")
-    policy.add_adapter(VALUE, lora)
-    policy.set_adapter("default")
-    for name, weight in policy.named_parameters():
-        if f".{VALUE}." in name:
-            weight.requires_grad_(True)
-
-
-def value_model(run: Run[Config]) -> Any:
-    """Return the value function's body: the reward model's if it has the policy's token ids, else the policy's."""
-    from transformers import AutoConfig, AutoModel, AutoTokenizer
-
-    from alignlab.models.load import set_dropout
-
-    policy, reward_model = run.inputs["policy"], run.inputs.get("reward_model")
-    if reward_model is not None and same_tokens(AutoTokenizer.from_pretrained(policy), reward_model):
-        from alignlab.rewards import load_reward_model
-
-        model = load_reward_model(reward_model, run.config.hardware).model.float()
-        body = getattr(model, model.base_model_prefix)
-    else:
-        settings = set_dropout(AutoConfig.from_pretrained(policy), run.method.dropout)
-        with sharding.partition_on_load():
-            body = AutoModel.from_pretrained(policy, config=settings, dtype="float32")
-    return body.train()
-
-
-def same_tokens(tokenizer: Any, reward_model: Path) -> bool:
-    """Return whether a reward model reads the same token ids as the policy."""
-    from transformers import AutoTokenizer
-
-    theirs = AutoTokenizer.from_pretrained(reward_model)
-    return bool(theirs.get_vocab() == tokenizer.get_vocab() and theirs.chat_template == tokenizer.chat_template)

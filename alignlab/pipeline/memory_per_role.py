@@ -165,7 +165,9 @@ def reference(of: Subject) -> Iterator[Role]:
 
 
 def value(of: Subject) -> Iterator[Role]:
-    """Yield the value function: a separate network, an adapter, or a head on the policy."""
+    """Yield the value function: a separate network, an adapter, or a head on the policy; none without one."""
+    if of.settings.value == "none":
+        return
     if of.settings.value == "shared":
         yield Role("value", 0, "a head on the policy")
     elif of.settings.value == "adapter" and (adapter := of.config.model.adapter):

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from alignlab.models import log_probs
@@ -16,7 +17,10 @@ VALUE = "value"  # the name of the value function's adapter
 
 
 class ActorCritic(nn.Module):
-    """A policy and a value function: a head on the policy's states, or on those of a model or an adapter of its own."""
+    """A policy and a value function: a head on the policy's states, or on those of a model or an adapter of its own.
+
+    Without `critic` there is no value function: its values are 0, and nothing of it is learned or saved.
+    """
 
     def __init__(
         self,
@@ -25,14 +29,13 @@ class ActorCritic(nn.Module):
         temperature: float,
         masked: Sequence[int],
         adapted: bool = False,
+        critic: bool = True,
     ) -> None:
         super().__init__()
         self.policy = policy
         self.value = value
         self.adapted = adapted  # the value function is an adapter on the policy's weights
-        self.head = nn.Linear(int((value or policy).config.get_text_config().hidden_size), 1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self.head = value_head(value or policy) if critic else None
         self.config = policy.config
         self.temperature = temperature  # of sampling
         self.masked = list(masked)  # tokens that are never sampled
@@ -54,6 +57,8 @@ class ActorCritic(nn.Module):
 
     def values(self, rows: PaddedRows, computed: Forward) -> Tensor:
         """Return the values before each token, [batch, tokens]; `computed` is the policy's forward pass."""
+        if self.head is None:
+            return torch.zeros_like(rows.mask, dtype=torch.float32)
         states = computed.states
         if self.value is not None:
             states = hidden_states(self.value, rows)
@@ -61,6 +66,14 @@ class ActorCritic(nn.Module):
             with active_adapter(self.policy, VALUE):
                 states = hidden_states(adapted_body(self.policy), rows)
         return self.head(states.to(self.head.weight.dtype)).squeeze(-1).float()
+
+
+def value_head(model: "PreTrainedModel") -> nn.Linear:
+    """Return a linear layer from a model's hidden states to a value, which is 0 at first."""
+    head = nn.Linear(int(model.config.get_text_config().hidden_size), 1)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    return head
 
 
 def adapted_body(policy: Any) -> Any:

@@ -12,11 +12,21 @@ from alignlab.models.sampling import Completion
 
 
 class AdvantageOptions(NamedTuple):
-    """How scores become advantages: the KL estimator (k1, k2, k3), and GAE's gamma and lambda."""
+    """How scores become advantages.
+
+    kind: gae reads a value function; group and rloo compare the completions of one prompt
+    group_size: neighbouring completions that have the same prompt
+    scale_groups: group divides by the group's standard deviation
+    kl_in: reward subtracts the KL penalty from what is maximised; loss adds it to the loss
+    """
 
     kl_estimator: str
     gamma: float
     lam: float
+    kind: str = "gae"
+    group_size: int = 1
+    scale_groups: bool = True
+    kl_in: str = "reward"
 
 
 class Measured(NamedTuple):
@@ -31,7 +41,11 @@ class Measured(NamedTuple):
 
 @dataclass(frozen=True)
 class Experience:
-    """One rollout: prompts as token ids, completions, and tensors [batch, tokens]; scores are [batch]."""
+    """One rollout: prompts as token ids, completions, and tensors [batch, tokens]; scores are [batch].
+
+    returns: what the value function learns; None without one
+    loss_kl_coef: the weight of the KL penalty in the loss; 0 where the penalty is in the reward
+    """
 
     number: int
     prompts: list[list[int]]
@@ -41,7 +55,8 @@ class Experience:
     measured: Measured
     kl: Tensor
     advantages: Tensor
-    returns: Tensor
+    returns: Tensor | None
+    loss_kl_coef: float = 0.0
 
     @property
     def lengths(self) -> list[int]:
@@ -63,12 +78,24 @@ def build_experience(
     sizes = torch.tensor([len(completion.tokens) for completion in completions])
     mask = (torch.arange(measured.logps.shape[1]) < sizes[:, None]).float()
     kl = losses.kl_estimate(measured.logps, measured.reference, options.kl_estimator) * mask
-    rewards = losses.token_rewards(shaped, kl, mask, kl_coef)
-    advantages = losses.advantages(rewards, measured.values, mask, options.gamma, options.lam)
+    loss_kl_coef, reward_kl_coef = (kl_coef, 0.0) if options.kl_in == "loss" else (0.0, kl_coef)
+    returns: Tensor | None = None
+    if options.kind == "gae":
+        rewards = losses.token_rewards(shaped, kl, mask, reward_kl_coef)
+        estimates = losses.advantages(rewards, measured.values, mask, options.gamma, options.lam)
+        advantages, returns = losses.whiten(estimates, mask), (estimates + measured.values) * mask
+    else:
+        advantages = compare_in_groups(shaped - reward_kl_coef * kl.sum(1), options)[:, None] * mask
     return Experience(
-        number, prompts, completions, scores, mask, measured, kl,
-        losses.whiten(advantages, mask), (advantages + measured.values) * mask,
+        number, prompts, completions, scores, mask, measured, kl, advantages, returns, loss_kl_coef
     )  # fmt: skip
+
+
+def compare_in_groups(rewards: Tensor, options: AdvantageOptions) -> Tensor:  # [batch]
+    """Return the advantage of each completion over the others that have its prompt; rewards are [batch]."""
+    if options.kind == "rloo":
+        return losses.leave_one_out_advantages(rewards, options.group_size)
+    return losses.group_advantages(rewards, options.group_size, options.scale_groups)
 
 
 def scale_of(scores: Tensor) -> tuple[float, float]:

@@ -77,13 +77,23 @@ def rollout_metrics(experience: Experience) -> dict[str, float]:
         "policy/kl_k3": (losses.kl_estimate(measured.logps, measured.reference, "k3") * mask).sum(1).mean().item(),
         "policy/kl_exact": measured.exact_kl.sum(1).mean().item(),
         "policy/entropy": losses.masked_mean(measured.entropy, mask).item(),
-        "value/explained_variance": explained_variance(measured.values, experience.returns, mask),
-        "value/mean": losses.masked_mean(measured.values, mask).item(),
+        **value_metrics(experience),
         "completion/length": mask.sum(1).mean().item(),
         "completion/finished": sum(c.finished for c in experience.completions) / len(experience.completions),
         "completion/distinct": distinct(experience.completions),
         "completion/variety": variety(experience.completions),
         "completion/strange": strange(measured.reference),
+    }
+
+
+def value_metrics(experience: Experience) -> dict[str, float]:
+    """Return the metrics of the value function, by name; empty without one."""
+    if experience.returns is None:
+        return {}
+    values, mask = experience.measured.values, experience.mask
+    return {
+        "value/explained_variance": explained_variance(values, experience.returns, mask),
+        "value/mean": losses.masked_mean(values, mask).item(),
     }
 
 

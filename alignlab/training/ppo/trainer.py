@@ -73,8 +73,9 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         """Yield the micro-batches of one rollout: collect, score, measure, and learn from what is yielded."""
         self.log_rollout()  # the previous one: the Trainer does not come back after its last micro-batch
         options = self.options
-        rows = rollout_rows(len(self.train_dataset), options.batch_size, number, options.seed)
-        prompts: list[Prompt] = [self.train_dataset[row] for row in rows]
+        copies = options.advantage.group_size  # neighbours in the rollout, each with a random stream of its own
+        rows = rollout_rows(len(self.train_dataset), options.batch_size // copies, number, options.seed)
+        prompts: list[Prompt] = [self.train_dataset[row] for row in rows for _ in range(copies)]
 
         with torch.no_grad(), sharding.gather_engine(self.model_wrapped):
             self.actor.eval()
@@ -86,7 +87,7 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         shaped = self.shape(scores, completions)
         experience = build_experience(number, ids, completions, scores, shaped, measured, kl_coef, options.advantage)
         self.rollout_log.begin(experience, observed | {"policy/kl_coef": kl_coef})
-        self.controller.update(self.rollout_log.measured["policy/kl"], len(rows))
+        self.controller.update(self.rollout_log.measured["policy/kl"], len(prompts))
 
         for step, minibatch in enumerate(self.minibatches(experience)):
             tokens = sum(len(completions[row].tokens) for micro_batch in minibatch for row in micro_batch)
@@ -147,33 +148,37 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
             [experience.prompts[row] for row in rows], [experience.completions[row].tokens for row in rows]
         )
         mask, size = batch.mask, batch.completion.shape[1]
-        old_logps, old_values, advantages, returns = (
-            tensor[rows, :size].to(mask.device)
-            for tensor in (
-                experience.measured.logps, experience.measured.values, experience.advantages, experience.returns,
-            )
-        )  # fmt: skip
+
+        def rows_of(tensor: Tensor) -> Tensor:
+            return tensor[rows, :size].to(mask.device)
+
         logits, values = model(batch)
-        logps = token_log_probs(logits, batch.completion, mask)
-        policy = (losses.clipped_policy(logps, old_logps, advantages, options.cliprange) * mask).sum() / tokens
-        value = (losses.clipped_value(values, old_values, returns, options.cliprange_value) * mask).sum() / tokens
-        loss = policy + options.vf_coef * value
+        logps, old_logps = token_log_probs(logits, batch.completion, mask), rows_of(experience.measured.logps)
+        advantages = rows_of(experience.advantages)
+        loss = policy = (losses.clipped_policy(logps, old_logps, advantages, options.cliprange) * mask).sum() / tokens
+        losses_by_name = {"policy/loss": policy.item()}
+        if experience.returns is not None:
+            old_values, returns = rows_of(experience.measured.values), rows_of(experience.returns)
+            value = (losses.clipped_value(values, old_values, returns, options.cliprange_value) * mask).sum() / tokens
+            loss, losses_by_name["value/loss"] = loss + options.vf_coef * value, value.item()
+        if experience.loss_kl_coef:
+            kl = losses.kl_estimate(logps, rows_of(experience.measured.reference), options.advantage.kl_estimator)
+            loss = loss + experience.loss_kl_coef * (kl * mask).sum() / tokens
         if options.entropy_coef:
             loss = loss - options.entropy_coef * (losses.entropy(logits) * mask).sum() / tokens
         ratio = (logps.detach() - old_logps).exp()
-        self.log_update(ratio, mask, policy.item(), value.item())
+        self.log_update(ratio, mask, losses_by_name)
         if inputs["step"] == 0:
             self.check_first_ratio(ratio, mask, experience.number)
         return loss * self.micro_batches  # the Trainer divides by the number of micro-batches, and of processes
 
-    def log_update(self, ratio: Tensor, mask: Tensor, policy: float, value: float) -> None:
+    def log_update(self, ratio: Tensor, mask: Tensor, losses_by_name: Mapping[str, float]) -> None:
         """Log the losses of one micro-batch and the share of its tokens whose ratio is clipped."""
         clipped = ((ratio - 1).abs() > self.options.cliprange).float()
         self.rollout_log.add(
             {
                 "policy/clip_fraction": losses.masked_mean(clipped, mask).item(),
-                "policy/loss": policy * self.micro_batches,
-                "value/loss": value * self.micro_batches,
+                **{name: value * self.micro_batches for name, value in losses_by_name.items()},
             }
         )
 
@@ -213,7 +218,7 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
             self.load_state_dict(json.loads(path.read_text(encoding="utf-8")))
         output = super().train(resume_from_checkpoint=resume_from_checkpoint, **options)
         self.log_rollout()
-        say(f"ppo: {self.rollout_log.throughput()}")
+        say(f"rollouts: {self.rollout_log.throughput()}")
         return output
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
