@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import alignlab
 from alignlab.config import command_line
-from alignlab.config.compose import Command, bind_tree, check, choices_of, to_tree
+from alignlab.config.compose import Command, bind_tree, check, choices_of, to_tree, typed_in
 from alignlab.config.groups import conf_folder, usage
 from alignlab.errors import Explained
 from alignlab.pipeline.launch import check_alone, join, joins
@@ -79,7 +79,7 @@ def follow(command: Command, overrides: list[str], flags: Sequence[str], is_quer
     if is_query:
         run_with_hydra(arguments)
         return
-    configs = [bind_tree(tree, command.groups) for tree in command.trees]
+    configs = [bind_tree(tree, command.groups).chosen(command.choices, command.typed) for tree in command.trees]
     if command.several or {"-m", "--multirun"} & set(flags):
         check_alone(configs[0])
         run_sweep(command, overrides)
@@ -154,7 +154,8 @@ def run_with_hydra(arguments: list[str]) -> None:
 
         from alignlab.pipeline.launch import run
 
-        config = bind_tree(to_tree(cfg)).chosen(choices_of(HydraConfig.instance().cfg))
+        composed = HydraConfig.instance().cfg
+        config = bind_tree(to_tree(cfg)).chosen(choices_of(composed), typed_in(composed))
         try:
             run(config, HydraConfig.get().runtime.output_dir)
         except Explained as error:

@@ -12,7 +12,7 @@ from alignlab.config.compose import bind_tree, check
 from alignlab.config.constitution import Constitution, read
 from alignlab.errors import Failure, Mistake
 
-OWN = sorted((ROOT / "conf" / "constitution").glob("*.yaml"))
+OWN = sorted(path for path in (ROOT / "conf" / "constitution").glob("*.yaml") if path.stem != "auto")
 
 
 def principle(**changed):

@@ -44,13 +44,13 @@ def test_an_option_has_its_own_settings_and_those_that_it_builds_on():
     settings = {setting.key: setting for setting in settings_of("method", "dpo")}
     assert settings["method.beta"] == Setting(
         "method.beta",
-        "float > 0",
-        "0.2",
-        "Strength of the KL constraint to the reference: larger stays closer.",
+        "auto | float > 0",
+        "auto",
+        "Strength of the KL constraint to the reference: larger stays closer. auto is 0.2 for pocket, else 0.1.",
         "method/dpo.yaml",
     )
-    assert settings["method.learning_rate"].default == "4.0e-4"
-    assert settings["method.learning_rate"].comment == "Learning rate of Adam."
+    assert settings["method.learning_rate"].default == "auto"
+    assert settings["method.learning_rate"].comment.startswith("Learning rate of Adam; larger learns faster")
     assert settings["method.weight_decay"].file == "method/_training.yaml"
     assert not [key for key in settings if key.startswith("stages.")]
     assert builds_on("method", "dpo") == ["method/_training.yaml", "method/sft.yaml"]

@@ -41,6 +41,7 @@ class Command(NamedTuple):
     params: Mapping[str, Any] = {}
     groups: Groups = Groups()
     choices: Mapping[str, Any] = {}
+    typed: tuple[str, ...] = ()  # the settings that the command names
 
 
 def compose(*overrides: str, config_dir: str | None = None) -> Config:
@@ -54,7 +55,7 @@ def compose(*overrides: str, config_dir: str | None = None) -> Config:
         command = check(arguments, binds=True, groups=groups)
     if command.several or len(command.trees) > 1:
         raise mistake("compose", "several values stand for several runs", "compose one at a time")
-    return bind_tree(command.trees[0], groups).chosen(command.choices)
+    return bind_tree(command.trees[0], groups).chosen(command.choices, command.typed)
 
 
 def check(overrides: list[str], binds: bool, checks: Sequence[Check] = (), groups: Groups | None = None) -> Command:
@@ -94,7 +95,14 @@ def compose_with_hydra(parsed: "list[Override]", groups: Groups) -> tuple[Comman
             trees = [variant(tree, parsed, other, groups) for other in variants(first, parsed)]
             params = swept(first, parsed)
             command = Command(
-                [tree, *trees], is_sweep(first), sweep_folder(first), name_of(first), params, groups, choices_of(first)
+                [tree, *trees],
+                is_sweep(first),
+                sweep_folder(first),
+                name_of(first),
+                params,
+                groups,
+                choices_of(first),
+                typed_in(first),
             )
         except (HydraException, OmegaConfBaseException) as error:
             return None, [hydra_fault(str(error))]
@@ -141,6 +149,11 @@ def choices_of(cfg: "DictConfig") -> dict[str, Any]:
 
     choices: Any = OmegaConf.to_container(cfg.hydra.runtime.choices)
     return {str(group): option for group, option in choices.items()}
+
+
+def typed_in(cfg: "DictConfig") -> tuple[str, ...]:
+    """Return the settings that a command names."""
+    return tuple(str(override).partition("=")[0].lstrip("+~") for override in cfg.hydra.overrides.task)
 
 
 def name_of(cfg: "DictConfig") -> str:
@@ -212,7 +225,10 @@ def to_tree(cfg: "DictConfig") -> dict[str, Any]:
 
 def bind_tree(tree: Mapping[str, Any], groups: Groups | None = None) -> Config:
     """Bind a tree with the settings classes of the options that it names; raises a `Mistake` with every fault."""
-    from alignlab.config.settings_classes import settings_classes
+    from alignlab.config.by_model import fill_in
+    from alignlab.config.settings_classes import method_names, settings_classes
 
     groups = groups or Groups()
-    return bind(tree, settings_classes(tree, groups), groups)
+    classes = settings_classes(tree, groups)
+    filled = fill_in(tree, method_names(tree, classes), groups)
+    return bind(filled.tree, classes, groups).with_origins(filled.origins)

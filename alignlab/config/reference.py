@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from alignlab.config.by_model import AUTO, TABLE
 from alignlab.config.groups import conf_folder
 from alignlab.config.setting_types import describe_type, field_at, fields_of
 from alignlab.config.yaml_comments import (
@@ -94,7 +95,7 @@ def groups() -> list[str]:
 
 def files_of(group: str) -> list[str]:
     """Return the files of a group by name, the options first, then those that options share."""
-    names = [file.stem for file in (conf_folder() / group).glob("*.yaml")]
+    names = [file.stem for file in (conf_folder() / group).glob("*.yaml") if file.name != TABLE]
     return sorted(names, key=lambda name: (name.startswith("_"), name))
 
 
@@ -147,6 +148,7 @@ def settings_in(part: Part, group: str, option: str) -> Iterator[Setting]:
         comment = key.comment or inherited_comment(path, field.owner, comments)
         if comment or not key.is_group:
             words = "group" if key.is_group else describe_type(field.annotation)
+            words = f"auto | {words}" if key.default == AUTO and AUTO not in words and "text" not in words else words
             file = str(part.file.relative_to(conf_folder()))
             yield Setting(".".join(path), words, key.default, comment, file)
 

@@ -4,7 +4,7 @@ Values are in YAML and types are here, each once. The settings of a method are i
 (`alignlab/methods/<name>.py`). `alignlab.config.bind` turns a composed tree into a `Config`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 from pydantic import Field, PrivateAttr, SerializeAsAny
@@ -40,14 +40,32 @@ class Config(Settings):
     dry_run: bool
 
     _choices: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _typed: tuple[str, ...] = PrivateAttr(default=())
+    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @property
     def choices(self) -> dict[str, Any]:
         """Return the chosen option of each group, under Hydra's names; a saved config repeats them."""
         return self._choices
 
-    def chosen(self, choices: Mapping[str, Any]) -> "Config":
-        """Return the same config with the chosen option of each group."""
+    @property
+    def typed(self) -> tuple[str, ...]:
+        """Return the settings that the command names."""
+        return self._typed
+
+    @property
+    def origins(self) -> dict[str, str]:
+        """Return where the value of each setting comes from that was `auto`, by place."""
+        return self._origins
+
+    def chosen(self, choices: Mapping[str, Any], typed: Iterable[str] = ()) -> "Config":
+        """Return the same config with the chosen option of each group, and the settings that the command names."""
         config = self.model_copy()
-        config._choices = dict(choices)
+        config._choices, config._typed = dict(choices), tuple(typed)
+        return config
+
+    def with_origins(self, origins: Mapping[str, str]) -> "Config":
+        """Return the same config with the origin of each value that was `auto`."""
+        config = self.model_copy()
+        config._origins = dict(origins)
         return config

@@ -49,6 +49,12 @@ def method_nodes(tree: Mapping[str, Any]) -> Places:
         yield f"stages.{name}", node
 
 
+def method_names(tree: Mapping[str, Any], classes: Mapping[str, type[Settings]]) -> dict[str, list[str]]:
+    """Return the names of the method at each place and of those whose settings it extends: `cai`, `dpo`, `method`."""
+    places = [place for place, _ in method_nodes(tree)]
+    return {place: [owner.__module__.rpartition(".")[2] for owner in classes[place].__mro__] for place in places}
+
+
 def method_class(node: Any, groups: Groups) -> type[Settings]:
     """Return the `Config` of the method that a node names."""
     name = node.get("name") if isinstance(node, Mapping) else None

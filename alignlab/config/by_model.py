@@ -1,0 +1,148 @@
+"""Fill in the settings that are `auto` because their value depends on the model: the rows of conf/by_model.yaml.
+
+It works on the composed tree, before `bind`. A value that a command, an experiment or a user's YAML sets is no `auto`,
+so it stays. The filled-in values are numbers like any other: a run's config.yaml contains them.
+"""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from alignlab.config.groups import Groups, conf_folder
+from alignlab.config.model_size import parameters_in
+from alignlab.config.settings import Names, Positive, Settings
+from alignlab.errors import mistake
+
+AUTO, TABLE = "auto", "by_model.yaml"
+CONSTITUTION = "constitution"
+UNKNOWN_SIZE = 7e9  # parameters
+
+
+class Row(Settings):
+    """A row of the table: the settings of a kind of model, with their source."""
+
+    methods: Names
+    models: Literal["embedded", "pretrained"] | None = None
+    adapter: Literal["full", "lora"] | None = None
+    up_to: Positive | None = None
+    strategies: Names | None = None
+    settings: dict[str, float | int | str]
+    source: str
+
+
+class ModelKind(NamedTuple):
+    """What the rows tell models apart by; `parameters` is None where the size is unknown."""
+
+    models: str
+    adapter: str
+    parameters: int | None
+    strategy: str
+
+    def fits(self, row: Row) -> bool:
+        """Return whether a row is for this kind of model."""
+        return (
+            row.models in (None, self.models)
+            and row.adapter in (None, self.adapter)
+            and (row.up_to is None or (self.parameters or UNKNOWN_SIZE) <= row.up_to)
+            and (row.strategies is None or self.strategy in row.strategies)
+        )
+
+    def __str__(self) -> str:
+        if self.models == "embedded":
+            return "the embedded model"
+        size = "a model of unknown size" if self.parameters is None else f"{self.parameters / 1e9:.2g}B parameters"
+        return f"{size}, {'LoRA' if self.adapter == 'lora' else 'all weights'}"
+
+
+class Filled(NamedTuple):
+    """A tree without `auto`, and where each filled-in value comes from, by place: `method.beta`."""
+
+    tree: dict[str, Any]
+    origins: dict[str, str]
+
+
+def fill_in(tree: Mapping[str, Any], chains: Mapping[str, list[str]], groups: Groups) -> Filled:
+    """Fill in every setting of a tree that is `auto` and that the table knows.
+
+    `chains` gives the names of a place's method and of those that it extends: `{"method": ["cai", "dpo"]}`.
+    """
+    filled = deepcopy(dict(tree))
+    kind = kind_of(tree)
+    origins: dict[str, str] = {}
+    for place, names in {**chains, "evaluation": ["evaluation"], "preferences": ["preferences"]}.items():
+        node = at(filled, place)
+        for name, value in node.items() if isinstance(node, dict) else ():
+            if name == CONSTITUTION and isinstance(value, dict) and AUTO in value.values():
+                node[name] = constitution(value, kind, groups)
+            elif value == AUTO and name in known_settings():
+                row = row_for(names, name, kind)
+                node[name] = row.settings[name] if row else "???"  # which `bind` reports as missing
+                origins |= {f"{place}.{name}": described(row, kind)} if row else {}
+    return Filled(filled, origins)
+
+
+def described(row: Row, kind: ModelKind) -> str:
+    """Describe the origin of a value for the plan."""
+    text = f"conf/{TABLE} for {kind}"
+    return text if kind.models == "embedded" else f"{text}: {row.source}"
+
+
+def row_for(methods: list[str], setting: str, kind: ModelKind) -> Row | None:
+    """Return the first row that gives a setting; None where no row does."""
+    rows = (row for row in table() if setting in row.settings and kind.fits(row))
+    return next((row for row in rows if set(methods) & set(row.methods)), None)
+
+
+@cache
+def table() -> list[Row]:
+    """Read the table."""
+    import yaml
+
+    return [Row.model_validate(row) for row in yaml.safe_load((conf_folder() / TABLE).read_text(encoding="utf-8"))]
+
+
+@cache
+def known_settings() -> set[str]:
+    """Return the names of all settings in the table."""
+    return {name for row in table() for name in row.settings}
+
+
+def kind_of(tree: Mapping[str, Any]) -> ModelKind:
+    """Return the kind of the model of a composed tree, which may have faults."""
+    model = tree.get("model")
+    model = model if isinstance(model, Mapping) else {}
+    hardware = tree.get("hardware")
+    strategy = str(hardware.get("strategy")) if isinstance(hardware, Mapping) else ""
+    models = "pretrained" if model.get("kind") == "pretrained" else "embedded"
+    return ModelKind(models, "lora" if model.get("adapter") else "full", size_of(model), strategy)
+
+
+def size_of(model: Mapping[str, Any]) -> int | None:
+    """Return the parameters that a model's YAML states, else those of its folder, else None."""
+    stated = model.get("parameters")
+    if isinstance(stated, int):
+        return stated
+    path = model.get("path")
+    folder = Path(path).expanduser() if isinstance(path, str) else None
+    return parameters_in(folder) if folder and folder.is_dir() else None
+
+
+def constitution(node: Mapping[str, Any], kind: ModelKind, groups: Groups) -> dict[str, Any]:
+    """Return a constitution whose `auto` fields come from the file that the table names."""
+    from omegaconf import OmegaConf
+
+    row = row_for([CONSTITUTION], CONSTITUTION, kind)
+    file = groups.file(CONSTITUTION, str(row.settings[CONSTITUTION])) if row else None
+    if file is None:
+        raise mistake(CONSTITUTION, "auto has no file", f"add a row to conf/{TABLE}, or use constitution=assistant")
+    values: Any = OmegaConf.to_container(OmegaConf.load(file))
+    return {name: values[name] if value == AUTO else value for name, value in node.items()}
+
+
+def at(tree: Any, place: str) -> Any:
+    """Return the node at a place; None where there is none."""
+    for name in place.split("."):
+        tree = tree.get(name) if isinstance(tree, dict) else None
+    return tree

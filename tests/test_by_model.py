@@ -1,0 +1,121 @@
+"""The values that `auto` stands for: pocket keeps its own, a real model gets those of its size and adapter."""
+
+import json
+
+import pytest
+import yaml
+from command import ROOT, config
+
+from alignlab.config import by_model
+from alignlab.config.compose import compose
+from alignlab.config.groups import Groups
+from alignlab.pipeline import setting_origins
+
+HUB = ["dataset=hub", "dataset.path=owner/rows"]
+METHODS = Groups().options["method"]
+SIZES = {"smollm2_135m": 1.3e8, "pythia_1b": 1e9, "llama31_8b": 8e9}
+
+
+def test_pocket_keeps_its_values():
+    ppo = config()
+    assert (ppo.method.learning_rate, ppo.method.kl_coef, ppo.method.max_new_tokens) == (2e-4, 0.3, 48)
+    assert (ppo.method.max_length, ppo.method.value, ppo.evaluation.max_new_tokens) == (512, "separate", 48)
+    sft, rm = ppo.stages["sft"], ppo.stages["rm"]
+    assert (sft.learning_rate, sft.num_train_epochs, sft.max_length) == (5e-4, 2, 512)
+    assert (rm.learning_rate, rm.num_train_epochs, rm.max_length) == (1e-3, 2, 256)
+    dpo, cai = config("method=dpo").method, config("method=cai").method
+    for method in (dpo, cai):
+        assert (method.learning_rate, method.num_train_epochs) == (4e-4, 2)
+        assert (method.beta, method.nll_weight) == (0.2, 0.2)
+    assert config("method=rm").method.num_train_epochs == 1
+    assert config("method=cai").stages["cai_sft"].num_train_epochs == 3
+    assert len(cai.constitution.principles) == 4
+
+
+@pytest.mark.parametrize("adapter", [[], ["model/adapter=lora"]])
+@pytest.mark.parametrize("model", SIZES)
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_has_values_for_every_real_model(method, model, adapter):
+    bound = config(f"method={method}", f"model={model}", *HUB, *adapter)
+    for settings in (bound.method, *bound.stages.values()):
+        assert settings.learning_rate < 1e-3
+        assert settings.max_length >= 1024
+        assert getattr(settings, "max_new_tokens", 256) == 256
+        assert getattr(settings, "nll_weight", 0) == 0
+        if constitution := getattr(settings, "constitution", None):
+            assert len(constitution.principles) >= 16
+
+
+@pytest.mark.parametrize("method", ["sft", "dpo", "rm", "ppo"])
+def test_lora_has_a_larger_rate_and_a_larger_model_a_smaller_one(method):
+    def rate(parameters, *more):
+        sized = ["model=local", "model.path=owner/name", f"model.parameters={parameters}"]
+        return config(f"method={method}", *sized, *HUB, *more).method.learning_rate
+
+    assert rate(10**8, "model/adapter=lora") > rate(10**8)
+    assert rate(7 * 10**10, "model/adapter=lora") > rate(7 * 10**10)
+    rates = [rate(parameters) for parameters in (10**8, 10**9, 7 * 10**9, 7 * 10**10)]
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_a_value_of_the_command_or_of_an_experiment_wins():
+    assert config("method=dpo", "model=llama31_8b", *HUB, "method.beta=0.7").method.beta == 0.7
+    assert config("experiment=zephyr_7b_dpo").method.beta == 0.01
+    assert config("method=dpo", "method.beta=auto").method.beta == 0.2
+
+
+def test_the_value_function_is_an_adapter_with_lora_where_the_weights_are_whole():
+    lora = ["model=llama31_8b", *HUB, "model/adapter=lora"]
+    assert config(*lora).method.value == "adapter"
+    assert config(*lora, "hardware=zero3").method.value == "separate"
+    assert config(*lora[:-1]).method.value == "separate"
+
+
+def test_the_size_of_a_local_model_is_read_from_its_config(tmp_path):
+    widths = {"model_type": "llama", "hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80}
+    widths |= {"num_attention_heads": 64, "num_key_value_heads": 8, "vocab_size": 128256, "tie_word_embeddings": False}
+    (tmp_path / "config.json").write_text(json.dumps(widths))
+    assert by_model.size_of({"path": str(tmp_path)}) == pytest.approx(70.55e9, rel=0.01)  # Llama 3.1 70B
+    assert config("method=sft", "model=local", f"model.path={tmp_path}", *HUB).method.learning_rate == 2e-6
+
+
+def test_every_row_is_used_and_names_its_source():
+    rows = yaml.safe_load((ROOT / "conf" / "by_model.yaml").read_text())
+    assert [row for row in rows if not row["source"]] == []
+    kinds = [
+        by_model.ModelKind(models, adapter, size, strategy)
+        for models in ("embedded", "pretrained")
+        for adapter in ("full", "lora")
+        for size in (10**8, 10**9, 10**10, 10**11)
+        for strategy in ("single", "zero3")
+    ]
+    used = {
+        by_model.row_for([method], name, kind).source
+        for kind in kinds
+        for row in by_model.table()
+        for method in row.methods
+        for name in row.settings
+        if by_model.row_for([method], name, kind)
+    }
+    assert used == {row["source"] for row in rows}
+
+
+def test_the_plan_says_where_each_value_comes_from():
+    bound = compose("method=dpo", "model=llama31_8b", *HUB, "model/adapter=lora", "method.beta=0.3")
+    lines = list(setting_origins.describe(bound, bound.method, "method"))
+    assert "beta 0.3 (command line)" in lines
+    assert "batch_size 32 (conf/method/dpo.yaml)" in lines
+    rate = "learning_rate 5e-06 (conf/by_model.yaml for 8B parameters, LoRA: the alignment handbook's DPO with QLoRA"
+    assert any(line.startswith(rate) for line in lines)
+    bound = compose("experiment=tldr_pythia_160m_ppo")
+    lines = list(setting_origins.describe(bound, bound.method, "method"))
+    assert lines[0].startswith("learning_rate 3e-06, total_episodes 1000000")
+    assert "experiment=" in lines[0]
+
+
+def test_a_method_without_a_value_is_told_so():
+    from alignlab.config.by_model import fill_in
+
+    tree = {"method": {"name": "mine", "learning_rate": "auto", "max_length": "auto", "policy": "auto"}}
+    filled = fill_in(tree, {"method": ["mine", "method"]}, Groups()).tree["method"]
+    assert filled == {"name": "mine", "learning_rate": "???", "max_length": 512, "policy": "auto"}
