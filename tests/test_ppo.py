@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate import Accelerator
 from command import config
 from tiny import tiny_model, tiny_tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, LlamaForSequenceClassification
@@ -21,10 +22,11 @@ from alignlab.methods import ppo
 from alignlab.models.from_scratch import base_model
 from alignlab.models.log_probs import pad_rows, token_log_probs
 from alignlab.models.sampling import Completion, Sampling, sample_token_ids
+from alignlab.rewards.running_stats import RunningStats
 from alignlab.runtime.stage_run import Run
 from alignlab.training.ppo import forward_pass, value_models
-from alignlab.training.ppo.actor_critic import ActorCritic
-from alignlab.training.ppo.experience import AdvantageOptions, Measured, build_experience, scale_of, shape_scores
+from alignlab.training.ppo.actor_critic import ActorCritic, is_value_weight
+from alignlab.training.ppo.experience import AdvantageOptions, Measured, build_experience, score_scale, shape_scores
 from alignlab.training.ppo.kl_controller import KLController
 from alignlab.training.ppo.minibatches import minibatches, rollout_rows
 from alignlab.training.ppo.model_offload import models_in, resident
@@ -295,8 +297,8 @@ def test_the_controller_moves_towards_its_target():
 
 def test_scores_are_set_to_a_scale_and_an_answer_without_an_end_pays():
     scores = torch.tensor([1.0, 3.0])
-    assert scale_of(scores) == (2.0, 1.0)
-    assert scale_of(torch.ones(3)) == (1.0, 1e-6)
+    assert score_scale(scores, RunningStats(), None) == (2.0, 1.0)
+    assert score_scale(scores, RunningStats(), (0.0, 4.0)) == (2.0, 2.0)
     assert shape_scores(scores, [True, True], (2.0, 0.5), 1.0).tolist() == [-2.0, 2.0]
     assert shape_scores(scores, [True, False], None, 0.7).tolist() == pytest.approx([1.0, 2.3])
 
@@ -320,6 +322,48 @@ def test_explained_variance_by_hand():
     assert explained_variance(returns, returns, mask) == 1
     assert explained_variance(torch.tensor([[2.0, 2.0, 5.0]]), returns, mask) == 0
     assert explained_variance(torch.tensor([[3.0, 1.0, 5.0]]), returns, mask) == -3
+
+
+def test_equal_scores_do_not_scale_up_later_ones():
+    stats = RunningStats()
+    assert score_scale(torch.zeros(96), stats, None) == (0.0, 1.0)
+    second = torch.tensor([1.0] + [0.0] * 95)
+    shaped = shape_scores(second, [True] * 96, score_scale(second, stats, None), 0.0)
+    deviation = (1 / 192 - (1 / 192) ** 2) ** 0.5  # of all 192 scores so far
+    assert shaped[0].item() == pytest.approx((1 - 1 / 192) / deviation)
+    noise = torch.tensor([5.0, 5.0 + 1e-6] * 48)  # rounding errors of one score
+    assert shape_scores(noise, [True] * 96, score_scale(noise, RunningStats(), None), 0.0).abs().max() < 1e-3
+
+
+def test_policy_and_value_function_are_clipped_by_their_own_norms(rows, tmp_path, monkeypatch):
+    clipped = []
+
+    def keep(self, weights, norm):
+        before = torch.nn.utils.get_total_norm([weight.grad for weight in weights])
+        torch.nn.utils.clip_grad_norm_(weights, norm)
+        clipped.append((len(weights), before, torch.nn.utils.get_total_norm([weight.grad for weight in weights])))
+        return before
+
+    monkeypatch.setattr(Accelerator, "clip_grad_norm_", keep)
+    _, logged = trained(rows, tmp_path, "method.total_episodes=8", "method.max_grad_norm=1e-4")
+    assert [after.item() for _, _, after in clipped] == pytest.approx([1e-4] * len(clipped), rel=1e-2)
+    assert len(clipped) == 2 * 2 * 2  # parts, epochs, minibatches
+    assert logged[0]["policy/grad_norm"] == pytest.approx(sum(before.item() for _, before, _ in clipped[::2]) / 4)
+    assert logged[0]["value/grad_norm"] == pytest.approx(sum(before.item() for _, before, _ in clipped[1::2]) / 4)
+
+
+def test_the_value_function_may_have_a_learning_rate_of_its_own(rows, tmp_path):
+    still = trained(rows, tmp_path / "a", *LEARN, "method.total_episodes=128", "method.value_learning_rate=0")[1]
+    assert [metrics["value/mean"] for metrics in still] == [0.0, 0.0]  # its head stays at zero
+    assert still[1]["policy/kl_exact"] > 1e-4
+    alike = trained(rows, tmp_path / "b", *LEARN, "method.total_episodes=128")[1]
+    assert alike[1]["value/mean"] != 0
+
+
+def test_which_weights_are_the_value_functions():
+    names = ["head.weight", "value.layers.0.weight", "policy.base.q_proj.lora_A.value.weight"]
+    assert all(map(is_value_weight, names))
+    assert not any(map(is_value_weight, ["policy.layers.0.value.weight", "policy.q_proj.lora_A.default.weight"]))
 
 
 @pytest.mark.parametrize(

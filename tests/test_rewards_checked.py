@@ -38,6 +38,7 @@ def test_good_scores_pass_as_plain_numbers():
     ("answer", "said"),
     [
         ([0.0, float("nan"), 0.0], "reward mine: gave nan, which is no finite number, on the text 'two'; mend it"),
+        ([0.0, 1e300, 0.0], "reward mine: gave 1e+300, which is beyond 1e+15, on the text 'two'; mend it"),
         ([0.0, 0.0, float("-inf")], "gave -inf, which is no finite number, on the text 'three'"),
         ([0.0, None, 0.0], "gave None, which is no finite number, on the text 'two'"),
         ([0.0, "1", 0.0], "gave '1', which is no finite number, on the text 'two'"),

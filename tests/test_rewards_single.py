@@ -143,6 +143,12 @@ def terms(prompts, completions, finished):
     return Scored([3.0], {"a": [1.0], "b": [2.0]}) if finished[0] else Scored([0.0], errors={0: "is cut off"})
 
 
+def test_a_reward_declares_the_range_of_its_scores():
+    solved = FunctionReward(kind="function", function="alignlab.rewards.gsm8k:solved")
+    assert load_reward(solved, {}, CPU).score_range == (0.0, 1.0)
+    assert load_reward(FunctionReward(kind="function", function="builtins:len"), {}, CPU).score_range is None
+
+
 def test_a_function_may_return_named_terms_and_errors():
     reward = load_reward(FunctionReward(kind="function", function=f"{__name__}:terms"), {}, CPU)
     assert reward.score(PROMPTS[:1], TEXTS[:1], [True]) == Scored([3.0], {"a": [1.0], "b": [2.0]})

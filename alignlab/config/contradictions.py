@@ -14,6 +14,7 @@ def contradictions(config: Config) -> Iterator[Fault]:
     yield from worlds(config)
     yield from measurements(config)
     yield from value_adapter(config)
+    yield from eos_penalties(config)
     yield from missing_files(config)
 
 
@@ -50,6 +51,14 @@ def value_adapter(config: Config) -> Iterator[Fault]:
     if record.shards_weights or record.shards_gradients or record.shards_optimizer:
         what = f"hardware={config.hardware.strategy} partitions the weights that the value adapter needs"
         yield Fault("method.value", what, "use value=shared or separate")
+
+
+def eos_penalties(config: Config) -> Iterator[Fault]:
+    """Check that a completion without an end token is not penalised by the reward and by the method."""
+    penalties = [getattr(settings, "missing_eos_penalty", 0.0) for settings in (config.reward, config.method)]
+    if all(penalties):
+        what = "the method subtracts such a penalty, too"
+        yield Fault("reward.missing_eos_penalty", what, "set it to 0, or method.missing_eos_penalty=0")
 
 
 def missing_files(config: Config) -> Iterator[Fault]:

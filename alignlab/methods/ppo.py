@@ -46,6 +46,7 @@ class Config(Training):
     scale_groups: bool
     kl_in: Literal["reward", "loss"]
     offload: Annotated[tuple[Literal["reference", "reward"], ...], Field(strict=False)]
+    value_learning_rate: NotNegative | None
     vf_coef: NotNegative
     kl_coef: NotNegative
     kl_estimator: Literal["k1", "k2", "k3"]
@@ -253,6 +254,7 @@ def loop_options(run: Run[Config], longest: int) -> "Options":
         advantage=AdvantageOptions(*gae, method.advantage, method.group_size, method.scale_groups, method.kl_in),
         sampling=Sampling(method.temperature, 1.0, *limits),
         seed=run.config.seed,
+        value_learning_rate=method.value_learning_rate,
         engine=method.engine,
         offload=method.offload,
     )

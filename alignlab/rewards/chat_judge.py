@@ -19,6 +19,8 @@ from alignlab.rewards.protocol import Context, Scored
 class ChatJudge:
     """A chat model that grades single completions."""
 
+    score_range = (0.0, 1.0)
+
     def __init__(self, name: str, settings: JudgeReward) -> None:
         self.name, self.settings = name, settings
         self.client = ChatClient(settings, f"reward {name}")

@@ -37,6 +37,11 @@ class Classifier(NamedTuple):
     include_prompt: bool
     max_length: int
 
+    @property
+    def score_range(self) -> tuple[float, float] | None:
+        """Return the range of a probability; a logit has none."""
+        return (0.0, 1.0) if self.probability else None
+
     def score(self, prompts: Sequence[Sequence[Turn]], completions: Sequence[str], finished: Sequence[bool]) -> Scored:
         """Score each completion by the chosen class; `finished` is not used."""
         import torch

@@ -2,7 +2,8 @@
 
 `prompts` holds conversations as lists of `{"role": …, "content": …}`, `completions` texts, and `finished` whether each
 text ended by itself. A function with a fourth parameter, `references`, receives the data set's answers too (an empty
-text where it has none). The function returns a list of numbers, or a `Scored` record with named terms. Its source
+text where it has none). A function whose scores cannot leave a range declares it: `name.score_range = (0.0, 1.0)`. The
+function returns a list of numbers, or a `Scored` record with named terms. Its source
 decides the stage's fingerprint.
 """
 
@@ -25,6 +26,11 @@ class FunctionOf(NamedTuple):
     name: str
     function: Callable[..., Any]
     references: Mapping[str, str] | None = None
+
+    @property
+    def score_range(self) -> tuple[float, float] | None:
+        """Return the range that the function declares in an attribute of this name."""
+        return getattr(self.function, "score_range", None)
 
     def score(self, prompts: Sequence[Sequence[Turn]], completions: Sequence[str], finished: Sequence[bool]) -> Scored:
         """Call the function with copies of the lists."""

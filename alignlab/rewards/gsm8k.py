@@ -21,6 +21,9 @@ def solved(
     ]
 
 
+setattr(solved, "score_range", (0.0, 1.0))  # noqa: B010  # mypy knows no attributes of functions
+
+
 def final(text: str) -> float | None:
     """Return the number after the last `####`, without its thousands' commas; None where there is none."""
     answers = FINAL.findall(text)

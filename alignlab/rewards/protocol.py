@@ -19,6 +19,7 @@ from alignlab.errors import Explained, failure
 from alignlab.runtime import distributed
 
 RESUME = "mend it and give the same command again: the run resumes from its last checkpoint"
+LARGEST = 1e15  # of a score without its sign: float32 holds its square
 SHOWN = 120  # characters of a text in a message
 
 
@@ -41,8 +42,9 @@ class Scored(NamedTuple):
 class Reward(Protocol):
     """Scores completions.
 
-    A reward that is made of others has them in `parts`, by name. One that learns while it is used (running
-    statistics) has `state_dict` and `load_state_dict`; nothing else of a call may stay in it.
+    A reward whose scores cannot leave a range has it in `score_range`, as (lowest, highest): PPO maps it to [-1, 1] and
+    does not standardise. A reward that is made of others has them in `parts`, by name. One that learns while it is used
+    (running statistics) has `state_dict` and `load_state_dict`; nothing else of a call may stay in it.
     """
 
     @property
@@ -102,6 +104,11 @@ class Checked:
     def name(self) -> str:
         return self.reward.name
 
+    @property
+    def score_range(self) -> tuple[float, float] | None:
+        """Return the lowest and the highest score that there can be, or None where the reward declares none."""
+        return getattr(self.reward, "score_range", None)
+
     def score(self, prompts: Sequence[Sequence[Turn]], completions: Sequence[str], finished: Sequence[bool]) -> Scored:
         """Score, or raise a `Failure` that names the reward and the text.
 
@@ -152,6 +159,8 @@ class Checked:
         for text, value in zip(completions, scores, strict=True):
             if isinstance(value, bool) or not is_number(value):
                 raise self.failed(f"gave {value!r}{where}, which is no finite number,", text)
+            if abs(value) > LARGEST:
+                raise self.failed(f"gave {value!r}{where}, which is beyond {LARGEST:g},", text)
         return [float(value) for value in scores]
 
     def first_that_raises(

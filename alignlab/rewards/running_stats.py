@@ -29,8 +29,12 @@ class RunningStats:
 
     @property
     def scale(self) -> float:
-        """Return the deviation that values are divided by: 1 where nothing has varied yet."""
-        return self.deviation or 1.0
+        """Return what values are divided by: the deviation, at least a thousandth of the mean; 1 where that is near 0.
+
+        So rounding errors of equal values are not scaled up, nor are the first values that differ from a constant.
+        """
+        scale = max(self.deviation, abs(self.mean) / 1000)
+        return scale if scale > 1e-6 else 1.0
 
     def normalized(self, values: Sequence[float]) -> list[float]:
         """Subtract the mean from values and divide them by the deviation."""

@@ -1,5 +1,6 @@
 """The networks of PPO that learn, in one module: the policy and its value function; and where the reference is."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -66,6 +67,11 @@ class ActorCritic(nn.Module):
             with active_adapter(self.policy, VALUE):
                 states = hidden_states(adapted_body(self.policy), rows)
         return self.head(states.to(self.head.weight.dtype)).squeeze(-1).float()
+
+
+def is_value_weight(name: str) -> bool:
+    """Return whether a weight of an `ActorCritic` belongs to the value function: its model, adapter or head."""
+    return name.startswith(("head.", "value.")) or re.search(rf"\.lora_\w+\.{VALUE}\b", name) is not None
 
 
 def value_head(model: "PreTrainedModel") -> nn.Linear:

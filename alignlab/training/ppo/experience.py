@@ -9,6 +9,7 @@ from torch import Tensor
 
 from alignlab import losses
 from alignlab.models.sampling import Completion
+from alignlab.rewards.running_stats import RunningStats
 
 
 class AdvantageOptions(NamedTuple):
@@ -98,9 +99,16 @@ def compare_in_groups(rewards: Tensor, options: AdvantageOptions) -> Tensor:  # 
     return losses.group_advantages(rewards, options.group_size, options.scale_groups)
 
 
-def scale_of(scores: Tensor) -> tuple[float, float]:
-    """Return the mean and the standard deviation of scores; the deviation is at least 1e-6."""
-    return scores.mean().item(), max(scores.std(unbiased=False).item(), 1e-6)
+def score_scale(scores: Tensor, stats: RunningStats, score_range: tuple[float, float] | None) -> tuple[float, float]:
+    """Return what is subtracted from scores, and what they are divided by.
+
+    A reward of known range is mapped to [-1, 1]. For others `scores`, [batch], first update the running statistics.
+    """
+    if score_range is not None:
+        low, high = score_range
+        return (low + high) / 2, (high - low) / 2
+    stats.update(scores.tolist())
+    return stats.mean, stats.scale
 
 
 def shape_scores(scores: Tensor, finished: Sequence[bool], scale: tuple[float, float] | None, penalty: float) -> Tensor:

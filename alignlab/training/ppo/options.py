@@ -23,6 +23,7 @@ class Options(NamedTuple):
     advantage: AdvantageOptions
     sampling: Sampling
     seed: int
+    value_learning_rate: float | None = None  # None: that of the policy
     engine: str = "generate"
     offload: tuple[str, ...] = ()  # roles that wait in main memory while they are not used: reference, reward
 

@@ -9,7 +9,7 @@ between two rollouts therefore ends with the weights of an uninterrupted run.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -22,10 +22,11 @@ from alignlab import losses
 from alignlab.models.engines import engine
 from alignlab.models.log_probs import PaddedRows, pad_rows, token_log_probs
 from alignlab.models.sampling import Completion
+from alignlab.rewards.running_stats import RunningStats
 from alignlab.runtime import distributed, sharding
 from alignlab.runtime.progress import say
-from alignlab.training.ppo.actor_critic import ActorCritic
-from alignlab.training.ppo.experience import Experience, Measured, build_experience, scale_of, shape_scores
+from alignlab.training.ppo.actor_critic import ActorCritic, is_value_weight
+from alignlab.training.ppo.experience import Experience, Measured, build_experience, score_scale, shape_scores
 from alignlab.training.ppo.forward_pass import measure_rows
 from alignlab.training.ppo.kl_controller import KLController
 from alignlab.training.ppo.minibatches import minibatches, mix_seeds, rollout_rows
@@ -64,7 +65,7 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         self.controller = controller  # holds the weight of the KL penalty
         self.options = options
         self.gate_monitor = gate_monitor
-        self.scale: tuple[float, float] | None = None  # mean and deviation of the first rollout's scores
+        self.score_stats = RunningStats()  # of the scores of all rollouts so far
         self.rollout_log = RolloutLog()
         networks = {"reference": [reference] if reference else [], "reward": models_in(reward)}
         self.frozen = FrozenModels(networks, options.offload, self.args.device)
@@ -122,11 +123,11 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         return Measured(*(torch.stack(column) for column in zip(*rows, strict=True)))
 
     def shape(self, scores: Tensor, completions: Sequence[Completion]) -> Tensor:
-        """Return what is maximised, [batch]; the first rollout's scores set the scale of all."""
-        if self.options.standardize and self.scale is None:
-            self.scale = scale_of(scores)
+        """Return what is maximised, [batch]; the scores of all rollouts so far set the scale."""
+        standardize = self.options.standardize
+        scale = score_scale(scores, self.score_stats, self.reward.score_range) if standardize else None
         finished = [completion.finished for completion in completions]
-        return shape_scores(scores, finished, self.scale, self.options.missing_eos_penalty)
+        return shape_scores(scores, finished, scale, self.options.missing_eos_penalty)
 
     def minibatches(self, experience: Experience) -> Iterator[list[list[int]]]:
         """Yield the rows of each optimizer step of a rollout, as micro-batches of all processes."""
@@ -197,6 +198,26 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
             self.log(dict(metrics))
             self.gate_monitor.check_during(number + 1, metrics)
 
+    def create_optimizer(self, model: Any = None) -> Any:
+        """Return the Trainer's optimizer; the value function's weights may have a learning rate of their own."""
+        optimizer = super().create_optimizer(model)
+        if self.options.value_learning_rate is not None:
+            values = {id(weight) for name, weight in self.actor.named_parameters() if is_value_weight(name)}
+            set_learning_rate(optimizer, values, self.options.value_learning_rate)
+        return optimizer
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        """Clip the gradients of policy and value function, each by its own norm; DeepSpeed clips them together."""
+        if self.is_deepspeed_enabled:
+            return super()._clip_grad_norm(model)
+        weights: dict[bool, list[Tensor]] = {False: [], True: []}
+        for name, weight in self.actor.named_parameters():
+            weights[is_value_weight(name)].append(weight)
+        norms = [self.accelerator.clip_grad_norm_(weights[part], self.args.max_grad_norm) for part in weights]
+        names = ("policy/grad_norm", "value/grad_norm")[: 1 + bool(weights[True])]
+        self.rollout_log.add({name: float(norm) for name, norm in zip(names, norms, strict=False)})
+        return norms[0]
+
     def pad(self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]) -> PaddedRows:
         """Return rows as padded tensors on the device."""
         pad = self.processing_class.pad_token_id or 0  # any token would do, since the masks tell what is padding
@@ -243,7 +264,7 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
     def state_dict(self) -> dict[str, Any]:
         """Return the loop's state between two rollouts."""
         return {
-            "scale": self.scale,
+            "scores": self.score_stats.state_dict(),
             "kl_coef": self.controller.value,
             "reward": self.reward.state_dict(),
             "gates": self.gate_monitor.state_dict(),
@@ -251,10 +272,19 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the loop's state."""
-        self.scale = None if state["scale"] is None else (state["scale"][0], state["scale"][1])
+        self.score_stats.load_state_dict(state["scores"])
         self.controller.value = state["kl_coef"]
         self.reward.load_state_dict(state["reward"])
         self.gate_monitor.load_state_dict(state["gates"])
+
+
+def set_learning_rate(optimizer: Any, weights: Container[int], learning_rate: float) -> None:
+    """Move the weights with these ids into parameter groups with a learning rate of their own."""
+    for group in list(optimizer.param_groups):
+        moved = [weight for weight in group["params"] if id(weight) in weights]
+        if moved:
+            group["params"] = [weight for weight in group["params"] if id(weight) not in weights]
+            optimizer.add_param_group({**group, "params": moved, "lr": learning_rate})
 
 
 def sampled_model(policy: Any) -> Any:
