@@ -118,6 +118,14 @@ def leave_one_out_advantages(rewards: Tensor, group_size: int) -> Tensor:  # [ba
     return group_advantages(rewards, group_size, scale=False) * group_size / (group_size - 1)
 
 
+def truncated_importance(logps: Tensor, sampler: Tensor, cap: float) -> Tensor:  # same shape
+    """Return min(exp(logps - sampler), cap): the weight of a token that another policy has sampled.
+
+    Truncation bounds the variance for a bias (Espeholt et al. 2018, eq. 1; for rollout engines, Yao et al. 2025).
+    """
+    return (logps - sampler).exp().clamp(max=cap)
+
+
 def clipped_policy(logps: Tensor, old: Tensor, advantage: Tensor, clip: float) -> Tensor:  # same shape
     """Return -min(r A, clip(r, 1 - clip, 1 + clip) A) with r = exp(logps - old) (Schulman et al. 2017, eq. 7)."""
     ratio = (logps - old).exp()

@@ -12,6 +12,7 @@ from pydantic import Field
 from alignlab.config.gates import Gates
 from alignlab.config.method import Training
 from alignlab.config.settings import Count, NotNegative, Positive, Share
+from alignlab.config.vllm import Vllm
 from alignlab.errors import Fault, failure
 from alignlab.runtime import distributed
 from alignlab.runtime.stage_run import Run
@@ -19,6 +20,7 @@ from alignlab.runtime.stage_run import Run
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
+    from alignlab.models.vllm_engine import VLLMEngine
     from alignlab.training.ppo.actor_critic import ActorCritic
     from alignlab.training.ppo.options import Options
     from alignlab.training.ppo.rollout_loader import Prompt
@@ -38,7 +40,9 @@ class Config(Training):
     num_mini_batches: Count
     max_new_tokens: Count
     max_new_tokens_from: Count | None
-    engine: Literal["generate", "continuous"]
+    engine: Literal["auto", "generate", "continuous", "vllm"]
+    vllm: Vllm
+    importance_cap: Positive | None
     temperature: Positive
     value: Literal["separate", "shared", "adapter", "none"]
     advantage: Literal["gae", "group", "rloo"]
@@ -136,7 +140,8 @@ def train(run: Run[Config]) -> None:
     policy, reference, tokenizer = load_policy_and_reference(run)
     prompts = load_prompts(run, policy, tokenizer)
     actor = build_actor(run, policy, tokenizer)
-    options = loop_options(run, longest=max(len(prompt.ids) for prompt in prompts) + method.max_new_tokens)
+    longest = max(len(prompt.ids) for prompt in prompts) + method.max_new_tokens
+    options = loop_options(run, longest)
     say(f"{method.name}: {in_words(options)}")
     # Before the arguments: once they name ZeRO-3, every model that is loaded is partitioned.
     reward = load_reward(config.reward, run.inputs, config.hardware, dataset=config.dataset)
@@ -154,6 +159,7 @@ def train(run: Run[Config]) -> None:
         controller=KLController(method.kl_coef, method.kl_target, method.kl_horizon),
         options=options,
         gate_monitor=gate_monitor,
+        vllm=vllm_engine(run, longest) if method.engine == "vllm" else None,
     )
 
 
@@ -255,9 +261,33 @@ def loop_options(run: Run[Config], longest: int) -> "Options":
         sampling=Sampling(method.temperature, 1.0, *limits),
         seed=run.config.seed,
         value_learning_rate=method.value_learning_rate,
-        engine=method.engine,
+        engine=engine_name(run),
+        importance_cap=method.importance_cap,
         offload=method.offload,
     )
+
+
+def engine_name(run: Run[Config]) -> str:
+    """Return the engine of a run: `auto` is continuous batching for decoders on a GPU, else generate."""
+    from transformers import AutoConfig
+
+    from alignlab.models.load import device
+
+    method = run.method
+    if method.engine != "auto":
+        return method.engine
+    on_gpu = device(run.config.hardware).type == "cuda"
+    if not on_gpu or method.max_new_tokens_from is not None:
+        return "generate"
+    return "generate" if AutoConfig.from_pretrained(run.inputs["policy"]).is_encoder_decoder else "continuous"
+
+
+def vllm_engine(run: Run[Config], longest: int) -> "VLLMEngine":
+    """Return the engine that samples on a vLLM server; the server gets weights in the run's precision."""
+    from alignlab.models.load import precision
+    from alignlab.models.vllm_engine import VLLMEngine
+
+    return VLLMEngine(run.method.vllm, longest, precision(run.config.hardware))
 
 
 def in_words(options: "Options") -> str:

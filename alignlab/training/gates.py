@@ -168,6 +168,13 @@ def check_kl(kl: float, bounds: Gates) -> Triggered | None:
     return above("kl", "the KL to the reference", kl, bounds.max_kl, STAY_CLOSER)
 
 
+def check_engine(distance: float, bound: float) -> Triggered | None:
+    """Check that the engine that samples has the trainer's policy; `distance` is the mean |difference| of log p."""
+    what = "the mean distance between the sampling engine's and the trainer's log-probabilities"
+    remedy = "check that the server reloads the weights, in the trainer's precision, and returns processed_logprobs"
+    return above("engine", what, distance, bound, remedy)
+
+
 def check_explained_variance(variance: float, bounds: Gates) -> Triggered | None:
     """Check that the value function explains some of the returns."""
     remedy = "let the value function learn faster, or more often: method.num_ppo_epochs, method.vf_coef"

@@ -10,6 +10,7 @@ between two rollouts therefore ends with the weights of an uninterrupted run.
 
 import json
 from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -25,6 +26,7 @@ from alignlab.models.sampling import Completion
 from alignlab.rewards.running_stats import RunningStats
 from alignlab.runtime import distributed, sharding
 from alignlab.runtime.progress import say
+from alignlab.training.ppo import engine_mismatch
 from alignlab.training.ppo.actor_critic import ActorCritic, is_value_weight
 from alignlab.training.ppo.experience import Experience, Measured, build_experience, score_scale, shape_scores
 from alignlab.training.ppo.forward_pass import measure_rows
@@ -38,6 +40,7 @@ from alignlab.training.ppo.rollout_metrics import RolloutLog
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from alignlab.models.vllm_engine import VLLMEngine
     from alignlab.rewards import Checked
     from alignlab.training.gate_monitor import GateMonitor
 
@@ -56,6 +59,7 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         controller: KLController,
         options: Options,
         gate_monitor: "GateMonitor",
+        vllm: "VLLMEngine | None" = None,
         **trainer: Any,
     ) -> None:
         super().__init__(**trainer)
@@ -65,6 +69,7 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         self.controller = controller  # holds the weight of the KL penalty
         self.options = options
         self.gate_monitor = gate_monitor
+        self.vllm = vllm  # samples the rollouts, if it is there
         self.score_stats = RunningStats()  # of the scores of all rollouts so far
         self.rollout_log = RolloutLog()
         networks = {"reference": [reference] if reference else [], "reward": models_in(reward)}
@@ -87,7 +92,8 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         ids, kl_coef = [prompt.ids for prompt in prompts], self.controller.value
         shaped = self.shape(scores, completions)
         experience = build_experience(number, ids, completions, scores, shaped, measured, kl_coef, options.advantage)
-        self.rollout_log.begin(experience, observed | {"policy/kl_coef": kl_coef})
+        experience, mismatch = engine_mismatch.correct(experience, options.importance_cap)
+        self.rollout_log.begin(experience, observed | {"policy/kl_coef": kl_coef} | mismatch)
         self.controller.update(self.rollout_log.measured["policy/kl"], len(prompts))
 
         for step, minibatch in enumerate(self.minibatches(experience)):
@@ -97,9 +103,10 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
 
     def collect(self, prompts: Sequence[Prompt], seed: int) -> list[Completion]:
         """Sample a completion for each prompt; the processes share the work."""
-        ids = [prompt.ids for prompt in prompts]
-        sample = partial(engine(self.options.engine), sampled_model(self.actor.policy), self.processing_class, ids)
-        with self.rollout_log.timed("rollouts"):
+        ids, policy, tokenizer = [prompt.ids for prompt in prompts], self.actor.policy, self.processing_class
+        sample = partial(self.vllm or engine(self.options.engine), sampled_model(policy), tokenizer, ids)
+        serving = self.vllm.serving(policy, tokenizer) if self.vllm else nullcontext()
+        with self.rollout_log.timed("rollouts"), serving:
             return distributed.map_rows(len(ids), lambda rows: sample(self.options.sampling, seed, rows))
 
     def score(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> tuple[Tensor, dict[str, float]]:
