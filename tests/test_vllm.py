@@ -97,7 +97,7 @@ def served(policy):
 
 def engine_of(server, *overrides):
     bound = config(*SMALL, f"method.vllm.url={server.url}", *overrides)
-    return VLLMEngine(bound.method.vllm, longest=48, dtype=torch.float32)
+    return VLLMEngine(bound.method.vllm, torch.float32)
 
 
 def test_samples_have_the_distribution_of_the_model(served) -> None:

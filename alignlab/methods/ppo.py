@@ -20,7 +20,6 @@ from alignlab.runtime.stage_run import Run
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
-    from alignlab.models.vllm_engine import VLLMEngine
     from alignlab.training.ppo.actor_critic import ActorCritic
     from alignlab.training.ppo.options import Options
     from alignlab.training.ppo.rollout_loader import Prompt
@@ -129,6 +128,8 @@ class Config(Training):
 
 def train(run: Run[Config]) -> None:
     """Improve `run.inputs["policy"]` by the reward of the config."""
+    from alignlab.models.engines import engine
+    from alignlab.models.load import precision
     from alignlab.rewards import load_reward
     from alignlab.runtime.progress import say
     from alignlab.training.gate_monitor import GateMonitor
@@ -140,8 +141,7 @@ def train(run: Run[Config]) -> None:
     policy, reference, tokenizer = load_policy_and_reference(run)
     prompts = load_prompts(run, policy, tokenizer)
     actor = build_actor(run, policy, tokenizer)
-    longest = max(len(prompt.ids) for prompt in prompts) + method.max_new_tokens
-    options = loop_options(run, longest)
+    options = loop_options(run, longest=max(len(prompt.ids) for prompt in prompts) + method.max_new_tokens)
     say(f"{method.name}: {in_words(options)}")
     # Before the arguments: once they name ZeRO-3, every model that is loaded is partitioned.
     reward = load_reward(config.reward, run.inputs, config.hardware, dataset=config.dataset)
@@ -159,7 +159,7 @@ def train(run: Run[Config]) -> None:
         controller=KLController(method.kl_coef, method.kl_target, method.kl_horizon),
         options=options,
         gate_monitor=gate_monitor,
-        vllm=vllm_engine(run, longest) if method.engine == "vllm" else None,
+        engine=engine(method.engine, method.vllm, precision(config.hardware)),
     )
 
 
@@ -261,33 +261,9 @@ def loop_options(run: Run[Config], longest: int) -> "Options":
         sampling=Sampling(method.temperature, 1.0, *limits),
         seed=run.config.seed,
         value_learning_rate=method.value_learning_rate,
-        engine=engine_name(run),
         importance_cap=method.importance_cap,
         offload=method.offload,
     )
-
-
-def engine_name(run: Run[Config]) -> str:
-    """Return the engine of a run: `auto` is continuous batching for decoders on a GPU, else generate."""
-    from transformers import AutoConfig
-
-    from alignlab.models.load import device
-
-    method = run.method
-    if method.engine != "auto":
-        return method.engine
-    on_gpu = device(run.config.hardware).type == "cuda"
-    if not on_gpu or method.max_new_tokens_from is not None:
-        return "generate"
-    return "generate" if AutoConfig.from_pretrained(run.inputs["policy"]).is_encoder_decoder else "continuous"
-
-
-def vllm_engine(run: Run[Config], longest: int) -> "VLLMEngine":
-    """Return the engine that samples on a vLLM server; the server gets weights in the run's precision."""
-    from alignlab.models.load import precision
-    from alignlab.models.vllm_engine import VLLMEngine
-
-    return VLLMEngine(run.method.vllm, longest, precision(run.config.hardware))
 
 
 def in_words(options: "Options") -> str:

@@ -42,17 +42,13 @@ class VLLMClient:
             headers={"Authorization": f"Bearer {key}"} if key else {},
         )
 
-    def model(self, longest: int) -> str:
-        """Return the name of the model that is served; raises a `Failure` where it is another, or reads too little."""
-        models = self.request("GET", "/v1/models")
-        served = {str(each["id"]): each.get("max_model_len") for each in entries(models, "data")}
-        name = self.settings.model or next(iter(served), "")
-        if name not in served:
-            what = f"{self.url} serves {', '.join(served) or 'no model'}, and not {name or 'any'}"
+    def model(self) -> str:
+        """Return the name of the model that is served; raises a `Failure` where it is another one."""
+        served = [str(each.get("id")) for each in entries(self.request("GET", "/v1/models"), "data")]
+        name = self.settings.model or next(iter(served), None)
+        if name is None or name not in served:
+            what = f"{self.url} serves {', '.join(served) or 'no model'}, and not {name}"
             raise failure("method.vllm.model", what, "give the name of a model that is served, or null")
-        if (room := served[name]) is not None and room < longest:
-            what = f"{self.url} reads {room} tokens, and a prompt with its completion has up to {longest}"
-            raise failure("method.vllm", what, f"start it with --max-model-len {longest}")
         return name
 
     def reload_weights(self, folder: str) -> None:

@@ -48,10 +48,10 @@ NEUTRAL = {  # sampling is exact: the server's defaults do not apply
 
 
 class VLLMEngine:
-    """Samples completions on a vLLM server; `longest` is the number of tokens in the longest prompt and completion."""
+    """Samples completions on a vLLM server, which gets the policy's weights in `dtype`."""
 
-    def __init__(self, settings: Vllm, longest: int, dtype: "torch.dtype") -> None:
-        self.settings, self.longest, self.dtype = settings, longest, dtype
+    def __init__(self, settings: Vllm, dtype: "torch.dtype") -> None:
+        self.settings, self.dtype = settings, dtype
 
     @cached_property
     def client(self) -> VLLMClient:
@@ -61,7 +61,7 @@ class VLLMEngine:
     @cached_property
     def model(self) -> str:
         """Return the name of the model, as the server knows it."""
-        return self.client.model(self.longest)
+        return self.client.model()
 
     @cached_property
     def folder(self) -> Path:

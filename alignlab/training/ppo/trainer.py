@@ -10,7 +10,6 @@ between two rollouts therefore ends with the weights of an uninterrupted run.
 
 import json
 from collections.abc import Container, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -20,9 +19,9 @@ from torch import Tensor
 from transformers import Trainer
 
 from alignlab import losses
-from alignlab.models.engines import engine
+from alignlab.models.engines import Engine, serving
 from alignlab.models.log_probs import PaddedRows, pad_rows, token_log_probs
-from alignlab.models.sampling import Completion
+from alignlab.models.sampling import Completion, sample_token_ids
 from alignlab.rewards.running_stats import RunningStats
 from alignlab.runtime import distributed, sharding
 from alignlab.runtime.progress import say
@@ -40,7 +39,6 @@ from alignlab.training.ppo.rollout_metrics import RolloutLog
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from alignlab.models.vllm_engine import VLLMEngine
     from alignlab.rewards import Checked
     from alignlab.training.gate_monitor import GateMonitor
 
@@ -59,7 +57,7 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         controller: KLController,
         options: Options,
         gate_monitor: "GateMonitor",
-        vllm: "VLLMEngine | None" = None,
+        engine: Engine = sample_token_ids,
         **trainer: Any,
     ) -> None:
         super().__init__(**trainer)
@@ -69,7 +67,7 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         self.controller = controller  # holds the weight of the KL penalty
         self.options = options
         self.gate_monitor = gate_monitor
-        self.vllm = vllm  # samples the rollouts, if it is there
+        self.engine = engine
         self.score_stats = RunningStats()  # of the scores of all rollouts so far
         self.rollout_log = RolloutLog()
         networks = {"reference": [reference] if reference else [], "reward": models_in(reward)}
@@ -104,9 +102,8 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
     def collect(self, prompts: Sequence[Prompt], seed: int) -> list[Completion]:
         """Sample a completion for each prompt; the processes share the work."""
         ids, policy, tokenizer = [prompt.ids for prompt in prompts], self.actor.policy, self.processing_class
-        sample = partial(self.vllm or engine(self.options.engine), sampled_model(policy), tokenizer, ids)
-        serving = self.vllm.serving(policy, tokenizer) if self.vllm else nullcontext()
-        with self.rollout_log.timed("rollouts"), serving:
+        sample = partial(self.engine, sampled_model(policy), tokenizer, ids)
+        with self.rollout_log.timed("rollouts"), serving(self.engine, policy, tokenizer):
             return distributed.map_rows(len(ids), lambda rows: sample(self.options.sampling, seed, rows))
 
     def score(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> tuple[Tensor, dict[str, float]]:
