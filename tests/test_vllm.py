@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from command import config
+from safetensors.torch import load_file
 from tiny import ask, tiny_model, tiny_tokenizer
 from vllm_server import vllm_server
 
@@ -14,7 +15,8 @@ from alignlab import losses
 from alignlab.chat import encode_prompt
 from alignlab.errors import Failure, Mistake
 from alignlab.methods import ppo
-from alignlab.models.sampling import Completion, Sampling
+from alignlab.models.engines import engine
+from alignlab.models.sampling import Completion, Sampling, sample_token_ids
 from alignlab.models.vllm_engine import VLLMEngine, merged_weights, row_seed
 from alignlab.runtime.stage_run import Run
 from alignlab.training.ppo import engine_mismatch
@@ -103,11 +105,11 @@ def engine_of(server, *overrides):
 def test_samples_have_the_distribution_of_the_model(served) -> None:
     """300 first tokens at temperature 0.7, the likely ones within four standard errors, with the model's own logps."""
     model, tokenizer = tiny_model(1, context=48), tiny_tokenizer()
-    engine = engine_of(served)
+    sample = engine_of(served)
     settings = Sampling(temperature=0.7, top_p=1.0, max_new_tokens=1, batch_size=8)
     ids = [encode_prompt(tokenizer, ask("how"))] * 300
-    with engine.serving(model, tokenizer):
-        drawn = engine(model, tokenizer, ids, settings, seed=3)
+    with sample.serving(model, tokenizer):
+        drawn = sample(model, tokenizer, ids, settings, seed=3)
     with torch.no_grad():
         logits = model(torch.tensor(ids[:1])).logits[0, -1]
     logits[[0, 1]] = -torch.inf
@@ -123,12 +125,12 @@ def test_samples_have_the_distribution_of_the_model(served) -> None:
 
 def test_a_row_is_sampled_alike_alone_and_among_others(served) -> None:
     model, tokenizer = tiny_model(context=48), tiny_tokenizer()
-    engine = engine_of(served)
+    sample = engine_of(served)
     settings = Sampling(1.0, 1.0, 8, 8, max_new_tokens_from=3)
     ids = [encode_prompt(tokenizer, ask(*words)) for words in (("how",), ("why", "now"), ("do", "i"))] * 2
-    every = engine(model, tokenizer, ids, settings, seed=5)
-    assert engine(model, tokenizer, ids, settings, seed=5, rows=[4, 1]) == [every[4], every[1]]
-    assert every != engine(model, tokenizer, ids, settings, seed=6)
+    every = sample(model, tokenizer, ids, settings, seed=5)
+    assert sample(model, tokenizer, ids, settings, seed=5, rows=[4, 1]) == [every[4], every[1]]
+    assert every != sample(model, tokenizer, ids, settings, seed=6)
     assert len({row_seed(5, 1), row_seed(5, 2), row_seed(6, 1)}) == 3
     for completion in every:
         assert len(completion.tokens) == len(completion.logps) <= 8
@@ -190,3 +192,109 @@ def test_a_server_that_ignores_new_weights_is_named(policy, served, tmp_path) ->
         trained(policy, tmp_path, served)
     gates = [json.loads(line) for line in (tmp_path / "gates.jsonl").read_text().splitlines()]
     assert [(gate["gate"], gate["step"]) for gate in gates] == [("engine", 2)]
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_resumes_to_the_same_weights(policy, served, tmp_path) -> None:
+    """The server keeps nothing of a run: each rollout's seeds and weights are the trainer's."""
+    whole = tmp_path / "whole"
+    trained(policy, whole, served)
+    parts = tmp_path / "parts"
+    before = len(served.asked)
+
+    def fail_in_the_third_rollout(path, query, body, reply=served.reply):
+        reloads = sum(path == "/collective_rpc" for path, *_ in served.asked[before:])
+        return (400, {"error": "stop"}) if reloads == 3 and path == "/v1/completions" else reply(path, query, body)
+
+    served.reply = fail_in_the_third_rollout
+    with pytest.raises(Failure, match=r"answers /v1/completions with 400"):
+        trained(policy, parts, served)
+    del served.reply
+    trained(policy, parts, served)
+    first, second = (load_file(folder / "model" / "model.safetensors") for folder in (whole, parts))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def message(server, *overrides) -> str:
+    """The sentence that stops a run."""
+    sample = engine_of(server, *overrides)
+    model, tokenizer = tiny_model(context=48), tiny_tokenizer()
+    with pytest.raises(Failure) as error, sample.serving(model, tokenizer):
+        sample(model, tokenizer, [encode_prompt(tokenizer, ask("how"))] * 3, Sampling(1.0, 1.0, 4, 8), seed=1)
+    assert len(error.value.faults) == 1
+    return str(error.value)
+
+
+def test_a_server_that_is_not_there(served) -> None:
+    gone = SimpleNamespace(url="http://127.0.0.1:9")
+    assert message(gone) == (
+        "method.vllm.url: http://127.0.0.1:9 cannot be reached (ConnectError) (tried 2 times); "
+        "start it, then the same command resumes from the last checkpoint"
+    )
+
+
+def test_a_server_that_is_silent(served) -> None:
+    served.silent = 0.5
+    assert message(served, "method.vllm.timeout=0.1") == (
+        f"method.vllm.url: {served.url} gives no answer within 0.1 s (tried 2 times); "
+        "start it, then the same command resumes from the last checkpoint"
+    )
+
+
+def test_a_server_of_another_model(served) -> None:
+    assert message(served, "method.vllm.model=llama") == (
+        f"method.vllm.model: {served.url} serves policy, and not llama; "
+        "give the name of a model that is served, or null"
+    )
+
+
+def test_a_server_of_another_architecture(policy, tmp_path) -> None:
+    from transformers import AutoConfig, LlamaForCausalLM
+
+    settings = AutoConfig.from_pretrained(policy)
+    settings.num_hidden_layers = 1
+    LlamaForCausalLM(settings).save_pretrained(tmp_path)
+    with vllm_server(tmp_path) as server:
+        told = message(server)
+    assert "answers /collective_rpc with 500" in told
+    assert "(tried 2 times); serve a model of the policy's architecture, with a vLLM that reads /" in told
+
+
+def test_a_server_without_the_endpoints_of_development(served) -> None:
+    served.broken = {"/collective_rpc": [404]}
+    assert message(served).endswith("start it with VLLM_SERVER_DEV_MODE=1, see docs/vllm.md")
+
+
+def test_what_fails_once_is_retried_and_the_key_is_sent(served, monkeypatch) -> None:
+    monkeypatch.setenv("VLLM_KEY", "secret")
+    served.broken = {path: [503] for path in ("/v1/models", "/collective_rpc", "/v1/completions")}
+    sample = engine_of(served, "method.vllm.key_env=VLLM_KEY")
+    model, tokenizer = tiny_model(context=48), tiny_tokenizer()
+    with sample.serving(model, tokenizer):
+        answers = sample(model, tokenizer, [encode_prompt(tokenizer, ask("how"))], Sampling(1.0, 1.0, 4, 8), seed=1)
+    assert len(answers) == 1
+    assert {key for *_, key in served.asked} == {"Bearer secret"}
+    assert [path for path, *_ in served.asked] == [
+        *("/v1/models", "/v1/models", "/collective_rpc", "/collective_rpc", "/reset_prefix_cache"),
+        *("/v1/completions", "/v1/completions"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("choice", "said"),
+    [
+        ({"text": "how"}, "answers without token_ids or logprobs"),
+        ({"token_ids": [4, 5], "logprobs": {"token_logprobs": [-1.0]}}, "gives 2 tokens and 1 log-probabilities"),
+        ({"token_ids": [4], "logprobs": {"token_logprobs": [-1.0]}, "prompt_token_ids": [9]}, "read other tokens"),
+    ],
+)
+def test_answers_that_do_not_fit_are_refused(served, monkeypatch, choice, said) -> None:
+    monkeypatch.setattr(served, "complete", lambda body: {"choices": [choice]})
+    assert said in message(served)
+
+
+def test_auto_is_generate_on_a_cpu() -> None:
+    model, tokenizer = tiny_model(), tiny_tokenizer()
+    ids = [encode_prompt(tokenizer, ask("how"))] * 3
+    settings = Sampling(1.0, 1.0, 6, 8)
+    assert engine("auto")(model, tokenizer, ids, settings, 3) == sample_token_ids(model, tokenizer, ids, settings, 3)
