@@ -45,16 +45,16 @@ class Config(Training):
 
 def train(run: Run[Config]) -> None:
     """Optimise `run.inputs["policy"]` on the pairs, with itself as the reference."""
-    from alignlab.models.load import adapter, attention, load_trainable
+    from alignlab.models.load import adapter, attention, load_frozen, load_trainable
     from alignlab.training.dpo_trainer import SoftLabelDPOTrainer
     from alignlab.training.trainer import fit
 
-    path, implementation = run.inputs["policy"], attention(run.config)
-    model, tokenizer = load_trainable(path, run.method.dropout, implementation)
+    path, hardware, implementation = run.inputs["policy"], run.config.hardware, attention(run.config)
+    model, tokenizer = load_trainable(path, hardware, run.method.dropout, implementation)
     if model.config.is_encoder_decoder:
         raise failure(str(path), "dpo does not train encoder-decoders", "use method=sft or method=rm")
     lora = adapter(run.config)
-    reference = None if lora else load_trainable(path, 0.0, implementation)[0]
+    reference = None if lora else load_frozen(path, hardware, implementation)
     rows = tokenise_pairs(run, tokenizer)
     settings = training_arguments(run, rows["train"])
     fit(run, SoftLabelDPOTrainer, model, tokenizer, settings, rows, ref_model=reference, peft_config=lora)

@@ -168,16 +168,16 @@ def load_policy_and_reference(run: Run[Config]) -> tuple[Any, Any, Any]:
     from alignlab.models.load import adapter, attention, load_frozen, load_trainable
     from alignlab.runtime.progress import say
 
-    path, implementation = run.inputs["policy"], attention(run.config)
-    policy, tokenizer = load_trainable(path, run.method.dropout, implementation)
+    path, hardware, implementation = run.inputs["policy"], run.config.hardware, attention(run.config)
+    policy, tokenizer = load_trainable(path, hardware, run.method.dropout, implementation)
     lora = adapter(run.config, lora_dropout=0.0)
     if lora is None:
-        return policy, load_frozen(path, implementation), tokenizer
+        return policy, load_frozen(path, hardware, implementation), tokenizer
     from peft import get_peft_model
 
     if (settings := run.config.model.adapter) and settings.lora_dropout:
         say(f"ppo: lora_dropout={settings.lora_dropout:g} is ignored; dropout randomises the importance ratio")
-    policy = get_peft_model(policy, lora)
+    policy = get_peft_model(policy, lora, autocast_adapter_dtype=not sharding.partitions_weights())
     if run.method.value == "adapter":
         from alignlab.training.ppo.value_models import add_value_adapter
 
