@@ -22,7 +22,7 @@ class Gates(Settings):
     min_finished: Share
     max_calibration_error: Share
     max_first_kl: Positive
-    max_first_ratio: Positive
+    max_first_ratio: ByPrecision
     window: Count
     max_kl: Positive
     min_explained_variance: float

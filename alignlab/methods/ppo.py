@@ -14,7 +14,7 @@ from alignlab.config.method import Training
 from alignlab.config.settings import Count, NotNegative, Positive, Share
 from alignlab.config.vllm import Vllm
 from alignlab.errors import Fault, failure
-from alignlab.runtime import distributed
+from alignlab.runtime import distributed, sharding
 from alignlab.runtime.stage_run import Run
 
 if TYPE_CHECKING:

@@ -52,6 +52,7 @@ class GateMonitor:
     def __init__(self, bounds: Gates, folder: Path, config: Config, stage: str, sources: Mapping[str, str]) -> None:
         self.bounds, self.folder, self.config, self.sources = bounds, folder, config, sources
         self.stages = Stages(trained=stage, policy=sources.get("policy", "policy"))
+        self.dtype = str(precision(config.hardware)).removeprefix("torch.")
         self.held_out = load_held_out(config)  # a reward model that is not trained on, if the config names one
         self.curves: dict[str, list[float]] = {}  # the metrics of each rollout so far, by name
         self.triggered: list[TriggeredGate] = []  # in the order in which they triggered
@@ -62,7 +63,7 @@ class GateMonitor:
             return
         finished, kl = metrics["completion/finished"], metrics["policy/kl_exact"]
         of_models = qualities(reward, self.config, self.sources)
-        triggered = gates.check_before(finished, of_models, ratio, kl, self.bounds, self.stages)
+        triggered = gates.check_before(finished, of_models, ratio, kl, self.bounds, self.stages, self.dtype)
         self.report([*triggered, *self.check_engine(metrics)], "before", 0)
 
     def observe(
@@ -92,8 +93,7 @@ class GateMonitor:
         """Run the gate of a sampling engine on one rollout; nothing where the trainer's own model samples."""
         if (distance := metrics.get("policy/engine_mismatch")) is None:
             return []
-        dtype = str(precision(self.config.hardware)).removeprefix("torch.")
-        gate = gates.check_engine(distance, getattr(self.bounds.max_engine_mismatch, dtype))
+        gate = gates.check_engine(distance, getattr(self.bounds.max_engine_mismatch, self.dtype))
         return [gate._replace(stage=self.stages.trained)] if gate else []
 
     def report(self, triggered: Sequence[Triggered], phase: Literal["before", "during"], step: int) -> None:

@@ -59,7 +59,7 @@ def keep_master_weights(optimizer: Optimizer) -> list[tuple[Tensor, Tensor]]:
         state[STATE] = [master for _, master in pairs]
 
     def load(_: Optimizer, state: dict[str, Any]) -> None:
-        for (_, master), saved in zip(pairs, state.pop(STATE), strict=True):
+        for (_weight, master), saved in zip(pairs, state.pop(STATE), strict=True):
             master.copy_(saved)
 
     optimizer.register_step_pre_hook(read_gradients)

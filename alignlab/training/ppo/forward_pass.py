@@ -22,21 +22,19 @@ def measure_rows(
     reference: Any,
     prompts: Sequence[list[int]],
     completions: Sequence[Completion],
-    rows: Sequence[int],
-    size: int,
+    batches: Sequence[Sequence[int]],
     pad: Pad,
-) -> list[tuple[Tensor, ...]]:
-    """Measure some rows, `size` of similar length at once; a row is the fields of `Measured`, [longest] each."""
+) -> dict[int, tuple[Tensor, ...]]:
+    """Measure batches of rows; by its number, a row is the fields of `Measured`, [longest] each."""
     tokens = [list(completion.tokens) for completion in completions]
     longest = max(map(len, tokens))
-    order = sorted(rows, key=lambda row: (len(prompts[row]) + len(tokens[row]), row))
     measured = Measured(*(torch.zeros(len(prompts), longest) for _ in Measured._fields))
-    for start in range(0, len(order), size):
-        batch = order[start : start + size]
+    for rows in batches:
+        batch = list(rows)
         of_batch = measure_batch(actor, reference, pad([prompts[row] for row in batch], [tokens[row] for row in batch]))
         for whole, part in zip(measured, of_batch, strict=True):
             whole[batch, : part.shape[1]] = part.float().cpu()
-    return [tuple(tensor[row].clone() for tensor in measured) for row in rows]
+    return {row: tuple(tensor[row].clone() for tensor in measured) for batch in batches for row in batch}
 
 
 def measure_batch(actor: ActorCritic, reference: Any, batch: PaddedRows) -> Measured:

@@ -85,7 +85,7 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
             self.actor.eval()
             completions = self.collect(prompts, mix_seeds(options.seed, number) % 2**63)
             scores, observed = self.score(prompts, completions)
-            measured = self.measure(prompts, completions)
+            measured = self.measure(prompts, completions, number)
 
         ids, kl_coef = [prompt.ids for prompt in prompts], self.controller.value
         shaped = self.shape(scores, completions)
@@ -114,17 +114,32 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
             scored = self.reward.score(turns, texts, finished)
             return torch.tensor(scored.total), self.gate_monitor.observe(scored, turns, texts, finished)
 
-    def measure(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> Measured:
+    def measure(self, prompts: Sequence[Prompt], completions: Sequence[Completion], number: int) -> Measured:
         """Compute log-probabilities, values, entropy and KL of each token; the processes share the work."""
-        options, ids = self.options, [prompt.ids for prompt in prompts]
-
-        def measure_share(rows: list[int]) -> list[tuple[Tensor, ...]]:
-            size = -(-len(rows) // (options.num_mini_batches * options.micro_batches))
-            return measure_rows(self.actor, self.reference, ids, completions, rows, size, self.pad)
-
+        ids = [prompt.ids for prompt in prompts]
+        batches = self.batches_to_measure(ids, completions, number)
         with self.rollout_log.timed("policy, value and reference"), self.frozen.on_device("reference"):
-            rows = distributed.map_rows(len(ids), measure_share)
-        return Measured(*(torch.stack(column) for column in zip(*rows, strict=True)))
+            share = measure_rows(self.actor, self.reference, ids, completions, batches, self.pad)
+        rows = {row: fields for part in distributed.all_gather(share) for row, fields in part.items()}
+        return Measured(*(torch.stack(column) for column in zip(*(rows[row] for row in range(len(ids))), strict=True)))
+
+    def batches_to_measure(
+        self, prompts: Sequence[list[int]], completions: Sequence[Completion], number: int
+    ) -> list[list[int]]:
+        """Return the batches of rows that this process measures: in float32, its share of all rows by length.
+
+        In bfloat16 a row's log-probabilities depend on the rows beside it: ratios of a real model differ from 1 by up
+        to 0.3. There they are the micro-batches of the first pass, which then begins with ratios of exactly 1.
+        """
+        options = self.options
+        lengths = [len(ids) + len(completion.tokens) for ids, completion in zip(prompts, completions, strict=True)]
+        if self.actor.policy.dtype != torch.float32:
+            first = self.minibatches_of(0, number, lengths)
+            return [rows for part in first for rows in part[distributed.rank() :: distributed.world_size()]]
+        mine = range(distributed.rank(), len(prompts), distributed.world_size())
+        order = sorted(mine, key=lambda row: (lengths[row], row))
+        size = -(-len(order) // (options.num_mini_batches * options.micro_batches))
+        return [order[start : start + size] for start in range(0, len(order), size)]
 
     def shape(self, scores: Tensor, completions: Sequence[Completion]) -> Tensor:
         """Return what is maximised, [batch]; the scores of all rollouts so far set the scale."""
@@ -135,10 +150,13 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
 
     def minibatches(self, experience: Experience) -> Iterator[list[list[int]]]:
         """Yield the rows of each optimizer step of a rollout, as micro-batches of all processes."""
-        options, lengths = self.options, experience.lengths
-        for epoch in range(options.num_ppo_epochs):
-            seed = options.seed, experience.number, epoch
-            yield from minibatches(len(lengths), options.num_mini_batches, self.micro_batches, lengths, seed)
+        for epoch in range(self.options.num_ppo_epochs):
+            yield from self.minibatches_of(epoch, experience.number, experience.lengths)
+
+    def minibatches_of(self, epoch: int, rollout: int, lengths: Sequence[int]) -> list[list[list[int]]]:
+        """Return the minibatches of one pass over a rollout, as micro-batches of all processes."""
+        seed = self.options.seed, rollout, epoch
+        return minibatches(len(lengths), self.options.num_mini_batches, self.micro_batches, lengths, seed)
 
     @property
     def micro_batches(self) -> int:
