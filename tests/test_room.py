@@ -23,8 +23,9 @@ def on(*overrides):
 @pytest.mark.parametrize(
     ("given", "bytes_each"),
     [
-        (["hardware=single"], 16),
-        (["hardware=ddp"], 16 + 4),
+        (["hardware=single"], 2 + 4 + (4 + 8)),
+        (["hardware=single", "hardware.dtype=float32"], 16),
+        (["hardware=ddp"], 2 + 4 + (4 + 8) + 4),
         (["hardware=zero2"], 2 + (2 + 12) / 4),
         (["hardware=zero2", "hardware.dtype=float32"], 4 + (4 + 8 + 4) / 4),
         (["hardware=zero3"], 16 / 4),
@@ -96,7 +97,9 @@ def test_the_widths_of_a_model_make_its_parameters(name):
     """Norms and biases are left out, and the head may be the embedding: within a percent of one or the other."""
     model = config(f"model={name}", *HUB[1:3]).model
     shape = memory_fit.read_shape(model.shape.model_dump())
-    one = memory_fit.parameters(shape)
+    attention = 2 * shape.hidden * (shape.hidden + shape.keys)
+    layer = attention + (3 if shape.gated else 2) * shape.hidden * shape.mlp
+    one = shape.layers * layer + shape.vocabulary * shape.hidden
     assert (
         min(abs(one / model.parameters - 1), abs((one + shape.vocabulary * shape.hidden) / model.parameters - 1)) < 0.01
     )
