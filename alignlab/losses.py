@@ -13,6 +13,16 @@ def preference(margin: Tensor, label: Tensor) -> Tensor:  # [batch]
     return -label * F.logsigmoid(margin) - (1 - label) * F.logsigmoid(-margin)
 
 
+def hinge(margin: Tensor) -> Tensor:  # [batch]
+    """Return max(0, 1 - margin) (Zhao et al. 2023, SLiC)."""
+    return F.relu(1 - margin)
+
+
+def ipo(margin: Tensor, beta: float) -> Tensor:  # [batch]
+    """Return (margin - 1 / (2 beta))^2; the margin is the difference of mean log-ratios a token (Azar et al. 2024)."""
+    return (margin - 1 / (2 * beta)).square()
+
+
 def reward(chosen: Tensor, rejected: Tensor, centre: float, label: Tensor | float = 1.0) -> Tensor:  # [batch]
     """Return `preference` of chosen - rejected, plus centre * (chosen + rejected)^2, which centres rewards at zero.
 
