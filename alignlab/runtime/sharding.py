@@ -4,7 +4,7 @@ Where the weights are not partitioned, all of this does nothing.
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from alignlab.runtime.distributed import hardware_of_group, is_first, unset_deepspeed_config
@@ -56,6 +56,24 @@ def gather_weights(*models: "nn.Module | None") -> Iterator[None]:
     from deepspeed.runtime.zero import GatheredParameters
 
     with GatheredParameters(weights):
+        yield
+
+
+@contextmanager
+def gather_missing(*weights: Any) -> Iterator[None]:
+    """Gather those of some partitioned weights that are not gathered at the moment, and partition them at the end.
+
+    It is for weights that are read without calling their module, whose hooks would gather them.
+    """
+    sharded = {id(weight): weight for weight in weights if hasattr(weight, "ds_id")}
+    if not sharded:
+        yield
+        return
+    from deepspeed.runtime.zero import GatheredParameters
+    from deepspeed.runtime.zero.partition_parameters import ZeroParamStatus
+
+    missing = [weight for weight in sharded.values() if weight.ds_status is not ZeroParamStatus.AVAILABLE]
+    with GatheredParameters(missing) if missing else nullcontext():
         yield
 
 

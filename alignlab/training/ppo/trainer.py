@@ -20,7 +20,7 @@ from transformers import Trainer
 
 from alignlab import losses
 from alignlab.models.engines import Engine, serving
-from alignlab.models.log_probs import PaddedRows, pad_rows, token_log_probs
+from alignlab.models.log_probs import PaddedRows, pad_rows
 from alignlab.models.sampling import Completion, sample_token_ids
 from alignlab.rewards.running_stats import RunningStats
 from alignlab.runtime import distributed, sharding
@@ -175,8 +175,8 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         def rows_of(tensor: Tensor) -> Tensor:
             return tensor[rows, :size].to(mask.device)
 
-        logits, values = model(batch)
-        logps, old_logps = token_log_probs(logits, batch.completion, mask), rows_of(experience.measured.logps)
+        (logps, entropy), values = model(batch, with_entropy=options.entropy_coef > 0)
+        old_logps = rows_of(experience.measured.logps)
         advantages = rows_of(experience.advantages)
         loss = policy = (losses.clipped_policy(logps, old_logps, advantages, options.cliprange) * mask).sum() / tokens
         losses_by_name = {"policy/loss": policy.item()}
@@ -188,7 +188,7 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
             kl = losses.kl_estimate(logps, rows_of(experience.measured.reference), options.advantage.kl_estimator)
             loss = loss + experience.loss_kl_coef * (kl * mask).sum() / tokens
         if options.entropy_coef:
-            loss = loss - options.entropy_coef * (losses.entropy(logits) * mask).sum() / tokens
+            loss = loss - options.entropy_coef * entropy.sum() / tokens
         ratio = (logps.detach() - old_logps).exp()
         self.log_update(ratio, mask, losses_by_name)
         if inputs["step"] == 0:
