@@ -150,10 +150,12 @@ def map_chunks(score: Callable[[slice], Scores], tokens: int, vocabulary: int) -
 def score_tokens(hidden: Hidden, score: Callable[..., Scores], *columns: Tensor) -> Scores:
     """Return `score(logits, *columns)` of all tokens, [batch * tokens] each, in chunks, with gradients if wanted.
 
-    Logits are [tokens, vocabulary], and the columns are [batch * tokens].
+    Logits are [tokens, vocabulary], and the columns are [batch * tokens]. With partitioned weights every process gathers
+    them in the same way, however many tokens it has.
     """
     flat, weights = hidden.flat, hidden.head_weights
-    if sum(1 for _ in chunks(len(flat), hidden.vocabulary)) == 1 or not can_chunk(hidden):
+    several = sum(1 for _ in chunks(len(flat), hidden.vocabulary)) > 1
+    if not (several or sharding.is_partitioned(*weights)) or not can_chunk(hidden):
         return score(hidden.project(flat), *columns)
     with sharding.gather_missing(*weights):
         if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (flat, *weights)):
@@ -210,4 +212,4 @@ class RecomputedChunks(torch.autograd.Function):
 def can_chunk(hidden: Hidden) -> bool:
     """Return whether the head may run outside its module: ZeRO-3 partitions weights, which a module's hooks gather."""
     head = hidden.model.get_output_embeddings()
-    return type(head) is nn.Linear or not any(hasattr(weight, "ds_id") for weight in hidden.head_weights)
+    return type(head) is nn.Linear or not sharding.is_partitioned(*hidden.head_weights)

@@ -59,6 +59,11 @@ def gather_weights(*models: "nn.Module | None") -> Iterator[None]:
         yield
 
 
+def is_partitioned(*weights: Any) -> bool:
+    """Return whether some weights are in partitions over the processes."""
+    return any(hasattr(weight, "ds_id") for weight in weights)
+
+
 @contextmanager
 def gather_missing(*weights: Any) -> Iterator[None]:
     """Gather those of some partitioned weights that are not gathered at the moment, and partition them at the end.
