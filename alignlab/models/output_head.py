@@ -150,8 +150,8 @@ def map_chunks(score: Callable[[slice], Scores], tokens: int, vocabulary: int) -
 def score_tokens(hidden: Hidden, score: Callable[..., Scores], *columns: Tensor) -> Scores:
     """Return `score(logits, *columns)` of all tokens, [batch * tokens] each, in chunks, with gradients if wanted.
 
-    Logits are [tokens, vocabulary], and the columns are [batch * tokens]. With partitioned weights every process gathers
-    them in the same way, however many tokens it has.
+    Logits are [tokens, vocabulary], and the columns are [batch * tokens]. Every process gathers partitioned weights in
+    the same way, however many tokens it has.
     """
     flat, weights = hidden.flat, hidden.head_weights
     several = sum(1 for _ in chunks(len(flat), hidden.vocabulary)) > 1
