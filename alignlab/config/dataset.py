@@ -136,8 +136,9 @@ class Augmentation(Settings):
 Deduplication = Literal["none", "exact", "near"]
 
 FORMATS = (  # the names of `alignlab.data.row_formats.FORMATS`
-    "messages_preference", "sharegpt_preference", "preference", "hh_rlhf", "ranking", "messages", "sharegpt",
-    "self_instruct", "dialogsum", "alpaca", "prompt_completion", "transcript", "text", "prompts",
+    "messages_preference", "preference", "sharegpt_preference", "preference_context", "hh_rlhf", "rejected_response",
+    "messages_rejected", "compared", "ranking", "message_tree", "messages", "sharegpt", "self_instruct", "dialogsum",
+    "alpaca", "prompt_completion", "transcript", "text", "prompts",
 )  # fmt: skip
 
 
@@ -145,6 +146,7 @@ class Preparation(DataSettings):
     """Settings of reading and preparing rows of any supported format."""
 
     format: Annotated[str, OptionName("formats", FORMATS)] | None
+    ignore: Names
     train_split: str
     test_split: str
     max_rows: Count | None

@@ -9,9 +9,10 @@
 All views may have the columns `kind` (the kind of prompt) and `id`.
 
 A kind of data set is a module, found by `dataset.kind`, that offers `view`, `content`, and `prepared` for its card; one
-whose rows are downloaded offers `fetch` as well.
+whose rows are downloaded offers `fetch` as well, and one that can say more of them before training `plan_lines`.
 """
 
+from collections.abc import Iterator
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,13 @@ def content(dataset: DataSettings) -> str:
     """Hash a data set by content, to 16 hexadecimal digits: equal hashes mean equal rows."""
     hashed: str = module_of(dataset).content(dataset)
     return hashed
+
+
+def plan_lines(dataset: DataSettings) -> Iterator[str]:
+    """Yield what a plan says of the rows: numbers by split, formats, faults that were counted, unread fields."""
+    module = module_of(dataset)
+    if hasattr(module, "plan_lines"):
+        yield from module.plan_lines(dataset)
 
 
 def fetch(dataset: DataSettings) -> None:

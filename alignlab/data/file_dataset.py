@@ -23,23 +23,32 @@ from alignlab.data import (
     json_array,
     jsonl,
     ledger,
+    message_trees,
     mixture,
     pii,
+    preference_formats,
+    prompts,
+    qualifiers,
     readers,
     rejects,
+    row_fields,
     row_formats,
+    sources,
     splits,
+    turns,
+    unread_fields,
     validate,
+    verdicts,
     views,
 )
 from alignlab.data.arrow_writers import arrow_writers
-from alignlab.data.file_rows import read_rows
+from alignlab.data.file_rows import Counts, read_rows
 from alignlab.data.ledger import Ledger, Row, Step, Tally, check_balance, run_step
-from alignlab.data.prepared import Prepared, splits_in
-from alignlab.data.readers import Source, list_sources
+from alignlab.data.prepared import Prepared, describe_unread, splits_in
 from alignlab.data.rejects import RejectLog, write_rejects
+from alignlab.data.sources import Source, list_sources
 from alignlab.data.splits import SPLITS, Split
-from alignlab.errors import mistake
+from alignlab.errors import failure, mistake
 from alignlab.pocket import dialogues
 from alignlab.pocket.world import data_folder
 from alignlab.runtime.files import building, cache_root, digest, digest_files, write_text
@@ -49,34 +58,36 @@ from alignlab.runtime.source_hash import hash_modules, hash_with_imports
 if TYPE_CHECKING:
     from datasets import Dataset
 
-FORMS = ("prompts", "demonstrations", "pairs", "rankings", "text")
+FORMS = ("prompts", "demonstrations", "pairs", "rankings", "text", "bad_answers")
 PATH_SETTINGS = {"path", "test_path"}  # the content of the files is hashed, not their paths
 MODULES = (
-    augment, clean, deduplicate, file_rows, hh_rlhf, json_array, jsonl, ledger, mixture, pii, readers, rejects,
-    row_formats, splits, validate,
+    augment, clean, deduplicate, file_rows, hh_rlhf, json_array, jsonl, ledger, message_trees, mixture, pii,
+    preference_formats, prompts, qualifiers, readers, rejects, row_fields, row_formats, sources, splits,
+    turns, unread_fields, validate, verdicts,
 )  # fmt: skip
 
 
 class Report(NamedTuple):
-    """What each step did, the number of rows by split and by form, the format of each file, and rejects by reason."""
+    """What each step did; rows by split and form; formats by file; rejects by reason; rows by unread field."""
 
     steps: dict[str, dict[str, Any]]
     rows: dict[str, int]
     forms: dict[str, int]
     files: dict[str, str]
     rejects: dict[str, int]
+    unread: dict[str, int]
 
 
 def content(dataset: FileData) -> str:
     """Hash the files' bytes and names, the settings, and the code that prepares them."""
-    sources = [
-        [(source.label, digest_files([source.path])) for source in side] for side in train_and_test_sources(dataset)
+    hashes = [
+        [(source.label, digest_files([source.path])) for source in side] for side in sources_by_split(dataset).values()
     ]
     settings = dataset.model_dump(mode="json", exclude=PATH_SETTINGS)
     code = hash_modules(__name__, *(module.__name__ for module in MODULES))
     if dataset.format in {None, *FORMATS}:
-        return digest(sources, settings, code)
-    return digest(sources, settings, code, hash_with_imports(extensions.name_of("formats", str(dataset.format))))
+        return digest(hashes, settings, code)
+    return digest(hashes, settings, code, hash_with_imports(extensions.name_of("formats", str(dataset.format))))
 
 
 def view(dataset: FileData, name: str, split: str) -> "Dataset":
@@ -96,6 +107,15 @@ def read_report(dataset: FileData) -> Report:
     return Report(**json.loads((prepare(dataset) / "report.json").read_text(encoding="utf-8")))
 
 
+def plan_lines(dataset: FileData) -> Iterator[str]:
+    """Yield what a plan says of the rows: numbers by split, formats, faults that were counted, unread fields."""
+    report = read_report(dataset)
+    rows = ", ".join(f"{count:,} {split}" for split, count in report.rows.items())
+    yield f"rows: {rows}; read as {', '.join(dict.fromkeys(report.files.values()))}"
+    yield from (f"{reason}: {count:,} rows" for reason, count in report.steps["read"]["notes"].items())
+    yield from describe_unread(report.unread)
+
+
 def prepare(dataset: FileData) -> Path:
     """Prepare the data set if it is not cached; return its folder."""
     final = cache_root() / "data" / content(dataset)
@@ -110,7 +130,7 @@ def prepare(dataset: FileData) -> Path:
 def prepared(dataset: FileData) -> Prepared:
     """Return the prepared data set for its card."""
     report, folder = read_report(dataset), prepare(dataset)
-    return Prepared(splits_in(folder), report.steps, report.files, folder / REJECTS)
+    return Prepared(splits_in(folder), report.steps, report.files, folder / REJECTS, report.unread)
 
 
 def write_splits(dataset: FileData, folder: Path) -> None:
@@ -124,11 +144,11 @@ def write_splits(dataset: FileData, folder: Path) -> None:
     )
     logs = {name: RejectLog(dataset.on_broken, dataset.max_rejects) for name in ("train", "test")}
     ledger: Ledger = {}
-    formats: dict[str, str] = {}
+    read = Counts(Tally(), {}, Counter())
     counts: Counter[str] = Counter()
     forms: Counter[str] = Counter()
     with arrow_writers(folder, features) as write:
-        for row in prepared_rows(dataset, logs, ledger, formats):
+        for row in prepared_rows(dataset, logs, ledger, read):
             write(row.split, {name: getattr(row, name) for name in features})
             counts[row.split] += 1
             forms[row_form(row)] += 1
@@ -137,22 +157,21 @@ def write_splits(dataset: FileData, folder: Path) -> None:
     check_balance(ledger)
     steps = {name: tally.as_dict() for name, tally in ledger.items()}
     rows = {split: counts[split] for split in SPLITS}
-    report = Report(steps, rows, dict(forms), formats, write_rejects(logs.values(), folder))
+    rejected = write_rejects(logs.values(), folder)
+    report = Report(steps, rows, dict(forms), read.formats, rejected, dict(read.unread.most_common()))
     write_text(folder / "report.json", json.dumps(report._asdict(), indent=1))
 
 
-def prepared_rows(
-    dataset: FileData, logs: dict[str, RejectLog], ledger: Ledger, formats: dict[str, str]
-) -> Iterable[Row]:
-    """Return the rows of all files after all steps; fill the logs, the ledger and the formats while they are read."""
-    tally = ledger["read"] = Tally()
-    train, test = train_and_test_sources(dataset)
+def prepared_rows(dataset: FileData, logs: dict[str, RejectLog], ledger: Ledger, counts: Counts) -> Iterable[Row]:
+    """Return the rows of all files after all steps; fill the logs, the ledger and the counts while they are read."""
+    ledger["read"] = counts.tally
+    by_split = sources_by_split(dataset)
 
-    def read(sources: list[Source], split: Split) -> Iterator[Row]:
-        for source in sources:
-            yield from read_rows(source, split, dataset, logs[split], tally, formats)
+    def read(split: Split) -> Iterator[Row]:
+        for source in by_split[split]:
+            yield from read_rows(source, split, dataset, logs["test" if split == "test" else "train"], counts)
 
-    rows: Iterable[Row] = chain(read(test, "test"), read(train, "train"))
+    rows: Iterable[Row] = chain(read("test"), read("train"), read("validation"))
     for name, step in enabled_steps(dataset, logs):
         rows = run_step(rows, name, step, ledger)
     return rows
@@ -173,14 +192,16 @@ def enabled_steps(dataset: FileData, logs: dict[str, RejectLog]) -> Iterator[tup
 
 
 def assign_splits(dataset: FileData) -> Step:
-    """Return the step that splits training files by opening; rows of test files stay test rows."""
-    test = 0.0 if dataset.test_path else dataset.test
+    """Return the step that splits training files by opening; rows of held-out files keep their split."""
+    by_split = sources_by_split(dataset)
+    test = 0.0 if by_split["test"] else dataset.test
+    validation = 0.0 if by_split["validation"] else dataset.validation
 
     def step(rows: Iterable[Row], tally: Tally) -> Iterator[Row]:
         for row in rows:
             if row.split == "train":
                 opening = splits.opening(row.prompt) or row.completions[0]
-                row = row._replace(split=splits.split_of(opening, dataset.validation, test))
+                row = row._replace(split=splits.split_of(opening, validation, test))
             tally.notes[row.split] += 1
             yield row
 
@@ -188,18 +209,31 @@ def assign_splits(dataset: FileData) -> Step:
 
 
 def row_form(row: Row) -> str:
-    """Return the form of a row, by its prompt and the number of its completions."""
+    """Return the form of a row, by its prompt, the number of its completions, and the label of a single one."""
+    if row.prompt and len(row.completions) == 1 and row.label == 0:
+        return "bad_answers"
     return FORMS[min(len(row.completions), 3)] if row.prompt else "text"
 
 
-def train_and_test_sources(dataset: FileData) -> tuple[list[Source], list[Source]]:
-    """Return the sources of the training rows and of the test rows; raise a mistake if they share a file."""
+def sources_by_split(dataset: FileData) -> dict[Split, list[Source]]:
+    """Return the sources of each split: by the setting, and in folders by the names of the files.
+
+    Raise a mistake if a file would be trained and measured on, and a failure if a folder holds held-out rows alone.
+    """
     root = world_folder(dataset)
-    train = list_sources(train_paths(dataset), dataset.train_split)
-    test = list_sources([root / path for path in dataset.test_path or ()], dataset.test_split)
-    if both := {source.path.resolve() for source in train} & {source.path.resolve() for source in test}:
+    read = list_sources(train_paths(dataset), dataset.train_split)
+    named = list_sources([root / path for path in dataset.test_path or ()], dataset.test_split)
+    by_split: dict[Split, list[Source]] = {"train": [], "validation": [], "test": []}
+    for source in read:
+        by_split[source.split or "train"].append(source)
+    if dataset.test_path:
+        by_split["test"] = [s for s in named if s.split == "test"] or [s for s in named if s.split != "train"] or named
+    if not by_split["train"]:
+        what = "the folder holds files of held-out splits alone"
+        raise failure(str(dataset.path[0]), what, f"give the file itself to train on it: {read[0].path}")
+    if both := {s.path.resolve() for s in by_split["train"]} & {s.path.resolve() for s in by_split["test"]}:
         raise mistake("dataset.test_path", f"{min(both)} is among the training files too", "give each its own files")
-    return train, test
+    return by_split
 
 
 def train_paths(dataset: FileData) -> list[Path]:

@@ -3,63 +3,106 @@
 A record that does not match the format of its file is added to the reject log and left out.
 """
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator
 from itertools import chain, islice
-from math import inf
-from typing import Any
+from typing import NamedTuple
 
 from alignlab.config import extensions
 from alignlab.config.dataset import FileData
-from alignlab.data import readers
+from alignlab.data import message_trees, readers
 from alignlab.data.jsonl import Record
 from alignlab.data.ledger import Row, Tally
-from alignlab.data.readers import Source
+from alignlab.data.message_trees import Assembled
+from alignlab.data.qualifiers import qualify
 from alignlab.data.rejects import Reject, RejectLog
-from alignlab.data.row_formats import FORMATS, Broken, Draft, RowFormat, detect
+from alignlab.data.row_fields import Broken, Draft, LeftOut, RowFields
+from alignlab.data.row_formats import FORMATS, RowFormat, detect, format_of
+from alignlab.data.sources import Source
 from alignlab.data.splits import Split
+from alignlab.data.turns import take_reasoning, think
+from alignlab.data.unread_fields import MOST_NAMES, OTHERS, ignored_names, refuse_media, unread_fields
 from alignlab.errors import failure, mistake
 
 DETECTION_ROWS = 50  # rows by which the format of a file is detected
+READ_BESIDE = ("kind",)  # fields that are read from every row
 
 
-def read_rows(
-    source: Source, split: Split, dataset: FileData, log: RejectLog, tally: Tally, formats: dict[str, str]
-) -> Iterator[Row]:
-    """Yield the rows of a source, at most `max_rows` in training; record the name of its format in `formats`."""
-    row_format, records = detect_format(source, dataset.format)
-    formats[source.label] = row_format.name
+class Counts(NamedTuple):
+    """What is recorded while files are read: the step's tally, the format of each file, and unread fields by name."""
+
+    tally: Tally
+    formats: dict[str, str]
+    unread: Counter[str]
+
+
+class Parsed(NamedTuple):
+    """The drafts of one record, the name of its format, and the fields that were not read."""
+
+    drafts: list[Draft]
+    row_format: str
+    unread: list[str]
+
+
+def read_rows(source: Source, split: Split, dataset: FileData, log: RejectLog, counts: Counts) -> Iterator[Row]:
+    """Yield the rows of a source, at most `max_rows` in training; record what is not read in `counts`."""
+    row_format, records = detect_format(source, dataset.format, ignored_names(dataset.ignore))
+    formats: Counter[str] = Counter()
+    counts.formats[source.label] = row_format.name
     limit = dataset.max_rows if split == "train" else None
-    for record in records:
+    tally = counts.tally
+    for record, size in records:
         if limit is not None and log.kept >= limit:
             return
-        tally.rows_in += 1
-        drafts = parse_record(row_format, record)
-        if isinstance(drafts, Reject):
-            log.add(drafts)
-            tally.dropped[drafts.label] += 1
+        tally.rows_in += size
+        tally.dropped[message_trees.JOINED] += size - 1
+        try:
+            parsed = parse_record(row_format, record, dataset)
+        except LeftOut as reason:
+            tally.dropped[str(reason)] += 1
+            continue
+        if isinstance(parsed, Reject):
+            log.add(parsed)
+            tally.dropped[parsed.label] += 1
             continue
         assert isinstance(record, Record)
-        tally.added["one row an instance"] += len(drafts) - 1
-        for number, draft in enumerate(drafts):
+        formats[parsed.row_format] += 1
+        counts.formats[source.label] = ", ".join(name for name, _ in formats.most_common())
+        count_unread(counts.unread, parsed.unread)
+        tally.added["one row an instance"] += len(parsed.drafts) - 1
+        for number, draft in enumerate(parsed.drafts):
             log.kept += 1
             tally.rows_out += 1
             row = build_row(draft, record, number, source, split, dataset.mask.truth)
             tally.notes.update(draft.notes)
-            tally.notes["soft label"] += row.label != 1
+            tally.notes["soft label"] += row.label not in (0, 1)
             yield row
 
 
-def detect_format(source: Source, name: str | None) -> tuple[RowFormat, Iterator[Record | Reject]]:
-    """Return the format of a file, which is named or detected, and all its records."""
+def count_unread(unread: Counter[str], names: list[str]) -> None:
+    """Count the fields of one row that were not read."""
+    for name in names:
+        unread[name if name in unread or len(unread) < MOST_NAMES else OTHERS] += 1
+
+
+def detect_format(source: Source, name: str | None, ignored: frozenset[str]) -> tuple[RowFormat, Iterator[Assembled]]:
+    """Return the format of a file, which is named or that of most rows, and all its records."""
     records = readers.read_records(source.path)
     first = list(islice(records, DETECTION_ROWS))
-    fields = [record.fields for record in first if isinstance(record, Record)]
+    fields = [RowFields(record.fields, ignored) for record in first if isinstance(record, Record)]
+    everything = chain(first, records)
+    if name in (None, "message_tree") and fields and sum(map(message_trees.is_flat, fields)) * 2 > len(fields):
+        return FORMATS["message_tree"], message_trees.assemble(everything)
     row_format = named_format(name) if name else detect(fields)
     if row_format is None and fields:
         names = ", ".join(str(name)[:30] for name in list(fields[0])[:8]) or "none"
         known = "; ".join(map(str, FORMATS.values()))
-        raise failure(str(source.path), f"rows with the fields {names} have no known format", f"known are {known}")
-    return row_format or FORMATS["prompt_completion"], chain(first, records)
+        raise failure(
+            str(source.path),
+            f"rows with the fields {names} have no known format",
+            f"known are {known}; docs/data.md lists their fields",
+        )
+    return row_format or FORMATS["prompt_completion"], (Assembled(record, 1) for record in everything)
 
 
 def named_format(name: str) -> RowFormat:
@@ -74,23 +117,39 @@ def named_format(name: str) -> RowFormat:
     return row_format._replace(name=name)
 
 
-def parse_record(row_format: RowFormat, record: Record | Reject) -> list[Draft] | Reject:
-    """Parse a record in the format of its file; return a reject if it does not match the format."""
+def parse_record(main: RowFormat, record: Record | Reject, dataset: FileData) -> Parsed | Reject:
+    """Parse a record in the format of its fields, or in the one that `dataset.format` names; a fault gives a reject."""
     if isinstance(record, Reject):
         return record
+    fields = RowFields(record.fields, ignored_names(dataset.ignore))
+    row_format = main if dataset.format else format_of(fields, main) or main
     try:
         for names in row_format.required:
-            if not any(name in record.fields for name in names):
+            if not any(name in fields for name in names):
                 raise Broken(names[0], "the field is missing", f"{' or '.join(names)}, for {row_format.name}")
-        return row_format.parse(record.fields)
+        drafts = [_complete(draft, fields) for draft in row_format.parse(fields)]
+        for name in (*READ_BESIDE, dataset.mask.truth):
+            fields.get(name or "")
+        drafts = refuse_media(fields, drafts)
+        unread = unread_fields(fields, drafts)
     except Broken as error:
-        return Reject(record.file, record.line, error.field, error.reason, error.expected)
+        return Reject(record.file, record.line, error.field, error.reason, error.expected, error.remedy)
+    notes = tuple(dict.fromkeys(fields.all_notes()))
+    if drafts and notes:
+        drafts[0] = drafts[0]._replace(notes=(*drafts[0].notes, *notes))
+    return Parsed(drafts, row_format.name, unread)
+
+
+def _complete(draft: Draft, fields: RowFields) -> Draft:
+    """Add what the row says of a draft beside its texts: reasoning, label and weight."""
+    if len(draft.completions) == 1 and draft.prompt and (reasoning := take_reasoning(fields)):
+        draft = draft._replace(completions=[think(reasoning, draft.completions[0])])
+    return qualify(draft, fields)
 
 
 def build_row(draft: Draft, record: Record, number: int, source: Source, split: Split, truth: str | None) -> Row:
     """Build a row from a draft, which is the `number`-th of its record; `truth` names the field of known truth."""
     kind = record.fields.get("kind")
-    label, weight = label_and_weight(record.fields) if len(draft.completions) == 2 else (1.0, 1.0)
     return Row(
         id=f"{source.label}:{record.line}" + (f"#{number + 1}" if number else ""),
         prompt=draft.prompt,
@@ -101,15 +160,6 @@ def build_row(draft: Draft, record: Record, number: int, source: Source, split: 
         file=source.path,
         line=record.line,
         truth=str(record.fields.get(truth) or "") if truth else "",
-        label=label,
-        weight=weight,
-    )
-
-
-def label_and_weight(fields: Mapping[str, Any]) -> tuple[float, float]:
-    """Return the label (a probability) and the weight (above 0) of a pair; 1 where the row has none."""
-    label, weight = fields.get("label"), fields.get("weight")
-    return (
-        label if isinstance(label, float) and 0 <= label <= 1 else 1.0,
-        weight if isinstance(weight, float) and 0 < weight < inf else 1.0,
+        label=draft.label,
+        weight=draft.weight,
     )

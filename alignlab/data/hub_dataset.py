@@ -1,5 +1,6 @@
 """Data sets of the Hugging Face hub: download the training and the test split once, then read them as files."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,12 @@ def view(dataset: HubData, name: str, split: str) -> "Dataset":
 def prepared(dataset: HubData) -> Prepared:
     """Return the prepared data set for its card."""
     return file_dataset.prepared(as_file_data(dataset))
+
+
+def plan_lines(dataset: HubData) -> Iterator[str]:
+    """Yield what a plan says of the rows; nothing before they are downloaded."""
+    if folder(dataset).exists():
+        yield from file_dataset.plan_lines(as_file_data(dataset))
 
 
 def as_file_data(dataset: HubData) -> FileData:

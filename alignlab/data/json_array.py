@@ -1,4 +1,4 @@
-"""Read a JSON array from a file, element by element, without holding the whole file in memory."""
+"""Read a JSON array, or JSON objects one after the other, without holding the whole file in memory."""
 
 import codecs
 import json
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from alignlab.data.jsonl import Record, explain_read_errors, open_bytes, read_failure
+from alignlab.data.jsonl import Record, explain_read_errors, fields_in, open_bytes, read_failure
 from alignlab.data.rejects import Reject
 
 CHUNK_BYTES = 1 << 16
@@ -35,10 +35,26 @@ def read_json_array(path: Path) -> Iterator[Record | Reject]:
             text.advance(1)
         elif not text.starts_with("]"):
             raise read_failure(path, text.line, "the file is not JSON here (no comma after a row)", "fix it")
-        if isinstance(value, dict):
-            yield Record(path, line, value)
+        if (fields := fields_in(value)) is not None:
+            yield Record(path, line, fields)
         else:
             yield Reject(path, line, "", "the element is not a JSON object", "an array of JSON objects")
+
+
+def read_json_objects(path: Path) -> Iterator[Record | Reject]:
+    """Yield the objects of a file that writes them one after the other over many lines."""
+    decode = json.JSONDecoder().raw_decode
+    text = TextWindow(path)
+    text.skip(BLANKS + "\ufeff")
+    while not text.at_end():
+        value, length = text.decode(decode)
+        line = text.line
+        text.advance(length)
+        text.skip(BLANKS)
+        if (fields := fields_in(value)) is not None:
+            yield Record(path, line, fields)
+        else:
+            yield Reject(path, line, "", "the value is not a JSON object", "JSON objects")
 
 
 def _check_end(text: "TextWindow") -> None:

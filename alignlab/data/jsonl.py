@@ -52,15 +52,24 @@ def read_records(file: Path) -> Iterator[Record | Reject]:
         empty = False
         try:
             value = json.loads(text)
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError) as error:
+            if not text.endswith("\n") and text.lstrip().startswith(("{", "[")):
+                raise read_failure(file, number, "the last line is cut off", "fetch the file again") from error
             yield Reject(file, number, "", "the line is not JSON", "one JSON object a line")
             continue
-        if isinstance(value, dict):
-            yield Record(file, number, value)
+        if (fields := fields_in(value)) is not None:
+            yield Record(file, number, fields)
         else:
             yield Reject(file, number, "", "the line is not a JSON object", "one JSON object a line")
     if empty:
         raise failure(f"{file}:1", "the file is empty", "give a file with one JSON object a line")
+
+
+def fields_in(value: Any) -> dict[str, Any] | None:
+    """Return the fields of a row: those of an object, or a list of turns as `messages`; None for anything else."""
+    if isinstance(value, dict):
+        return value
+    return {"messages": value} if isinstance(value, list) and value and isinstance(value[0], dict) else None
 
 
 def read_lines(file: Path) -> Iterator[tuple[int, str]]:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from alignlab.config.dataset import DataSettings
@@ -26,12 +27,16 @@ class ArrowRows:
 
 
 class Prepared(NamedTuple):
-    """A prepared data set: its splits, what each step did, the format of each file, and the file of its rejects."""
+    """A prepared data set: its splits, what each step did, the format of each file, and the file of its rejects.
+
+    `unread` counts the rows that hold a field that no format reads, by field.
+    """
 
     splits: Mapping[str, Iterable[dict[str, Any]]]
     steps: dict[str, dict[str, Any]]
     files: dict[str, str]
     rejects: Path | None
+    unread: Mapping[str, int] = MappingProxyType({})
 
 
 def splits_in(folder: Path) -> dict[str, ArrowRows]:
@@ -51,6 +56,14 @@ def prepare(dataset: DataSettings) -> Prepared:
     """Prepare a data set of any kind if it is not cached."""
     prepared: Prepared = module_of(dataset).prepared(dataset)
     return prepared
+
+
+def describe_unread(unread: Mapping[str, int], most: int = 12) -> Iterator[str]:
+    """Yield a line that names the fields that no format reads, with the number of rows that hold them."""
+    if unread:
+        names = [f"{name} ({count:,} rows)" for name, count in list(unread.items())[:most]]
+        more = f" and {len(unread) - most} more" if len(unread) > most else ""
+        yield f"not read: {', '.join(names)}{more}"
 
 
 def step_record(rows_out: int, dropped: dict[str, int], notes: dict[str, int]) -> dict[str, Any]:

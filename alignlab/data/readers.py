@@ -9,22 +9,24 @@ import csv
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from alignlab.data import jsonl
-from alignlab.data.json_array import CHUNK_BYTES, read_json_array
+from alignlab.data.json_array import CHUNK_BYTES, read_json_array, read_json_objects
 from alignlab.data.jsonl import Record, open_bytes, read_failure, read_lines
 from alignlab.data.rejects import Reject
+from alignlab.data.row_fields import RowFields
+from alignlab.data.row_formats import format_of
 from alignlab.errors import Failure, failure
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")  # also with .gz behind
 LARGEST_INDEX = 1 << 22  # bytes
 LARGEST_CELL = 1 << 24  # characters of one cell of a CSV file
 BATCH_ROWS = 256  # rows of a columnar file that are decoded together
@@ -32,41 +34,8 @@ INDEX_KEYS = {"file_name", "hf_hub_url", "ms_hub_url", "om_hub_url", "script_url
 Reader = Callable[[Path], Iterator[Record | Reject]]
 
 
-class Source(NamedTuple):
-    """A file, or a folder that `datasets` saved; `label` names it in the ids of rows."""
-
-    path: Path
-    label: str
-
-
-def list_sources(paths: Sequence[Path], split: str) -> list[Source]:
-    """List the files and saved data sets at paths; `split` is the one to take of a saved dictionary."""
-    files = [file for path in paths for file in _files_at(path, split)]
-    names = [file.name for file in files]
-    return [Source(file, file.name if names.count(file.name) == 1 else str(file)) for file in files]
-
-
-def _files_at(path: Path, split: str) -> list[Path]:
-    if not path.exists():
-        raise failure(str(path), "there is no such file or folder", "give a path that exists")
-    if path.is_file():
-        return [path]
-    if (path / "dataset_dict.json").exists():
-        if not (path / split / "state.json").exists():
-            splits = sorted(p.parent.name for p in path.glob("*/state.json"))
-            raise failure(str(path), f"the saved set has no split {split!r}", f"it has {', '.join(splits) or 'none'}")
-        return [path / split]
-    if (path / "state.json").exists():
-        return [path]
-    files = sorted(p for p in path.rglob("*") if p.is_file() and _uncompressed_name(p).endswith(SUFFIXES))
-    files = [p for p in files if not any(part.startswith(".") for part in p.relative_to(path).parts)]
-    files = [p for p in files if not (p.suffix == ".json" and _index_entries(p))]
-    if not files:
-        raise failure(str(path), f"the folder holds no {', '.join(SUFFIXES)} file", "give another path")
-    return files
-
-
-def _uncompressed_name(path: Path) -> str:
+def uncompressed_name(path: Path) -> str:
+    """Return the name of a file in small letters, without .gz."""
     return path.name.lower().removesuffix(".gz")
 
 
@@ -84,18 +53,76 @@ def choose_reader(path: Path) -> Reader:
     if path.is_dir():
         return read_saved_dataset
     start = _first_bytes(path)
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
+    check_content(path, text)
     if start.startswith(b"PAR1") or path.suffix.lower() == ".parquet":
         return read_parquet
-    if _uncompressed_name(path).endswith((".csv", ".tsv")):
+    if uncompressed_name(path).endswith((".csv", ".tsv")):
         return read_csv
-    text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
     if text.startswith(b"["):
-        return read_json_array
-    if text and not text.startswith(b"{") and not _uncompressed_name(path).endswith(SUFFIXES):
+        return jsonl.read_records if _is_list_per_line(path) else read_json_array
+    if text and not text.startswith(b"{") and not uncompressed_name(path).endswith(SUFFIXES):
         raise failure(str(path), "the file is not of a kind that holds rows", f"give one of {', '.join(SUFFIXES)}")
-    if _uncompressed_name(path).endswith(".json") and text.startswith(b"{"):
-        _check_json_lines(path)
+    if text.startswith(b"{") and _is_object_over_lines(path):
+        return read_objects
     return jsonl.read_records
+
+
+def check_content(path: Path, text: bytes) -> None:
+    """Raise a failure if a file begins as something else than data: a Git LFS pointer, a web page, an index."""
+    if text.startswith(b"version https://git-lfs"):
+        now = "run `git lfs pull` where it was cloned, or download the file itself"
+        raise failure(str(path), "this is a Git LFS pointer, not the data", now)
+    if text[:200].lower().startswith((b"<!doctype html", b"<html")):
+        raise failure(str(path), "this is a web page, not data", "download the file itself")
+    if text.startswith(b"{") and path.suffix == ".json" and (entries := index_entries(path)):
+        raise failure(str(path), "this is an index of data sets, not data", f"give a file that it names: {entries[0]}")
+
+
+def _is_list_per_line(path: Path) -> bool:
+    """Return whether every line is a list of its own, rather than the whole file one array."""
+    with suppress(ValueError, RecursionError, IndexError, Failure):
+        lines = [line for _, line in islice(read_lines(path), 20) if line.strip()][:2]
+        values = [json.loads(line) for line in lines]
+        return all(isinstance(value, list) for value in values) and (len(values) > 1 or "role" in values[0][0])
+    return False
+
+
+def _is_object_over_lines(path: Path) -> bool:
+    """Return whether a file that starts with `{` holds objects over many lines, or one object of many rows."""
+    with suppress(StopIteration, Failure, ValueError, RecursionError):
+        lines = ((number, line) for number, line in read_lines(path) if line.strip())
+        first, second = next(lines)[1], next(lines, None)
+        try:
+            value = json.loads(first)
+        except ValueError:
+            return isinstance(next(read_json_objects(path)), Record)
+        return second is None and len(first) < LARGEST_INDEX and rows_inside(value) is not None
+    return False
+
+
+def read_objects(path: Path) -> Iterator[Record | Reject]:
+    """Yield objects that lie over many lines; a single one that only holds a list of rows gives those rows."""
+    records = read_json_objects(path)
+    first, second = next(records), next(records, None)
+    if second is None and isinstance(first, Record) and (rows := rows_inside(first.fields)) is not None:
+        yield from (Record(path, number, row) for number, row in enumerate(rows, start=1))
+        return
+    yield first
+    if second is not None:
+        yield second
+        yield from records
+
+
+def rows_inside(value: Any) -> list[dict[str, Any]] | None:
+    """Return the rows that a single object holds in its only list of objects; None if the object is a row itself."""
+    if not isinstance(value, dict) or format_of(RowFields(value)) is not None:
+        return None
+    lists = [inner for inner in value.values() if isinstance(inner, list) and inner]
+    others = [inner for inner in value.values() if isinstance(inner, dict) and inner]
+    if len(lists) != 1 or others or not all(isinstance(row, dict) for row in lists[0]):
+        return None
+    return list(lists[0])
 
 
 def _first_bytes(path: Path) -> bytes:
@@ -104,19 +131,7 @@ def _first_bytes(path: Path) -> bytes:
     return b""
 
 
-def _check_json_lines(path: Path) -> None:
-    """Raise a failure if a `.json` file that starts with `{` is an index or one object over many lines."""
-    number, first = next(iter(read_lines(path)))
-    entries = _index_entries(path)
-    with suppress(ValueError, RecursionError):
-        if isinstance(json.loads(first), dict) and not entries:
-            return
-    if entries:
-        raise failure(str(path), "this is an index of data sets, not data", f"give a file that it names: {entries[0]}")
-    raise failure(f"{path}:{number}", "the file is one JSON value, not rows", "give an array, or one object a line")
-
-
-def _index_entries(path: Path) -> list[str]:
+def index_entries(path: Path) -> list[str]:
     """Return the data sets that an index in LLaMA-Factory's format names; none if the file is not an index."""
     if path.stat().st_size > LARGEST_INDEX:
         return []
@@ -131,7 +146,8 @@ def _index_entries(path: Path) -> list[str]:
 def read_csv(path: Path) -> Iterator[Record | Reject]:
     """Yield the rows of a CSV file with a header; the separator is the comma, tab or semicolon most frequent in it."""
     csv.field_size_limit(LARGEST_CELL)
-    text = (line for _, line in read_lines(path))
+    last = [""]
+    text = (last.__setitem__(0, line) or line for _, line in read_lines(path))
     header = next(text, "")
     separator = max(",\t;", key=header.count)
     rows = csv.reader(chain([header], text), delimiter=separator, strict=True)
@@ -148,11 +164,21 @@ def read_csv(path: Path) -> Iterator[Record | Reject]:
             yield Reject(path, line, "", f"the line is not CSV ({error})", f"{len(names)} cells")
             continue
         if not names:
-            names = cells
+            names = _column_names(path, cells)
         elif len(cells) == len(names):
             yield Record(path, line, dict(zip(names, cells, strict=True)))
+        elif cells and len(cells) < len(names) and not last[0].endswith("\n"):
+            raise read_failure(path, line, "the last line is cut off", "fetch the file again")
         elif cells:
             yield Reject(path, line, "", f"the row has {len(cells)} cells", f"{len(names)} cells, as the header has")
+
+
+def _column_names(path: Path, cells: list[str]) -> list[str]:
+    """Return the names of the columns; a column without a name gets its number."""
+    names = [cell.strip() or f"column {number}" for number, cell in enumerate(cells, start=1)]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise failure(f"{path}:1", f"the header has the column {twice!r} more than once", "rename one, or remove it")
+    return names
 
 
 def read_parquet(path: Path) -> Iterator[Record | Reject]:

@@ -14,13 +14,14 @@ MOST_REJECTS = 100_000  # more rejects than this end the run at once, whatever `
 
 
 class Reject(NamedTuple):
-    """A broken row: its file and line, the field at fault, the reason, and what was expected instead."""
+    """A broken row: its file, line and field, the reason, what was expected instead, and what helps, if known."""
 
     file: Path
     line: int
     field: str
     reason: str
     expected: str = ""
+    remedy: str = ""
 
     def __str__(self) -> str:
         return ": ".join(part for part in (f"{self.file}:{self.line}", self.field, self.reason) if part)
@@ -44,7 +45,8 @@ class RejectLog:
     def add(self, reject: Reject) -> None:
         """Record a reject; raise a failure if broken rows stop the run."""
         if self.on_broken == "stop":
-            raise failure(str(reject), "this row is broken", "fix it, or set dataset.on_broken=reject to leave it out")
+            now = f"{reject.remedy or 'fix it'}, or set dataset.on_broken=reject to leave it out"
+            raise failure(str(reject), "this row is broken", now)
         self.rejects.append(reject)
         if len(self.rejects) > MOST_REJECTS:
             self.check()
@@ -55,10 +57,11 @@ class RejectLog:
         few = len(self.rejects) <= MOST_REJECTS
         if not self.rejects or (few and self.kept and len(self.rejects) <= self.max_rejects * rows):
             return
+        remedy = self.rejects[0].remedy or "fix them"
         raise failure(
             str(self.rejects[0]),
             f"{len(self.rejects):,} of {rows:,} rows are broken, this one first",
-            f"fix them, or allow more with dataset.max_rejects (now {self.max_rejects:g})",
+            f"{remedy}, or allow more with dataset.max_rejects (now {self.max_rejects:g})",
         )
 
 

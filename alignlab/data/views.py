@@ -2,7 +2,7 @@
 
 The pairs view has a `label` column if any label is soft, and a `weight` column if the weights differ. Weights are
 scaled to a mean of 1. The pairs of a ranking share the weight of one prompt: each has 1/C(n, 2) of it (Ouyang et al.
-2022, section 3.5).
+2022, section 3.5). A row with one completion and the label 0 holds a bad answer: it gives a prompt and nothing else.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ def available_views(forms: dict[str, int]) -> list[str]:
         "pairs": present & {"pairs", "rankings"},
         "rankings": present & {"pairs", "rankings"},
         "prompts": present - {"text"},
-        "text": present - {"prompts"},
+        "text": present - {"prompts", "bad_answers"},
     }
     return [name for name, forms_of_view in sources.items() if forms_of_view]
 
@@ -88,7 +88,10 @@ def filter_rows(dataset: "Dataset", least: int, needs_prompt: bool = True) -> "D
     from datasets.table import InMemoryTable
 
     table = dataset.data.table
-    keep = arrow.greater_equal(arrow.list_value_length(table["completions"]), least)
+    number = arrow.list_value_length(table["completions"])
+    keep = arrow.greater_equal(number, least)
+    if least == 1:  # a single answer that is marked as bad is no demonstration
+        keep = arrow.and_(keep, arrow.invert(arrow.and_(arrow.equal(number, 1), arrow.equal(table["label"], 0.0))))
     if needs_prompt:
         keep = arrow.and_(keep, arrow.greater(arrow.list_value_length(table["prompt"]), 0))
     return Dataset(InMemoryTable(table.filter(keep)))

@@ -75,12 +75,8 @@ class MeasurementProtocol(Protocol):
     def applies(self, config: Config) -> str:
         """Return why it does not go with a config, or an empty text where it does."""
 
-    def measure(self, subject: Any) -> "Iterable[Scores | Sample | Measurement]":
-        """Measure a `Subject`, one value per completion; or a `FinishedStage`, which may give finished rows.
-
-        A measurement of a `Subject` that completes prompts of its own yields those completions as `Sample`s too, so
-        that they stand among the run's samples.
-        """
+    def measure(self, subject: Any) -> "Iterable[Scores | Measurement]":
+        """Measure a `Subject`, one value per completion; or a `FinishedStage`, which may give finished rows."""
 
 
 class ChosenMeasurement(NamedTuple):

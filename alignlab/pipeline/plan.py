@@ -30,7 +30,6 @@ NOT_IN_FINGERPRINT = {
     "save_total_limit",
     "gates",
     "offload",
-    "vllm",
 }
 
 
@@ -180,7 +179,7 @@ def cost(config: Config, stage: Stage) -> Cost | None:
     try:
         rows = view(config.dataset, stage.method().view, "train")
     except Explained:
-        if not config.dry_run:
+        if not (config.dry_run and config.dataset.is_remote):
             raise
         return stated_cost(config, settings)
     sample = rows.select(range(min(200, len(rows))))
@@ -213,6 +212,7 @@ def show(plan: Plan) -> Iterator[str]:
     config = plan.config
     yield f"plan: {config.method.name} on {config.dataset.kind}, model {config.model.kind}, seed {config.seed}"
     yield _line("base", plan.base.path.exists(), config.model.origin, plan.base.path)
+    yield from (f"  {'data':<6} {line}" for line in data_lines(config))
     for stage in plan.stages:
         read = cost(config, stage)
         what = in_words(read)
@@ -221,6 +221,13 @@ def show(plan: Plan) -> Iterator[str]:
         yield _line(stage.name, stage.done, f"{what}, from {stage.source.name}", stage.folder)
         if not stage.done:
             yield from (f"{'':17}{line}" for line in needed(plan, stage, read))
+
+
+def data_lines(config: Config) -> Iterator[str]:
+    """Yield what the plan says of the rows."""
+    from alignlab.data import plan_lines
+
+    yield from plan_lines(config.dataset)
 
 
 def in_words(read: Cost | None) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from alignlab.config.schema import Config
-from alignlab.data.prepared import planted, prepare
+from alignlab.data.prepared import describe_unread, planted, prepare
 from alignlab.pipeline.run_folder import CONFIG, DATA_CARD, DATA_CARD_PAGE
 from alignlab.reports.data_card import as_json, masking, page, read_rejects
 from alignlab.runtime.files import write_text
@@ -36,6 +36,7 @@ def run(config: Config, folder: Path) -> None:
         "dataset": config.dataset.kind,
         "files": prepared.files,
         "steps": prepared.steps,
+        "unread": prepared.unread,
         "forms": counts,
         "rows": {name: sum(forms.values()) for name, forms in counts.items()},
         "planted": [fault._asdict() for fault in planted(config.dataset, prepared.steps)],
@@ -58,6 +59,7 @@ def write_rows(rows: Any, folder: Path) -> dict[str, int]:
             if form not in streams:
                 streams[form] = files.enter_context((folder / f"{form}.jsonl").open("w", encoding="utf-8"))
             kept = {name: row[name] for name in ("id", "kind", "made_by") if row[name]}
+            kept |= {name: row[name] for name in ("label", "weight") if row.get(name, 1.0) != 1.0}
             streams[form].write(json.dumps(fields | kept, ensure_ascii=False) + "\n")
             counts[form] = counts.get(form, 0) + 1
     return counts
@@ -72,7 +74,7 @@ def form_of(row: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         case prompt, []:
             return "prompts", {"prompt": prompt}
         case prompt, [completion]:
-            return "demonstrations", {"messages": [*prompt, completion]}
+            return "bad_answers" if row.get("label") == 0 else "demonstrations", {"messages": [*prompt, completion]}
         case prompt, [chosen, rejected]:
             return "pairs", {"prompt": prompt, "chosen": [chosen], "rejected": [rejected]}
         case prompt, _:
@@ -83,11 +85,13 @@ def summary(facts: Mapping[str, Any]) -> Iterator[str]:
     """Yield the card in a few lines for the terminal."""
     for name, row_format in facts["files"].items():
         yield f"{name}: {row_format}"
+    yield from describe_unread(facts["unread"])
     for name, done in facts["steps"].items():
         parts = [f"{name:<12} {done['rows_in']:>9,} in {done['rows_out']:>9,} out"]
         for what in ("added", "changed", "dropped"):
             parts += [f"{what} {count:,} ({reason})" for reason, count in done[what].items()]
         yield ", ".join(parts)
+    yield from (f"{reason}: {count:,} rows" for reason, count in facts["steps"]["read"]["notes"].items())
     yield "rows: " + ", ".join(f"{name} {count:,}" for name, count in facts["rows"].items())
     yield from (split["summary"] for split in facts["contamination"])
     for fault in facts["planted"]:

@@ -1,0 +1,172 @@
+"""The fields of a row, which remember those that a format has read, and the ways to read text from them.
+
+Names are looked up without case, and blanks and hyphens count as underscores: `Positive Option` is `positive_option`.
+A field is held if it has a value: null, NaN, blank text and an empty list hold nothing.
+"""
+
+import ast
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from alignlab.chat import Turn
+
+BETWEEN_WORDS = re.compile(r"[\s\-]+")
+LARGEST_STRUCTURE = 1 << 20  # characters of a cell that is read as JSON or as a Python literal
+
+
+class Draft(NamedTuple):
+    """The prompt and the completions of a row before validation; `notes` are faults that were tolerated.
+
+    `label` is the probability that the first completion is the better one; of a single completion it is 1, or 0 for an
+    answer that is marked as bad. `weight` is the weight of a pair.
+    """
+
+    prompt: list[Turn]
+    completions: list[str]
+    notes: tuple[str, ...] = ()
+    label: float = 1.0
+    weight: float = 1.0
+
+
+class Broken(Exception):
+    """A row that does not match its format: the field, the reason, what was expected, and a setting that helps."""
+
+    def __init__(self, field: str, reason: str, expected: str, remedy: str = "") -> None:
+        self.field, self.reason, self.expected, self.remedy = field, reason, expected, remedy
+        super().__init__(f"{field}: {reason}; expected {expected}")
+
+
+class LeftOut(Exception):
+    """A row that its own columns exclude, such as a weight of 0; it is counted, and it is no fault."""
+
+
+class RowFields(Mapping[str, Any]):
+    """The fields of a row or of a part of it; fields that are read are remembered, ignored fields are absent."""
+
+    def __init__(self, values: Mapping[str, Any], ignored: frozenset[str] = frozenset(), path: str = "") -> None:
+        self.ignored, self.path = ignored, path
+        self.values_by_name = {
+            name: value for name, value in values.items() if not ({canonical(name), canonical(path + name)} & ignored)
+        }
+        self.originals = {canonical(name): name for name in reversed(list(values))}
+        self.read: set[str] = set()
+        self.parts: list[RowFields] = []
+        self.notes: list[str] = []
+
+    def original(self, name: str) -> str | None:
+        """Return the name as the row writes it; None if the row has no such field."""
+        if name in self.values_by_name:
+            return name
+        written = self.originals.get(canonical(name))
+        return written if written in self.values_by_name else None
+
+    def __getitem__(self, name: str) -> Any:
+        written = self.original(name)
+        if written is None:
+            raise KeyError(name)
+        self.read.add(written)
+        return self.values_by_name[written]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.values_by_name)
+
+    def __len__(self) -> int:
+        return len(self.values_by_name)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self.original(name) is not None
+
+    def holds(self, name: str) -> bool:
+        """Return whether a field holds a value, without reading it."""
+        written = self.original(name)
+        return written is not None and is_held(self.values_by_name[written])
+
+    def part(self, name: str, values: Mapping[str, Any]) -> "RowFields":
+        """Return the fields of an object inside a field."""
+        inner = RowFields(values, self.ignored, f"{self.path}{name}.")
+        self.parts.append(inner)
+        return inner
+
+    def unread(self) -> Iterator[tuple[str, Any]]:
+        """Yield the names and values of the fields that hold something and were not read."""
+        for name, value in self.values_by_name.items():
+            if name not in self.read and is_held(value):
+                yield self.path + name, value
+        for part in self.parts:
+            yield from part.unread()
+
+    def all_notes(self) -> Iterator[str]:
+        """Yield the notes of the row and of its parts."""
+        yield from self.notes
+        for part in self.parts:
+            yield from part.all_notes()
+
+
+def fields_of(values: Mapping[str, Any]) -> RowFields:
+    """Return a mapping as `RowFields`."""
+    return values if isinstance(values, RowFields) else RowFields(values)
+
+
+@lru_cache(maxsize=4096)
+def canonical(name: str) -> str:
+    """Return a name without case, and with underscores between its words."""
+    return BETWEEN_WORDS.sub("_", name.strip("\ufeff \t\r\n").casefold())
+
+
+def is_held(value: Any) -> bool:
+    """Return whether a value is more than null, NaN, blank text or an empty list."""
+    if isinstance(value, str):
+        return bool(value.strip())
+    if isinstance(value, float):
+        return value == value
+    return value is not None and not (isinstance(value, list | Mapping) and not value)
+
+
+def note(fields: Mapping[str, Any], text: str) -> None:
+    """Record a fault that is tolerated."""
+    if isinstance(fields, RowFields):
+        fields.notes.append(text)
+
+
+def pick(fields: Mapping[str, Any], names: Sequence[str]) -> str | None:
+    """Return the first of these fields that holds a value; else the first that the row has; else None."""
+    row = fields_of(fields)
+    return next((name for name in names if row.holds(name)), next((name for name in names if name in row), None))
+
+
+def parse_text(fields: Mapping[str, Any], names: Sequence[str]) -> str:
+    """Return the first of these fields that the row holds; it must be text; null counts as empty text."""
+    name = pick(fields, names)
+    if name is None:
+        raise Broken(names[0], "the field is missing", "text")
+    value = fields[name]
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise Broken(name, f"the field is {type_name(value)}", "text")
+    return value
+
+
+def decode(value: Any) -> Any:
+    """Return the list or object that text holds, as JSON or as a Python literal; return other values unchanged."""
+    if not isinstance(value, str) or len(value) > LARGEST_STRUCTURE:
+        return value
+    text = value.strip()
+    if not (text.startswith(("[", "{")) and text.endswith(("]", "}"))):
+        return value
+    for read in (json.loads, ast.literal_eval):
+        with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            decoded = read(text)
+            return decoded if isinstance(decoded, list | dict) else value
+    return value
+
+
+def type_name(value: Any) -> str:
+    """Return the type of a value in words."""
+    return {type(None): "missing", bool: "true or false", str: "text", dict: "an object", list: "a list"}.get(
+        type(value), "a number" if isinstance(value, int | float) else f"of type {type(value).__name__}"
+    )

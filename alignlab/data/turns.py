@@ -1,0 +1,220 @@
+"""Conversation turns from the notations of other frameworks: OpenAI, ShareGPT, xtuner, transcripts in text.
+
+A turn's reasoning is kept in its text as `<think>\\n…\\n</think>\\n\\n`. A turn that is marked as not learned
+(weight 0, `train: false`) is read as context.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+from alignlab.chat import Turn
+from alignlab.data.hh_rlhf import join_turns
+from alignlab.data.qualifiers import read_number
+from alignlab.data.row_fields import Broken, Draft, LeftOut, RowFields, decode, fields_of, note, pick, type_name
+
+Fields = Mapping[str, Any]
+Role = Literal["system", "user", "assistant"]
+ROLES: dict[str, Role] = {
+    "system": "system", "developer": "system", "user": "user", "human": "user", "prompter": "user",
+    "assistant": "assistant", "gpt": "assistant", "model": "assistant", "bot": "assistant", "chatgpt": "assistant",
+    "ai": "assistant",
+}  # fmt: skip
+SPEAKER_KEYS = ("role", "from", "speaker")
+CONTENT_KEYS = ("content", "value", "text")
+REASONING = ("reasoning_content", "reasoning", "thinking", "think", "thought", "thoughts", "chain_of_thought", "cot")
+LEARNED_KEYS = ("weight", "loss_weight", "train", "training", "trainable", "loss", "learn")
+SYSTEMS = ("system", "system_prompt", "system_message")
+EXCHANGE = ("input", "output")  # xtuner writes a question and its answer in one object
+THINKING = "<think>\n{reasoning}\n</think>\n\n{text}"
+JOINED = "turns of one speaker in a row, joined"
+ENDS_WITH_USER = "a conversation that ends with the user, read as a prompt"
+AFTER_LEARNED = "turns after the last learned answer, left out"
+NOT_LEARNED = "no answer of the conversation is to be learned (weight 0)"
+BROKEN_TURNS = re.compile(r"\A\s*\[\s*\{\s*['\"](?:role|from)['\"]\s*:")
+TRANSCRIPTS = (  # how a transcript begins, and how it is split into speakers and texts
+    (re.compile(r"\A\s*###\s*Human:"), re.compile(r"\s*###\s*(Human|Assistant):")),
+    (re.compile(r"\A\s*Human:"), re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")),
+    (re.compile(r"\A\s*USER:"), re.compile(r"(?:\A|\s)\s*(USER|ASSISTANT):")),
+    (re.compile(r"\A\s*User:"), re.compile(r"(?:\A|\n)\s*(User|Assistant):")),
+)
+
+
+class MarkedTurn(NamedTuple):
+    """A turn, and whether an answer of it is to be learned."""
+
+    turn: Turn
+    learned: bool
+
+
+def parse_turns(fields: Fields, name: str) -> list[Turn]:
+    """Return a field as turns, in any of the notations; join consecutive turns of one speaker."""
+    turns = [marked.turn for marked in marked_turns(fields, name)]
+    joined = join_turns(turns)
+    if len(joined) < len(turns):
+        note(fields, JOINED)
+    return joined
+
+
+def marked_turns(fields: Fields, name: str) -> list[MarkedTurn]:
+    """Return a field as turns, each with whether it is to be learned; a single turn counts as a list of one."""
+    turns = decode(fields.get(name))
+    if isinstance(turns, Mapping):
+        turns = [turns]
+    if not isinstance(turns, list):
+        raise Broken(name, f"the field is {type_name(turns)}", "a list of turns")
+    return [marked for turn in turns for marked in _turn(fields_of(fields), turn, name)]
+
+
+def holds_turns(value: Any) -> bool:
+    """Return whether a value is turns, as a list, one object, or the text of either."""
+    decoded = decode(value)
+    turns = [decoded] if isinstance(decoded, Mapping) else decoded
+    if isinstance(turns, list):
+        keys = {*SPEAKER_KEYS, *EXCHANGE} if isinstance(value, str) else set()
+        return bool(turns) and all(isinstance(turn, Mapping) and (not keys or keys & set(turn)) for turn in turns)
+    return isinstance(value, str) and bool(BROKEN_TURNS.match(value))  # a fault, not text
+
+
+def _turn(fields: RowFields, turn: Any, name: str) -> list[MarkedTurn]:
+    """Read one turn; an exchange of xtuner gives up to three."""
+    if not isinstance(turn, Mapping):
+        raise Broken(name, f"a turn is {type_name(turn)}", "{role, content} or {from, value}")
+    part = fields.part(name, turn)
+    key = pick(part, SPEAKER_KEYS)
+    if key is None:
+        if any(part.holds(side) for side in EXCHANGE):
+            return _exchange(part, name)
+        keys = ", ".join(str(key)[:30] for key in list(turn)[:6]) or "none"
+        raise Broken(name, f"a turn has the keys {keys}", "{role, content}, {from, value} or {input, output}")
+    speaker = part[key]
+    if not isinstance(speaker, str) or speaker.lower() not in ROLES:
+        raise Broken(name, f"the speaker {str(speaker)[:40]!r} is unknown", "system, user (human) or assistant (gpt)")
+    role = ROLES[speaker.lower()]
+    content = _content(part, name)
+    learned = _is_learned(part, name, role)
+    if role == "assistant" and (reasoning := take_reasoning(part)):
+        content = think(reasoning, content)
+    return [MarkedTurn({"role": role, "content": content}, learned)]
+
+
+def _content(part: RowFields, name: str) -> str:
+    key = pick(part, CONTENT_KEYS)
+    content = part[key] if key else None
+    if isinstance(content, list):
+        content = "".join(_part_text(part, piece, name) for piece in content)
+    if content is None and any(part.holds(key) for key in REASONING):
+        content = ""
+    if not isinstance(content, str):
+        raise Broken(name, f"the content of a turn is {type_name(content)}", "text")
+    return content
+
+
+def _part_text(part: RowFields, piece: Any, name: str) -> str:
+    """Return the text of one part of a turn; an image, a sound or a film gives none if it is ignored."""
+    if isinstance(piece, str):
+        return piece
+    kind = piece.get("type", "text") if isinstance(piece, Mapping) else None
+    text = piece.get("text", piece.get("value")) if kind in ("text", "input_text", "output_text") else None
+    if isinstance(text, str):
+        return text
+    if media := next((word for word in ("image", "audio", "video") if word in str(kind)), ""):
+        if f"{media}s" in part.ignored or media in part.ignored:
+            return ""
+        raise Broken(name, f"a turn holds {media}s, and models here read text", "text", f"dataset.ignore=[{media}s]")
+    raise Broken(name, f"a part of a turn is {str(kind)[:30] if kind else type_name(piece)}", "a part of type text")
+
+
+def _is_learned(part: RowFields, name: str, role: Role) -> bool:
+    key = pick(part, LEARNED_KEYS)
+    if key is None or not part.holds(key) or role != "assistant":
+        _ = key and part[key]
+        return True
+    weight = read_number(part[key])
+    if weight not in (0, 1):
+        raise Broken(f"{name}.{key}", f"the weight of a turn is {str(part[key])[:20]}", "0 or 1, true or false")
+    return weight == 1
+
+
+def _exchange(part: RowFields, name: str) -> list[MarkedTurn]:
+    turns: list[MarkedTurn] = []
+    sides: tuple[tuple[tuple[str, ...], Role], ...] = (
+        (SYSTEMS, "system"),
+        (("input",), "user"),
+        (("output",), "assistant"),
+    )
+    for keys, role in sides:
+        key = pick(part, keys)
+        content = part[key] if key else None
+        if content is not None and not isinstance(content, str):
+            raise Broken(name, f"the {role} turn is {type_name(content)}", "text")
+        if content and content.strip():
+            turns.append(
+                MarkedTurn({"role": role, "content": content}, role != "assistant" or _is_learned(part, name, role))
+            )
+    return turns
+
+
+def take_reasoning(fields: RowFields) -> str:
+    """Return the reasoning that a row or a turn holds in a field of its own; empty if there is none."""
+    name = next((name for name in REASONING if name not in fields.read and fields.holds(name)), None)
+    if name is None:
+        return ""
+    if not isinstance(fields[name], str):
+        raise Broken(name, f"the field is {type_name(fields[name])}", "text")
+    return str(fields[name]).strip()
+
+
+def think(reasoning: str, text: str) -> str:
+    """Return an answer with its reasoning before it."""
+    return text if reasoning in text else THINKING.format(reasoning=reasoning, text=text)
+
+
+def conversation(fields: Fields, name: str) -> Draft:
+    """Split a conversation at its last learned answer; one that ends with the user is a prompt."""
+    marked = marked_turns(fields, name)
+    answers = [index for index, one in enumerate(marked) if one.turn["role"] == "assistant"]
+    learned = [index for index in answers if marked[index].learned]
+    if answers and not learned:
+        raise LeftOut(NOT_LEARNED)
+    if len(learned) < len(answers) and marked[-1].turn["role"] == "assistant" and learned[-1] < len(marked) - 1:
+        note(fields, AFTER_LEARNED)
+        marked = marked[: learned[-1] + 1]
+    turns = with_system(fields, [one.turn for one in marked])
+    joined = join_turns(turns)
+    if len(joined) < len(turns):
+        note(fields, JOINED)
+    if not joined or joined[-1]["role"] != "assistant":
+        if answers:
+            note(fields, ENDS_WITH_USER)
+        return Draft(joined, [])
+    return Draft(joined[:-1], [joined[-1]["content"]])
+
+
+def with_system(fields: Fields, turns: list[Turn]) -> list[Turn]:
+    """Put the row's system prompt before its turns, unless they begin with the same one."""
+    system = system_turns(fields)
+    return turns if system and turns[:1] == system else [*system, *turns]
+
+
+def system_turns(fields: Fields) -> list[Turn]:
+    """Return the row's system prompt as a list of one turn; empty if it has none."""
+    name = next((name for name in SYSTEMS if fields_of(fields).holds(name)), None)
+    if name is None:
+        return []
+    if not isinstance(fields[name], str):
+        raise Broken(name, f"the field is {type_name(fields[name])}", "text")
+    return [{"role": "system", "content": fields[name]}]
+
+
+def transcript_turns(text: str) -> list[Turn] | None:
+    """Split text that begins as a transcript (`Human: … Assistant: …`) into turns; None if it is no transcript."""
+    split = next((split for first, split in TRANSCRIPTS if first.match(text)), None)
+    if split is None:
+        return None
+    _, *parts = split.split(text)
+    turns: list[Turn] = [
+        {"role": ROLES[speaker.lower()], "content": content.strip()}
+        for speaker, content in zip(parts[::2], parts[1::2], strict=True)
+    ]
+    return turns if any(turn["role"] == "assistant" for turn in turns) else None

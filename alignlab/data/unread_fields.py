@@ -1,0 +1,151 @@
+"""Fields that no format reads: each is counted, and a row is refused if one looks like an answer or a context.
+
+A field's words count as read if they stand in the row's prompt or completions, as `messages` beside `chosen` does. A
+field that is not read and holds many words, or several words under the name of an answer or a context, makes the row a
+reject until `dataset.ignore` names the field. Fields of images, sounds and films refuse a row in the same way.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from alignlab.data.row_fields import Broken, Draft, RowFields, canonical, decode
+
+ANSWER_NAMES = {
+    "answer", "answers", "response", "responses", "completion", "completions", "output", "outputs", "chosen",
+    "rejected", "solution", "solutions", "reply", "replies", "target", "targets", "reasoning", "thinking", "thought",
+    "cot", "rationale", "correct", "incorrect", "summary", "summaries", "generation", "generations", "prediction",
+    "option", "options", "choices", "candidate", "candidates", "ending", "endings", "continuation", "chosen_response",
+}  # fmt: skip
+CONTEXT_NAMES = {
+    "prompt", "instruction", "question", "query", "input", "inputs", "context", "contexts", "history", "system",
+    "conversation", "conversations", "messages", "message", "dialogue", "dialog", "document", "documents", "passage",
+    "passages", "article", "story", "text", "content", "body", "tools", "tool", "functions", "function", "examples",
+}  # fmt: skip
+METADATA_NAMES = {
+    "id", "ids", "uuid", "source", "sources", "category", "categories", "topic", "topics", "tag", "tags", "license",
+    "url", "urls", "link", "path", "file", "filename", "date", "time", "timestamp", "author", "model", "models", "name",
+    "hash", "language", "lang", "meta", "metadata", "version", "split", "type", "kind", "subset", "dataset", "origin",
+    "citation", "user", "users", "annotator", "key", "index", "idx", "md5", "sha256", "template", "task",
+}  # fmt: skip
+EXPLANATIONS = {
+    "statement",
+    "elaboration",
+    "explanation",
+    "justification",
+    "comment",
+    "comments",
+    "feedback",
+    "critique",
+}
+SEVERAL_WORDS = 3
+MANY_WORDS = 30
+GLUE_WORDS = 4  # per turn, that a template may add to the row's own texts
+MOST_NAMES = 500
+OTHERS = "other fields"
+MEDIA = {
+    "images": {"image", "images", "img", "imgs", "image_path", "image_paths", "image_url", "image_urls", "image_file",
+               "image_files", "picture", "pictures", "pixel_values"},
+    "audios": {"audio", "audios", "audio_path", "audio_paths", "audio_url", "audio_file", "speech"},
+    "videos": {"video", "videos", "video_path", "video_paths", "video_url", "video_file"},
+}  # fmt: skip
+PLACEHOLDER = re.compile(
+    r"<(image|audio|video)>(?!(?s:.{0,4000}?)</\1>)|<img>[^<\n]{0,500}</img>|<(?:image|audio|video)_?\d+>"
+    r"|<audio>[^<\n]{0,500}</audio>|<\|(?:image|audio|video|vision)(?:_\w{1,20})?\|>|<(?:Image|Audio|Video)Here>"
+)
+WORD = re.compile(r"\w+")
+
+
+def ignored_names(names: tuple[str, ...]) -> frozenset[str]:
+    """Return the names of `dataset.ignore` as fields are looked up; `images` stands for all fields of images."""
+    written = {canonical(name) for name in names}
+    media = [words for kind, words in MEDIA.items() if written & {kind, kind[:-1]}]
+    return frozenset(written.union(*media))
+
+
+def refuse_media(fields: RowFields, drafts: list[Draft]) -> list[Draft]:
+    """Raise a fault if a row holds images, sounds or films; remove the placeholders of ignored ones."""
+    for kind, names in MEDIA.items():
+        if name := next((name for name in fields if canonical(name) in names and fields.holds(name)), ""):
+            raise Broken(name, f"the row holds {kind}, and models here read text", "text", f"{LEAVE_OUT}[{kind}]")
+    if fields.ignored & set(MEDIA):
+        return [map_texts(draft) for draft in drafts]
+    for draft in drafts:
+        for text in texts_of(draft):
+            if "<" in text and (match := PLACEHOLDER.search(text)):
+                reason = f"a text holds {match[0][:30]}, the place of an image, a sound or a film"
+                raise Broken("", reason, "text", f"{LEAVE_OUT}[images] to drop the placeholders")
+    return drafts
+
+
+LEAVE_OUT = "leave it out with dataset.ignore="
+
+
+def map_texts(draft: Draft) -> Draft:
+    """Return a draft without placeholders."""
+
+    def without(text: str) -> str:
+        return PLACEHOLDER.sub("", text).strip() if PLACEHOLDER.search(text) else text
+
+    prompt = [{**turn, "content": without(turn["content"])} for turn in draft.prompt]
+    return draft._replace(prompt=prompt, completions=[without(text) for text in draft.completions])  # type: ignore[arg-type]
+
+
+def texts_of(draft: Draft) -> Iterator[str]:
+    """Yield every text of a draft."""
+    yield from (turn["content"] for turn in draft.prompt)
+    yield from draft.completions
+
+
+def unread_fields(fields: RowFields, drafts: list[Draft]) -> list[str]:
+    """Return the names of the unread fields; raise a fault for one that looks like an answer or a context."""
+    names: dict[str, None] = {}
+    texts = sorted({text.strip() for draft in drafts for text in texts_of(draft)}, key=len, reverse=True)
+    compared = any(len(draft.completions) > 1 for draft in drafts)
+    for name, value in fields.unread():
+        missing = max((count_missing(leaf, texts) for leaf in strings_in(value)), default=0)
+        if missing == 0 and any(True for _ in strings_in(value)):
+            continue
+        if missing >= least_words(name, compared):
+            reason = f"no format reads this field, and its {missing} words look like an answer or a context"
+            remedy = f"{LEAVE_OUT}[{name}], or rename the fields (docs/data.md lists the formats)"
+            raise Broken(name, reason, "a field that is read, or one that dataset.ignore names", remedy)
+        names[name] = None
+    return list(names)
+
+
+def least_words(name: str, compared: bool) -> float:
+    """Return the number of words from which an unread field of this name refuses a row."""
+    parts = set(canonical(name.rpartition(".")[2]).split("_"))
+    if parts & METADATA_NAMES and not parts & ANSWER_NAMES:
+        return float("inf")
+    if parts & (ANSWER_NAMES | CONTEXT_NAMES):
+        return SEVERAL_WORDS
+    return float("inf") if compared and parts & EXPLANATIONS else MANY_WORDS
+
+
+def strings_in(value: Any, depth: int = 0) -> Iterator[str]:
+    """Yield the texts inside a value, without the keys of objects and the roles of turns."""
+    decoded = decode(value)
+    if isinstance(decoded, str):
+        yield decoded
+    elif depth < 20 and isinstance(decoded, Mapping):
+        for name, inner in decoded.items():
+            if name not in ("role", "from", "type"):
+                yield from strings_in(inner, depth + 1)
+    elif depth < 20 and isinstance(decoded, list | tuple):
+        for inner in decoded:
+            yield from strings_in(inner, depth + 1)
+
+
+def count_missing(text: str, texts: list[str]) -> int:
+    """Return the number of words of a text that the row's texts do not hold, less a template's few words."""
+    rest = text.strip()
+    if not rest or any(rest in own for own in texts):
+        return 0
+    replaced = 0
+    for own in texts:
+        if own and own in rest:
+            rest, replaced = rest.replace(own, " "), replaced + 1
+    words = len(WORD.findall(rest))
+    return 0 if replaced and words <= GLUE_WORDS * replaced else words
