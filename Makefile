@@ -146,7 +146,7 @@ evidence: setup ## Measure again what benchmarks/RESULTS.md says, and write it (
 bench-ppo: setup .venv-trl/.run ## PPO beside trl's, in turns: speed, memory, where the time goes (ten minutes).
 	OMP_NUM_THREADS=2 $(BIN)/python benchmarks/evidence.py ppo_speed
 
-bench-gpu: setup ## SFT, DPO and PPO of a 0.5B model on a GPU: tokens a second, peak memory.
+bench-gpu: setup ## Everything a GPU can show, in under eight minutes: speed, memory, bf16, sharding, TRL beside it.
 	$(BIN)/python benchmarks/evidence.py gpu
 
 bench-ppo-parity: setup .venv-trl/.run ## PPO beside trl's: the reward at equal KL, five seeds a side (twenty minutes).

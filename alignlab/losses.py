@@ -13,6 +13,16 @@ def preference(margin: Tensor, label: Tensor) -> Tensor:  # [batch]
     return -label * F.logsigmoid(margin) - (1 - label) * F.logsigmoid(-margin)
 
 
+def hinge(margin: Tensor) -> Tensor:  # [batch]
+    """Return max(0, 1 - margin) (Zhao et al. 2023, SLiC)."""
+    return F.relu(1 - margin)
+
+
+def ipo(margin: Tensor, beta: float) -> Tensor:  # [batch]
+    """Return (margin - 1 / (2 beta))^2; the margin is the difference of mean log-ratios a token (Azar et al. 2024)."""
+    return (margin - 1 / (2 * beta)).square()
+
+
 def reward(chosen: Tensor, rejected: Tensor, centre: float, label: Tensor | float = 1.0) -> Tensor:  # [batch]
     """Return `preference` of chosen - rejected, plus centre * (chosen + rejected)^2, which centres rewards at zero.
 
@@ -50,14 +60,22 @@ def exact_kl(logits: Tensor, reference: Tensor, chunk: int = 1024) -> Tensor:  #
     """Return KL(policy, reference) over the vocabulary at each token; logits [tokens, vocabulary], in chunks."""
     parts = []
     for ours, theirs in zip(torch.split(logits, chunk), torch.split(reference, chunk), strict=True):
-        p, q = ours.float().log_softmax(-1), theirs.float().log_softmax(-1)
-        parts.append(torch.where(p > -torch.inf, p.exp() * (p - q), 0.0).sum(-1))
+        parts.append(kl_of(ours.float().log_softmax(-1), theirs.float().log_softmax(-1)))
     return torch.cat(parts)
+
+
+def kl_of(p: Tensor, q: Tensor) -> Tensor:  # [...]
+    """Return KL(p, q) over the last axis by log-probabilities; a token that p rules out (-inf) adds nothing."""
+    return torch.where(p > -torch.inf, p.exp() * (p - q), 0.0).sum(-1)
 
 
 def entropy(logits: Tensor) -> Tensor:  # [...]
     """Return the entropy of the distribution over the last axis, in nats; a masked token (-inf) adds nothing."""
-    logps = logits.float().log_softmax(-1)
+    return entropy_of(logits.float().log_softmax(-1))
+
+
+def entropy_of(logps: Tensor) -> Tensor:  # [...]
+    """Return the entropy over the last axis by log-probabilities."""
     return -(logps.exp() * logps.masked_fill(logps == -torch.inf, 0.0)).sum(-1)  # 0 * inf has no gradient
 
 
@@ -116,6 +134,14 @@ def leave_one_out_advantages(rewards: Tensor, group_size: int) -> Tensor:  # [ba
     rewards [batch]. It is group_size / (group_size - 1) times the reward less the mean of the whole group.
     """
     return group_advantages(rewards, group_size, scale=False) * group_size / (group_size - 1)
+
+
+def truncated_importance(logps: Tensor, sampler: Tensor, cap: float) -> Tensor:  # same shape
+    """Return min(exp(logps - sampler), cap): the weight of a token that another policy has sampled.
+
+    Truncation bounds the variance for a bias (Espeholt et al. 2018, eq. 1; for rollout engines, Yao et al. 2025).
+    """
+    return (logps - sampler).exp().clamp(max=cap)
 
 
 def clipped_policy(logps: Tensor, old: Tensor, advantage: Tensor, clip: float) -> Tensor:  # same shape

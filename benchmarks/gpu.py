@@ -1,9 +1,12 @@
-"""SFT, DPO and PPO of a model with half a billion random weights on a GPU: tokens a second and peak memory.
+"""What a GPU machine can show, in one script that runs unattended: speed, memory, and that bf16 and sharding work.
 
-    make bench-gpu                                                # on a machine with a GPU
-    .venv/bin/python benchmarks/gpu.py model.hidden_size=64 …     # other settings, such as a small model on a CPU
+    make bench-gpu                                                # on a machine with a GPU, in under eight minutes
+    .venv/bin/python benchmarks/gpu.py --small                    # the same lines with a tiny model on a CPU
 
-The rows are HH-RLHF's, the numbers those that a run tells at its end.
+Every line is a command of its own. One that fails or runs out of time is reported in the table, and the next one
+starts. Rows are HH-RLHF's. Throughput is what a run reports at its end (real tokens from the first log to the last),
+MFU is 6 x parameters x tokens a second over the device's peak rate (Chowdhery et al. 2022, appendix B), without the
+frozen models, and the plan's estimate is what the run printed before it began.
 """
 
 import os
@@ -11,80 +14,208 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-ROWS = {"train": "harmless-base.train.jsonl.gz", "test": "harmless-base.test.dev.jsonl"}
-MODEL = (
-    "model=scratch", "model.family=qwen2", "model.vocab_size=32000", "model.hidden_size=1024",
-    "model.intermediate_size=5632", "model.num_hidden_layers=23", "model.num_attention_heads=16",
-    "model.num_key_value_heads=4", "model.max_position_embeddings=2048",
+HERE = Path(__file__).parent
+SECONDS = 470  # for everything; a line gets what is left of it
+LONGEST = 150  # seconds for one line
+ROWS = {"train": "harmless-base.train.2000.jsonl", "test": "harmless-base.test.dev.jsonl"}
+HALF_A_BILLION = (
+    "model.vocab_size=32000", "model.hidden_size=1024", "model.intermediate_size=5632", "model.num_hidden_layers=23",
+    "model.num_attention_heads=16", "model.num_key_value_heads=4", "model.max_position_embeddings=2048",
 )  # fmt: skip
-COMMON = ("method.policy=base", "method.max_length=512", "evaluation=none", "tracking=jsonl")
-GPU = ("hardware.device=cuda", "hardware.dtype=bfloat16")
-METHODS = {
-    "sft": ("method=sft", "method.batch_size=32", "method.max_steps=60"),
-    "dpo": ("method=dpo", "method.batch_size=32", "method.max_steps=60"),
-    "ppo": (
-        "method=ppo", "method.batch_size=128", "method.num_mini_batches=4", "method.total_episodes=1024",
-        "method.max_new_tokens=128", "reward=function", "reward.function=shortness:shortness",
-        "method.gates.before=off", "method.gates.during=off",
-    ),
-}  # fmt: skip
+TINY = (
+    "model.vocab_size=600", "model.hidden_size=64", "model.intermediate_size=128", "model.num_hidden_layers=2",
+    "model.num_attention_heads=4", "model.num_key_value_heads=2", "model.max_position_embeddings=2048",
+)  # fmt: skip
+COMMON = ("dataset=hh_rlhf", "evaluation=none", "tracking=jsonl")
+UNGATED = ("method.gates.before=off", "method.gates.during=off")
+PEAK_RATES = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L4": 121e12, "4090": 165e12}  # dense bf16, vendor's
 REWARD = '''def shortness(prompts, completions, finished):
     """Return 1 for an empty completion, and less for a longer one."""
     return [1 / (1 + len(text) / 100) for text in completions]
 '''
 
 
-class Speed(NamedTuple):
-    """Throughput in tokens per second, and GPU memory in GB; None without a GPU."""
+class Size(NamedTuple):
+    """How much work each line does."""
 
-    tokens: float
-    memory: float | None
+    model: tuple[str, ...]
+    hardware: tuple[str, ...]
+    steps: int
+    batch: int
+    length: int
+    new_tokens: int
+    rollouts: int
 
 
-def gpu() -> Iterator[str]:
-    """Run each method once."""
+GPU = Size(HALF_A_BILLION, ("hardware.device=cuda", "hardware.dtype=bfloat16"), 24, 32, 512, 128, 3)
+SMALL = Size(TINY, ("hardware.device=cpu", "hardware.dtype=bfloat16"), 4, 8, 128, 16, 2)
+
+
+class Line(NamedTuple):
+    """One line of the table: its name, and the settings of its command."""
+
+    name: str
+    settings: tuple[str, ...]
+
+
+class Outcome(NamedTuple):
+    """What a command showed: seconds, throughput, memory and the plan's estimate in GB, or why it failed."""
+
+    seconds: float
+    tokens: float | None = None
+    memory: float | None = None
+    planned: float | None = None
+    failure: str = ""
+
+
+def lines(size: Size) -> Iterator[Line]:
+    """Yield the commands, in the order of their worth where time runs out."""
+    steps = (f"method.batch_size={size.batch}", f"method.max_steps={size.steps}", f"method.max_length={size.length}")
+    each = (
+        *COMMON,
+        "model=scratch",
+        "model.family=qwen2",
+        *size.model,
+        "method.policy=base",
+        *steps,
+        "method.logging_steps=2",
+    )
+    ppo = (
+        *COMMON, "model=scratch", "model.family=qwen2", *size.model, "method=ppo", "method.policy=base",
+        f"method.batch_size={4 * size.batch}", "method.num_mini_batches=4", f"method.max_length={size.length}",
+        f"method.total_episodes={4 * size.batch * size.rollouts}", f"method.max_new_tokens={size.new_tokens}",
+        "reward=function", "reward.function=shortness:shortness", *UNGATED,
+    )  # fmt: skip
+    rm = tuple(setting for setting in each if setting != "method.policy=base")
+    yield Line("SFT", ("method=sft", *each))
+    yield Line("DPO", ("method=dpo", *each))
+    yield Line("reward model", ("method=rm", *rm))
+    yield Line("PPO, generate", (*ppo, "method.engine=generate"))
+    yield Line("PPO, continuous batching", (*ppo, "method.engine=continuous"))
+    for strategy in ("zero2", "zero3", "fsdp2"):
+        yield Line(
+            f"SFT, {strategy}, one process", ("method=sft", *each, f"hardware={strategy}", "hardware.processes=1")
+        )
+    yield Line("PPO, zero3, one process", (*ppo, "hardware=zero3", "hardware.processes=1"))
+    yield Line(
+        "main job on pocket",
+        (
+            "evaluation=quick",
+            "tracking=jsonl",
+            *(("model=pocket_small", "dataset=pocket_small") if size is SMALL else ()),
+        ),
+    )
+
+
+def gpu(small: bool = False) -> Iterator[str]:
+    """Run every line and yield a table."""
     data = os.environ.get("ALIGNLAB_DATA")
     if not data:
         yield "Not measured: ALIGNLAB_DATA names no folder of real data."
         return
-    more = sys.argv[1:] if Path(sys.argv[0]).name == "gpu.py" else []
+    size, deadline = (SMALL if small else GPU), time.monotonic() + SECONDS
     files = [f"dataset.{part}={Path(data) / 'hh-rlhf' / file}" for part, file in ROWS.items()]
-    settings = (*MODEL, *COMMON, *GPU, "dataset=hh_rlhf", *more)
-    yield f"`python -m alignlab method=… {' '.join(settings)} dataset.train=…/{ROWS['train']}`"
-    yield ""
-    yield "| method | settings | tokens a second | peak memory |"
-    yield "|---|---|--:|--:|"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "shortness.py").write_text(REWARD, encoding="utf-8")
-        for method, own in METHODS.items():
-            found = speed(method, (*own, *settings, *files), folder)
-            memory = "no GPU" if found.memory is None else f"{found.memory:.1f} GB"
-            yield f"| {method} | `{' '.join(own[1:])}` | {found.tokens:,.0f} | {memory} |"
+        rate, device = peak_rate(small)
+        yield f"{device}; settings of every line: `{' '.join((*size.model, *size.hardware))}`"
+        yield ""
+        yield "| line | seconds | tokens a second | MFU | peak memory | plan's estimate | note |"
+        yield "|---|--:|--:|--:|--:|--:|---|"
+        for line in lines(size):
+            rows = files if "dataset=hh_rlhf" in line.settings else []
+            yield row(line.name, run((*line.settings, *size.hardware, *rows), folder, deadline), size, rate)
+        for method in ("sft", "dpo"):
+            yield row(f"TRL, {method.upper()}", trl(method, size, folder, files, deadline), size, rate)
 
 
-def speed(method: str, settings: Sequence[str], folder: Path) -> Speed:
-    """Run a method and read its last lines of output."""
-    command = [sys.executable, "-m", "alignlab", *settings]
+def row(name: str, outcome: Outcome, size: Size, rate: float | None) -> str:
+    """Format an outcome as a line of the table."""
+    share = "" if outcome.tokens is None or not rate else f"{6 * parameters(size) * outcome.tokens / rate:.0%}"
+    cells = (
+        name,
+        f"{outcome.seconds:.0f}",
+        "" if outcome.tokens is None else f"{outcome.tokens:,.0f}",
+        share if "main job" not in name else "",
+        "" if outcome.memory is None else f"{outcome.memory:.1f} GB",
+        "" if outcome.planned is None else f"{outcome.planned:.1f} GB",
+        outcome.failure,
+    )
+    return "| " + " | ".join(cells) + " |"
+
+
+def parameters(size: Size) -> int:
+    """Count the weights of a Qwen2 of these sizes, embeddings once more for the untied head."""
+    width = {text.partition("=")[0][6:]: int(text.partition("=")[2]) for text in size.model}
+    hidden, heads = width["hidden_size"], width["num_attention_heads"]
+    keys = hidden // heads * width["num_key_value_heads"]
+    layer = 2 * hidden * hidden + 2 * hidden * keys + 3 * hidden * width["intermediate_size"]
+    return width["num_hidden_layers"] * layer + 2 * width["vocab_size"] * hidden
+
+
+def run(settings: Sequence[str], folder: Path, deadline: float) -> Outcome:
+    """Run alignlab and read its last lines of output."""
     environment = os.environ | {"ALIGNLAB_CACHE": str(folder / "cache")}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    return timed([sys.executable, "-m", "alignlab", *settings], folder, environment, deadline)
+
+
+def trl(method: str, size: Size, folder: Path, files: Sequence[str], deadline: float) -> Outcome:
+    """Run TRL's trainer as it comes on the model and the rows that alignlab prepared."""
+    command = [
+        sys.executable, str(HERE / "trl_beside.py"), method, *COMMON, "model=scratch", "model.family=qwen2",
+        *size.model, *size.hardware, *files, f"method.batch_size={size.batch}", f"method.max_steps={size.steps}",
+        f"method.max_length={size.length}", "method.policy=base",
+    ]  # fmt: skip
+    environment = os.environ | {"ALIGNLAB_CACHE": str(folder / "cache"), "HF_HUB_DISABLE_TELEMETRY": "1"}
+    return timed(command, folder, environment, deadline)
+
+
+def timed(command: Sequence[str], folder: Path, environment: dict[str, str], deadline: float) -> Outcome:
+    """Run a command for what is left of the time, and read what it printed."""
+    started = time.monotonic()
+    left = min(LONGEST, deadline - started)
+    if left < 5:
+        return Outcome(0, failure="no time left")
+    try:
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=left)
+    except subprocess.TimeoutExpired:
+        return Outcome(left, failure=f"stopped after {left:.0f} s")
+    output, seconds = done.stderr + done.stdout, time.monotonic() - started
     if done.returncode:
-        raise SystemExit(done.stderr[-2000:])
-    return read(method, done.stderr)
+        last = [line for line in output.strip().splitlines() if line.strip()][-1:]
+        return Outcome(seconds, failure=f"exit {done.returncode}: {''.join(last)[:160]}")
+    return read(output, seconds)
 
 
-def read(method: str, said: str) -> Speed:
-    """Read throughput and memory from the output of a run."""
-    lines = [line for line in said.splitlines() if line.startswith(f"{method}:")]
-    tokens = [found for line in lines for found in re.findall(r"([\d,]+) tokens a second", line)]
-    memory = [found for line in lines for found in re.findall(r"([\d.]+) GB of GPU memory", line)]
-    return Speed(float(tokens[-1].replace(",", "")), float(memory[-1]) if memory else None)
+def read(output: str, seconds: float) -> Outcome:
+    """Read throughput, memory and the plan's estimate from the output of a run; the last stage's count."""
+    tokens = re.findall(r"([\d,]+) tokens a second", output)
+    memory = re.findall(r"([\d.]+) GB of GPU memory", output)
+    planned = re.findall(r"memory of each:.* = ([\d.]+) (GB|MB)", output)
+    return Outcome(
+        seconds,
+        float(tokens[-1].replace(",", "")) if tokens else None,
+        max(map(float, memory)) if memory else None,
+        float(planned[-1][0]) / (1 if planned[-1][1] == "GB" else 1000) if planned else None,
+    )
+
+
+def peak_rate(small: bool) -> tuple[float | None, str]:
+    """Return the device's peak rate in operations per second, None where it is not listed, and its name."""
+    import torch
+
+    if small or not torch.cuda.is_available():
+        return None, "CPU"
+    name = torch.cuda.get_device_name(0)
+    return next((rate for part, rate in PEAK_RATES.items() if part in name), None), name
 
 
 if __name__ == "__main__":
-    for told in gpu():
-        print(told, flush=True)
+    for text in gpu("--small" in sys.argv):
+        print(text, flush=True)

@@ -12,7 +12,7 @@ from command import config
 from alignlab.evaluation.measures import toxicity
 from alignlab.methods import ppo
 from alignlab.models.chat_templates import PLAIN
-from alignlab.models.log_probs import pad_rows, token_log_probs
+from alignlab.models.log_probs import forward, pad_rows, score_completions
 from alignlab.models.pocket import dialogue_tokenizer, insult_classifier, t5
 from alignlab.models.references import POCKET, scorer_source
 from alignlab.pipeline import prepare_inputs
@@ -58,13 +58,18 @@ def test_the_decoders_log_probabilities_are_those_of_a_plain_forward_pass(policy
     batch = pad_rows(prompts, completions, 0, "cpu")
     actor = ActorCritic(model, None, temperature=0.5, masked=[0])
     with torch.no_grad():
-        found = token_log_probs(actor.run(model, batch).logits, batch.completion, batch.mask)
+        found = actor(batch)[0].logps
         for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
             logits = model(input_ids=torch.tensor([prompt]), labels=torch.tensor([completion])).logits[0] / 0.5
             logits[:, 0] = -torch.inf  # padding is never sampled
             plain = logits.log_softmax(-1)[torch.arange(len(completion)), torch.tensor(completion)]
             assert torch.allclose(found[row, : len(completion)], plain, atol=1e-5)
             assert not found[row, len(completion) :].any()
+
+
+def read(actor, model, batch):
+    """The log-probabilities of completions by a model."""
+    return score_completions(forward(model, batch), batch.completion, batch.mask, actor.distribution).logps
 
 
 def test_the_adapter_off_is_the_reference_of_an_encoder_decoder(policy, monkeypatch, tmp_path):
@@ -79,10 +84,10 @@ def test_the_adapter_off_is_the_reference_of_an_encoder_decoder(policy, monkeypa
         with torch.no_grad():
             for weight in adapter.values():
                 weight.add_(0.1)
-            moved = actor.run(actor.policy, batch).logits
+            moved = read(actor, actor.policy, batch)
             with reference_of(actor.policy, None) as off:
-                start = actor.run(off, batch).logits
-            assert torch.equal(start, actor.run(model, batch).logits)
+                start = read(actor, off, batch)
+            assert torch.equal(start, read(actor, model, batch))
             assert not torch.allclose(start, moved, atol=1e-2)
             for weight in adapter.values():
                 weight.zero_()

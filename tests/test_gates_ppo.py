@@ -82,7 +82,7 @@ def test_dropout_left_on_is_named(policy, tmp_path, monkeypatch):
     from alignlab.models import load
 
     original = load.load_trainable
-    monkeypatch.setattr(load, "load_trainable", lambda path, _, *rest: original(path, 0.3, *rest))
+    monkeypatch.setattr(load, "load_trainable", lambda path, hardware, _, *rest: original(path, hardware, 0.3, *rest))
     assert triggered(policy, tmp_path) == ["ratio"]
 
 
@@ -96,10 +96,10 @@ def test_a_reference_without_the_weights_of_sft_is_named(policy, tmp_path, monke
 
     put_on = peft.get_peft_model
 
-    def with_sft(model, lora):
+    def with_sft(model, lora, **options):
         """An adapter that has been trained already, so that the model below it is not what this stage starts from."""
         lora.init_lora_weights = False
-        return put_on(model, lora)
+        return put_on(model, lora, **options)
 
     monkeypatch.setattr(peft, "get_peft_model", with_sft)
     assert triggered(policy, tmp_path, "model/adapter=lora") == ["reference"]

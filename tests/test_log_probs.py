@@ -10,13 +10,15 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from alignlab.chat import Encoded, encode
 from alignlab.models.log_probs import (
+    PLAIN,
     batches_by_length,
     completion_log_probs,
-    completion_logits,
+    completion_states,
     forward,
     hidden_states,
     pad_rows,
     sampling_logits,
+    score_completions,
     summed_log_probs,
     token_log_probs,
 )
@@ -73,7 +75,7 @@ def test_padded_rows_of_training_have_the_same_log_probabilities(model):
     (batch,) = completion_log_probs(model, ROWS, [[0, 1, 2]])
     rows = pad_rows([row.prompt for row in ROWS], [row.completion for row in ROWS], 0, "cpu")
     computed = forward(model, rows)
-    log_probs = token_log_probs(computed.logits, rows.completion, rows.mask)
+    log_probs = score_completions(computed, rows.completion, rows.mask, PLAIN).logps
     assert computed.states.shape == (3, 5, 16)
     for number, row in enumerate(ROWS):
         size = len(row.completion)
@@ -104,9 +106,12 @@ def test_masked_padding_has_no_gradient():
 
 def test_only_the_logits_of_completions_are_computed():
     model, sizes = tiny_model(), []
-    model.lm_head.register_forward_hook(lambda _module, _inputs, logits: sizes.append(logits.shape[1]))
-    assert completion_logits(model, ROWS[:2]).shape == (4, 20)
-    assert sizes == [5]  # from the shorter prompt's end to the longer row's end
+    model.lm_head.register_forward_hook(lambda _module, _inputs, logits: sizes.append(logits.shape[0]))
+    hidden, tokens, mask = completion_states(model, ROWS[:2])
+    assert tokens[mask > 0].tolist() == [12, 13, 2, 14]
+    sizes.clear()
+    score_completions(hidden, tokens, mask, PLAIN)
+    assert sizes == [10]  # from the shorter prompt's end to the longer row's end, of two rows
 
 
 def test_the_log_probability_of_a_text_includes_its_end_of_turn():

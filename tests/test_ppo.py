@@ -20,7 +20,7 @@ from alignlab.config.compose import check
 from alignlab.errors import Mistake
 from alignlab.methods import ppo
 from alignlab.models.from_scratch import base_model
-from alignlab.models.log_probs import pad_rows, token_log_probs
+from alignlab.models.log_probs import pad_rows
 from alignlab.models.sampling import Completion, Sampling, sample_token_ids
 from alignlab.rewards.running_stats import RunningStats
 from alignlab.runtime.stage_run import Run
@@ -237,15 +237,12 @@ def test_padding_changes_no_log_probability_and_no_value():
     torch.nn.init.normal_(actor.head.weight)
     prompts, completions = [[6, 7], [8, 9, 10, 11]], [[12, 13, 2], [14]]
     together = pad_rows(prompts, completions, tokenizer.pad_token_id, "cpu")
-    logits, values = actor(together)
-    logps = token_log_probs(logits, together.completion, together.mask)
+    (logps, _), values = actor(together)
     for row in range(2):
         alone = pad_rows([prompts[row]], [completions[row]], tokenizer.pad_token_id, "cpu")
-        logits_alone, values_alone = actor(alone)
+        (logps_alone, _), values_alone = actor(alone)
         size = len(completions[row])
-        assert torch.allclose(
-            logps[row, :size], token_log_probs(logits_alone, alone.completion, alone.mask)[0], atol=1e-5
-        )
+        assert torch.allclose(logps[row, :size], logps_alone[0], atol=1e-5)
         assert torch.allclose(values[row, :size], values_alone[0], atol=1e-5)
         assert logps[row, size:].tolist() == [0.0] * (3 - size)
     logps.sum().backward()  # padding is ruled out, and what is ruled out has no gradient
@@ -257,7 +254,7 @@ def test_log_probabilities_are_those_of_the_distribution_that_was_drawn_from():
     actor = ActorCritic(model, None, 0.5, [0, 1])
     prompt, said = [6, 7, 8], [9, 10, 2]
     batch = pad_rows([prompt], [said], 0, "cpu")
-    found = token_log_probs(actor.run(model, batch).logits, batch.completion, batch.mask)[0]
+    found = actor(batch)[0].logps[0]
     whole = model(torch.tensor([prompt + said])).logits[0].double() / 0.5
     whole[:, [0, 1]] = -torch.inf
     by_hand = whole.log_softmax(-1)[torch.arange(2, 5), torch.tensor(said)]

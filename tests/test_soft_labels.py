@@ -9,9 +9,10 @@ import torch
 from command import config
 
 from alignlab import losses
+from alignlab.data import view
 from alignlab.errors import Failure
 from alignlab.methods import dpo
-from alignlab.methods.dpo import soft_label
+from alignlab.methods.dpo import label_and_weight
 from alignlab.models.from_scratch import base_model
 from alignlab.runtime.stage_run import Run
 
@@ -38,27 +39,32 @@ def test_an_undecided_label_moves_no_reward_model():
 
 
 def test_smoothing_brings_a_label_towards_even_odds():
-    assert soft_label({}, 0.0) == {}
-    assert soft_label({}, 0.1) == {"label": pytest.approx(0.9)}
-    assert soft_label({"label": 0.7}, 0.1) == {"label": pytest.approx(0.66)}
+    assert label_and_weight({}, 0.0) == {}
+    assert label_and_weight({}, 0.1) == {"label": pytest.approx(0.9), "weight": 1.0}
+    assert label_and_weight({"label": 0.7}, 0.1) == {"label": pytest.approx(0.66), "weight": 1.0}
+    assert label_and_weight({"weight": 0.1}, 0.0) == {"label": 1.0, "weight": 0.1}
 
 
-def first_gradient(folder, *more, change=list):
-    """The length of DPO's first gradient on a tiny model, in which every margin is 0."""
+SETTINGS = [
+    "method=dpo", "model=scratch", "dataset=file", "dataset.validation=0", "dataset.test=0",
+    "model.vocab_size=300", "model.hidden_size=16", "model.intermediate_size=24", "model.num_hidden_layers=1",
+    "model.num_attention_heads=2", "model.num_key_value_heads=2", "hardware.device=cpu", "hardware.threads=1",
+    "method.batch_size=8", "method.max_steps=1", "method.logging_steps=1", "method.nll_weight=0",
+]  # fmt: skip
+
+
+def first_gradient(folder, *more, change=list, policy=None):
+    """The length of DPO's first gradient on a tiny model (or a policy's folder), in which every margin is 0."""
     rows = folder / "rows.jsonl"
     said = ({"prompt": f"What is {n}?", "chosen": f"It is {n}.", "rejected": "No idea."} for n in range(8))
     rows.write_text("".join(json.dumps(row) + "\n" for row in change(said)))
-    settings = config(
-        "method=dpo", "model=scratch", "dataset=file", f"dataset.path={rows}", "dataset.validation=0", "dataset.test=0",
-        "model.vocab_size=300", "model.hidden_size=16", "model.intermediate_size=24", "model.num_hidden_layers=1",
-        "model.num_attention_heads=2", "model.num_key_value_heads=2", "hardware.device=cpu", "hardware.threads=1",
-        "method.batch_size=8", "method.max_steps=1", "method.logging_steps=1", "method.nll_weight=0", *more,
-    )  # fmt: skip
-    policy = base_model(settings.model, settings.dataset)
+    settings = config(*SETTINGS, f"dataset.path={rows}", *more)
+    policy = policy or base_model(settings.model, settings.dataset)
     logged = []
     track = SimpleNamespace(log=lambda metrics, step: logged.append(metrics))
     dpo.train(Run(settings, settings.method, {"policy": policy}, folder, track))
-    assert logged[0]["train/loss"] == pytest.approx(math.log(2), abs=1e-4)
+    if not any("loss_type" in setting for setting in more):
+        assert logged[0]["train/loss"] == pytest.approx(math.log(2), abs=1e-4)
     return logged[0]["train/grad_norm"]
 
 
@@ -73,3 +79,38 @@ def test_soft_labels_in_a_file_are_learned_from_and_need_the_sigmoid(tmp_path):
     assert first_gradient(tmp_path, change=soft) == pytest.approx(0.5 * first_gradient(tmp_path), rel=1e-3)
     with pytest.raises(Failure, match=r"method.loss_type: ipo has no meaning for pairs whose labels are soft"):
         first_gradient(tmp_path, "method.loss_type=ipo", change=soft)
+
+
+def weigh(*weights):
+    """Give each row its weight; a weight of 0 leaves the row out."""
+    return lambda rows: [row | {"weight": one} for row, one in zip(rows, weights, strict=True) if one]
+
+
+def policy_of_all_rows(folder):
+    """The tiny model whose tokenizer knows the words of all eight rows."""
+    first_gradient(folder)
+    settings = config(*SETTINGS, f"dataset.path={folder / 'rows.jsonl'}")
+    return base_model(settings.model, settings.dataset)
+
+
+@pytest.mark.parametrize("loss_type", ["sigmoid", "ipo", "hinge"])
+def test_a_pairs_weight_multiplies_its_part_of_the_gradient(tmp_path, loss_type):
+    """Weights are scaled to a mean of 1: six pairs that weigh next to nothing leave TRL's gradient of the other two."""
+    loss, policy = f"method.loss_type={loss_type}", policy_of_all_rows(tmp_path)
+    heavy = first_gradient(tmp_path, loss, change=weigh(*[1e-6] * 6, 1.0, 1.0), policy=policy)
+    alone = first_gradient(tmp_path, loss, "method.batch_size=2", change=weigh(*[0] * 6, 1.0, 1.0), policy=policy)
+    assert heavy == pytest.approx(alone, rel=1e-3)
+    assert heavy != pytest.approx(first_gradient(tmp_path, loss, policy=policy), rel=1e-3)
+
+
+def test_a_ranking_of_five_answers_counts_as_one_prompt(tmp_path):
+    """Its ten pairs together have the weight of one pair of another prompt."""
+    pair = {"prompt": "What is 1?", "chosen": "It is 1.", "rejected": "No idea."}
+    ranking = {"prompt": "What is 2?", "completions": [f"It is {n}." for n in range(5)]}
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in (pair, ranking)))
+    dataset = config(*SETTINGS, f"dataset.path={file}").dataset
+    rows = list(view(dataset, "pairs", "train"))
+    assert len(rows) == 11
+    assert sum(row["weight"] for row in rows if row["prompt"][0]["content"] == "What is 2?") == pytest.approx(5.5)
+    assert sum(row["weight"] for row in rows) == pytest.approx(11)

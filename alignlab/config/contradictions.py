@@ -15,6 +15,7 @@ def contradictions(config: Config) -> Iterator[Fault]:
     yield from measurements(config)
     yield from value_adapter(config)
     yield from eos_penalties(config)
+    yield from vllm_engine(config)
     yield from missing_files(config)
 
 
@@ -59,6 +60,13 @@ def eos_penalties(config: Config) -> Iterator[Fault]:
     if all(penalties):
         what = "the method subtracts such a penalty, too"
         yield Fault("reward.missing_eos_penalty", what, "set it to 0, or method.missing_eos_penalty=0")
+
+
+def vllm_engine(config: Config) -> Iterator[Fault]:
+    """Check that each process holds the whole weights that a vLLM server gets."""
+    if getattr(config.method, "engine", None) == "vllm" and config.hardware.strategy_record.shards_weights:
+        what = f"hardware={config.hardware.strategy} partitions the weights that vllm needs as a whole"
+        yield Fault("method.engine", what, "use hardware=zero2 or ddp, or another engine")
 
 
 def missing_files(config: Config) -> Iterator[Fault]:

@@ -1,6 +1,7 @@
 """Settings of `conf/evaluation/` and `conf/measure/`: the measurements after each stage and their prompts."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -40,8 +41,22 @@ class Toxicity(MeasureSettings):
             yield Fault("label", "missing, though model is set", "name the label that means toxic")
 
 
+class Refusal(MeasureSettings):
+    """Settings of `conf/measure/refusal.yaml`."""
+
+    harmful: str | None
+    safe: str | None
+    prompts: Count
+
+    def faults(self) -> Iterator[Fault]:
+        for name, path in (("harmful", self.harmful), ("safe", self.safe)):
+            if path and not Path(path).expanduser().exists():
+                yield Fault(name, f"{path} is not there", "give a file of prompts")
+
+
 MEASURES: dict[str, type[MeasureSettings]] = {  # the built-in measurements
     **dict.fromkeys(("gold", "reward", "rouge", "perplexity", "length", "kl", "pairs"), MeasureSettings),
     **dict.fromkeys(("revisions", "ai_labels", "best_of_n"), MeasureSettings),
     "toxicity": Toxicity,
+    "refusal": Refusal,
 }

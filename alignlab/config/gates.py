@@ -1,14 +1,17 @@
 """Settings of `conf/method/_gates.yaml`: when gates are checked, and their bounds."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from alignlab.config.settings import Count, NotNegative, Positive, Settings, Share
 
-if TYPE_CHECKING:
-    pass
-
-
 Mode = Literal["stop", "warn", "off"]
+
+
+class ByPrecision(Settings):
+    """A bound for each precision that a run computes in."""
+
+    float32: Positive
+    bfloat16: Positive
 
 
 class Gates(Settings):
@@ -19,12 +22,13 @@ class Gates(Settings):
     min_finished: Share
     max_calibration_error: Share
     max_first_kl: Positive
-    max_first_ratio: Positive
+    max_first_ratio: ByPrecision
     window: Count
     max_kl: Positive
     min_explained_variance: float
     explained_variance_after: Count
     max_clip_fraction: Share
+    max_engine_mismatch: ByPrecision
     min_entropy_share: NotNegative
     max_length_share: Positive
     min_length_share: NotNegative

@@ -33,7 +33,7 @@ class Strategy:
     gradient_buckets: bool = False
     """Gradients are held twice, the second time in the buckets that processes exchange."""
     keeps_half_copy: bool = False
-    """Mixed precision keeps a copy of the weights in bfloat16 beside those in float32."""
+    """In bfloat16 the weights are beside the optimizer's float32 copies, and gradients are accumulated in float32."""
     trains_generating_methods: bool = True
     """It trains methods that sample completions while they train."""
     same_checkpoints_as: str | None = None

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Evaluated(NamedTuple):
-    """The measurements of one policy, by name, and its completions."""
+    """The measurements of one policy, by name, and its completions, also of prompts that a measurement brings along."""
 
     scores: dict[str, Scores]
     samples: list[Sample]
@@ -35,8 +35,9 @@ def evaluate(policy: Path, config: Config, reward_model: Path | None, seed: int)
     samples = draw_samples(model, tokenizer, config, seed)
     subject = Subject(model, tokenizer, samples, config, reward_model)
     chosen = measurements_of(config, "policy")
-    scores = [score for one in chosen for score in one.measure(subject._replace(settings=one.settings))]
-    return Evaluated({score.name: score for score in scores}, samples)
+    measured = [item for one in chosen for item in one.measure(subject._replace(settings=one.settings))]
+    scores = {item.name: item for item in measured if isinstance(item, Scores)}
+    return Evaluated(scores, [*samples, *(item for item in measured if isinstance(item, Sample))])
 
 
 def draw_samples(

@@ -75,8 +75,12 @@ class MeasurementProtocol(Protocol):
     def applies(self, config: Config) -> str:
         """Return why it does not go with a config, or an empty text where it does."""
 
-    def measure(self, subject: Any) -> "Iterable[Scores | Measurement]":
-        """Measure a `Subject`, one value per completion; or a `FinishedStage`, which may give finished rows."""
+    def measure(self, subject: Any) -> "Iterable[Scores | Sample | Measurement]":
+        """Measure a `Subject`, one value per completion; or a `FinishedStage`, which may give finished rows.
+
+        A measurement of a `Subject` that completes prompts of its own yields those completions as `Sample`s too, so
+        that they stand among the run's samples.
+        """
 
 
 class ChosenMeasurement(NamedTuple):

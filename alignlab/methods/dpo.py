@@ -5,7 +5,7 @@ frozen copy, or the policy with its adapter off. `nll_weight` adds the mean nega
 completions (Pang et al. 2024, eq. 1), which keeps their probability from falling.
 
 A pair's `label` is the probability that the chosen completion is the better one: the loss is the mean of both orders,
-weighted by it. `label_smoothing` does the same for all pairs.
+weighted by it. `label_smoothing` does the same for all pairs. A pair's `weight` multiplies its loss.
 """
 
 from collections.abc import Iterator
@@ -45,16 +45,16 @@ class Config(Training):
 
 def train(run: Run[Config]) -> None:
     """Optimise `run.inputs["policy"]` on the pairs, with itself as the reference."""
-    from alignlab.models.load import adapter, attention, load_trainable
+    from alignlab.models.load import adapter, attention, load_frozen, load_trainable
     from alignlab.training.dpo_trainer import SoftLabelDPOTrainer
     from alignlab.training.trainer import fit
 
-    path, implementation = run.inputs["policy"], attention(run.config)
-    model, tokenizer = load_trainable(path, run.method.dropout, implementation)
+    path, hardware, implementation = run.inputs["policy"], run.config.hardware, attention(run.config)
+    model, tokenizer = load_trainable(path, hardware, run.method.dropout, implementation)
     if model.config.is_encoder_decoder:
         raise failure(str(path), "dpo does not train encoder-decoders", "use method=sft or method=rm")
     lora = adapter(run.config)
-    reference = None if lora else load_trainable(path, 0.0, implementation)[0]
+    reference = None if lora else load_frozen(path, hardware, implementation)
     rows = tokenise_pairs(run, tokenizer)
     settings = training_arguments(run, rows["train"])
     fit(run, SoftLabelDPOTrainer, model, tokenizer, settings, rows, ref_model=reference, peft_config=lora)
@@ -72,10 +72,10 @@ def tokenise_pairs(run: Run[Config], tokenizer: Any) -> "dict[str, Dataset]":
         chosen, rejected = (encode(tokenizer, pair["prompt"], pair[side]) for side in ("chosen", "rejected"))
         prompt, *both = cut_pair(chosen, rejected, method.max_length)
         ids = {"prompt_ids": prompt, "chosen_ids": both[0], "rejected_ids": both[1]}
-        return ids | soft_label(pair, method.label_smoothing)
+        return ids | label_and_weight(pair, method.label_smoothing)
 
     rows = {split: tokenise(run, VIEW, split, row) for split in ("train", "validation")}
-    if method.loss_type != "sigmoid" and any("label" in split.column_names for split in rows.values()):
+    if method.loss_type != "sigmoid" and any(min(split["label"]) < 1 for split in rows.values() if has_labels(split)):
         what = f"{method.loss_type} has no meaning for pairs whose labels are soft"
         raise failure("method.loss_type", what, "use sigmoid, or leave the column label out of the data")
     return rows
@@ -98,9 +98,17 @@ def training_arguments(run: Run[Config], rows: "Dataset") -> "DPOConfig":
     )
 
 
-def soft_label(pair: dict[str, Any], smoothing: float) -> dict[str, float]:
-    """Return the column `label`, the probability that the chosen completion is better; none where it is 1."""
-    if "label" not in pair and not smoothing:
+def has_labels(rows: "Dataset") -> bool:
+    """Return whether rows have a column of labels, and a row."""
+    return len(rows) > 0 and "label" in rows.column_names
+
+
+def label_and_weight(pair: dict[str, Any], smoothing: float) -> dict[str, float]:
+    """Return the columns `label`, the probability that the chosen completion is better, and `weight`.
+
+    There are none where each would be 1 in every row: TRL's own loss is used then.
+    """
+    if not smoothing and "label" not in pair and "weight" not in pair:
         return {}
     label = float(pair.get("label", 1.0))
-    return {"label": label * (1 - smoothing) + (1 - label) * smoothing}
+    return {"label": label * (1 - smoothing) + (1 - label) * smoothing, "weight": float(pair.get("weight", 1.0))}

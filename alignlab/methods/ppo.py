@@ -12,8 +12,9 @@ from pydantic import Field
 from alignlab.config.gates import Gates
 from alignlab.config.method import Training
 from alignlab.config.settings import Count, NotNegative, Positive, Share
+from alignlab.config.vllm import Vllm
 from alignlab.errors import Fault, failure
-from alignlab.runtime import distributed
+from alignlab.runtime import distributed, sharding
 from alignlab.runtime.stage_run import Run
 
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ class Config(Training):
     num_mini_batches: Count
     max_new_tokens: Count
     max_new_tokens_from: Count | None
-    engine: Literal["generate", "continuous"]
+    engine: Literal["auto", "generate", "continuous", "vllm"]
+    vllm: Vllm
+    importance_cap: Positive | None
     temperature: Positive
     value: Literal["separate", "shared", "adapter", "none"]
     advantage: Literal["gae", "group", "rloo"]
@@ -125,6 +128,8 @@ class Config(Training):
 
 def train(run: Run[Config]) -> None:
     """Improve `run.inputs["policy"]` by the reward of the config."""
+    from alignlab.models.engines import engine
+    from alignlab.models.load import precision
     from alignlab.rewards import load_reward
     from alignlab.runtime.progress import say
     from alignlab.training.gate_monitor import GateMonitor
@@ -154,6 +159,7 @@ def train(run: Run[Config]) -> None:
         controller=KLController(method.kl_coef, method.kl_target, method.kl_horizon),
         options=options,
         gate_monitor=gate_monitor,
+        engine=engine(method.engine, method.vllm, precision(config.hardware)),
     )
 
 
@@ -162,16 +168,16 @@ def load_policy_and_reference(run: Run[Config]) -> tuple[Any, Any, Any]:
     from alignlab.models.load import adapter, attention, load_frozen, load_trainable
     from alignlab.runtime.progress import say
 
-    path, implementation = run.inputs["policy"], attention(run.config)
-    policy, tokenizer = load_trainable(path, run.method.dropout, implementation)
+    path, hardware, implementation = run.inputs["policy"], run.config.hardware, attention(run.config)
+    policy, tokenizer = load_trainable(path, hardware, run.method.dropout, implementation)
     lora = adapter(run.config, lora_dropout=0.0)
     if lora is None:
-        return policy, load_frozen(path, implementation), tokenizer
+        return policy, load_frozen(path, hardware, implementation), tokenizer
     from peft import get_peft_model
 
     if (settings := run.config.model.adapter) and settings.lora_dropout:
         say(f"ppo: lora_dropout={settings.lora_dropout:g} is ignored; dropout randomises the importance ratio")
-    policy = get_peft_model(policy, lora)
+    policy = get_peft_model(policy, lora, autocast_adapter_dtype=not sharding.partitions_weights())
     if run.method.value == "adapter":
         from alignlab.training.ppo.value_models import add_value_adapter
 
@@ -255,7 +261,7 @@ def loop_options(run: Run[Config], longest: int) -> "Options":
         sampling=Sampling(method.temperature, 1.0, *limits),
         seed=run.config.seed,
         value_learning_rate=method.value_learning_rate,
-        engine=method.engine,
+        importance_cap=method.importance_cap,
         offload=method.offload,
     )
 

@@ -37,13 +37,15 @@ def train(run: Run[Config]) -> None:
 
     from alignlab.chat import encode
     from alignlab.models import reward_heads
-    from alignlab.models.load import adapter
+    from alignlab.models.load import adapter, trained_precision
     from alignlab.models.truncation import cut_before_end
     from alignlab.training.reward_trainer import PairRewardTrainer
     from alignlab.training.trainer import Row, common_arguments, fit, tokenise
 
     method = run.method
-    model, tokenizer = reward_heads.new_reward_model(run.inputs["policy"], method.head, method.dropout)
+    model, tokenizer = reward_heads.new_reward_model(
+        run.inputs["policy"], method.head, method.dropout, trained_precision(run.config.hardware)
+    )
     tokenizer.model_max_length = method.max_length
 
     def row(pair: Row) -> dict[str, Any]:

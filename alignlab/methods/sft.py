@@ -32,7 +32,9 @@ def train(run: Run[Config]) -> None:
     """Fine-tune `run.inputs["policy"]` on the demonstrations."""
     from alignlab.models.load import attention, load_trainable
 
-    model, tokenizer = load_trainable(run.inputs["policy"], run.method.dropout, attention(run.config))
+    model, tokenizer = load_trainable(
+        run.inputs["policy"], run.config.hardware, run.method.dropout, attention(run.config)
+    )
     (train_encoder_decoder if model.config.is_encoder_decoder else train_decoder)(run, model, tokenizer)
 
 

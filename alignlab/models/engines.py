@@ -1,5 +1,7 @@
 """Engines that sample completions: `generate` is `alignlab.models.sampling`, `continuous` is transformers' own.
 
+`vllm` is `alignlab.models.vllm_engine`; `auto` chooses among the other two.
+
 Continuous batching is for a GPU: requests of any length share a paged cache, and a finished one makes room for the next
 at once. It has one random stream for all prompts. The same seed gives the same completions, but which prompts are
 sampled together matters, unlike with `alignlab.models.sampling`.
@@ -7,6 +9,7 @@ sampled together matters, unlike with `alignlab.models.sampling`.
 
 import logging
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol
 
 from alignlab.errors import failure
@@ -19,9 +22,14 @@ from alignlab.models.sampling import (
     special_tokens,
     to_completion,
 )
+from alignlab.models.vllm_engine import VLLMEngine
+from alignlab.runtime import distributed
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from alignlab.config.vllm import Vllm
 
 PAGE = 16  # tokens in a page of the cache on a CPU, where transformers does not choose the cache's size
 CPU_TOKENS = 512  # in a step on a CPU
@@ -41,9 +49,32 @@ class Engine(Protocol):
     ) -> list[Completion]: ...
 
 
-def engine(name: str) -> Engine:
-    """Return the engine of a name."""
-    return {"generate": sample_token_ids, "continuous": continuous}[name]
+def engine(name: str, vllm: "Vllm | None" = None, dtype: "torch.dtype | None" = None) -> Engine:
+    """Return the engine of a name; `vllm` needs its settings and the number format of the weights that it gets."""
+    if name == "vllm":
+        assert vllm
+        assert dtype
+        return VLLMEngine(vllm, dtype)
+    return {"auto": automatic, "generate": sample_token_ids, "continuous": continuous}[name]
+
+
+def serving(engine: Engine, policy: Any, tokenizer: "PreTrainedTokenizerBase") -> AbstractContextManager[None]:
+    """Return a context in which an engine samples from the policy's present weights."""
+    return engine.serving(policy, tokenizer) if isinstance(engine, VLLMEngine) else nullcontext()
+
+
+def automatic(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    ids: Sequence[Sequence[int]],
+    sampling: Sampling,
+    seed: int,
+    rows: Sequence[int] | None = None,
+) -> list[Completion]:
+    """Sample by continuous batching where it can be used and pays: decoders on a GPU, with one limit for all."""
+    batching = model.device.type == "cuda" and not model.config.is_encoder_decoder
+    chosen = continuous if batching and sampling.max_new_tokens_from is None else sample_token_ids
+    return chosen(model, tokenizer, ids, sampling, seed, rows)
 
 
 def continuous(
@@ -76,6 +107,7 @@ def continuous(
     logging.getLogger("ContinuousBatchingLogger").setLevel(logging.ERROR)  # it warns of processors that it does apply
     with neutral(model):
         outputs: dict[str, Any] = model.generate_batch(ids, settings, batching, warmup=model.device.type == "cuda")
+    distributed.free_gpu_cache()  # of the paged cache, which is as large as the free memory
     finished = sorted(outputs.values(), key=lambda output: request_number(output.request_id))
     if len(finished) != len(ids):
         raise failure("method.engine", f"{len(finished)} of {len(ids)} prompts were answered", "use engine=generate")

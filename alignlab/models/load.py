@@ -30,7 +30,11 @@ def device(hardware: Hardware) -> "torch.device":
 
 
 def precision(hardware: Hardware) -> "torch.dtype":
-    """Return the number format to compute in: the config's, else bfloat16 on a GPU and float32 on a CPU."""
+    """Return the dtype of every forward pass of a run: the config's, else bfloat16 on a GPU and float32 on a CPU.
+
+    Rollouts, measuring, the reference, rewards, judges and updates all compute with weights in this dtype, without
+    autocast: policy and reference agree exactly at step 0, and keys and values have one dtype in the cache.
+    """
     import torch
 
     if hardware.dtype != "auto":
@@ -44,22 +48,29 @@ def load_policy(path: Path, hardware: Hardware) -> "tuple[PreTrainedModel, PreTr
     return model.to(device(hardware)).eval(), tokenizer
 
 
+def trained_precision(hardware: Hardware) -> "torch.dtype":
+    """Return the dtype in which trained weights are loaded.
+
+    FSDP2 gathers a copy in the run's precision from weights in float32. Elsewhere the weights have the run's precision
+    themselves, and the optimizer keeps master weights in float32 (`alignlab.training.master_weights`, or DeepSpeed).
+    """
+    import torch
+
+    return torch.float32 if hardware.strategy_record.uses_fsdp else precision(hardware)
+
+
 def load_trainable(
-    path: Path, dropout: float, attention: str | None = None
+    path: Path, hardware: Hardware, dropout: float, attention: str | None = None
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-    """Load a language model to train, in float32 (the Trainer casts for mixed precision); ZeRO-3 shards it."""
-    import torch
-
-    with sharding.partition_on_load():
-        return _load(path, torch.float32, dropout, attn_implementation=attention)
+    """Load a language model to train, in the run's precision; ZeRO-3 shards it."""
+    with sharding.partition_on_load(precision(hardware)):
+        return _load(path, trained_precision(hardware), dropout, attn_implementation=attention)
 
 
-def load_frozen(path: Path, attention: str | None = None) -> "PreTrainedModel":
-    """Load a frozen model in float32, for the reference; ZeRO-3 shards it."""
-    import torch
-
-    with sharding.partition_on_load():
-        return _load(path, torch.float32, attn_implementation=attention)[0].eval().requires_grad_(False)
+def load_frozen(path: Path, hardware: Hardware, attention: str | None = None) -> "PreTrainedModel":
+    """Load a frozen model in the run's precision, for the reference; ZeRO-3 shards it."""
+    with sharding.partition_on_load(precision(hardware)):
+        return _load(path, precision(hardware), attn_implementation=attention)[0].eval().requires_grad_(False)
 
 
 def set_dropout(settings: "PretrainedConfig", rate: float) -> "PretrainedConfig":

@@ -1,20 +1,24 @@
 """Log-probabilities of completions: the one place where logits become log-probabilities of tokens.
 
-Training computes padded batches with gradients (`pad_rows`, `forward`, `token_log_probs`): prompts are padded on the
+Training computes padded batches with gradients (`pad_rows`, `forward`, `score_completions`): prompts are padded on the
 left, so that all completions begin in one column, and positions count real tokens. Judges and measurements score rows
 of token ids without gradients (`completion_log_probs`): rows are padded on the right, which no earlier token sees.
 
-Only the logits that predict a completion are computed. Temperature and masked tokens make them those of the
-distribution that the completion was sampled from.
+Only the logits that predict a completion are computed, a chunk of tokens at a time (`alignlab.models.output_head`).
+Temperature and masked tokens make them those of the distribution that the completion was sampled from.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from alignlab import losses
 from alignlab.chat import Encoded, Turn, encode
+from alignlab.models.output_head import Hidden, map_chunks, run_body, score_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -29,11 +33,33 @@ class PaddedRows(NamedTuple):
     mask: Tensor
 
 
-class Forward(NamedTuple):
-    """Logits [batch, tokens, vocabulary] and last hidden states [batch, tokens, width] that predict completions."""
+class Distribution(NamedTuple):
+    """How tokens were sampled: the temperature, and the tokens that are never sampled."""
 
-    logits: Tensor
-    states: Tensor
+    temperature: float
+    masked: Sequence[int]
+
+
+PLAIN = Distribution(1.0, ())
+
+
+class TokenScores(NamedTuple):
+    """Log-probabilities of completions and, if asked for, the entropy before each token; [batch, tokens] each."""
+
+    logps: Tensor
+    entropy: Tensor | None
+
+
+class Divergence(NamedTuple):
+    """Log-probabilities of completions by policy and reference, the policy's entropy, and KL(policy, reference).
+
+    All are [batch, tokens]; entropy and KL are over the vocabulary.
+    """
+
+    logps: Tensor
+    reference: Tensor
+    entropy: Tensor
+    kl: Tensor
 
 
 def pad_rows(
@@ -48,20 +74,17 @@ def pad_rows(
     return PaddedRows(*(torch.tensor(rows, device=device) for rows in (left, left_mask, right, right_mask)))
 
 
-def forward(model: Any, rows: PaddedRows) -> Forward:
-    """Run a language model over padded rows."""
-    out = model(**inputs(model, rows), output_hidden_states=True)
-    if model.config.is_encoder_decoder:
-        return Forward(out.logits, out.decoder_hidden_states[-1])
+def forward(model: Any, rows: PaddedRows) -> Hidden:
+    """Run a language model's body over padded rows; return what predicts completions, [batch, tokens]."""
     size = rows.completion.shape[1]
-    return Forward(out.logits[:, -size:], out.hidden_states[-1][:, -size:])
+    hidden = run_body(model, **inputs(model, rows))
+    logits = None if hidden.logits is None else hidden.logits[:, -size:]
+    return hidden._replace(states=hidden.states[:, -size:], logits=logits)
 
 
 def hidden_states(model: Any, rows: PaddedRows) -> Tensor:
     """Run a model without a language head; return the states that predict completions, [batch, tokens, width]."""
-    size = rows.completion.shape[1]
-    out = model(**{name: value for name, value in inputs(model, rows).items() if name != "logits_to_keep"})
-    states: Tensor = out.last_hidden_state[:, -size:]
+    states: Tensor = model(**inputs(model, rows)).last_hidden_state[:, -rows.completion.shape[1] :]
     return states
 
 
@@ -81,8 +104,48 @@ def inputs(model: Any, rows: PaddedRows) -> dict[str, Any]:
         "attention_mask": mask,
         "position_ids": (mask.cumsum(1) - 1).clamp(min=0),
         "use_cache": False,
-        "logits_to_keep": rows.completion.shape[1],
     }
+
+
+def score_completions(
+    hidden: Hidden, tokens: Tensor, mask: Tensor, distribution: Distribution, with_entropy: bool = False
+) -> TokenScores:
+    """Return the scores of tokens [batch, tokens]; 0 where `mask` is 0."""
+
+    def score(logits: Tensor, tokens: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        sampled = sampling_logits(logits, *distribution)
+        logps = token_log_probs(sampled, tokens, mask)
+        return (logps, losses.entropy(sampled) * mask) if with_entropy else (logps,)
+
+    scores = score_tokens(hidden, score, tokens.flatten(), mask.flatten())
+    logps, *entropy = (each.view(tokens.shape) for each in scores)
+    return TokenScores(logps, entropy[0] if entropy else None)
+
+
+def compare_completions(
+    policy: Hidden,
+    reference: Hidden,
+    tokens: Tensor,
+    mask: Tensor,
+    distribution: Distribution,
+    as_reference: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> Divergence:
+    """Return what policy and reference say of tokens [batch, tokens], without gradients; 0 where `mask` is 0.
+
+    `as_reference` opens a block in which the reference's output head is the active one.
+    """
+    chosen, real = tokens.flatten(), mask.flatten().bool()
+
+    def score(part: slice) -> tuple[Tensor, ...]:
+        ours = sampling_logits(policy.project(policy.flat[part]), *distribution).log_softmax(-1)
+        with as_reference():
+            theirs = sampling_logits(reference.project(reference.flat[part]), *distribution).log_softmax(-1)
+        logps, of_reference = (each.gather(-1, chosen[part, None]).squeeze(-1) for each in (ours, theirs))
+        entropy, kl = losses.entropy_of(ours), losses.kl_of(ours, theirs)
+        return tuple(each.where(real[part], 0.0) for each in (logps, of_reference, entropy, kl))
+
+    scores = map_chunks(score, len(chosen), policy.vocabulary)
+    return Divergence(*(each.view(tokens.shape) for each in scores))
 
 
 def sampling_logits(logits: Tensor, temperature: float, masked: Sequence[int]) -> Tensor:  # same shape, float32
@@ -136,33 +199,36 @@ def completion_log_probs(
     for batch in batches:
         part = [rows[row] for row in batch]
         with torch.inference_mode():
-            logits = completion_logits(model, part).float()
-            tokens = torch.tensor([token for row in part for token in row.completion], device=logits.device)
-            log_probs = torch.split(token_log_probs(logits, tokens), [len(row.completion) for row in part])
-        yield dict(zip(batch, log_probs, strict=True))
+            hidden, tokens, mask = completion_states(model, part)
+            logps = score_completions(hidden, tokens, mask, PLAIN).logps
+        yield {row: values[real] for row, values, real in zip(batch, logps, mask.bool(), strict=True)}
 
 
-def completion_logits(model: Any, rows: Sequence[Encoded]) -> Tensor:  # [tokens, vocabulary]
-    """Return the logits that predict the rows' completions, one row after the other."""
-    pad = torch.nn.utils.rnn.pad_sequence
+def completion_states(model: Any, rows: Sequence[Encoded]) -> tuple[Hidden, Tensor, Tensor]:
+    """Return what predicts the rows' completions; their tokens and a mask that is 1 at them, [rows, length] each."""
+    pad = partial(torch.nn.utils.rnn.pad_sequence, batch_first=True)
+    completions = [torch.tensor(row.completion) for row in rows]
     if model.config.is_encoder_decoder:
         prompts = [torch.tensor(row.prompt) for row in rows]
         begin = [model.config.decoder_start_token_id]
         model_inputs = {
-            "input_ids": pad(prompts, batch_first=True),
-            "attention_mask": pad([torch.ones_like(prompt) for prompt in prompts], batch_first=True),
-            "decoder_input_ids": pad([torch.tensor([*begin, *row.completion[:-1]]) for row in rows], batch_first=True),
+            "input_ids": pad(prompts),
+            "attention_mask": pad([torch.ones_like(prompt) for prompt in prompts]),
+            "decoder_input_ids": pad([torch.tensor([*begin, *row.completion[:-1]]) for row in rows]),
         }
-        moved = {name: tensor.to(model.device) for name, tensor in model_inputs.items()}
-        logits, starts = model(**moved, use_cache=False).logits, [0] * len(rows)
+        first, starts = 0, [0] * len(rows)
     else:
-        ids = pad([torch.tensor([*row.prompt, *row.completion]) for row in rows], batch_first=True).to(model.device)
+        model_inputs = {"input_ids": pad([torch.tensor([*row.prompt, *row.completion]) for row in rows])}
         first = min(len(row.prompt) for row in rows) - 1  # no logits before it are needed
-        kept = ids.shape[1] - first
-        logits = model(input_ids=ids, use_cache=False, logits_to_keep=kept).logits[:, -kept:]
         starts = [len(row.prompt) - 1 - first for row in rows]
-    sizes = [len(row.completion) for row in rows]
-    return torch.cat([part[start : start + size] for part, start, size in zip(logits, starts, sizes, strict=True)])
+    hidden = run_body(model, **{k: tensor.to(model.device) for k, tensor in model_inputs.items()}, use_cache=False)
+    logits = None if hidden.logits is None else hidden.logits[:, first:]
+    hidden = hidden._replace(states=hidden.states[:, first:], logits=logits)
+    tokens = torch.zeros(hidden.states.shape[:2], dtype=torch.long)
+    mask = torch.zeros_like(tokens)
+    for row, (start, ids) in enumerate(zip(starts, completions, strict=True)):
+        tokens[row, start : start + len(ids)], mask[row, start : start + len(ids)] = ids, 1
+    return hidden, tokens.to(model.device), mask.to(model.device)
 
 
 def batches_by_length(rows: Sequence[Encoded], tokens: int) -> Iterator[list[int]]:

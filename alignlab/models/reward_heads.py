@@ -234,13 +234,15 @@ def head_of(model: nn.Module) -> nn.Module:
     return min(heads, key=lambda pair: pair[0])[1]
 
 
-def new_reward_model(path: Path, head: str, dropout: float) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+def new_reward_model(
+    path: Path, head: str, dropout: float, dtype: torch.dtype = torch.float32
+) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """Put a new head on the language model in a folder; its weights have a standard deviation of 1/sqrt(d + 1)."""
     tokenizer = AutoTokenizer.from_pretrained(path)
     settings = set_dropout(AutoConfig.from_pretrained(path), dropout)
-    options = {"dtype": torch.float32, "config": settings}
+    options = {"dtype": dtype, "config": settings}
     if settings.is_encoder_decoder or head == "pooled":
-        with sharding.partition_on_load():
+        with sharding.partition_on_load(dtype):
             backbone = AutoModel.from_pretrained(path, **options)
         common = {"dropout": dropout, "pad_token_id": tokenizer.pad_token_id}
         model = (
@@ -249,8 +251,9 @@ def new_reward_model(path: Path, head: str, dropout: float) -> "tuple[PreTrained
             else PooledReward(PooledConfig(backbone.config, **common))
         )
         model.backbone = backbone
+        model.score.to(dtype)
     else:
-        with sharding.partition_on_load():
+        with sharding.partition_on_load(dtype):
             settings.num_labels = 1
             model = AutoModelForSequenceClassification.from_pretrained(path, **options)
         model.config.pad_token_id = tokenizer.pad_token_id

@@ -10,7 +10,7 @@ maximum length. With h, k, f the widths of hidden states, keys and MLP, a layer 
 
 With `activation_checkpointing` a layer keeps only its input, and one layer at a time is recomputed. The estimate
 assumes that attention stores no matrix and that the loss is computed in chunks; PPO stores the logits of its
-completions. Mixed precision in one process or under ddp also keeps a bfloat16 copy of the weights.
+completions.
 """
 
 import json
@@ -129,20 +129,7 @@ def activations(shape: Shape, config: Config, settings: Training, rows: int) -> 
         kept = layer * shape.layers
     logits = rows * getattr(settings, "max_new_tokens", 0) * shape.vocabulary * 4 * 3
     learning = 2 if getattr(settings, "value", None) == "separate" else 1
-    return kept * learning + logits + copies(shape, config, half)
-
-
-def copies(shape: Shape, config: Config, half: bool) -> int:
-    """Return the bytes of mixed precision's bfloat16 copy of the weights; 0 under DeepSpeed, which has none."""
-    return 2 * parameters(shape) if half and config.hardware.strategy_record.keeps_half_copy else 0
-
-
-def parameters(shape: Shape) -> int:
-    """Return the approximate number of weights of the layers and one embedding, without norms and biases."""
-    attention = 2 * shape.hidden * (shape.hidden + shape.keys)
-    return shape.layers * (attention + (3 if shape.gated else 2) * shape.hidden * shape.mlp) + (
-        shape.vocabulary * shape.hidden
-    )
+    return kept * learning + logits
 
 
 def layer_bytes(shape: Shape, width: int) -> int:

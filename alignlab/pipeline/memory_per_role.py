@@ -2,9 +2,11 @@
 
 A trained network takes 16 bytes per parameter. In float32 these are the weight, the gradient and Adam's two moments,
 four bytes each. Under DeepSpeed in bfloat16 they are two for the weight, two for the gradient and twelve for the
-optimizer, which keeps a float32 copy of the weight (Rajbhandari et al. 2020, section 3.1). ZeRO-2 partitions gradients
-and optimizer over the devices, ZeRO-3 and FSDP also the weights (figure 1 there). DDP stores gradients twice, the
-second time in the buckets that it exchanges. A frozen network takes its full weights on each device.
+optimizer, which keeps a float32 copy of the weight (Rajbhandari et al. 2020, section 3.1). In one process or under DDP
+the gradient takes four bytes in bfloat16 too (`alignlab.training.master_weights`). Adapters train in float32.
+ZeRO-2 partitions gradients and optimizer over the devices, ZeRO-3 and FSDP also the weights (figure 1 there). DDP
+stores gradients twice, the second time in the buckets that it exchanges. A frozen network takes its full weights on
+each device, in the precision of the run.
 """
 
 import json
@@ -19,7 +21,6 @@ from alignlab.config.method_protocol import load_method
 from alignlab.config.schema import Config
 from alignlab.models.references import Source
 
-FROZEN = 4  # bytes per parameter
 HEADS = ("lm_head.", "score.", "embed_out.")
 EMBEDDINGS = ("embed", "wte", "wpe", "shared")
 
@@ -83,9 +84,13 @@ class BytesPerParameter(NamedTuple):
     optimizer: int
 
 
-def trained(parameters: int, hardware: Hardware, devices: int) -> int:
-    """Return the bytes of a trained network on one device."""
-    part = BytesPerParameter(2, 2, 12) if is_half(hardware) and hardware.deepspeed else BytesPerParameter(4, 4, 8)
+def trained(parameters: int, hardware: Hardware, devices: int, adapter: bool = False) -> int:
+    """Return the bytes of a trained network on one device; an adapter is in float32, except under DeepSpeed."""
+    part = BytesPerParameter(4, 4, 8)
+    if is_half(hardware) and hardware.deepspeed:
+        part = BytesPerParameter(2, 2, 12)
+    elif is_half(hardware) and hardware.strategy_record.keeps_half_copy and not adapter:
+        part = BytesPerParameter(2, 4, 12)
     zero = hardware.deepspeed.zero_optimization if hardware.deepspeed else None
     strategy = hardware.strategy_record
     shards = (strategy.shards_weights, strategy.shards_gradients, strategy.shards_optimizer)
@@ -104,7 +109,7 @@ def trained(parameters: int, hardware: Hardware, devices: int) -> int:
 
 def frozen(parameters: int, hardware: Hardware, devices: int) -> int:
     """Return the bytes of the frozen weights under an adapter on one device."""
-    each = 2 if is_half(hardware) and hardware.deepspeed else FROZEN
+    each = bytes_each(hardware)
     return -(-parameters * each // devices) if hardware.strategy_record.shards_weights else parameters * each
 
 
@@ -152,14 +157,14 @@ def policy(of: Subject) -> Iterator[Role]:
     elif adapter is None:
         yield Role("policy", trained(of.parameters, hardware, of.devices))
     else:
-        extra = trained(low_rank(of.tensors, adapter.r, adapter.target_modules), hardware, of.devices)
+        extra = trained(low_rank(of.tensors, adapter.r, adapter.target_modules), hardware, of.devices, adapter=True)
         yield Role("policy", frozen(of.parameters, hardware, of.devices) + extra)
 
 
 def reference(of: Subject) -> Iterator[Role]:
     """Yield the reference: a frozen copy of the policy, or the policy with its adapter off."""
     if of.config.model.adapter is None:
-        yield Role("reference", None if of.parameters is None else of.parameters * FROZEN)
+        yield Role("reference", None if of.parameters is None else of.parameters * bytes_each(of.config.hardware))
     else:
         yield Role("reference", 0, "the policy with its adapter off")
 
@@ -172,7 +177,8 @@ def value(of: Subject) -> Iterator[Role]:
         yield Role("value", 0, "a head on the policy")
     elif of.settings.value == "adapter" and (adapter := of.config.model.adapter):
         parameters = low_rank(of.tensors, adapter.r, adapter.target_modules)
-        yield Role("value", trained(parameters, of.config.hardware, of.devices), "an adapter on the policy")
+        states = trained(parameters, of.config.hardware, of.devices, adapter=True)
+        yield Role("value", states, "an adapter on the policy")
     else:
         size = count(body(of.tensors)) if of.tensors else of.parameters
         yield Role("value", None if size is None else trained(size, of.config.hardware, of.devices))
@@ -180,7 +186,7 @@ def value(of: Subject) -> Iterator[Role]:
 
 def reward(of: Subject) -> Iterator[Role]:
     """Yield the models of the reward, in the precision of inference; a function or a server takes no memory here."""
-    each = bytes_each(of.config)
+    each = bytes_each(of.config.hardware)
     models = {name: source for name, source in of.inputs.items() if name != "policy"}
     for name, source in models.items():
         tensors = shapes(source.path)
@@ -193,9 +199,9 @@ def reward(of: Subject) -> Iterator[Role]:
 MAKE = {"policy": policy, "reference": reference, "value": value, "reward": reward}
 
 
-def bytes_each(config: Config) -> int:
-    """Return the bytes per weight in inference."""
-    return 2 if is_half(config.hardware) else 4
+def bytes_each(hardware: Hardware) -> int:
+    """Return the bytes of a weight that is not trained."""
+    return 2 if is_half(hardware) else 4
 
 
 def is_half(hardware: Hardware) -> bool:

@@ -30,6 +30,7 @@ NOT_IN_FINGERPRINT = {
     "save_total_limit",
     "gates",
     "offload",
+    "vllm",
 }
 
 

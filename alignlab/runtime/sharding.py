@@ -4,26 +4,27 @@ Where the weights are not partitioned, all of this does nothing.
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from alignlab.runtime.distributed import hardware_of_group, is_first, unset_deepspeed_config
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 
 @contextmanager
-def partition_on_load() -> Iterator[None]:
-    """Partition trained models over the processes while they are loaded, where the hardware does so (ZeRO-3)."""
+def partition_on_load(dtype: "torch.dtype") -> Iterator[None]:
+    """Partition models of a dtype over the processes while they are loaded, where the hardware does so (ZeRO-3)."""
     hardware = hardware_of_group()
     block = hardware.deepspeed if hardware else None
-    if block is None or block.zero_optimization.stage != 3:
+    if block is None or not partitions_weights():
         yield
         return
     from transformers.integrations import HfDeepSpeedConfig
 
-    loading_config = HfDeepSpeedConfig(without_auto(block.block()))  # transformers keeps a weak reference to it
+    loading_config = HfDeepSpeedConfig(without_auto(block.block(), dtype))  # transformers keeps a weak reference to it
     try:
         yield
     finally:
@@ -31,11 +32,18 @@ def partition_on_load() -> Iterator[None]:
         unset_deepspeed_config()
 
 
-def without_auto(block: dict[str, Any]) -> dict[str, Any]:
-    """Return DeepSpeed's block without its `auto` values, which loading does not accept."""
+def without_auto(block: dict[str, Any], dtype: "torch.dtype") -> dict[str, Any]:
+    """Return DeepSpeed's block without its `auto` values, which loading does not accept; it loads in a dtype."""
     zero = {name: value for name, value in block["zero_optimization"].items() if value != "auto"}
     rest = {name: value for name, value in block.items() if value != "auto"}
-    return rest | {"zero_optimization": zero, "bf16": {"enabled": False}, "train_micro_batch_size_per_gpu": 1}
+    half = {"enabled": dtype.itemsize == 2}
+    return rest | {"zero_optimization": zero, "bf16": half, "train_micro_batch_size_per_gpu": 1}
+
+
+def partitions_weights() -> bool:
+    """Return whether the hardware of the process group partitions weights by ZeRO-3."""
+    hardware = hardware_of_group()
+    return hardware is not None and hardware.strategy_record.deepspeed_stage == 3
 
 
 @contextmanager
@@ -48,6 +56,29 @@ def gather_weights(*models: "nn.Module | None") -> Iterator[None]:
     from deepspeed.runtime.zero import GatheredParameters
 
     with GatheredParameters(weights):
+        yield
+
+
+def is_partitioned(*weights: Any) -> bool:
+    """Return whether some weights are in partitions over the processes."""
+    return any(hasattr(weight, "ds_id") for weight in weights)
+
+
+@contextmanager
+def gather_missing(*weights: Any) -> Iterator[None]:
+    """Gather those of some partitioned weights that are not gathered at the moment, and partition them at the end.
+
+    It is for weights that are read without calling their module, whose hooks would gather them.
+    """
+    sharded = {id(weight): weight for weight in weights if hasattr(weight, "ds_id")}
+    if not sharded:
+        yield
+        return
+    from deepspeed.runtime.zero import GatheredParameters
+    from deepspeed.runtime.zero.partition_parameters import ZeroParamStatus
+
+    missing = [weight for weight in sharded.values() if weight.ds_status is not ZeroParamStatus.AVAILABLE]
+    with GatheredParameters(missing) if missing else nullcontext():
         yield
 
 

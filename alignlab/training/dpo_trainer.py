@@ -1,4 +1,4 @@
-"""TRL's DPOTrainer on rows that are token ids already, with soft labels and steps that any hardware repeats."""
+"""TRL's DPOTrainer on rows of token ids, with soft labels, weights and steps that any hardware repeats."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,18 +14,18 @@ from alignlab.training.step_weights import StepWeights
 
 
 class SoftLabelDPOTrainer(StepWeights, DPOTrainer):  # type: ignore[misc]
-    """The loss is TRL's where pairs have no label."""
+    """The loss is TRL's where pairs have neither labels nor weights."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.collate_pairs: Any = self.data_collator  # TRL's, which knows no labels
+        self.collate_pairs: Any = self.data_collator  # TRL's, which knows no labels and no weights
         self.data_collator: Any = self.collate
         self.configured_weights: list[float] = self.loss_weights  # of the preference loss and, if used, of the NLL
 
     def collate(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         batch: dict[str, Any] = self.collate_pairs(rows)
-        labels = {"label": torch.tensor([row["label"] for row in rows])} if "label" in rows[0] else {}
-        return batch | labels
+        columns = [name for name in ("label", "weight") if name in rows[0]]
+        return batch | {name: torch.tensor([row[name] for row in rows]) for name in columns}
 
     def counts(self, batches: list[Any]) -> list[list[float]]:
         """Return each micro-batch's number of chosen tokens; the NLL is the mean over those of the whole step."""
@@ -44,18 +44,30 @@ class SoftLabelDPOTrainer(StepWeights, DPOTrainer):  # type: ignore[misc]
         self.loss_weights = self.weights(inputs["completion_mask"])
         if "label" not in inputs:
             return super()._compute_loss(model, inputs, return_outputs)
-        label, mask = inputs.pop("label"), inputs.pop("completion_mask")
+        label, weight, mask = inputs.pop("label"), inputs.pop("weight"), inputs.pop("completion_mask")
         policy, outputs = fused_log_probs(model, inputs, mask)
         with torch.no_grad(), self.reference() as reference_model:
             reference = fused_log_probs(reference_model, inputs, mask)[0]
-        chosen, rejected = (self.beta * (policy - reference)).chunk(2)
+        log_ratios = policy - reference
+        chosen, rejected = (self.beta * log_ratios).chunk(2)
         preference_weight, nll_weight = [*self.loss_weights, 0.0][:2]
-        nll = -policy.chunk(2)[0] * (2 * label - 1).clamp(min=0)
-        tokens = mask[:, 1:].sum(1).chunk(2)[0].sum()
-        preference = losses.preference(chosen - rejected, label).mean()
+        nll = -policy.chunk(2)[0] * (2 * label - 1).clamp(min=0) * weight
+        sizes = mask[:, 1:].sum(1)
+        tokens = sizes.chunk(2)[0].sum()
+        preference = (self.pair_losses(log_ratios, sizes, label) * weight).mean()
         loss = preference_weight * preference + nll_weight * nll.sum() / tokens
         self.log_pairs(policy, chosen, rejected)
         return (loss, outputs) if return_outputs else loss
+
+    def pair_losses(self, log_ratios: Tensor, sizes: Tensor, label: Tensor) -> Tensor:  # [batch]
+        """Return the loss of each pair; log_ratios and sizes (in tokens) are [2 * batch], the chosen ones first."""
+        if self.loss_types[0] == "ipo":
+            chosen, rejected = (log_ratios / sizes).chunk(2)
+            return losses.ipo(chosen - rejected, self.beta)
+        chosen, rejected = (self.beta * log_ratios).chunk(2)
+        if self.loss_types[0] == "hinge":
+            return losses.hinge(chosen - rejected)
+        return losses.preference(chosen - rejected, label)
 
     @contextmanager
     def reference(self) -> Iterator[Any]:
@@ -84,7 +96,7 @@ class SoftLabelDPOTrainer(StepWeights, DPOTrainer):  # type: ignore[misc]
         return dataset  # the rows are token ids
 
     def _set_signature_columns_if_needed(self) -> None:
-        self._signature_columns = ["prompt_ids", "chosen_ids", "rejected_ids", "label"]
+        self._signature_columns = ["prompt_ids", "chosen_ids", "rejected_ids", "label", "weight"]
 
 
 def chosen_tokens(mask: Tensor) -> int:

@@ -23,6 +23,7 @@ from alignlab.errors import Explained, Failure
 from alignlab.evaluation import reward_model
 from alignlab.evaluation.measures.gold import gold_scores
 from alignlab.evaluation.statistics import Interval, standard_error, wilson
+from alignlab.models.load import precision
 from alignlab.models.references import scorer_source
 from alignlab.rewards import Checked, RewardModel, Scored, load_reward_model, reward_models
 from alignlab.runtime import distributed
@@ -51,6 +52,7 @@ class GateMonitor:
     def __init__(self, bounds: Gates, folder: Path, config: Config, stage: str, sources: Mapping[str, str]) -> None:
         self.bounds, self.folder, self.config, self.sources = bounds, folder, config, sources
         self.stages = Stages(trained=stage, policy=sources.get("policy", "policy"))
+        self.dtype = str(precision(config.hardware)).removeprefix("torch.")
         self.held_out = load_held_out(config)  # a reward model that is not trained on, if the config names one
         self.curves: dict[str, list[float]] = {}  # the metrics of each rollout so far, by name
         self.triggered: list[TriggeredGate] = []  # in the order in which they triggered
@@ -61,8 +63,8 @@ class GateMonitor:
             return
         finished, kl = metrics["completion/finished"], metrics["policy/kl_exact"]
         of_models = qualities(reward, self.config, self.sources)
-        triggered = gates.check_before(finished, of_models, ratio, kl, self.bounds, self.stages)
-        self.report(triggered, "before", 0)
+        triggered = gates.check_before(finished, of_models, ratio, kl, self.bounds, self.stages, self.dtype)
+        self.report([*triggered, *self.check_engine(metrics)], "before", 0)
 
     def observe(
         self, scored: Scored, prompts: Sequence[Sequence[Turn]], texts: Sequence[str], finished: Sequence[bool]
@@ -83,9 +85,16 @@ class GateMonitor:
             self.curves.setdefault(name, []).append(value)
         if self.bounds.during != "off":
             known = {gate["gate"] for gate in self.triggered if gate["step"]}
-            every = gates.check_during(self.curves, self.bounds, self.stages.trained)
+            every = [*gates.check_during(self.curves, self.bounds, self.stages.trained), *self.check_engine(metrics)]
             triggered = [gate for gate in every if gate.gate not in known]
             self.report(triggered, "during", number)
+
+    def check_engine(self, metrics: Mapping[str, float]) -> list[Triggered]:
+        """Run the gate of a sampling engine on one rollout; nothing where the trainer's own model samples."""
+        if (distance := metrics.get("policy/engine_mismatch")) is None:
+            return []
+        gate = gates.check_engine(distance, getattr(self.bounds.max_engine_mismatch, self.dtype))
+        return [gate._replace(stage=self.stages.trained)] if gate else []
 
     def report(self, triggered: Sequence[Triggered], phase: Literal["before", "during"], step: int) -> None:
         """Write triggered gates to `gates.jsonl`, log them, and raise a `Failure` where they stop the run."""

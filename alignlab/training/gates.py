@@ -50,15 +50,24 @@ class Stages(NamedTuple):
 
 
 def check_before(
-    finished: float, qualities: Mapping[str, Quality], ratio: float, kl: float, bounds: Gates, stages: Stages
+    finished: float,
+    qualities: Mapping[str, Quality],
+    ratio: float,
+    kl: float,
+    bounds: Gates,
+    stages: Stages,
+    dtype: str = "float32",
 ) -> list[Triggered]:
-    """Run the gates before training; `qualities` are those of the reward models, by the name of their stage."""
+    """Run the gates before training; `qualities` are those of the reward models, by the name of their stage.
+
+    `dtype` is the precision of the run, on which the bound of the ratio depends.
+    """
     gates = [(check_finished(finished, bounds.min_finished), stages.policy)]
     for stage, quality in qualities.items():
         gates.append((check_accuracy(quality.accuracy) or check_length_only(quality.over_length), stage))
         gates.append((check_calibration(quality.calibration_error, bounds.max_calibration_error), stage))
     # Dropout moves the KL too, so only the ratio is reported.
-    moved = check_first_ratio(ratio, bounds.max_first_ratio) or check_first_kl(kl, bounds.max_first_kl)
+    moved = check_first_ratio(ratio, getattr(bounds.max_first_ratio, dtype)) or check_first_kl(kl, bounds.max_first_kl)
     gates.append((moved, stages.trained))
     return [gate._replace(stage=stage) for gate, stage in gates if gate]
 
@@ -166,6 +175,13 @@ READ = "read the completions, and raise method.kl_coef"
 def check_kl(kl: float, bounds: Gates) -> Triggered | None:
     """Check that the policy has not left the completions that the reward was trained on."""
     return above("kl", "the KL to the reference", kl, bounds.max_kl, STAY_CLOSER)
+
+
+def check_engine(distance: float, bound: float) -> Triggered | None:
+    """Check that the engine that samples has the trainer's policy; `distance` is the mean |difference| of log p."""
+    what = "the mean distance between the sampling engine's and the trainer's log-probabilities"
+    remedy = "check that the server reloads the weights, in the trainer's precision, and returns processed_logprobs"
+    return above("engine", what, distance, bound, remedy)
 
 
 def check_explained_variance(variance: float, bounds: Gates) -> Triggered | None:

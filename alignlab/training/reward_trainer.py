@@ -25,7 +25,7 @@ class PairRewardTrainer(StepWeights, RewardTrainer):  # type: ignore[misc]
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
         label, weight = inputs.pop("label"), inputs.pop("weight")
-        rewards = reward_heads.scores(model, reward_heads.Packed(**inputs))
+        rewards = reward_heads.scores(model, reward_heads.Packed(**inputs)).float()
         chosen, rejected = rewards.unbind(1)
         loss = (losses.reward(chosen, rejected, self.args.center_rewards_coefficient, label) * weight).mean()
         metrics = self._metrics["train" if self.model.training else "eval"]

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alignlab.config.hardware import Hardware
 from alignlab.config.method import Training
 from alignlab.data.row_authors import count_authors
 from alignlab.errors import failure
@@ -105,11 +106,20 @@ def common_arguments(
         "fsdp": True if hardware.fsdp else None,
         "fsdp_config": hardware.fsdp.block() if hardware.fsdp else None,
         "logging_nan_inf_filter": False,  # see FiniteLoss
-        "bf16": str(load.precision(hardware)) == "torch.bfloat16",
+        "bf16": casts(hardware),
         "dataloader_pin_memory": not on_cpu,
         "disable_tqdm": True,
         "report_to": "none",
     }
+
+
+def casts(hardware: Hardware) -> bool:
+    """Return whether DeepSpeed or FSDP2 keeps weights in float32 beside those of a forward pass in bfloat16.
+
+    Elsewhere `bf16` would mean autocast, which alignlab does not use: see `alignlab.training.master_weights`.
+    """
+    sharded = hardware.deepspeed is not None or hardware.strategy_record.uses_fsdp
+    return sharded and load.precision(hardware).itemsize == 2
 
 
 def deepspeed(run: Run[Training]) -> dict[str, Any] | None:
@@ -140,9 +150,10 @@ def fit(
     from transformers import PrinterCallback
 
     from alignlab.training.checkpoints import Checkpoints, has_other_shards, last_checkpoint, reshard
+    from alignlab.training.master_weights import MasterWeights
 
     checkpoints = Checkpoints(run.method.save_total_limit, every)
-    trainer = type(trainer_class.__name__, (FiniteLoss, ReshardedOptimizer, trainer_class), {})(
+    trainer = type(trainer_class.__name__, (FiniteLoss, ReshardedOptimizer, MasterWeights, trainer_class), {})(
         model=model,
         args=settings,
         train_dataset=rows["train"],

@@ -98,7 +98,7 @@ def asked(folder: Path) -> Asked:
     from alignlab.models.load import load_trainable
 
     settings = bind_tree(check(["method=ppo"], binds=False).trees[0])
-    tokenizer = load_trainable(built[0], 0.0)[1]
+    tokenizer = load_trainable(built[0], settings.hardware, 0.0)[1]
     ids = [encode_prompt(tokenizer, row["prompt"]) for row in view(settings.dataset, "prompts", "train")]
     (folder / "prompts.json").write_text(json.dumps(ids), encoding="utf-8")
     return Asked(

@@ -35,9 +35,8 @@ def distance(policy: Path, reference: Path, samples: "Sequence[Sample]", config:
     """Return the KL of a policy to a reference on the policy's own completions, nats per completion, [samples]."""
     import torch
 
-    from alignlab import losses
     from alignlab.models.load import load_policy
-    from alignlab.models.log_probs import batches_by_length, completion_logits, sampling_logits
+    from alignlab.models.log_probs import Distribution, batches_by_length, compare_completions, completion_states
     from alignlab.models.sampling import masked_tokens, special_tokens
 
     (ours, tokenizer), (theirs, _) = (load_policy(path, config.hardware) for path in (policy, reference))
@@ -46,15 +45,13 @@ def distance(policy: Path, reference: Path, samples: "Sequence[Sample]", config:
     numbers = [k for k, row in encoded.items() if row.completion]  # an empty completion has a KL of 0
     rows = [encoded[k] for k in numbers]
     values = np.zeros(len(samples))
+    distribution = Distribution(config.evaluation.temperature, masked)
     for batch in batches_by_length(rows, TOKENS):
         part = [rows[row] for row in batch]
         with torch.inference_mode():
-            p, q = (
-                sampling_logits(completion_logits(model, part), config.evaluation.temperature, masked)
-                for model in (ours, theirs)
-            )
-            kl = torch.split(losses.exact_kl(p, q), [len(row.completion) for row in part])
-        values[[numbers[row] for row in batch]] = [float(tokens.sum()) for tokens in kl]
+            (hidden, tokens, mask), (of_reference, *_) = (completion_states(model, part) for model in (ours, theirs))
+            kl = compare_completions(hidden, of_reference, tokens, mask, distribution).kl
+        values[[numbers[row] for row in batch]] = [float(of[real].sum()) for of, real in zip(kl, mask > 0, strict=True)]
     return Scores("eval/kl", values, tuple(sample.id for sample in samples), False, "neither")
 
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from alignlab.models import log_probs
-from alignlab.models.log_probs import Forward, PaddedRows, hidden_states, sampling_logits
+from alignlab.models.log_probs import Distribution, PaddedRows, TokenScores, hidden_states, score_completions
+from alignlab.models.output_head import Hidden
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -38,29 +39,24 @@ class ActorCritic(nn.Module):
         self.adapted = adapted  # the value function is an adapter on the policy's weights
         self.head = value_head(value or policy) if critic else None
         self.config = policy.config
-        self.temperature = temperature  # of sampling
-        self.masked = list(masked)  # tokens that are never sampled
+        self.distribution = Distribution(temperature, list(masked))
 
-    def forward(self, rows: PaddedRows) -> tuple[Tensor, Tensor]:
-        """Return the logits of completions, [batch, tokens, vocabulary], and the values before each token."""
-        computed = self.run(self.policy, rows)
-        return computed.logits, self.values(rows, computed)
+    def forward(self, rows: PaddedRows, with_entropy: bool = False) -> tuple[TokenScores, Tensor]:
+        """Return the scores of completions by the policy, and the values before each token, [batch, tokens]."""
+        hidden = log_probs.forward(self.policy, rows)
+        scores = score_completions(hidden, rows.completion, rows.mask, self.distribution, with_entropy)
+        return scores, self.values(rows, hidden)
 
     def gradient_checkpointing_enable(self, **options: Any) -> None:
         """Recompute the networks' activations in the backward pass; the Trainer calls this."""
         for model in filter(None, (self.policy, self.value)):
             model.gradient_checkpointing_enable(**options)
 
-    def run(self, model: Any, rows: PaddedRows) -> Forward:
-        """Run a policy, its own or the reference; its logits are those of the sampling distribution."""
-        logits, states = log_probs.forward(model, rows)
-        return Forward(sampling_logits(logits, self.temperature, self.masked), states)
-
-    def values(self, rows: PaddedRows, computed: Forward) -> Tensor:
-        """Return the values before each token, [batch, tokens]; `computed` is the policy's forward pass."""
+    def values(self, rows: PaddedRows, hidden: Hidden) -> Tensor:
+        """Return the values before each token, [batch, tokens]; `hidden` is the policy's."""
         if self.head is None:
             return torch.zeros_like(rows.mask, dtype=torch.float32)
-        states = computed.states
+        states = hidden.states
         if self.value is not None:
             states = hidden_states(self.value, rows)
         elif self.adapted:

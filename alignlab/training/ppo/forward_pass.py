@@ -1,13 +1,13 @@
 """What the networks compute for a rollout's completions: log-probabilities, values, entropy, KL to the reference."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from alignlab import losses
-from alignlab.models.log_probs import PaddedRows, token_log_probs
+from alignlab.models.log_probs import PaddedRows, compare_completions, forward
 from alignlab.models.sampling import Completion
 from alignlab.training.ppo.actor_critic import ActorCritic, reference_of
 from alignlab.training.ppo.experience import Measured
@@ -22,30 +22,27 @@ def measure_rows(
     reference: Any,
     prompts: Sequence[list[int]],
     completions: Sequence[Completion],
-    rows: Sequence[int],
-    size: int,
+    batches: Sequence[Sequence[int]],
     pad: Pad,
-) -> list[tuple[Tensor, ...]]:
-    """Measure some rows, `size` of similar length at once; a row is the fields of `Measured`, [longest] each."""
+) -> dict[int, tuple[Tensor, ...]]:
+    """Measure batches of rows; by its number, a row is the fields of `Measured`, [longest] each."""
     tokens = [list(completion.tokens) for completion in completions]
     longest = max(map(len, tokens))
-    order = sorted(rows, key=lambda row: (len(prompts[row]) + len(tokens[row]), row))
     measured = Measured(*(torch.zeros(len(prompts), longest) for _ in Measured._fields))
-    for start in range(0, len(order), size):
-        batch = order[start : start + size]
+    for rows in batches:
+        batch = list(rows)
         of_batch = measure_batch(actor, reference, pad([prompts[row] for row in batch], [tokens[row] for row in batch]))
         for whole, part in zip(measured, of_batch, strict=True):
             whole[batch, : part.shape[1]] = part.float().cpu()
-    return [tuple(tensor[row].clone() for tensor in measured) for row in rows]
+    return {row: tuple(tensor[row].clone() for tensor in measured) for batch in batches for row in batch}
 
 
 def measure_batch(actor: ActorCritic, reference: Any, batch: PaddedRows) -> Measured:
     """Measure one batch with policy, value function and reference."""
-    ours = actor.run(actor.policy, batch)
+    ours = forward(actor.policy, batch)
     values = actor.values(batch, ours)
-    with reference_of(actor.policy, reference) as frozen:
-        theirs = actor.run(frozen, batch)
-    kl = losses.exact_kl(ours.logits.flatten(0, 1), theirs.logits.flatten(0, 1)).view(values.shape)
-    mask = batch.mask
-    logps, reference_logps = (token_log_probs(each.logits, batch.completion, mask) for each in (ours, theirs))
-    return Measured(logps, reference_logps, values * mask, losses.entropy(ours.logits) * mask, kl * mask)
+    as_reference = partial(reference_of, actor.policy, reference)
+    with as_reference() as frozen:
+        theirs = forward(frozen, batch)
+    of_tokens = compare_completions(ours, theirs, batch.completion, batch.mask, actor.distribution, as_reference)
+    return Measured(of_tokens.logps, of_tokens.reference, values * batch.mask, of_tokens.entropy, of_tokens.kl)

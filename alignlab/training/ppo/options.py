@@ -24,7 +24,7 @@ class Options(NamedTuple):
     sampling: Sampling
     seed: int
     value_learning_rate: float | None = None  # None: that of the policy
-    engine: str = "generate"
+    importance_cap: float | None = None  # of the importance weights where another engine samples; None uses none
     offload: tuple[str, ...] = ()  # roles that wait in main memory while they are not used: reference, reward
 
     @property

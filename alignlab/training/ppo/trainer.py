@@ -19,12 +19,13 @@ from torch import Tensor
 from transformers import Trainer
 
 from alignlab import losses
-from alignlab.models.engines import engine
-from alignlab.models.log_probs import PaddedRows, pad_rows, token_log_probs
-from alignlab.models.sampling import Completion
+from alignlab.models.engines import Engine, serving
+from alignlab.models.log_probs import PaddedRows, pad_rows
+from alignlab.models.sampling import Completion, sample_token_ids
 from alignlab.rewards.running_stats import RunningStats
 from alignlab.runtime import distributed, sharding
 from alignlab.runtime.progress import say
+from alignlab.training.ppo import engine_mismatch
 from alignlab.training.ppo.actor_critic import ActorCritic, is_value_weight
 from alignlab.training.ppo.experience import Experience, Measured, build_experience, score_scale, shape_scores
 from alignlab.training.ppo.forward_pass import measure_rows
@@ -56,6 +57,7 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         controller: KLController,
         options: Options,
         gate_monitor: "GateMonitor",
+        engine: Engine = sample_token_ids,
         **trainer: Any,
     ) -> None:
         super().__init__(**trainer)
@@ -65,6 +67,7 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         self.controller = controller  # holds the weight of the KL penalty
         self.options = options
         self.gate_monitor = gate_monitor
+        self.engine = engine
         self.score_stats = RunningStats()  # of the scores of all rollouts so far
         self.rollout_log = RolloutLog()
         networks = {"reference": [reference] if reference else [], "reward": models_in(reward)}
@@ -82,12 +85,13 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
             self.actor.eval()
             completions = self.collect(prompts, mix_seeds(options.seed, number) % 2**63)
             scores, observed = self.score(prompts, completions)
-            measured = self.measure(prompts, completions)
+            measured = self.measure(prompts, completions, number)
 
         ids, kl_coef = [prompt.ids for prompt in prompts], self.controller.value
         shaped = self.shape(scores, completions)
         experience = build_experience(number, ids, completions, scores, shaped, measured, kl_coef, options.advantage)
-        self.rollout_log.begin(experience, observed | {"policy/kl_coef": kl_coef})
+        experience, mismatch = engine_mismatch.correct(experience, options.importance_cap)
+        self.rollout_log.begin(experience, observed | {"policy/kl_coef": kl_coef} | mismatch)
         self.controller.update(self.rollout_log.measured["policy/kl"], len(prompts))
 
         for step, minibatch in enumerate(self.minibatches(experience)):
@@ -97,9 +101,9 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
 
     def collect(self, prompts: Sequence[Prompt], seed: int) -> list[Completion]:
         """Sample a completion for each prompt; the processes share the work."""
-        ids = [prompt.ids for prompt in prompts]
-        sample = partial(engine(self.options.engine), sampled_model(self.actor.policy), self.processing_class, ids)
-        with self.rollout_log.timed("rollouts"):
+        ids, policy, tokenizer = [prompt.ids for prompt in prompts], self.actor.policy, self.processing_class
+        sample = partial(self.engine, sampled_model(policy), tokenizer, ids)
+        with self.rollout_log.timed("rollouts"), serving(self.engine, policy, tokenizer):
             return distributed.map_rows(len(ids), lambda rows: sample(self.options.sampling, seed, rows))
 
     def score(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> tuple[Tensor, dict[str, float]]:
@@ -110,17 +114,32 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
             scored = self.reward.score(turns, texts, finished)
             return torch.tensor(scored.total), self.gate_monitor.observe(scored, turns, texts, finished)
 
-    def measure(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> Measured:
+    def measure(self, prompts: Sequence[Prompt], completions: Sequence[Completion], number: int) -> Measured:
         """Compute log-probabilities, values, entropy and KL of each token; the processes share the work."""
-        options, ids = self.options, [prompt.ids for prompt in prompts]
-
-        def measure_share(rows: list[int]) -> list[tuple[Tensor, ...]]:
-            size = -(-len(rows) // (options.num_mini_batches * options.micro_batches))
-            return measure_rows(self.actor, self.reference, ids, completions, rows, size, self.pad)
-
+        ids = [prompt.ids for prompt in prompts]
+        batches = self.batches_to_measure(ids, completions, number)
         with self.rollout_log.timed("policy, value and reference"), self.frozen.on_device("reference"):
-            rows = distributed.map_rows(len(ids), measure_share)
-        return Measured(*(torch.stack(column) for column in zip(*rows, strict=True)))
+            share = measure_rows(self.actor, self.reference, ids, completions, batches, self.pad)
+        rows = {row: fields for part in distributed.all_gather(share) for row, fields in part.items()}
+        return Measured(*(torch.stack(column) for column in zip(*(rows[row] for row in range(len(ids))), strict=True)))
+
+    def batches_to_measure(
+        self, prompts: Sequence[list[int]], completions: Sequence[Completion], number: int
+    ) -> list[list[int]]:
+        """Return the batches of rows that this process measures: in float32, its share of all rows by length.
+
+        In bfloat16 a row's log-probabilities depend on the rows beside it: ratios of a real model differ from 1 by up
+        to 0.3. There they are the micro-batches of the first pass, which then begins with ratios of exactly 1.
+        """
+        options = self.options
+        lengths = [len(ids) + len(completion.tokens) for ids, completion in zip(prompts, completions, strict=True)]
+        if self.actor.policy.dtype != torch.float32:
+            first = self.minibatches_of(0, number, lengths)
+            return [rows for part in first for rows in part[distributed.rank() :: distributed.world_size()]]
+        mine = range(distributed.rank(), len(prompts), distributed.world_size())
+        order = sorted(mine, key=lambda row: (lengths[row], row))
+        size = -(-len(order) // (options.num_mini_batches * options.micro_batches))
+        return [order[start : start + size] for start in range(0, len(order), size)]
 
     def shape(self, scores: Tensor, completions: Sequence[Completion]) -> Tensor:
         """Return what is maximised, [batch]; the scores of all rollouts so far set the scale."""
@@ -131,10 +150,13 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
 
     def minibatches(self, experience: Experience) -> Iterator[list[list[int]]]:
         """Yield the rows of each optimizer step of a rollout, as micro-batches of all processes."""
-        options, lengths = self.options, experience.lengths
-        for epoch in range(options.num_ppo_epochs):
-            seed = options.seed, experience.number, epoch
-            yield from minibatches(len(lengths), options.num_mini_batches, self.micro_batches, lengths, seed)
+        for epoch in range(self.options.num_ppo_epochs):
+            yield from self.minibatches_of(epoch, experience.number, experience.lengths)
+
+    def minibatches_of(self, epoch: int, rollout: int, lengths: Sequence[int]) -> list[list[list[int]]]:
+        """Return the minibatches of one pass over a rollout, as micro-batches of all processes."""
+        seed = self.options.seed, rollout, epoch
+        return minibatches(len(lengths), self.options.num_mini_batches, self.micro_batches, lengths, seed)
 
     @property
     def micro_batches(self) -> int:
@@ -153,8 +175,8 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         def rows_of(tensor: Tensor) -> Tensor:
             return tensor[rows, :size].to(mask.device)
 
-        logits, values = model(batch)
-        logps, old_logps = token_log_probs(logits, batch.completion, mask), rows_of(experience.measured.logps)
+        (logps, entropy), values = model(batch, with_entropy=options.entropy_coef > 0)
+        old_logps = rows_of(experience.measured.logps)
         advantages = rows_of(experience.advantages)
         loss = policy = (losses.clipped_policy(logps, old_logps, advantages, options.cliprange) * mask).sum() / tokens
         losses_by_name = {"policy/loss": policy.item()}
@@ -166,7 +188,7 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
             kl = losses.kl_estimate(logps, rows_of(experience.measured.reference), options.advantage.kl_estimator)
             loss = loss + experience.loss_kl_coef * (kl * mask).sum() / tokens
         if options.entropy_coef:
-            loss = loss - options.entropy_coef * (losses.entropy(logits) * mask).sum() / tokens
+            loss = loss - options.entropy_coef * entropy.sum() / tokens
         ratio = (logps.detach() - old_logps).exp()
         self.log_update(ratio, mask, losses_by_name)
         if inputs["step"] == 0:

@@ -13,7 +13,7 @@ def add_value_adapter(policy: Any, lora: Any) -> None:
     """Add a second trainable adapter to the policy, for the value function."""
     if policy.config.is_encoder_decoder:
         raise failure("method.value", "adapter is for decoders", "use value=separate or shared")
-    policy.add_adapter(VALUE, lora)
+    policy.add_adapter(VALUE, lora, autocast_adapter_dtype=not sharding.partitions_weights())
     policy.set_adapter("default")
     for name, weight in policy.named_parameters():
         if f".{VALUE}." in name:
@@ -24,18 +24,19 @@ def value_model(run: Run[Any]) -> Any:
     """Return the value function's body: the reward model's if it has the policy's token ids, else the policy's."""
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-    from alignlab.models.load import set_dropout
+    from alignlab.models.load import precision, set_dropout, trained_precision
 
     policy, reward_model = run.inputs["policy"], run.inputs.get("reward_model")
+    dtype = trained_precision(run.config.hardware)
     if reward_model is not None and same_tokens(AutoTokenizer.from_pretrained(policy), reward_model):
         from alignlab.rewards import load_reward_model
 
-        model = load_reward_model(reward_model, run.config.hardware).model.float()
+        model = load_reward_model(reward_model, run.config.hardware).model.to(dtype)
         body = getattr(model, model.base_model_prefix)
     else:
         settings = set_dropout(AutoConfig.from_pretrained(policy), run.method.dropout)
-        with sharding.partition_on_load():
-            body = AutoModel.from_pretrained(policy, config=settings, dtype="float32")
+        with sharding.partition_on_load(precision(run.config.hardware)):
+            body = AutoModel.from_pretrained(policy, config=settings, dtype=dtype)
     return body.train()
 
 
