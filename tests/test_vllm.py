@@ -2,8 +2,11 @@
 
 import json
 import math
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
+import httpx
 import pytest
 import torch
 from command import config
@@ -18,6 +21,7 @@ from alignlab.methods import ppo
 from alignlab.models.engines import engine
 from alignlab.models.sampling import Completion, Sampling, sample_token_ids
 from alignlab.models.vllm_engine import VLLMEngine, merged_weights, row_seed
+from alignlab.models.vllm_process import VLLMProcess
 from alignlab.runtime.stage_run import Run
 from alignlab.training.ppo import engine_mismatch
 
@@ -298,3 +302,38 @@ def test_auto_is_generate_on_a_cpu() -> None:
     ids = [encode_prompt(tokenizer, ask("how"))] * 3
     settings = Sampling(1.0, 1.0, 6, 8)
     assert engine("auto")(model, tokenizer, ids, settings, 3) == sample_token_ids(model, tokenizer, ids, settings, 3)
+
+
+SERVER = Path(__file__).parent / "vllm_server.py"
+COLOCATED = ["method.vllm.mode=colocate", f"method.vllm.command=[{sys.executable},{SERVER}]"]
+
+
+@pytest.mark.slow
+def test_a_server_that_alignlab_starts_sleeps_between_rollouts_and_ends_with_it(policy, tmp_path, monkeypatch) -> None:
+    started = []
+    start = VLLMProcess.wait
+    monkeypatch.setattr(VLLMProcess, "wait", lambda process: (started.append(process), start(process)))
+    logged = trained(policy, tmp_path, SimpleNamespace(url="http://unused"), *COLOCATED)
+    assert len(logged) == 3
+    assert all(metrics["policy/engine_mismatch_max"] < 1e-4 for metrics in logged)
+    assert len(started) == 1
+    asleep = httpx.post(f"{started[0].url}/v1/completions", json={"model": "policy"})
+    assert asleep.status_code == 404  # the test's server answers so while it sleeps
+    started[0].close()
+    assert started[0].process.returncode is not None
+
+
+def test_a_server_that_cannot_be_started_or_ends_at_once() -> None:
+    gone = SimpleNamespace(url="http://unused")
+    assert message(gone, "method.vllm.mode=colocate", "method.vllm.command=[no_such_vllm]") == (
+        "method.vllm.command: no_such_vllm is not installed here; install vllm, or use mode=server"
+    )
+    assert message(gone, "method.vllm.mode=colocate", "method.vllm.command=[sh,-c,'echo no memory; exit 3']") == (
+        "method.vllm.command: sh ended with code 3; its last words: no memory; "
+        "try the command by itself, lower method.vllm.gpu_memory_utilization, or use mode=server"
+    )
+
+
+def test_a_server_of_its_own_is_for_one_process() -> None:
+    with pytest.raises(Mistake, match=r"^method\.vllm\.mode: colocate is for one process, and hardware=ddp"):
+        config(*SMALL, "hardware=ddp", "method.vllm.mode=colocate")

@@ -63,10 +63,15 @@ def eos_penalties(config: Config) -> Iterator[Fault]:
 
 
 def vllm_engine(config: Config) -> Iterator[Fault]:
-    """Check that each process holds the whole weights that a vLLM server gets."""
-    if getattr(config.method, "engine", None) == "vllm" and config.hardware.strategy_record.shards_weights:
+    """Check that each process holds the whole weights that a vLLM server gets, and that one of its own has one."""
+    if getattr(config.method, "engine", None) != "vllm":
+        return
+    if config.hardware.strategy_record.shards_weights:
         what = f"hardware={config.hardware.strategy} partitions the weights that vllm needs as a whole"
         yield Fault("method.engine", what, "use hardware=zero2 or ddp, or another engine")
+    elif config.hardware.strategy_record.several_processes and config.method.vllm.mode == "colocate":  # type: ignore[attr-defined]
+        what = f"colocate is for one process, and hardware={config.hardware.strategy} has several"
+        yield Fault("method.vllm.mode", what, "use mode=server, or hardware=single")
 
 
 def missing_files(config: Config) -> Iterator[Fault]:

@@ -58,6 +58,14 @@ class VLLMClient:
         self.request("POST", "/collective_rpc", body, missing=DEV_MODE, now=now)
         self.request("POST", "/reset_prefix_cache", missing=DEV_MODE)
 
+    def sleep(self) -> None:
+        """Make the server free its weights and its cache."""
+        self.request("POST", "/sleep?level=2", missing=DEV_MODE)
+
+    def wake_up(self, part: str) -> None:
+        """Make the server allocate its `weights`, or its `kv_cache`; it does nothing while it is awake."""
+        self.request("POST", f"/wake_up?tags={part}", missing=DEV_MODE)
+
     def complete(self, body: Mapping[str, Any]) -> SampledTokens:
         """Sample one completion of token ids; raises a `Failure` where the answer does not fit the request."""
         answer = self.request("POST", "/v1/completions", body)

@@ -33,6 +33,7 @@ from alignlab.models.sampling import (
     to_completion,
 )
 from alignlab.models.vllm_client import VLLMClient
+from alignlab.models.vllm_process import NAME, VLLMProcess
 from alignlab.runtime import distributed
 from alignlab.runtime.progress import progress
 
@@ -55,13 +56,16 @@ class VLLMEngine:
 
     @cached_property
     def client(self) -> VLLMClient:
-        """Return the client of the server."""
-        return VLLMClient(self.settings, self.settings.url)
+        """Return the client of the server; `colocate` starts the server, from the folder of the first weights."""
+        if self.settings.mode == "server":
+            return VLLMClient(self.settings, self.settings.url)
+        dtype = str(self.dtype).removeprefix("torch.")
+        return VLLMClient(self.settings, VLLMProcess(self.settings, self.folder, dtype).url)
 
     @cached_property
     def model(self) -> str:
         """Return the name of the model, as the server knows it."""
-        return self.client.model()
+        return NAME if self.settings.mode == "colocate" else self.client.model()
 
     @cached_property
     def folder(self) -> Path:
@@ -74,15 +78,22 @@ class VLLMEngine:
 
     @contextmanager
     def serving(self, policy: Any, tokenizer: "PreTrainedTokenizerBase") -> Iterator[None]:
-        """Serve the policy's present weights inside the block."""
+        """Serve the policy's present weights inside the block; a server of this process sleeps after it."""
         distributed.run_on_first(lambda: self.update(policy, tokenizer))
         yield
+        if self.settings.mode == "colocate":
+            self.client.sleep()
 
     def update(self, policy: Any, tokenizer: "PreTrainedTokenizerBase") -> None:
         """Write the policy's weights, and make the server load them."""
         assert self.model  # the server answers, before anything is written
         write_weights(policy, tokenizer, self.folder, self.dtype)
+        if self.settings.mode == "colocate":
+            distributed.free_gpu_cache()
+            self.client.wake_up("weights")
         self.client.reload_weights(str(self.folder))
+        if self.settings.mode == "colocate":
+            self.client.wake_up("kv_cache")
 
     def __call__(
         self,
