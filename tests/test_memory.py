@@ -46,7 +46,9 @@ def test_roles_by_hand(saved):
     assert sizes(folder) == {"policy": 16 * n, "value": 16 * (n - head), "reference": 4 * n, "reward model": 4 * n}
     extra = memory_per_role.low_rank(memory_per_role.shapes(folder), 16, "all-linear")
     lean = sizes(folder, ADAPTED, "method.value=shared", "hardware.dtype=bfloat16")
-    assert lean == {"policy": 2 * n + 16 * extra, "value": 0, "reference": 0, "reward model": 2 * n}
+    assert lean == {
+        "frozen weights": 2 * n, "policy's adapter": 16 * extra, "value": 0, "reference": 0, "reward model": 2 * n,
+    }  # fmt: skip
     assert sizes(folder, "method=dpo") == {"policy": 16 * n, "reference": 4 * n}
     assert sizes(folder, "method=sft") == {"policy": 16 * n}
 

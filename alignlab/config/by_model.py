@@ -4,6 +4,7 @@ It works on the composed tree, before `bind`. A value that a command, an experim
 so it stays. The filled-in values are numbers like any other: a run's config.yaml contains them.
 """
 
+import json
 from collections.abc import Mapping
 from copy import deepcopy
 from functools import cache
@@ -28,6 +29,7 @@ class Row(Settings):
     adapter: Literal["full", "lora"] | None = None
     up_to: Positive | None = None
     strategies: Names | None = None
+    encoder_decoder: bool | None = None
     settings: dict[str, float | int | str]
     source: str
 
@@ -39,6 +41,7 @@ class ModelKind(NamedTuple):
     adapter: str
     parameters: int | None
     strategy: str
+    encoder_decoder: bool = False
 
     def fits(self, row: Row) -> bool:
         """Return whether a row is for this kind of model."""
@@ -46,6 +49,7 @@ class ModelKind(NamedTuple):
             row.models in (None, self.models)
             and row.adapter in (None, self.adapter)
             and (row.up_to is None or (self.parameters or UNKNOWN_SIZE) <= row.up_to)
+            and row.encoder_decoder in (None, self.encoder_decoder)
             and (row.strategies is None or self.strategy in row.strategies)
         )
 
@@ -116,7 +120,17 @@ def kind_of(tree: Mapping[str, Any]) -> ModelKind:
     hardware = tree.get("hardware")
     strategy = str(hardware.get("strategy")) if isinstance(hardware, Mapping) else ""
     models = "pretrained" if model.get("kind") == "pretrained" else "embedded"
-    return ModelKind(models, "lora" if model.get("adapter") else "full", size_of(model), strategy)
+    adapter = "lora" if model.get("adapter") else "full"
+    return ModelKind(models, adapter, size_of(model), strategy, is_encoder_decoder(model))
+
+
+def is_encoder_decoder(model: Mapping[str, Any]) -> bool:
+    """Return whether a model is an encoder-decoder; False where that is unknown."""
+    if model.get("kind") == "pocket_t5" or model.get("family") == "t5" or model.get("chat_template") == "plain":
+        return True
+    folder = folder_of(model)
+    file = folder / "config.json" if folder else None
+    return bool(file and file.exists() and json.loads(file.read_text(encoding="utf-8")).get("is_encoder_decoder"))
 
 
 def size_of(model: Mapping[str, Any]) -> int | None:
@@ -124,9 +138,15 @@ def size_of(model: Mapping[str, Any]) -> int | None:
     stated = model.get("parameters")
     if isinstance(stated, int):
         return stated
+    folder = folder_of(model)
+    return parameters_in(folder) if folder else None
+
+
+def folder_of(model: Mapping[str, Any]) -> Path | None:
+    """Return the folder of a model that is on this machine."""
     path = model.get("path")
     folder = Path(path).expanduser() if isinstance(path, str) else None
-    return parameters_in(folder) if folder and folder.is_dir() else None
+    return folder if folder and folder.is_dir() else None
 
 
 def constitution(node: Mapping[str, Any], kind: ModelKind, groups: Groups) -> dict[str, Any]:

@@ -53,6 +53,11 @@ class ModelSettings(Settings):
         return None
 
     @property
+    def local_folders(self) -> tuple[Path, ...]:
+        """Return the folder that holds the model's files, if there is one before it is made."""
+        return ()
+
+    @property
     def attention(self) -> str | None:
         """Return the chosen implementation of attention; None is transformers' default."""
         return None
@@ -182,6 +187,11 @@ class PretrainedModel(ModelSettings):
     @property
     def stated_shape(self) -> Widths | None:
         return self.shape
+
+    @property
+    def local_folders(self) -> tuple[Path, ...]:
+        folder = Path(self.path).expanduser()
+        return (folder,) if folder.is_dir() else ()
 
     @property
     def attention(self) -> str | None:

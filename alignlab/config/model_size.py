@@ -20,6 +20,7 @@ class Shape(NamedTuple):
     vocabulary: int
     gated: bool
     tied: bool = True  # the head is the embedding
+    family: str = ""  # `model_type` of its config.json
 
 
 def shapes(folder: Path) -> Shapes:
@@ -34,6 +35,13 @@ def shapes(folder: Path) -> Shapes:
             header = json.loads(stream.read(size))
         tensors |= {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
     return tensors
+
+
+def tied_to(shape: Shape, total: int | None) -> Shape:
+    """Return the shape with or without a head of its own, whichever comes closer to a number of parameters."""
+    if total is None:
+        return shape
+    return min((shape._replace(tied=tied) for tied in (True, False)), key=lambda one: abs(parameters(one) - total))
 
 
 def count(tensors: Shapes) -> int:
@@ -71,11 +79,29 @@ def read_shape(settings: Mapping[str, Any]) -> Shape | None:
     mlp = first("intermediate_size", "d_ff", "n_inner") or 4 * hidden
     plain = settings.get("model_type") in {"gpt_neox", "gpt2", "t5"} and not settings.get("is_gated_act")
     keys = (first("num_key_value_heads") or heads) * width
-    return Shape(hidden, keys, mlp, layers, vocabulary, not plain, bool(settings.get("tie_word_embeddings", True)))
+    tied = bool(settings.get("tie_word_embeddings", True))
+    return Shape(hidden, keys, mlp, layers, vocabulary, not plain, tied, str(settings.get("model_type", "")))
 
 
 def parameters(shape: Shape) -> int:
     """Return the approximate number of weights of layers, embedding and head, without norms and biases."""
-    attention = 2 * shape.hidden * (shape.hidden + shape.keys)
-    embeddings = (1 if shape.tied else 2) * shape.vocabulary * shape.hidden
-    return shape.layers * (attention + (3 if shape.gated else 2) * shape.hidden * shape.mlp) + embeddings
+    return count(matrices(shape))
+
+
+def matrices(shape: Shape) -> Shapes:
+    """Return the shapes of a model's matrices, by name; norms and biases are left out."""
+    hidden, keys, mlp = shape.hidden, shape.keys, shape.mlp
+    if shape.family == "gpt_neox":  # queries, keys and values are one matrix
+        attention = {"query_key_value": [3 * hidden, hidden], "dense": [hidden, hidden]}
+    else:
+        attention = {"q_proj": [hidden, hidden], "k_proj": [keys, hidden], "v_proj": [keys, hidden]}
+        attention |= {"o_proj": [hidden, hidden]}
+    inner = {"up_proj": [mlp, hidden], "down_proj": [hidden, mlp]}
+    inner |= {"gate_proj": [mlp, hidden]} if shape.gated else {}
+    layers = {
+        f"layers.{layer}.{name}.weight": size
+        for layer in range(shape.layers)
+        for name, size in (attention | inner).items()
+    }
+    head = {} if shape.tied else {"lm_head.weight": [shape.vocabulary, hidden]}
+    return {"embed_tokens.weight": [shape.vocabulary, hidden], **layers, **head}

@@ -25,8 +25,17 @@ def device(hardware: Hardware) -> "torch.device":
     import torch
 
     if hardware.device == "cuda" and not torch.cuda.is_available():
-        raise failure("hardware.device", "there is no GPU", "use hardware.device=cpu or auto")
-    return torch.device("cuda" if hardware.device != "cpu" and torch.cuda.is_available() else "cpu")
+        raise failure(
+            "hardware.device", "there is no GPU", "use hardware.device=cpu or auto; dry_run=true plans for one"
+        )
+    return torch.device(device_type(hardware))
+
+
+def device_type(hardware: Hardware) -> str:
+    """Return cuda or cpu: the kind of device that a run uses, which a plan on another machine may lack."""
+    import torch
+
+    return "cuda" if hardware.device == "cuda" or (hardware.device != "cpu" and torch.cuda.is_available()) else "cpu"
 
 
 def precision(hardware: Hardware) -> "torch.dtype":
@@ -39,7 +48,7 @@ def precision(hardware: Hardware) -> "torch.dtype":
 
     if hardware.dtype != "auto":
         return torch.bfloat16 if hardware.dtype == "bfloat16" else torch.float32
-    return torch.bfloat16 if device(hardware).type == "cuda" else torch.float32
+    return torch.bfloat16 if device_type(hardware) == "cuda" else torch.float32
 
 
 def load_policy(path: Path, hardware: Hardware) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":

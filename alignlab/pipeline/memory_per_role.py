@@ -1,23 +1,22 @@
 """Compute the memory of the networks of a stage from their sizes, before anything is loaded.
 
-A trained network takes 16 bytes per parameter. In float32 these are the weight, the gradient and Adam's two moments,
-four bytes each. Under DeepSpeed in bfloat16 they are two for the weight, two for the gradient and twelve for the
-optimizer, which keeps a float32 copy of the weight (Rajbhandari et al. 2020, section 3.1). In one process or under DDP
-the gradient takes four bytes in bfloat16 too (`alignlab.training.master_weights`). Adapters train in float32.
-ZeRO-2 partitions gradients and optimizer over the devices, ZeRO-3 and FSDP also the weights (figure 1 there). DDP
-stores gradients twice, the second time in the buckets that it exchanges. A frozen network takes its full weights on
-each device, in the precision of the run.
+A trained network takes 16 bytes per parameter in float32: the weight, the gradient and Adam's two moments, four bytes
+each. In bfloat16 the weight takes two, and the optimizer twelve, since it keeps a float32 copy of the weight
+(Rajbhandari et al. 2020, section 3.1); the gradient takes two under DeepSpeed, and four in one process or under DDP
+(`alignlab.training.master_weights`). Adapters train in float32, except under DeepSpeed. DDP keeps gradients twice, the
+second time in the buckets that it exchanges. ZeRO-2 partitions gradients and optimizer over the devices, ZeRO-3 and
+FSDP also the weights (figure 1 there). A frozen network takes its weights in the precision of the run, and ZeRO-3
+partitions the reference and the weights under an adapter. While PPO samples and measures under ZeRO-3, the weights of
+policy, value function and reference are gathered on each device.
 """
 
-import json
-import struct
 from collections.abc import Iterator, Mapping, Sequence
-from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from alignlab.config.hardware import Hardware
 from alignlab.config.method_protocol import load_method
+from alignlab.config.model_size import Shapes, count, matrices, read_shape, shape_in, shapes, tied_to
 from alignlab.config.schema import Config
 from alignlab.models.references import Source
 
@@ -36,28 +35,6 @@ class Role(NamedTuple):
         if self.size is None:
             return f"{self.name} unknown"
         return f"{self.name} {in_bytes(self.size)}" + (f" ({self.why})" if self.why else "")
-
-
-Shapes = Mapping[str, Sequence[int]]
-
-
-def shapes(folder: Path) -> Shapes:
-    """Read the shapes of the tensors in a model's folder, by name; empty without safetensors files.
-
-    A safetensors file begins with the length of its JSON header in 8 bytes (little-endian).
-    """
-    tensors: dict[str, list[int]] = {}
-    for file in sorted(folder.glob("*.safetensors")):
-        with file.open("rb") as stream:
-            (size,) = struct.unpack("<Q", stream.read(8))
-            header = json.loads(stream.read(size))
-        tensors |= {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
-    return tensors
-
-
-def count(tensors: Shapes) -> int:
-    """Return the number of parameters."""
-    return sum(prod(shape) for shape in tensors.values())
 
 
 def body(tensors: Shapes) -> Shapes:
@@ -84,13 +61,18 @@ class BytesPerParameter(NamedTuple):
     optimizer: int
 
 
-def trained(parameters: int, hardware: Hardware, devices: int, adapter: bool = False) -> int:
-    """Return the bytes of a trained network on one device; an adapter is in float32, except under DeepSpeed."""
-    part = BytesPerParameter(4, 4, 8)
+def bytes_per_parameter(hardware: Hardware, adapter: bool) -> BytesPerParameter:
+    """Return the bytes of a trained parameter; an adapter is in float32, except under DeepSpeed."""
     if is_half(hardware) and hardware.deepspeed:
-        part = BytesPerParameter(2, 2, 12)
-    elif is_half(hardware) and hardware.strategy_record.keeps_half_copy and not adapter:
-        part = BytesPerParameter(2, 4, 12)
+        return BytesPerParameter(2, 2, 12)
+    if is_half(hardware) and hardware.strategy_record.keeps_half_copy and not adapter:
+        return BytesPerParameter(2, 4, 12)
+    return BytesPerParameter(4, 4, 8)
+
+
+def trained(parameters: int, hardware: Hardware, devices: int, adapter: bool = False) -> int:
+    """Return the bytes of a trained network on one device."""
+    part = bytes_per_parameter(hardware, adapter)
     zero = hardware.deepspeed.zero_optimization if hardware.deepspeed else None
     strategy = hardware.strategy_record
     shards = (strategy.shards_weights, strategy.shards_gradients, strategy.shards_optimizer)
@@ -108,34 +90,48 @@ def trained(parameters: int, hardware: Hardware, devices: int, adapter: bool = F
 
 
 def frozen(parameters: int, hardware: Hardware, devices: int) -> int:
-    """Return the bytes of the frozen weights under an adapter on one device."""
-    each = bytes_each(hardware)
-    return -(-parameters * each // devices) if hardware.strategy_record.shards_weights else parameters * each
+    """Return the bytes of frozen weights on one device."""
+    size = parameters * bytes_each(hardware)
+    return -(-size // devices) if hardware.strategy_record.shards_weights else size
 
 
-def gathered(parameters: int, hardware: Hardware, devices: int, samples: bool) -> Iterator[Role]:
-    """Yield the weights that ZeRO-3 gathers on a device at a time: all of them while the policy samples."""
+def gathered(of: "Subject", names: Sequence[str], samples: bool) -> Iterator[Role]:
+    """Yield the weights that ZeRO-3 gathers on a device at a time: all of each network while the policy samples."""
+    hardware = of.config.hardware
     zero = hardware.deepspeed.zero_optimization if hardware.deepspeed else None
-    if zero is None or not hardware.strategy_record.shards_weights or devices == 1:
+    if of.parameters is None or zero is None or not hardware.strategy_record.shards_weights or of.devices == 1:
         return
-    limit = zero.stage3_max_live_parameters
-    count_gathered = min(parameters, limit) if isinstance(limit, int) and not samples else parameters
-    yield Role("gathered layers", count_gathered * (2 if is_half(hardware) else 4))
+    if samples:
+        networks = 1 + ("value" in names and value_of(of) == "separate") + (of.config.model.adapter is None)
+        yield Role("gathered weights", networks * of.parameters * bytes_each(hardware))
+    else:
+        limit = zero.stage3_max_live_parameters
+        live = min(of.parameters, limit) if isinstance(limit, int) else of.parameters
+        yield Role("gathered layers", live * bytes_each(hardware))
 
 
 def roles(config: Config, settings: Any, inputs: Mapping[str, Source], base: Source, devices: int = 1) -> list[Role]:
     """Return the networks of a stage, which its method names in `ROLES`, with their bytes on one device."""
-    tensors = shapes(inputs["policy"].path) or shapes(base.path)
-    parameters = count(tensors) if tensors else config.model.stated_parameters
-    networks = [
-        role
-        for name in load_method(settings.name).roles
-        for role in MAKE[name](Subject(config, settings, inputs, tensors, parameters, devices))
-    ]
-    if parameters is None:
-        return networks
-    samples = load_method(settings.name).generates
-    return [*networks, *gathered(parameters, config.hardware, devices, samples)]
+    tensors = tensors_of(config, inputs["policy"].path, base.path)
+    stated = config.model.stated_parameters
+    is_read = bool(shapes(inputs["policy"].path) or shapes(base.path))
+    parameters = stated if stated is not None and not is_read else count(tensors) or None
+    subject = Subject(config, settings, inputs, tensors, parameters, devices)
+    method = load_method(settings.name)
+    networks = [role for name in method.roles for role in MAKE[name](subject)]
+    return [*networks, *gathered(subject, method.roles, method.generates)]
+
+
+def tensors_of(config: Config, *folders: Path) -> Shapes:
+    """Return the shapes of the base model's tensors: of its files, else by its config.json or its YAML, else none."""
+    candidates = [*folders, *config.model.local_folders]
+    for folder in candidates:
+        if tensors := shapes(folder):
+            return tensors
+    shape = next(filter(None, map(shape_in, candidates)), None)
+    if shape is None and config.model.stated_shape is not None:
+        shape = read_shape(config.model.stated_shape.model_dump())
+    return {} if shape is None else matrices(tied_to(shape, config.model.stated_parameters))
 
 
 class Subject(NamedTuple):
@@ -157,41 +153,55 @@ def policy(of: Subject) -> Iterator[Role]:
     elif adapter is None:
         yield Role("policy", trained(of.parameters, hardware, of.devices))
     else:
-        extra = trained(low_rank(of.tensors, adapter.r, adapter.target_modules), hardware, of.devices, adapter=True)
-        yield Role("policy", frozen(of.parameters, hardware, of.devices) + extra)
+        yield Role("frozen weights", frozen(of.parameters, hardware, of.devices))
+        yield Role("policy's adapter", adapter_bytes(of))
+
+
+def adapter_bytes(of: Subject) -> int | None:
+    """Return the bytes of a trained adapter; None where the model's matrices are unknown."""
+    adapter = of.config.model.adapter
+    if adapter is None or not of.tensors:
+        return None
+    parameters = low_rank(of.tensors, adapter.r, adapter.target_modules)
+    return trained(parameters, of.config.hardware, of.devices, adapter=True)
 
 
 def reference(of: Subject) -> Iterator[Role]:
     """Yield the reference: a frozen copy of the policy, or the policy with its adapter off."""
     if of.config.model.adapter is None:
-        yield Role("reference", None if of.parameters is None else of.parameters * bytes_each(of.config.hardware))
+        size = None if of.parameters is None else frozen(of.parameters, of.config.hardware, of.devices)
+        yield Role("reference", size)
     else:
         yield Role("reference", 0, "the policy with its adapter off")
 
 
+def value_of(of: Subject) -> str:
+    """Return the kind of the value function."""
+    return str(getattr(of.settings, "value", "none"))
+
+
 def value(of: Subject) -> Iterator[Role]:
     """Yield the value function: a separate network, an adapter, or a head on the policy; none without one."""
-    if of.settings.value == "none":
-        return
-    if of.settings.value == "shared":
+    if value_of(of) == "shared":
         yield Role("value", 0, "a head on the policy")
-    elif of.settings.value == "adapter" and (adapter := of.config.model.adapter):
-        parameters = low_rank(of.tensors, adapter.r, adapter.target_modules)
-        states = trained(parameters, of.config.hardware, of.devices, adapter=True)
-        yield Role("value", states, "an adapter on the policy")
-    else:
+    elif value_of(of) == "adapter":
+        yield Role("value", adapter_bytes(of), "an adapter on the policy")
+    elif value_of(of) != "none":
         size = count(body(of.tensors)) if of.tensors else of.parameters
         yield Role("value", None if size is None else trained(size, of.config.hardware, of.devices))
 
 
 def reward(of: Subject) -> Iterator[Role]:
-    """Yield the models of the reward, in the precision of inference; a function or a server takes no memory here."""
-    each = bytes_each(of.config.hardware)
+    """Yield the models of the reward, in the precision of inference; a function or a server takes no memory here.
+
+    A model that is not at hand counts as one of the policy's size, as a reward model that is trained first will be.
+    """
     models = {name: source for name, source in of.inputs.items() if name != "policy"}
     for name, source in models.items():
         tensors = shapes(source.path)
-        size = count(tensors) if tensors else of.parameters if name == "reward_model" else None
-        yield Role(name.replace("_", " "), None if size is None else size * each)
+        size = count(tensors) if tensors else of.parameters
+        remark = "" if tensors or name == "reward_model" else "counted as the policy"
+        yield Role(name.replace("_", " "), None if size is None else size * bytes_each(of.config.hardware), remark)
     if not models:
         yield Role("reward", 0, "no model")
 
@@ -200,7 +210,7 @@ MAKE = {"policy": policy, "reference": reference, "value": value, "reward": rewa
 
 
 def bytes_each(hardware: Hardware) -> int:
-    """Return the bytes of a weight that is not trained."""
+    """Return the bytes per weight in a forward pass."""
     return 2 if is_half(hardware) else 4
 
 

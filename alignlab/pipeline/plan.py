@@ -16,7 +16,7 @@ from alignlab.config.schema import Config
 from alignlab.errors import Explained, mistake
 from alignlab.models import kinds
 from alignlab.models.references import Source, model_source, scorer_source
-from alignlab.pipeline import memory_fit, setting_origins, time_estimate
+from alignlab.pipeline import memory_advice, memory_fit, setting_origins, time_estimate
 from alignlab.pipeline.model_references import REWARD, judge_hash, named_rewards, reward_hash, uses_reward_stage
 from alignlab.runtime.files import cache_root, digest
 from alignlab.runtime.source_hash import hash_with_imports
@@ -128,9 +128,9 @@ def needs(config: Config, module: Any) -> list[str]:
 def fingerprint(config: Config, settings: Method, inputs: dict[str, Source]) -> str:
     """Hash everything that decides a stage's weights."""
     from alignlab.data import content, module_name
-    from alignlab.models.load import device, precision
+    from alignlab.models.load import device_type, precision
 
-    arithmetic = [str(device(config.hardware)), str(precision(config.hardware))]
+    arithmetic = [device_type(config.hardware), str(precision(config.hardware))]
     return digest(
         settings.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT),
         config.model.adapter.model_dump(mode="json") if config.model.adapter else None,
@@ -246,7 +246,7 @@ def needed(plan: Plan, stage: Stage, read: Cost | None) -> Iterator[str]:
     place = "method" if stage == plan.stages[-1] else f"stages.{stage.name}"
     yield from setting_origins.describe(config, settings, place)
     yield from memory_fit.describe(memory_fit.memory_fit(config, settings, stage.inputs, plan.base))
-    if advice := memory_fit.advice(config, settings, stage.inputs, plan.base):
+    if advice := memory_advice.advice(config, settings, stage.inputs, plan.base):
         yield advice
     yield time_estimate.describe(config, settings, read.tokens if read else None)
 
@@ -256,7 +256,7 @@ def check_memory(plan: Plan) -> None:
     for stage in plan.stages:
         settings = stage.settings
         assert isinstance(settings, Training)
-        if not stage.done and (failed := memory_fit.check(plan.config, settings, stage.inputs, plan.base)):
+        if not stage.done and (failed := memory_advice.check(plan.config, settings, stage.inputs, plan.base)):
             raise failed
 
 

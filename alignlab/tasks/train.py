@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from alignlab.config.schema import Config
+from alignlab.models.load import device
 from alignlab.pipeline import plan as planning
 from alignlab.pipeline.measure_stage import StageMeasurements
 from alignlab.pipeline.prepare_inputs import locate_models, prepare_base, prepare_data, report_contamination
@@ -36,6 +37,7 @@ def run(config: Config, folder: Path) -> None:
     print("\n".join(planning.show(plan)), flush=True)
     if config.dry_run:
         return
+    device(config.hardware)  # raises a failure where cuda is set and there is no GPU
     planning.check_memory(plan)
     from alignlab.pipeline.held_out_reward_model import with_held_out
 
