@@ -163,5 +163,5 @@ def test_a_run_on_a_gpu_that_is_not_there_is_refused():
 
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    with pytest.raises(Failure, match="there is no GPU; use hardware.device=cpu or auto; dry_run=true plans for one"):
+    with pytest.raises(Failure, match=r"there is no GPU; use hardware\.device=cpu or auto; dry_run=true plans for one"):
         device(config("hardware.device=cuda").hardware)
