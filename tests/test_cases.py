@@ -25,7 +25,7 @@ def read(folder, rows, name="rows.jsonl", **settings):
     dataset = FileData(**{**DEFAULTS, "path": (path,), "validation": 0.0, "test": 0.0, **settings})
     logs = {split: RejectLog("reject", dataset.max_rejects) for split in ("train", "test")}
     ledger, counts = {}, Counts(Tally(), {}, file_dataset.Counter())
-    prepared = list(file_dataset.prepared_rows(dataset, logs, ledger, counts))
+    prepared = list(file_dataset.prepared_rows(dataset, logs, ledger, counts, file_dataset.split_keys(dataset)))
     for log in logs.values():
         log.check()
     check_balance(ledger)

@@ -305,3 +305,30 @@ def test_the_pairs_of_a_ranking_share_its_weight(tmp_path):
     )  # weights 1/3, 1/3, 1/3 and 1, scaled to a mean of 1
     same = data.view(file_data(jsonl(tmp_path / "same.jsonl", rows[:1])), "pairs", "train")
     assert "weight" not in same.column_names
+
+
+def splits_of(path, rows):
+    """Return the rows of each split with the shares of the defaults."""
+    report = file_dataset.read_report(file_data(jsonl(path, rows), validation=0.05, test=0.05))
+    return [report.rows[name] for name in SPLITS]
+
+
+def test_no_split_is_empty_where_rows_are_enough(tmp_path):
+    rows = [{"prompt": f"Question {n}, is it {n}?", "completion": f"It is {n}."} for n in range(60)]
+    assert splits_of(tmp_path / "12.jsonl", rows[:12]) == [10, 1, 1]
+    assert splits_of(tmp_path / "5.jsonl", rows[:5]) == [3, 1, 1]
+    assert splits_of(tmp_path / "4.jsonl", rows[:4]) == [4, 0, 0]
+    assert min(splits_of(tmp_path / "60.jsonl", rows)) > 0
+
+
+def test_an_opening_that_all_rows_share_does_not_split_them(tmp_path):
+    rows = [
+        {"messages": [user("Good morning, friend"), bot("Hello"), user(f"What is {n}?"), bot(f"It is {n}.")]}
+        for n in range(300)
+    ]
+    train, validation, test = splits_of(tmp_path / "rows.jsonl", rows)
+    assert train + validation + test == 300
+    assert min(validation, test) > 5
+    assert train > 250
+    same = [{"prompt": "Hello there, friend", "completion": f"Hello {n}."} for n in range(30)]
+    assert splits_of(tmp_path / "same.jsonl", same) == [30, 0, 0]

@@ -47,7 +47,7 @@ from alignlab.data.ledger import Ledger, Row, Step, Tally, check_balance, run_st
 from alignlab.data.prepared import Prepared, describe_unread, splits_in
 from alignlab.data.rejects import RejectLog, write_rejects
 from alignlab.data.sources import Source, list_sources
-from alignlab.data.splits import SPLITS, Split
+from alignlab.data.splits import SPLITS, Split, SplitKeys
 from alignlab.errors import failure, mistake
 from alignlab.pocket import dialogues
 from alignlab.pocket.world import data_folder
@@ -134,7 +134,20 @@ def prepared(dataset: FileData) -> Prepared:
 
 
 def write_splits(dataset: FileData, folder: Path) -> None:
-    """Run every row through the steps and write the splits, rejects.jsonl and report.json."""
+    """Run every row through the steps and write the splits, rejects.jsonl and report.json.
+
+    The rows are read again if their keys leave a split empty that the rows are enough for.
+    """
+    keys: SplitKeys | None = split_keys(dataset)
+    while keys:
+        report, logs = write_rows(dataset, folder, keys)
+        keys = keys.improved()
+    rejected = write_rejects(logs.values(), folder)
+    write_text(folder / "report.json", json.dumps(report._replace(rejects=rejected)._asdict(), indent=1))
+
+
+def write_rows(dataset: FileData, folder: Path, keys: SplitKeys) -> tuple[Report, dict[str, RejectLog]]:
+    """Write one Arrow file per split; return the report, and the logs of the rejects."""
     from datasets import Features, List, Value
 
     text, number = Value("string"), Value("float64")
@@ -148,7 +161,7 @@ def write_splits(dataset: FileData, folder: Path) -> None:
     counts: Counter[str] = Counter()
     forms: Counter[str] = Counter()
     with arrow_writers(folder, features) as write:
-        for row in prepared_rows(dataset, logs, ledger, read):
+        for row in prepared_rows(dataset, logs, ledger, read, keys):
             write(row.split, {name: getattr(row, name) for name in features})
             counts[row.split] += 1
             forms[row_form(row)] += 1
@@ -157,12 +170,12 @@ def write_splits(dataset: FileData, folder: Path) -> None:
     check_balance(ledger)
     steps = {name: tally.as_dict() for name, tally in ledger.items()}
     rows = {split: counts[split] for split in SPLITS}
-    rejected = write_rejects(logs.values(), folder)
-    report = Report(steps, rows, dict(forms), read.formats, rejected, dict(read.unread.most_common()))
-    write_text(folder / "report.json", json.dumps(report._asdict(), indent=1))
+    return Report(steps, rows, dict(forms), read.formats, {}, dict(read.unread.most_common())), logs
 
 
-def prepared_rows(dataset: FileData, logs: dict[str, RejectLog], ledger: Ledger, counts: Counts) -> Iterable[Row]:
+def prepared_rows(
+    dataset: FileData, logs: dict[str, RejectLog], ledger: Ledger, counts: Counts, keys: SplitKeys
+) -> Iterable[Row]:
     """Return the rows of all files after all steps; fill the logs, the ledger and the counts while they are read."""
     ledger["read"] = counts.tally
     by_split = sources_by_split(dataset)
@@ -172,36 +185,39 @@ def prepared_rows(dataset: FileData, logs: dict[str, RejectLog], ledger: Ledger,
             yield from read_rows(source, split, dataset, logs["test" if split == "test" else "train"], counts)
 
     rows: Iterable[Row] = chain(read("test"), read("train"), read("validation"))
-    for name, step in enabled_steps(dataset, logs):
+    for name, step in enabled_steps(dataset, logs, keys):
         rows = run_step(rows, name, step, ledger)
     return rows
 
 
-def enabled_steps(dataset: FileData, logs: dict[str, RejectLog]) -> Iterator[tuple[str, Step]]:
+def enabled_steps(dataset: FileData, logs: dict[str, RejectLog], keys: SplitKeys) -> Iterator[tuple[str, Step]]:
     """Yield the names and the functions of the steps that the settings turn on, in order."""
     steps = {
         "clean": clean.clean(dataset.clean),
         "deduplicate": deduplicate.deduplicate(dataset.deduplicate),
         "mask": pii.mask(dataset.mask),
         "validate": validate.validate(logs),
-        "split": assign_splits(dataset),
+        "split": assign_splits(keys),
         "mix": mixture.mix(train_paths(dataset), dataset.weights),
         "augment": augment.augment(dataset.augment),
     }
     yield from ((name, step) for name, step in steps.items() if step is not None)
 
 
-def assign_splits(dataset: FileData) -> Step:
-    """Return the step that splits training files by opening; rows of held-out files keep their split."""
+def split_keys(dataset: FileData) -> SplitKeys:
+    """Return the keys that split the training files; a split that has files of its own gets no share of them."""
     by_split = sources_by_split(dataset)
     test = 0.0 if by_split["test"] else dataset.test
-    validation = 0.0 if by_split["validation"] else dataset.validation
+    return SplitKeys(0.0 if by_split["validation"] else dataset.validation, test)
+
+
+def assign_splits(keys: SplitKeys) -> Step:
+    """Return the step that splits training files by opening; rows of held-out files keep their split."""
 
     def step(rows: Iterable[Row], tally: Tally) -> Iterator[Row]:
         for row in rows:
             if row.split == "train":
-                opening = splits.opening(row.prompt) or row.completions[0]
-                row = row._replace(split=splits.split_of(opening, validation, test))
+                row = row._replace(split=keys.split(row.prompt, row.completions[0] if row.completions else ""))
             tally.notes[row.split] += 1
             yield row
 

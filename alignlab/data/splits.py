@@ -3,11 +3,15 @@
 The opening of a row is its first user turn as a set of words: numbers and words of four or more letters, without
 case, order and punctuation. Questions with the same opening count as one. (In HH-RLHF, which is split by row, 2,054
 of 2,312 harmless test rows share their opening with a training row.)
+
+An opening that many rows share, such as a greeting, does not split them; their whole prompts do. Where a hash leaves a
+split empty, the openings are ranked by their hashes, and each split gets its share of them, at least one.
 """
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from alignlab.chat import Turn
@@ -17,6 +21,8 @@ SPLITS = ("train", "validation", "test")
 WORD = re.compile(r"[^\W_]+")
 LONG_WORD = 4  # letters; shorter words count only if a question has few longer ones
 FEW_WORDS = 3
+COMMON_SHARE = 0.2  # of all rows; an opening of more rows than this does not split them
+FEWEST_OPENINGS = 5  # with fewer, all rows are training rows
 
 
 def opening(prompt: Sequence[Turn]) -> str:
@@ -35,5 +41,55 @@ def hash_fraction(text: str) -> float:
 
 def split_of(opening: str, validation: float, test: float) -> Split:
     """Return the split of an opening; `validation` and `test` are shares of all openings."""
-    fraction = hash_fraction(opening)
+    return split_of_fraction(hash_fraction(opening), validation, test)
+
+
+def split_of_fraction(fraction: float, validation: float, test: float) -> Split:
+    """Return the split of a hash in [0, 1)."""
     return "test" if fraction < test else "validation" if fraction < test + validation else "train"
+
+
+class SplitKeys:
+    """The keys by which rows are split, counted while they are used, and improved where a split stays empty."""
+
+    def __init__(self, validation: float, test: float) -> None:
+        self.validation, self.test = validation, test
+        self.common: frozenset[float] = frozenset()  # hashes of openings whose rows their whole prompts split
+        self.ranked: Mapping[
+            float, Split
+        ] = {}  # the split of each key, by its hash, where hashes alone leave one empty
+        self.counts: Counter[float] = Counter()  # rows by the hash of their key
+
+    def split(self, prompt: Sequence[Turn], otherwise: str) -> Split:
+        """Return the split of a row by its prompt, or by other text if it has no prompt."""
+        fraction = hash_fraction(opening(prompt) or otherwise)
+        if fraction in self.common:
+            fraction = hash_fraction("\n".join(f"{turn['role']}: {turn['content']}" for turn in prompt))
+        self.counts[fraction] += 1
+        return self.ranked.get(fraction) or split_of_fraction(fraction, self.validation, self.test)
+
+    def improved(self) -> "SplitKeys | None":
+        """Return keys that split the rows better: without common openings, then ranked; None if these are good."""
+        if self.ranked or not self.validation + self.test:
+            return None
+        better = SplitKeys(self.validation, self.test)
+        most = max(2, COMMON_SHARE * self.counts.total())
+        better.common = self.common or frozenset(key for key, count in self.counts.items() if count > most)
+        if better.common and not self.common:
+            return better
+        wanted = {"train"} | {name for name in ("validation", "test") if getattr(self, name)}
+        used = {split_of_fraction(fraction, self.validation, self.test) for fraction in self.counts}
+        if len(self.counts) < FEWEST_OPENINGS:
+            better.ranked = dict.fromkeys(self.counts, "train")
+            return None if used <= {"train"} else better
+        if wanted <= used:
+            return None
+        ordered = sorted(self.counts)
+        test, validation = (
+            max(1, round(share * len(ordered))) if share else 0 for share in (self.test, self.validation)
+        )
+        better.ranked = {
+            fraction: "test" if place < test else "validation" if place < test + validation else "train"
+            for place, fraction in enumerate(ordered)
+        }
+        return better
