@@ -1,7 +1,7 @@
 """The networks of PPO that learn, in one module: the policy and its value function; and where the reference is."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -113,3 +113,17 @@ def reference_of(policy: Any, frozen: Any | None) -> Iterator[Any]:
         return
     with keep_trainable(policy), policy.disable_adapter():
         yield policy
+
+
+def set_learning_rate(optimizer: Any, weights: Container[int], learning_rate: float) -> None:
+    """Move the weights with these ids into parameter groups with a learning rate of their own."""
+    for group in list(optimizer.param_groups):
+        moved = [weight for weight in group["params"] if id(weight) in weights]
+        if moved:
+            group["params"] = [weight for weight in group["params"] if id(weight) not in weights]
+            optimizer.add_param_group({**group, "params": moved, "lr": learning_rate})
+
+
+def sampled_model(policy: Any) -> Any:
+    """Return the model that generates: an adapted policy's base network, which holds the generation settings."""
+    return policy.get_base_model() if hasattr(policy, "get_base_model") else policy

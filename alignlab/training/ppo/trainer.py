@@ -9,7 +9,7 @@ between two rollouts therefore ends with the weights of an uninterrupted run.
 """
 
 import json
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -26,7 +26,7 @@ from alignlab.rewards.running_stats import RunningStats
 from alignlab.runtime import distributed, sharding
 from alignlab.runtime.progress import say
 from alignlab.training.ppo import engine_mismatch
-from alignlab.training.ppo.actor_critic import ActorCritic, is_value_weight
+from alignlab.training.ppo.actor_critic import ActorCritic, is_value_weight, sampled_model, set_learning_rate
 from alignlab.training.ppo.experience import Experience, Measured, build_experience, score_scale, shape_scores
 from alignlab.training.ppo.forward_pass import measure_rows
 from alignlab.training.ppo.kl_controller import KLController
@@ -298,17 +298,3 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         self.controller.value = state["kl_coef"]
         self.reward.load_state_dict(state["reward"])
         self.gate_monitor.load_state_dict(state["gates"])
-
-
-def set_learning_rate(optimizer: Any, weights: Container[int], learning_rate: float) -> None:
-    """Move the weights with these ids into parameter groups with a learning rate of their own."""
-    for group in list(optimizer.param_groups):
-        moved = [weight for weight in group["params"] if id(weight) in weights]
-        if moved:
-            group["params"] = [weight for weight in group["params"] if id(weight) not in weights]
-            optimizer.add_param_group({**group, "params": moved, "lr": learning_rate})
-
-
-def sampled_model(policy: Any) -> Any:
-    """Return the model that generates: an adapted policy's base network, which holds the generation settings."""
-    return policy.get_base_model() if hasattr(policy, "get_base_model") else policy
