@@ -21,7 +21,7 @@ export ALIGNLAB_DATA := $(abspath ../shared/data)
 endif
 endif
 
-.PHONY: help setup dev demo sft rm dpo ppo sweep search gpu gpus slurm image kubernetes report lora test test-runs test-scale test-lowest lock quick check format docs evidence bench-ppo bench-ppo-parity bench-gpu clean clean-cache
+.PHONY: help setup dev demo sft rm dpo ppo sweep search gpu gpus slurm image kubernetes report lora test test-runs test-scale test-lowest lock quick check format docs evidence bench-ppo bench-ppo-parity bench-gpu bench-memory clean clean-cache
 
 help: ## Explain every target.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -145,6 +145,9 @@ evidence: setup ## Measure again what benchmarks/RESULTS.md says, and write it (
 
 bench-ppo: setup .venv-trl/.run ## PPO beside trl's, in turns: speed, memory, where the time goes (ten minutes).
 	OMP_NUM_THREADS=2 $(BIN)/python benchmarks/evidence.py ppo_speed
+
+bench-memory: setup ## Peak memory of log-probabilities over a vocabulary of 152,000, in units of float32 logits (two minutes).
+	$(BIN)/python benchmarks/evidence.py memory
 
 bench-gpu: setup ## Everything a GPU can show, in under eight minutes: speed, memory, bf16, sharding, TRL beside it.
 	$(BIN)/python benchmarks/evidence.py gpu

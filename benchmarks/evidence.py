@@ -30,6 +30,7 @@ from gpu import gpu
 from hacking import hacking
 from kills import kills
 from kills_scale import kills_scale
+from memory import memory
 from preferences import preferences
 from sweeps import sweeps, sweeps_joblib
 
@@ -355,6 +356,7 @@ PARTS = {
     "cai": cai,
     "ppo_speed": ppo_speed,
     "ppo_parity": ppo_parity,
+    "memory": memory,
     "gpu": gpu,
 }
 NAMED = ("ppo_speed", "ppo_parity", "gpu")  # measured where they are named: they need trl 1.12.0, or a GPU
@@ -377,6 +379,7 @@ TITLES = {
     "cai": "Constitutional AI",
     "ppo_speed": "PPO beside trl's PPOTrainer: speed",
     "ppo_parity": "PPO beside trl's PPOTrainer: reward at equal KL",
+    "memory": "Memory of logits",
     "gpu": "Half a billion weights on a GPU",
 }
 
