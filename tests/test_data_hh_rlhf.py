@@ -35,7 +35,14 @@ def make_dataset(tmp_path, monkeypatch):
     def make(train, **settings):
         train = train if not isinstance(train, list) else write_rows(tmp_path / "train.jsonl", train)
         test = write_rows(tmp_path / "test.jsonl", [row("Is it a test?")])
-        defaults = {"max_rows": None, "validation": 0.0, "on_broken": "reject", "max_rejects": 1.0, "train": train}
+        defaults = {
+            "learn": "all",
+            "max_rows": None,
+            "validation": 0.0,
+            "on_broken": "reject",
+            "max_rejects": 1.0,
+            "train": train,
+        }
         return HhRlhfData(**{"kind": "hh_rlhf", "test": str(test), **defaults, **settings, "train": (train,)})
 
     return make
@@ -216,6 +223,7 @@ def test_the_real_rows_are_read(data_folder, tmp_path, monkeypatch):
         kind="hh_rlhf",
         train=(folder / "harmless-base.train.2000.jsonl",),
         test=(folder / "helpful-base.test.dev.jsonl",),
+        learn="all",
         max_rows=None,
         validation=0.1,
         on_broken="reject",

@@ -25,8 +25,9 @@ from alignlab.models.sampling import Completion, Sampling, sample_token_ids
 from alignlab.rewards.running_stats import RunningStats
 from alignlab.runtime.stage_run import Run
 from alignlab.training.ppo import forward_pass, value_models
-from alignlab.training.ppo.actor_critic import ActorCritic, is_value_weight
+from alignlab.training.ppo.actor_critic import ActorCritic
 from alignlab.training.ppo.experience import AdvantageOptions, Measured, build_experience, score_scale, shape_scores
+from alignlab.training.ppo.gradients import is_value_weight
 from alignlab.training.ppo.kl_controller import KLController
 from alignlab.training.ppo.minibatches import minibatches, rollout_rows
 from alignlab.training.ppo.model_offload import models_in, resident

@@ -47,7 +47,7 @@ def files(folder, name, numbers):
 def world(tmp_path_factory):
     """A data set of 160 pairs and a small random model."""
     folder = tmp_path_factory.mktemp("pairs")
-    settings = {"max_rows": None, "validation": 0.2, "on_broken": "stop", "max_rejects": 0.0}
+    settings = {"learn": "all", "max_rows": None, "validation": 0.2, "on_broken": "stop", "max_rejects": 0.0}
     paths = {"train": files(folder, "train", range(160)), "test": files(folder, "test", range(500, 540))}
     dataset = HhRlhfData(kind="hh_rlhf", **paths, **settings)
     model = ScratchModel(kind="scratch", family="llama", seed=0, **SHAPE, **HEADS)

@@ -9,7 +9,7 @@ import torch
 from command import config
 
 from alignlab import losses
-from alignlab.data import view
+from alignlab.data import views
 from alignlab.errors import Failure
 from alignlab.methods import dpo
 from alignlab.methods.dpo import label_and_weight
@@ -103,14 +103,8 @@ def test_a_pairs_weight_multiplies_its_part_of_the_gradient(tmp_path, loss_type)
     assert heavy != pytest.approx(first_gradient(tmp_path, loss, policy=policy), rel=1e-3)
 
 
-def test_a_ranking_of_five_answers_counts_as_one_prompt(tmp_path):
+def test_a_ranking_of_five_answers_counts_as_one_prompt():
     """Its ten pairs together have the weight of one pair of another prompt."""
-    pair = {"prompt": "What is 1?", "chosen": "It is 1.", "rejected": "No idea."}
-    ranking = {"prompt": "What is 2?", "completions": [f"It is {n}." for n in range(5)]}
-    file = tmp_path / "rows.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in (pair, ranking)))
-    dataset = config(*SETTINGS, f"dataset.path={file}").dataset
-    rows = list(view(dataset, "pairs", "train"))
-    assert len(rows) == 11
-    assert sum(row["weight"] for row in rows if row["prompt"][0]["content"] == "What is 2?") == pytest.approx(5.5)
-    assert sum(row["weight"] for row in rows) == pytest.approx(11)
+    row = {"id": "a", "prompt": [], "weight": 1.0, "label": 1.0, "completions": list("abcde")}
+    weights = [pair["weight"] for pair in views.ranking_pairs(row)]
+    assert weights == pytest.approx([0.1] * 10)

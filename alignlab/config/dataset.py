@@ -91,12 +91,16 @@ class DialogueData(DataSettings):
         return self
 
 
+Learn = Literal["all", "last"]
+
+
 class HhRlhfData(DataSettings):
     """Transcripts in the format of Anthropic's HH-RLHF: `chosen` and `rejected`, as files or folders."""
 
     kind: Literal["hh_rlhf"]
     train: Files
     test: Files
+    learn: Learn
     max_rows: Count | None
     validation: Share
     on_broken: Literal["reject", "stop"]
@@ -149,6 +153,7 @@ class Preparation(DataSettings):
     ignore: Names
     train_split: str
     test_split: str
+    learn: Learn
     max_rows: Count | None
     validation: Share
     on_broken: Literal["reject", "stop"]

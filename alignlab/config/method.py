@@ -28,6 +28,7 @@ class Training(Method):
     max_steps: Count | None
     batch_size: Count
     max_length: Count
+    prompt_share: Share
     weight_decay: NotNegative
     max_grad_norm: Positive
     adam_beta1: Share

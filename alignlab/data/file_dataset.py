@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 FORMS = ("prompts", "demonstrations", "pairs", "rankings", "text", "bad_answers")
-PATH_SETTINGS = {"path", "test_path"}  # the content of the files is hashed, not their paths
+NOT_HASHED = {"path", "test_path", "learn"}  # the files are hashed by content; which turns SFT learns changes no row
 MODULES = (
     augment, clean, deduplicate, file_rows, hh_rlhf, json_array, jsonl, ledger, message_trees, mixture, pii,
     preference_formats, prompts, qualifiers, readers, rejects, row_fields, row_formats, sources, splits,
@@ -83,7 +83,7 @@ def content(dataset: FileData) -> str:
     hashes = [
         [(source.label, digest_files([source.path])) for source in side] for side in sources_by_split(dataset).values()
     ]
-    settings = dataset.model_dump(mode="json", exclude=PATH_SETTINGS)
+    settings = dataset.model_dump(mode="json", exclude=NOT_HASHED)
     code = hash_modules(__name__, *(module.__name__ for module in MODULES))
     if dataset.format in {None, *FORMATS}:
         return digest(hashes, settings, code)

@@ -62,15 +62,15 @@ def train(run: Run[Config]) -> None:
 
 def tokenise_pairs(run: Run[Config], tokenizer: Any) -> "dict[str, Dataset]":
     """Return the pairs of both splits as columns of token ids; both completions of a pair see the same prompt."""
-    from alignlab.chat import encode
-    from alignlab.models.truncation import cut_pair
+    from alignlab.models.truncation import cut_pair, encode_within
     from alignlab.training.trainer import Row, tokenise
 
     method = run.method
 
     def row(pair: Row) -> dict[str, Any]:
-        chosen, rejected = (encode(tokenizer, pair["prompt"], pair[side]) for side in ("chosen", "rejected"))
-        prompt, *both = cut_pair(chosen, rejected, method.max_length)
+        completions, limits = (pair["chosen"], pair["rejected"]), (method.max_length, method.prompt_share)
+        _, (chosen, rejected) = encode_within(tokenizer, pair["prompt"], completions, *limits)
+        prompt, *both = cut_pair(chosen, rejected, *limits)
         ids = {"prompt_ids": prompt, "chosen_ids": both[0], "rejected_ids": both[1]}
         return ids | label_and_weight(pair, method.label_smoothing)
 

@@ -187,9 +187,8 @@ def load_policy_and_reference(run: Run[Config]) -> tuple[Any, Any, Any]:
 
 def load_prompts(run: Run[Config], policy: Any, tokenizer: Any) -> "list[Prompt]":
     """Return the training prompts, cut so that a completion fits behind each."""
-    from alignlab.chat import encode_prompt
     from alignlab.data import view
-    from alignlab.models.truncation import cut_prompts, room_for_prompt
+    from alignlab.models.truncation import encode_prompts, room_for_prompt
     from alignlab.training.ppo.rollout_loader import Prompt
 
     method = run.method
@@ -198,7 +197,7 @@ def load_prompts(run: Run[Config], policy: Any, tokenizer: Any) -> "list[Prompt]
         raise failure("dataset, train", "holds no prompts", "give more rows")
     room = room_for_prompt(policy, method.max_new_tokens, "method.max_new_tokens") or method.max_length
     room = min(room, method.max_length - method.max_new_tokens)
-    ids = cut_prompts([encode_prompt(tokenizer, turns) for turns in prompts], room)
+    ids = encode_prompts(tokenizer, prompts, room)
     return [Prompt(turns, row) for turns, row in zip(prompts, ids, strict=True)]
 
 

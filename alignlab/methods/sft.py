@@ -1,13 +1,15 @@
 """Supervised fine-tuning: learn the completions of demonstrations.
 
 It runs TRL's SFTTrainer on rows that are tokenised here, so that every stage sees the same ids for the same text. The
-loss is the mean negative log-likelihood of the completions' tokens, end-of-turn token included. TRL does not train
-encoder-decoders: they use transformers' Seq2SeqTrainer, where the encoder reads the prompt.
+loss is the mean negative log-likelihood of the completions' tokens, end-of-turn token included, and with
+`dataset.learn=all` of the assistant's earlier turns. TRL does not train encoder-decoders: they use transformers'
+Seq2SeqTrainer, where the encoder reads the prompt and the decoder learns the last turn.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
+from alignlab.chat import encode
 from alignlab.config.method import Training
 from alignlab.errors import Fault, failure
 from alignlab.runtime.stage_run import Run
@@ -42,20 +44,22 @@ def train_decoder(run: Run[Config], model: Any, tokenizer: Any) -> None:
     """Fine-tune a decoder on rows of prompt and completion."""
     from trl import SFTConfig, SFTTrainer
 
-    from alignlab.chat import encode
+    from alignlab.models.learned_tokens import earlier_answers
     from alignlab.models.load import adapter
-    from alignlab.models.truncation import cut_row
+    from alignlab.models.truncation import cut_row, encode_within
     from alignlab.training.step_weights import with_step_weights
     from alignlab.training.trainer import Row, common_arguments, fit, tokenise
 
-    method = run.method
+    method, every_turn = run.method, getattr(run.config.dataset, "learn", "last") == "all"
 
     def row(demonstration: Row) -> dict[str, list[int]]:
-        whole = encode(tokenizer, demonstration["prompt"], demonstration["completion"])
-        prompt, completion = cut_row(whole, method.max_length)
+        limits = method.max_length, method.prompt_share
+        turns, (whole,) = encode_within(tokenizer, demonstration["prompt"], [demonstration["completion"]], *limits)
+        prompt, completion = cut_row(whole, *limits)
+        learned = earlier_answers(tokenizer, turns, whole.prompt) if every_turn else [0] * len(whole.prompt)
         return {
             "input_ids": prompt + completion,
-            "completion_mask": [0] * len(prompt) + [1] * len(completion),
+            "completion_mask": learned[len(learned) - len(prompt) :] + [1] * len(completion),
         }
 
     rows = {split: tokenise(run, VIEW, split, row) for split in ("train", "validation")}
@@ -73,10 +77,9 @@ def train_encoder_decoder(run: Run[Config], model: Any, tokenizer: Any) -> None:
     from peft import get_peft_model
     from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainer, Seq2SeqTrainingArguments
 
-    from alignlab.chat import encode
     from alignlab.losses import language
     from alignlab.models.load import adapter
-    from alignlab.models.truncation import cut_sides
+    from alignlab.models.truncation import cut_sides, cut_turns
     from alignlab.training.step_weights import with_step_weights
     from alignlab.training.trainer import Row, common_arguments, fit, tokenise
 
@@ -88,8 +91,8 @@ def train_encoder_decoder(run: Run[Config], model: Any, tokenizer: Any) -> None:
         model = get_peft_model(model, lora)
 
     def row(demonstration: Row) -> dict[str, list[int]]:
-        whole = encode(tokenizer, demonstration["prompt"], demonstration["completion"])
-        prompt, completion = cut_sides(whole, method.max_length)
+        turns = cut_turns(tokenizer, demonstration["prompt"], method.max_length)
+        prompt, completion = cut_sides(encode(tokenizer, turns, demonstration["completion"]), method.max_length)
         return {"input_ids": prompt, "labels": completion}
 
     rows = {split: tokenise(run, VIEW, split, row) for split in ("train", "validation")}

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from alignlab.chat import Turn, encode_prompt
+from alignlab.chat import Turn
 from alignlab.models.sampling import Completion, Sampling, draw_uniforms, neutral, sample_batch
-from alignlab.models.truncation import cut_prompts, room_for_prompt
+from alignlab.models.truncation import encode_prompts, room_for_prompt
 from alignlab.runtime import distributed
 from alignlab.runtime.progress import progress
 
@@ -46,7 +46,7 @@ def sample_several(
     is left out. `setting` is the one that sets `max_new_tokens`, for messages.
     """
     room = room_for_prompt(model, sampling.max_new_tokens, setting)
-    ids = cut_prompts([encode_prompt(tokenizer, turns) for turns in prompts], room)
+    ids = encode_prompts(tokenizer, prompts, room)
     with neutral(model), progress(len(prompts), "sampling", "prompts") as advance:
         for batch in batches([len(prompt) for prompt in ids], sampling.batch_size):
             if any(wanted(row) for row in batch):

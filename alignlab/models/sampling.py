@@ -22,9 +22,9 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from alignlab.chat import Turn, encode_prompt
+from alignlab.chat import Turn
 from alignlab.models.decoding import decode, is_plain_decoder
-from alignlab.models.truncation import cut_prompts, room_for_prompt
+from alignlab.models.truncation import encode_prompts, room_for_prompt
 from alignlab.runtime import distributed
 from alignlab.runtime.progress import progress
 
@@ -62,10 +62,10 @@ def sample(
 ) -> list[Completion]:
     """Sample one completion for each prompt, in their order; several processes share the work.
 
-    A prompt that leaves no room for `max_new_tokens` in the model's context loses its beginning.
+    A prompt that leaves no room for `max_new_tokens` in the model's context loses its oldest turns.
     """
     room = room_for_prompt(model, sampling.max_new_tokens, "evaluation.max_new_tokens")
-    ids = cut_prompts([encode_prompt(tokenizer, turns) for turns in prompts], room)
+    ids = encode_prompts(tokenizer, prompts, room)
     return distributed.map_rows(len(ids), lambda rows: sample_token_ids(model, tokenizer, ids, sampling, seed, rows))
 
 

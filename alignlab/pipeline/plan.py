@@ -135,7 +135,11 @@ def fingerprint(config: Config, settings: Method, inputs: dict[str, Source]) -> 
         settings.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT),
         config.model.adapter.model_dump(mode="json") if config.model.adapter else None,
         config.model.attention,
-        [content(config.dataset), hash_with_imports(module_name(config.dataset))],
+        [
+            content(config.dataset),
+            getattr(config.dataset, "learn", None),
+            hash_with_imports(module_name(config.dataset)),
+        ],
         {need: source.fingerprint for need, source in inputs.items()},
         reward_hash(config) if REWARD in load_method(settings.name).needs else None,
         judge_hash(settings),
@@ -216,7 +220,7 @@ def show(plan: Plan) -> Iterator[str]:
     yield from (f"  {'data':<6} {line}" for line in data_lines(config))
     for stage in plan.stages:
         read = cost(config, stage)
-        what = in_words(read)
+        what = in_words(read) + learned_turns(config, stage)
         if (partial := stage.folder.with_name(stage.folder.name + ".partial")).exists():
             what += ", resumes from its last checkpoint" if any(partial.glob("checkpoints/*/whole.json")) else ""
         yield _line(stage.name, stage.done, f"{what}, from {stage.source.name}", stage.folder)
@@ -229,6 +233,14 @@ def data_lines(config: Config) -> Iterator[str]:
     from alignlab.data import plan_lines
 
     yield from plan_lines(config.dataset)
+
+
+def learned_turns(config: Config, stage: Stage) -> str:
+    """Return which turns of a conversation the stage learns, where the data set has a setting for it."""
+    learn = getattr(config.dataset, "learn", None)
+    if learn is None or load_method(stage.name).view != "demonstrations":
+        return ""
+    return ", every assistant turn is learned" if learn == "all" else ", the last assistant turn is learned"
 
 
 def in_words(read: Cost | None) -> str:

@@ -57,9 +57,9 @@ def distance(policy: Path, reference: Path, samples: "Sequence[Sample]", config:
 
 def encode_sample(model: Any, tokenizer: Any, sample: "Sample", config: Config) -> Encoded:
     """Return a sample as token ids, cut as in sampling; an unfinished completion has no end-of-turn token."""
-    from alignlab.models.truncation import context_length, cut_prompt, cut_row, room_for_prompt
+    from alignlab.models.truncation import context_length, cut_prompt, cut_row, cut_turns, room_for_prompt
 
-    row = encode(tokenizer, sample.prompt, sample.completion)
-    completion = row.completion if sample.finished else row.completion[:-1]
     room = room_for_prompt(model, config.evaluation.max_new_tokens, "evaluation.max_new_tokens")
+    row = encode(tokenizer, cut_turns(tokenizer, sample.prompt, room), sample.completion)
+    completion = row.completion if sample.finished else row.completion[:-1]
     return cut_row(Encoded(cut_prompt(row.prompt, room), completion), context_length(model.config))

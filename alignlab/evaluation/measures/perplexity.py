@@ -36,13 +36,14 @@ def applies(config: Config) -> str:
 
 def measure(subject: "Subject") -> list[Scores]:
     """Measure the held-out demonstrations, as many of each kind as there are evaluation prompts."""
-    from alignlab.chat import encode
     from alignlab.data import view
     from alignlab.evaluation import select_per_kind
+    from alignlab.models.truncation import context_length, encode_within
 
     settings = subject.config.evaluation
     rows = select_per_kind(list(view(subject.config.dataset, "demonstrations", settings.split)), settings.prompts)
-    encoded = [encode(subject.tokenizer, row["prompt"], row["completion"]) for row in rows]
+    context, tokenizer = context_length(subject.model.config), subject.tokenizer
+    encoded = [encode_within(tokenizer, row["prompt"], [row["completion"]], context)[1][0] for row in rows]
     values, weights = (np.array(column, float) for column in zip(*losses(subject.model, encoded), strict=True))
     ids = tuple(row["id"] for row in rows)
     return [Scores("eval/perplexity", values, ids, False, "lower", weights, exponential=True)]

@@ -1,7 +1,6 @@
 """The networks of PPO that learn, in one module: the policy and its value function; and where the reference is."""
 
-import re
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -65,11 +64,6 @@ class ActorCritic(nn.Module):
         return self.head(states.to(self.head.weight.dtype)).squeeze(-1).float()
 
 
-def is_value_weight(name: str) -> bool:
-    """Return whether a weight of an `ActorCritic` belongs to the value function: its model, adapter or head."""
-    return name.startswith(("head.", "value.")) or re.search(rf"\.lora_\w+\.{VALUE}\b", name) is not None
-
-
 def value_head(model: "PreTrainedModel") -> nn.Linear:
     """Return a linear layer from a model's hidden states to a value, which is 0 at first."""
     head = nn.Linear(int(model.config.get_text_config().hidden_size), 1)
@@ -113,15 +107,6 @@ def reference_of(policy: Any, frozen: Any | None) -> Iterator[Any]:
         return
     with keep_trainable(policy), policy.disable_adapter():
         yield policy
-
-
-def set_learning_rate(optimizer: Any, weights: Container[int], learning_rate: float) -> None:
-    """Move the weights with these ids into parameter groups with a learning rate of their own."""
-    for group in list(optimizer.param_groups):
-        moved = [weight for weight in group["params"] if id(weight) in weights]
-        if moved:
-            group["params"] = [weight for weight in group["params"] if id(weight) not in weights]
-            optimizer.add_param_group({**group, "params": moved, "lr": learning_rate})
 
 
 def sampled_model(policy: Any) -> Any:

@@ -26,9 +26,10 @@ from alignlab.rewards.running_stats import RunningStats
 from alignlab.runtime import distributed, sharding
 from alignlab.runtime.progress import say
 from alignlab.training.ppo import engine_mismatch
-from alignlab.training.ppo.actor_critic import ActorCritic, is_value_weight, sampled_model, set_learning_rate
+from alignlab.training.ppo.actor_critic import ActorCritic, sampled_model
 from alignlab.training.ppo.experience import Experience, Measured, build_experience, score_scale, shape_scores
 from alignlab.training.ppo.forward_pass import measure_rows
+from alignlab.training.ppo.gradients import clip_separately, set_value_learning_rate
 from alignlab.training.ppo.kl_controller import KLController
 from alignlab.training.ppo.minibatches import minibatches, mix_seeds, rollout_rows
 from alignlab.training.ppo.model_offload import FrozenModels, models_in
@@ -224,21 +225,16 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         """Return the Trainer's optimizer; the value function's weights may have a learning rate of their own."""
         optimizer = super().create_optimizer(model)
         if self.options.value_learning_rate is not None:
-            values = {id(weight) for name, weight in self.actor.named_parameters() if is_value_weight(name)}
-            set_learning_rate(optimizer, values, self.options.value_learning_rate)
+            set_value_learning_rate(optimizer, self.actor, self.options.value_learning_rate)
         return optimizer
 
     def _clip_grad_norm(self, model: Any) -> Any:
         """Clip the gradients of policy and value function, each by its own norm; DeepSpeed clips them together."""
         if self.is_deepspeed_enabled:
             return super()._clip_grad_norm(model)
-        weights: dict[bool, list[Tensor]] = {False: [], True: []}
-        for name, weight in self.actor.named_parameters():
-            weights[is_value_weight(name)].append(weight)
-        norms = [self.accelerator.clip_grad_norm_(weights[part], self.args.max_grad_norm) for part in weights]
-        names = ("policy/grad_norm", "value/grad_norm")[: 1 + bool(weights[True])]
-        self.rollout_log.add({name: float(norm) for name, norm in zip(names, norms, strict=False)})
-        return norms[0]
+        norms = clip_separately(self.actor, self.accelerator.clip_grad_norm_, self.args.max_grad_norm)
+        self.rollout_log.add({f"{part}/grad_norm": norm for part, norm in norms.items()})
+        return norms["policy"]
 
     def pad(self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]) -> PaddedRows:
         """Return rows as padded tensors on the device."""
