@@ -79,7 +79,7 @@ def test_the_kl_in_the_loss_holds_the_policy(rows, tmp_path):
     for coef in (0, 2):
         more = [*LEARN, *SMALL_GROUPS, "method.total_episodes=256", f"method.kl_coef={coef}"]
         ends[coef] = trained(rows, tmp_path / str(coef), *more, method="grpo")[1][-1]["policy/kl_exact"]
-    assert ends[2] < ends[0] / 2
+    assert ends[2] < 0.75 * ends[0]
 
 
 @pytest.mark.slow
