@@ -111,6 +111,7 @@ def test_the_first_rollout_is_the_references_own_and_the_ratio_is_one(rows, tmp_
 
 def test_what_continuous_batching_draws_is_learned_from_as_well(rows, tmp_path):
     _, logged = trained(rows, tmp_path, "method.total_episodes=16", "method.engine=continuous")
+    assert all(metrics["policy/engine_mismatch_max"] < 1e-4 for metrics in logged)
     assert logged[0]["policy/first_ratio"] == pytest.approx(1, abs=1e-5)
     assert logged[0]["policy/kl_exact"] == pytest.approx(0, abs=1e-5)
     assert logged[1]["policy/kl_exact"] > 1e-4

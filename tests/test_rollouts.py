@@ -183,3 +183,9 @@ def test_continuous_batching_draws_from_the_same_distribution_by_its_seed():
         assert answer.finished == (answer.tokens[-1] == tokenizer.eos_token_id)
         assert len(answer.tokens) == 3 or answer.finished
         assert not {0, 1} & {*answer.tokens}  # padding and the beginning are never drawn
+    ids = torch.tensor([[*prompts[0], *first[0].tokens]])
+    with torch.no_grad():
+        logits = model(ids).logits[0, len(prompts[0]) - 1 : -1] / 0.5
+    logits[:, [0, 1]] = -torch.inf
+    logps = logits.log_softmax(-1)[range(len(first[0].tokens)), first[0].tokens]
+    assert first[0].logps == pytest.approx(logps.tolist(), abs=1e-4)  # at the temperature, as the trainer has them

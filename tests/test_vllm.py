@@ -23,6 +23,7 @@ from alignlab.models.sampling import Completion, Sampling, sample_token_ids
 from alignlab.models.vllm_engine import VLLMEngine, merged_weights, row_seed
 from alignlab.models.vllm_process import VLLMProcess
 from alignlab.runtime.stage_run import Run
+from alignlab.training import gates
 from alignlab.training.ppo import engine_mismatch
 
 SMALL = [
@@ -65,6 +66,11 @@ def test_the_mismatch_by_hand() -> None:
         "policy/engine_mismatch_max": pytest.approx(0.5),
         "policy/engine_kl": pytest.approx((math.exp(0.5) - 1.5) / 2),
     }
+
+
+def test_the_gate_of_the_engine() -> None:
+    assert gates.check_engine(0.004, 0.005) is None
+    assert gates.check_engine(0.3, 0.005).gate == "engine"
 
 
 def test_completions_of_the_trainers_model_change_no_advantage() -> None:
@@ -186,16 +192,25 @@ def test_the_server_samples_from_the_policy_as_it_is_learned(policy, served, tmp
 
 
 @pytest.mark.slow
+def test_in_bfloat16_the_engines_differ_within_the_bound_and_tokens_are_weighted(policy, served, tmp_path) -> None:
+    """The server computes in float32 with weights that were rounded to bfloat16, the trainer in bfloat16."""
+    logged = trained(policy, tmp_path, served, "hardware.dtype=bfloat16")
+    assert all(1e-4 < metrics["policy/engine_mismatch"] < 0.05 for metrics in logged)
+    assert all(metrics["policy/importance_weight"] != 1 for metrics in logged)
+    assert not (tmp_path / "gates.jsonl").exists()
+
+
+@pytest.mark.slow
 def test_a_server_that_ignores_new_weights_is_named(policy, served, tmp_path) -> None:
     served.ignore_updates = True
     message = (
         r"^gate engine, stage ppo: the mean distance between the sampling engine's and the trainer's "
-        r"log-probabilities is 0\.\d+, and has to be at most 0\.005; check that the server reloads the weights"
+        r"log-probabilities is 0\.\d+, and has to be at most 0\.005; check that it gets the new weights"
     )
     with pytest.raises(Failure, match=message):
         trained(policy, tmp_path, served)
-    gates = [json.loads(line) for line in (tmp_path / "gates.jsonl").read_text().splitlines()]
-    assert [(gate["gate"], gate["step"]) for gate in gates] == [("engine", 2)]
+    triggered = [json.loads(line) for line in (tmp_path / "gates.jsonl").read_text().splitlines()]
+    assert [(gate["gate"], gate["step"]) for gate in triggered] == [("engine", 2)]
 
 
 @pytest.mark.slow

@@ -103,7 +103,7 @@ def continuous(
     )
     sampled = range(len(ids)) if rows is None else rows
     ids, seed = [list(ids[row]) for row in sampled], seed + min(sampled, default=0)
-    batching = ContinuousBatchingConfig(seed=seed % 2**31, **cache_size(model, ids, sampling))
+    batching = ContinuousBatchingConfig(seed=seed % 2**31, return_logprobs=True, **cache_size(model, ids, sampling))
     logging.getLogger("ContinuousBatchingLogger").setLevel(logging.ERROR)  # it warns of processors that it does apply
     with neutral(model):
         outputs: dict[str, Any] = model.generate_batch(ids, settings, batching, warmup=model.device.type == "cuda")
@@ -111,7 +111,11 @@ def continuous(
     finished = sorted(outputs.values(), key=lambda output: request_number(output.request_id))
     if len(finished) != len(ids):
         raise failure("method.engine", f"{len(finished)} of {len(ids)} prompts were answered", "use engine=generate")
-    return [to_completion(tokenizer, list(output.generated_tokens), ends) for output in finished]
+    completions = [to_completion(tokenizer, list(output.generated_tokens), ends) for output in finished]
+    return [
+        completion._replace(logps=tuple(output.logprobs[: len(completion.tokens)]))
+        for completion, output in zip(completions, finished, strict=True)
+    ]
 
 
 def request_number(request_id: str) -> int:

@@ -50,7 +50,7 @@ class Completion(NamedTuple):
     text: str
     finished: bool
     tokens: tuple[int, ...]
-    logps: tuple[float, ...] | None = None  # of the tokens, where another engine than the trainer sampled them
+    logps: tuple[float, ...] | None = None  # of the tokens, by an engine that computes unlike the trainer
 
 
 def sample(

@@ -180,7 +180,7 @@ def check_kl(kl: float, bounds: Gates) -> Triggered | None:
 def check_engine(distance: float, bound: float) -> Triggered | None:
     """Check that the engine that samples has the trainer's policy; `distance` is the mean |difference| of log p."""
     what = "the mean distance between the sampling engine's and the trainer's log-probabilities"
-    remedy = "check that the server reloads the weights, in the trainer's precision, and returns processed_logprobs"
+    remedy = "check that it gets the new weights, computes in the trainer's precision and returns processed_logprobs"
     return above("engine", what, distance, bound, remedy)
 
 
