@@ -44,8 +44,13 @@ def encode_prompt(tokenizer: "PreTrainedTokenizerBase", turns: Sequence[Turn]) -
     return token_ids(tokenizer, fill_template(tokenizer, turns, placeholders, opens=True), placeholders)
 
 
-def encode(tokenizer: "PreTrainedTokenizerBase", turns: Sequence[Turn], completion: str) -> Encoded:
-    """Return the token ids of a prompt and of its completion, which are those that a model has to produce."""
+def encode(
+    tokenizer: "PreTrainedTokenizerBase", turns: Sequence[Turn], completion: str, *, tail: bool = False
+) -> Encoded:
+    """Return the token ids of a prompt and of its completion, which are those that a model has to produce.
+
+    With `tail`, the completion is all that the template writes instead, as a reward model reads it.
+    """
     answered: list[Turn] = [*turns, {"role": "assistant", "content": completion}]
     placeholders = placeholders_for(tokenizer, answered)
     before = fill_template(tokenizer, turns, placeholders, opens=True)
@@ -61,7 +66,7 @@ def encode(tokenizer: "PreTrainedTokenizerBase", turns: Sequence[Turn], completi
             "the prompt's tokens change when the answer follows",
             "give a template whose generation prompt is how an assistant turn begins",
         )
-    return Encoded(prompt, cut_after_end(ids, tokenizer.eos_token_id))
+    return Encoded(prompt, ids if tail else cut_after_end(ids, tokenizer.eos_token_id))
 
 
 def cut_after_end(ids: list[int], end: int | None) -> list[int]:

@@ -17,11 +17,12 @@ POPULAR = (
     *("gpt_neo", "gpt_neox", "gpt_oss", "gptj", "granite", "jamba", "llama", "mamba", "mistral", "mixtral", "mpt"),
     *("olmo2", "opt", "phi", "phi3", "qwen2", "qwen3", "rwkv", "smollm3", "stablelm", "starcoder2", "xglm"),
 )
-VOCABULARY, LAYERS, HEADS, HEAD_WIDTH, EXPERTS, WINDOW = 64, 2, 4, 8, 4, 6
+VOCABULARY, LAYERS, HEADS, HEAD_WIDTH, EXPERTS, WINDOW = 64, 2, 4, 8, 4, 16
+LARGEST = 20_000_000  # parameters
 WIDTH = HEADS * HEAD_WIDTH
 # The name of a field and its value; the first pattern that matches decides.
 SIZES: tuple[tuple[str, int], ...] = (
-    (r"vocab_size|n_vocab|unpadded_vocab_size|vocab_size_per_layer_input", VOCABULARY),
+    (r"vocab_size|n_vocab|unpadded_vocab_size|vocab_size_per_layer_input|encoder_hash_byte_group_vocab", VOCABULARY),
     (r"n_group|topk_group|n_groups|n_shared_experts|num_shared_experts|moe_num_shared_experts", 1),
     (r"num_kv_shared_layers|num_nextn_predict_layers|first_k_dense_replace|num_dense_layers|max_window_layers", 0),
     (r"(num_|n_)?(hidden_|encoder_|decoder_)?layers?|num_blocks|depth|n_layer", LAYERS),
@@ -82,6 +83,10 @@ def tiny_model(name: str, auto: Any = AutoModelForCausalLM, **changed: Any) -> A
     """Build a tiny model of a type in float32, with weights large enough for differences to show."""
     torch.manual_seed(0)
     settings = tiny_config(CONFIG_MAPPING[name](), **SPECIAL.get(name, {}) | changed)
+    with torch.device("meta"):
+        size = auto.from_config(settings).num_parameters()
+    if size > LARGEST:
+        raise ValueError(f"its config cannot be shrunk below {size:,} parameters")
     model = auto.from_config(settings, dtype=torch.float32)
     with torch.no_grad():
         for parameter in model.parameters():

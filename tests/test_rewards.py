@@ -4,12 +4,14 @@ import json
 
 import pytest
 import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from alignlab.config.dataset import HhRlhfData
 from alignlab.config.hardware import Hardware
 from alignlab.config.model import ScratchModel
 from alignlab.errors import Failure
 from alignlab.models import reward_heads
+from alignlab.models.chat_templates import FAMILIES
 from alignlab.models.from_scratch import base_model
 from alignlab.rewards.reward_model import TOKENS, batches, load_reward_model
 
@@ -54,6 +56,34 @@ def test_company_and_order_change_no_score(judge):
     assert together == pytest.approx(turned, abs=1e-6)
     assert len(set(together)) == 3
     assert judge.score([], []).total == []
+
+
+@pytest.mark.parametrize("template", ["chatml", "hh"])
+def test_a_saved_reward_model_scores_as_plain_transformers_does(policy, tmp_path, template):
+    torch.manual_seed(0)
+    model, tokenizer = reward_heads.new_reward_model(policy, "last", 0.0)
+    tokenizer.chat_template = FAMILIES[template].template
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    ours = load_reward_model(tmp_path, HARDWARE).score(PROMPTS, ANSWERS).total
+    theirs = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
+    reader = AutoTokenizer.from_pretrained(tmp_path / "model")
+    for prompt, answer, score in zip(PROMPTS, ANSWERS, ours, strict=True):
+        messages = [*prompt, {"role": "assistant", "content": answer}]
+        ids = reader.apply_chat_template(messages, return_tensors="pt", return_dict=True)
+        assert theirs(**ids).logits.item() == pytest.approx(score, abs=1e-5)
+
+
+@pytest.mark.parametrize("pad", [None, 1, 7])
+def test_a_published_model_that_pads_with_another_token_scores_alone_as_in_a_batch(policy, tmp_path, pad):
+    torch.manual_seed(0)
+    model, tokenizer = reward_heads.new_reward_model(policy, "last", 0.0)
+    model.config.pad_token_id = pad
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    judge = load_reward_model(tmp_path, HARDWARE)
+    alone = [judge.score([prompt], [answer]).total[0] for prompt, answer in zip(PROMPTS, ANSWERS, strict=True)]
+    assert judge.score(PROMPTS, ANSWERS).total == pytest.approx(alone, abs=1e-5)
 
 
 def test_a_talk_that_is_too_long_is_read_from_its_end(judge):

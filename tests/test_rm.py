@@ -99,14 +99,14 @@ def test_a_rule_is_learned_and_reported(world, tmp_path, head):
 
 
 def test_what_is_saved_scores_as_what_was_trained(world, tmp_path, monkeypatch):
-    from alignlab.models import load, reward_heads
+    from alignlab.models import load, reward_heads, reward_layout
 
     kept = {}
     save = load.save
     monkeypatch.setattr(load, "save", lambda model, *rest: (save(model, *rest), kept.update(model=model.eval())))
     trained(world, tmp_path)
     loaded = load_reward_model(tmp_path, HARDWARE)
-    rows = reward_heads.pack([[5, 6, 7], [8]], [[[9, 2]], [[10, 11, 2]]], 0)
+    rows = reward_layout.pack([[5, 6, 7], [8]], [[[9, 2]], [[10, 11, 2]]], 0)
     assert torch.equal(reward_heads.scores(kept["model"], rows), reward_heads.scores(loaded.model, rows))
     assert loaded.max_length == 64
 

@@ -58,6 +58,11 @@ class ModelSettings(Settings):
         return ()
 
     @property
+    def reward_head(self) -> Literal["last", "pooled"]:
+        """Return the head that a reward model gets with method.head=auto."""
+        return "last"
+
+    @property
     def attention(self) -> str | None:
         """Return the chosen implementation of attention; None is transformers' default."""
         return None
@@ -75,6 +80,10 @@ class PocketModel(ModelSettings):
     size: Literal["full", "small"]
     adapter: Adapter | None = None
 
+    @property
+    def reward_head(self) -> Literal["last", "pooled"]:
+        return "pooled"
+
     def unfit_for(self, dataset: DataSettings) -> Iterator[Fault]:
         world = dataset.pocket_world
         if world is None:
@@ -91,6 +100,10 @@ class PocketT5Model(ModelSettings):
     kind: Literal["pocket_t5"]
     seed: Seed
     adapter: Adapter | None = None
+
+    @property
+    def reward_head(self) -> Literal["last", "pooled"]:
+        return "pooled"
 
     @property
     def is_encoder_decoder(self) -> bool:
@@ -156,7 +169,7 @@ class Widths(Settings):
 
 
 class PretrainedModel(ModelSettings):
-    """A pretrained model on the Hugging Face hub or in a folder."""
+    """A pretrained model on the Hugging Face hub, in a folder or in a GGUF file."""
 
     kind: Literal["pretrained"]
     path: str
@@ -165,6 +178,8 @@ class PretrainedModel(ModelSettings):
     chat_template: Literal["chatml", "llama3", "mistral", "zephyr", "hh", "plain", "text"] | None
     parameters: Count | None = None
     shape: Widths | None = None
+    source: Literal["auto", "hub", "package"] = "auto"
+    package_file: str | None = None
     adapter: Adapter | None = None
 
     @property
@@ -174,7 +189,8 @@ class PretrainedModel(ModelSettings):
 
     @property
     def origin(self) -> str:
-        return f"{self.path} made ready"
+        dequantised = "dequantised and " if self.path.endswith(".gguf") else ""
+        return f"{self.path} {dequantised}made ready"
 
     @property
     def pretrained(self) -> "PretrainedModel":
@@ -199,8 +215,10 @@ class PretrainedModel(ModelSettings):
 
     def faults(self) -> Iterator[Fault]:
         folder = Path(self.path).expanduser()
+        if folder.suffix == ".gguf" and folder.is_file():
+            return
         if folder.exists() and not (folder / "config.json").exists():
-            yield Fault("path", f"{self.path} holds no model", "give a folder with config.json in it")
+            yield Fault("path", f"{self.path} holds no model", "give a folder with config.json in it, or a GGUF file")
         elif not folder.exists() and (
             not HUB_ID.fullmatch(self.path) or (folder.parent.name and folder.parent.exists())
         ):

@@ -1,9 +1,9 @@
 """A reward model: learn from pairs which completion people prefer (Ouyang et al. 2022, section 3.5).
 
-It runs TRL's RewardTrainer on rows that are tokenised here. A pair is one row whose prompt is computed once (see
-`alignlab.models.reward_heads`), and a batch has rows of similar length. A conversation that is too long loses its
-beginning. The reward is read at the last token, the end of the turn. A pair's `label` is the probability that the
-chosen completion is the better one; its `weight` multiplies its loss.
+It runs TRL's RewardTrainer on rows that are tokenised here. A pair is one row whose prompt is computed once, where the
+model allows it (see `alignlab.models.reward_layout`), and a batch has rows of similar length. A conversation that is
+too long loses its beginning. The reward is read at the last token that the chat template writes, as transformers reads
+it. A pair's `label` is the probability that the chosen completion is the better one; its `weight` multiplies its loss.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ MAKES = "reward_model"
 class Config(Training):
     """Settings of `conf/method/rm.yaml`."""
 
-    head: Literal["last", "pooled"]
+    head: Literal["auto", "last", "pooled"]
     center_rewards_coefficient: NotNegative
 
     def faults(self) -> Iterator[Fault]:
@@ -43,13 +43,13 @@ def train(run: Run[Config]) -> None:
     from alignlab.training.trainer import Row, common_arguments, fit, tokenise
 
     method = run.method
-    model, tokenizer = reward_heads.new_reward_model(
-        run.inputs["policy"], method.head, method.dropout, trained_precision(run.config.hardware)
-    )
+    head = reward_heads.choose_head(method.head, run.inputs["policy"], run.config.model.reward_head)
+    precision = trained_precision(run.config.hardware)
+    model, tokenizer = reward_heads.new_reward_model(run.inputs["policy"], head, method.dropout, precision)
     tokenizer.model_max_length = method.max_length
 
     def row(pair: Row) -> dict[str, Any]:
-        chosen, rejected = (encode(tokenizer, pair["prompt"], pair[side]) for side in ("chosen", "rejected"))
+        chosen, rejected = (encode(tokenizer, pair["prompt"], pair[side], tail=True) for side in ("chosen", "rejected"))
         prompt, both = cut_before_end(chosen.prompt, (chosen.completion, rejected.completion), method.max_length)
         ids = {"prompt_ids": prompt, "completion_ids": both, "length": len(prompt) + sum(map(len, both))}
         return ids | {"label": float(pair.get("label", 1.0)), "weight": float(pair.get("weight", 1.0))}

@@ -1,20 +1,16 @@
 """Reward heads: from a prompt and one or more completions to one number each.
 
-A row holds the prompt once and its completions one after the other. A completion attends to the prompt and to itself,
-and its positions continue from the prompt's end. The prompt, usually the longer part, is so computed once a pair
-instead of twice (arXiv 2410.20305), and the scores are those of the plain layout. `segments` describes a row: -1 is
-padding, 0 the prompt, k the k-th completion.
-
 There are two heads. `last` is transformers' AutoModelForSequenceClassification with one label, read at the completion's
 last token. `pooled` reads the state at the last token, the mean state over the completion's tokens, and the sum of the
 completion's token embeddings, a bag of words; it learns faster from few rows. In an encoder-decoder the encoder reads
-the prompt and the decoder the completions, and both heads read the decoder's states.
+the prompt and the decoder the completions, and both heads read the decoder's states. `alignlab.models.reward_layout`
+says how a row holds a prompt and its completions.
 """
 
-from collections.abc import Sequence
+from copy import deepcopy
 from math import sqrt
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -28,59 +24,17 @@ from transformers import (
 )
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from alignlab.errors import failure
 from alignlab.models.load import set_dropout
+from alignlab.models.reward_layout import Packed, choose_layout, counts, forward_arguments, last_tokens, unwrapped
 from alignlab.runtime import sharding
+from alignlab.runtime.progress import say
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-
-class Packed(NamedTuple):
-    """Rows of token ids and the segment of each token, both [batch, length]."""
-
-    input_ids: Tensor
-    segments: Tensor
-
-
-def pack(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[Sequence[int]]], pad: int) -> Packed:
-    """Put each prompt and its completions into one row, padded on the right."""
-    pairs = list(zip(prompts, completions, strict=True))
-    rows = [[*prompt, *(token for ids in several for token in ids)] for prompt, several in pairs]
-    segments = [
-        [0] * len(prompt) + [k for k, ids in enumerate(several, start=1) for _ in ids] for prompt, several in pairs
-    ]
-    longest = max(map(len, rows))
-    return Packed(
-        torch.tensor([row + [pad] * (longest - len(row)) for row in rows]),
-        torch.tensor([row + [-1] * (longest - len(row)) for row in segments]),
-    )
-
-
-def counts(segments: Tensor) -> Tensor:
-    """Return the number of tokens of the prompt and of each completion, [batch, 1 + completions]."""
-    count = int(segments.max()) + 1
-    return nn.functional.one_hot(segments + 1, count + 1).sum(1)[:, 1:]
-
-
-def positions(segments: Tensor) -> Tensor:
-    """Return the position of each token, [batch, length]; each completion continues from the prompt's end."""
-    index = torch.arange(segments.shape[1], device=segments.device)
-    sizes = counts(segments)
-    earlier = (sizes.cumsum(1) - sizes - sizes[:, :1]).clamp(min=0)  # tokens of the completions before each
-    return (index - earlier.gather(1, segments.clamp(min=0))).clamp(min=0)
-
-
-def attention_mask(segments: Tensor) -> Tensor:
-    """Return what tokens attend to, [batch, 1, length, length]: earlier tokens of the prompt and their completion."""
-    length = segments.shape[1]
-    causal = torch.ones(length, length, dtype=torch.bool, device=segments.device).tril()
-    queries, keys = segments[:, :, None], segments[:, None, :]
-    return (causal & ((keys == 0) | (keys == queries)))[:, None]
-
-
-def last_tokens(segments: Tensor) -> Tensor:
-    """Return the index of the last token of each completion, [batch, completions]."""
-    return counts(segments).cumsum(1)[:, 1:] - 1
+# Smaller models draw the weights of a second backbone, so that a seed gives the head that it gave before 0.2.
+SMALL = 10_000_000
 
 
 class PooledConfig(PretrainedConfig):  # type: ignore[misc]
@@ -99,12 +53,12 @@ class PooledConfig(PretrainedConfig):  # type: ignore[misc]
     @property
     def hidden_size(self) -> int:
         """Return the width of the backbone's states."""
-        return int(self.backbone.hidden_size)
+        return int(self.backbone.get_text_config().hidden_size)
 
     @property
     def max_position_embeddings(self) -> int | None:
         """Return the number of positions of the backbone; None where it names no limit."""
-        return getattr(self.backbone, "max_position_embeddings", None)
+        return getattr(self.backbone.get_text_config(), "max_position_embeddings", None)
 
 
 class PooledReward(PreTrainedModel):  # type: ignore[misc]
@@ -115,10 +69,10 @@ class PooledReward(PreTrainedModel):  # type: ignore[misc]
     _supports_sdpa = True
     supports_gradient_checkpointing = True
 
-    def __init__(self, config: PooledConfig) -> None:
+    def __init__(self, config: PooledConfig, backbone: PreTrainedModel | None = None) -> None:
         super().__init__(config)
-        self.backbone = AutoModel.from_config(config.backbone)
-        width = config.backbone.hidden_size
+        self.backbone = AutoModel.from_config(config.backbone) if backbone is None else backbone
+        width = config.hidden_size
         self.dropout = nn.Dropout(config.dropout)
         self.score = nn.Linear(3 * width, 1, bias=False)
         self.post_init()
@@ -128,19 +82,17 @@ class PooledReward(PreTrainedModel):  # type: ignore[misc]
 
     def forward(self, input_ids: Tensor, segments: Tensor, **_: Any) -> SequenceClassifierOutput:
         """Score rows in the layout of `pack`; the logits are [batch, completions]."""
-        states = self.backbone(
-            input_ids=input_ids,
-            attention_mask=attention_mask(segments),
-            position_ids=positions(segments),
-            use_cache=False,
-        ).last_hidden_state
+        batch = len(input_ids)
+        (input_ids, segments), masks = forward_arguments(self, Packed(input_ids, segments), self.backbone.config)
+        states = self.backbone(input_ids=input_ids, use_cache=False, **masks).last_hidden_state
         sizes = counts(segments)[:, 1:]
         numbers = torch.arange(1, sizes.shape[1] + 1, device=segments.device)
         members = (segments[:, None, :] == numbers[:, None]).to(states.dtype)
         last = states.gather(1, last_tokens(segments)[..., None].expand(-1, -1, states.shape[2]))
         mean = members @ states / sizes[..., None].clamp(min=1)
         words = members @ self.get_input_embeddings()(input_ids)
-        return SequenceClassifierOutput(logits=self.score(self.dropout(torch.cat([last, mean, words], -1))).squeeze(-1))
+        logits = self.score(self.dropout(torch.cat([last, mean, words], -1)))
+        return SequenceClassifierOutput(logits=logits.view(batch, -1))
 
 
 class DecoderConfig(PooledConfig):
@@ -159,11 +111,11 @@ class DecoderReward(PreTrainedModel):  # type: ignore[misc]
     config_class = DecoderConfig
     base_model_prefix = "backbone"
 
-    def __init__(self, config: DecoderConfig) -> None:
+    def __init__(self, config: DecoderConfig, backbone: PreTrainedModel | None = None) -> None:
         super().__init__(config)
-        self.backbone = AutoModel.from_config(config.backbone)
+        self.backbone = AutoModel.from_config(config.backbone) if backbone is None else backbone
         self.dropout = nn.Dropout(config.dropout)
-        self.score = nn.Linear((3 if config.pooled else 1) * config.backbone.hidden_size, 1, bias=False)
+        self.score = nn.Linear((3 if config.pooled else 1) * config.hidden_size, 1, bias=False)
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
@@ -216,16 +168,12 @@ def scores(model: nn.Module, packed: Packed) -> Tensor:
         return model(input_ids=packed.input_ids, segments=packed.segments).logits
     outputs: list[Tensor] = []  # of the head at every token: the model itself would read its last token only
     hook = head_of(model).register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+    rows, masks = forward_arguments(model, packed, unwrapped(model).config)
     try:
-        model(
-            input_ids=packed.input_ids,
-            attention_mask=attention_mask(packed.segments),
-            position_ids=positions(packed.segments),
-            use_cache=False,
-        )
+        model(input_ids=rows.input_ids, use_cache=False, **masks)
     finally:
         hook.remove()
-    return outputs[0].squeeze(-1).gather(1, last_tokens(packed.segments))
+    return outputs[0].squeeze(-1).gather(1, last_tokens(rows.segments)).view(len(packed.input_ids), -1)
 
 
 def head_of(model: nn.Module) -> nn.Module:
@@ -234,30 +182,68 @@ def head_of(model: nn.Module) -> nn.Module:
     return min(heads, key=lambda pair: pair[0])[1]
 
 
+def choose_head(head: str, path: Path, preferred: str) -> str:
+    """Return the head that `auto` stands for: the model's preferred one, if transformers has a class for it.
+
+    Raises a `Failure` where the head is set to `last` and there is none.
+    """
+    settings = AutoConfig.from_pretrained(path)
+    wanted = preferred if head == "auto" else head
+    if wanted == "pooled" or settings.is_encoder_decoder or reads_last_token(settings):
+        return wanted
+    if head == "last":
+        what = f"transformers has no reward model that reads the last token of {settings.model_type}"
+        raise failure("method.head", what, "use method.head=pooled")
+    say(f"rm: transformers has no reward model for {settings.model_type}, so method.head=auto is pooled")
+    return "pooled"
+
+
+def reads_last_token(settings: PretrainedConfig) -> bool:
+    """Return whether transformers has a class of reward models for a config whose `score` reads every token."""
+    known = AutoModelForSequenceClassification._model_mapping
+    if type(settings) not in known:
+        return False
+    with torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(settings)
+    return isinstance(getattr(model, "score", None), nn.Linear)
+
+
 def new_reward_model(
     path: Path, head: str, dropout: float, dtype: torch.dtype = torch.float32
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """Put a new head on the language model in a folder; its weights have a standard deviation of 1/sqrt(d + 1)."""
     tokenizer = AutoTokenizer.from_pretrained(path)
     settings = set_dropout(AutoConfig.from_pretrained(path), dropout)
-    options = {"dtype": dtype, "config": settings}
     if settings.is_encoder_decoder or head == "pooled":
-        with sharding.partition_on_load(dtype):
-            backbone = AutoModel.from_pretrained(path, **options)
         common = {"dropout": dropout, "pad_token_id": tokenizer.pad_token_id}
-        model = (
-            DecoderReward(DecoderConfig(backbone.config, pooled=head == "pooled", **common))
-            if settings.is_encoder_decoder
-            else PooledReward(PooledConfig(backbone.config, **common))
-        )
-        model.backbone = backbone
-        model.score.to(dtype)
+        model = _on_backbone(path, settings, dtype, head == "pooled", **common)
     else:
+        settings.num_labels = 1
         with sharding.partition_on_load(dtype):
-            settings.num_labels = 1
-            model = AutoModelForSequenceClassification.from_pretrained(path, **options)
-        model.config.pad_token_id = tokenizer.pad_token_id
+            model = AutoModelForSequenceClassification.from_pretrained(path, config=settings, dtype=dtype)
+        model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     weight: Any = head_of(model).weight
     with sharding.gather_for_writing(weight):
         nn.init.normal_(weight, std=1 / sqrt(weight.shape[1] + 1))
+    if not settings.is_encoder_decoder:
+        choose_layout(model, scores)
+        if not model.packing_limit:
+            say(f"rm: {settings.model_type} cannot keep two completions in one row apart, so each gets its own row")
     return model, tokenizer
+
+
+def _on_backbone(
+    path: Path, settings: PretrainedConfig, dtype: torch.dtype, pooled: bool, **common: Any
+) -> PreTrainedModel:
+    """Load a backbone and put one of alignlab's heads on it."""
+    with sharding.partition_on_load(dtype):
+        backbone = AutoModel.from_pretrained(path, config=settings, dtype=dtype)
+    if sum(getattr(weight, "ds_numel", weight.numel()) for weight in backbone.parameters()) < SMALL:
+        AutoModel.from_config(backbone.config)
+    copied = deepcopy(backbone.config)  # the constructor changes it
+    if settings.is_encoder_decoder:
+        model: Any = DecoderReward(DecoderConfig(copied, pooled=pooled, **common), backbone)
+    else:
+        model = PooledReward(PooledConfig(copied, **common), backbone)
+    model.score.to(dtype)
+    return model

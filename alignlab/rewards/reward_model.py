@@ -1,7 +1,7 @@
 """A reward model that method=rm has trained, or any sequence classifier with one label.
 
-It reads text and tokenises it with its own chat template and tokenizer. The score is read at the end of the turn,
-whether or not the completion ended by itself.
+It reads text and tokenises it with its own chat template and tokenizer. The score is read at the last token that the
+template writes, as transformers reads it, whether or not the completion ended by itself.
 """
 
 from collections.abc import Sequence
@@ -31,6 +31,7 @@ class RewardModel(NamedTuple):
     tokenizer: "PreTrainedTokenizerBase"
     max_length: int
     name: str = "model"
+    pad: int | None = None  # of the model's config, which may be another than the tokenizer's
 
     def score(
         self, prompts: Sequence[Sequence[Turn]], completions: Sequence[str], finished: Sequence[bool] | None = None
@@ -42,7 +43,7 @@ class RewardModel(NamedTuple):
 
         rows = []
         for prompt, completion in zip(prompts, completions, strict=True):
-            encoded = encode(self.tokenizer, prompt, completion)
+            encoded = encode(self.tokenizer, prompt, completion, tail=True)
             rows.append(cut_before_end(encoded.prompt, [encoded.completion], self.max_length))
         order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]) + len(rows[i][1][0]))
         total = [0.0] * len(rows)
@@ -55,10 +56,14 @@ class RewardModel(NamedTuple):
 
     def forward(self, rows: Sequence[tuple[list[int], list[list[int]]]]) -> "Tensor":
         """Score rows of token ids, [batch], as the model's own class computes them."""
-        from alignlab.models.reward_heads import DecoderReward, PooledReward, pack
+        from alignlab.models.reward_heads import DecoderReward, PooledReward
+        from alignlab.models.reward_layout import pack
 
-        pad = self.tokenizer.pad_token_id
-        packed = pack([prompt for prompt, _ in rows], [ids for _, ids in rows], 0 if pad is None else pad)
+        settings = self.model.config.get_text_config()
+        if self.pad is None:  # transformers finds the last token by this id, which no row may end with
+            ends = {ids[0][-1] for _, ids in rows}
+            settings.pad_token_id = next(i for i in range(len(ends) + 1) if i not in ends)
+        packed = pack([prompt for prompt, _ in rows], [ids for _, ids in rows], settings.pad_token_id)
         ids, segments = (tensor.to(self.model.device) for tensor in packed)
         if isinstance(self.model, PooledReward | DecoderReward):
             return self.model(ids, segments).logits[:, 0].float()
@@ -88,7 +93,7 @@ def load_reward_model(path: Path, hardware: Hardware) -> RewardModel:
     """
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-    import alignlab.models.reward_heads  # noqa: F401  # registers the pooled head with transformers
+    from alignlab.models import reward_heads, reward_layout
 
     folder = path / "model" if (path / "model" / "config.json").exists() else path
     try:
@@ -107,10 +112,11 @@ def load_reward_model(path: Path, hardware: Hardware) -> RewardModel:
     if tokenizer.chat_template is None:
         why = "its tokenizer has no chat template to write a conversation with"
         raise failure(str(path), why, "use it as a classifier: reward=classifier reward.include_prompt=true")
-    if model.config.pad_token_id is None:  # transformers finds the last token by it
-        model.config.pad_token_id = tokenizer.pad_token_id
-    longest = context_length(settings) or tokenizer.model_max_length
-    return RewardModel(model.to(device(hardware)).eval(), tokenizer, min(tokenizer.model_max_length, longest))
+    longest = min(tokenizer.model_max_length, context_length(settings) or tokenizer.model_max_length)
+    model = model.to(device(hardware)).eval()
+    if isinstance(model, reward_heads.PooledReward):
+        reward_layout.choose_layout(model, reward_heads.scores)
+    return RewardModel(model, tokenizer, longest, pad=getattr(model.config.get_text_config(), "pad_token_id", None))
 
 
 def no_head(path: Path, why: str) -> Exception:
