@@ -28,6 +28,7 @@ EVALUATION = Evaluation(
     **{
         **yaml.safe_load((ROOT / "conf/evaluation/standard.yaml").read_text()),
         "resamples": 200,
+        "max_new_tokens": 16,
     }
 )
 
@@ -57,7 +58,14 @@ def world(tmp_path_factory):
 def settings(**changed):
     shared, own = (yaml.safe_load((ROOT / f"conf/method/{name}.yaml").read_text()) for name in ("_training", "rm"))
     own.pop("defaults")
-    small = {"batch_size": 8, "max_length": 64, "num_train_epochs": 1, "save_steps": None, "eval_steps": None}
+    small = {
+        "batch_size": 8,
+        "max_length": 64,
+        "learning_rate": 1e-3,
+        "num_train_epochs": 1,
+        "save_steps": None,
+        "eval_steps": None,
+    }
     return rm.Config(**{**shared, **own, **small, **changed})
 
 
