@@ -1,7 +1,7 @@
 """Peak memory of what reads a large vocabulary, in units of rows × tokens × vocabulary × 4 bytes.
 
     make bench-memory                                             # the code as it is
-    .venv/bin/python benchmarks/memory.py OTHER_CHECKOUT          # beside the code of another folder, such as a worktree
+    .venv/bin/python benchmarks/memory.py OTHER_CHECKOUT          # beside the code of another worktree
 
 A unit is the size of the float32 logits of a micro-batch. The body is small, so that logits are nearly all there is.
 Each case runs in a process of its own. On a CPU the peak is the kernel's (`VmHWM`), on a GPU the allocator's; what was

@@ -13,7 +13,7 @@ from alignlab.models import load, reward_heads
 from alignlab.models.log_probs import forward, pad_rows, score_completions
 from alignlab.runtime.stage_run import Run
 from alignlab.training.ppo import value_models
-from alignlab.training.ppo.actor_critic import ActorCritic, reference_of
+from alignlab.training.ppo.actor_critic import ActorCritic, learned_state, load_learned_state, reference_of
 from alignlab.training.trainer import rows_at_once
 
 pytestmark = pytest.mark.slow
@@ -131,6 +131,48 @@ def test_policy_and_value_function_may_be_two_adapters_on_the_same_weights(polic
         with reference_of(actor.policy, None) as reference:
             assert torch.equal(read(actor, reference, batch), read(actor, tiny_model(), batch))
     assert {name for name, weight in actor.named_parameters() if weight.requires_grad} == learning
+
+
+def test_recomputed_activations_are_those_of_the_adapter_that_computed_them(policy, monkeypatch):
+    """With `value=adapter` policy and value function share layers; each is recomputed with its own adapter."""
+    actor = begun(policy, monkeypatch, "model/adapter=lora", "method.value=adapter")["actor"].train()
+    batch = pad_rows([[6, 7, 8], [6]], [[9, 10, 2], [11]], 0, "cpu")
+    torch.nn.init.normal_(actor.head.weight)
+    torch.manual_seed(0)
+    for name, weight in actor.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.1)
+
+    def gradients():
+        actor.zero_grad()
+        scores, values = actor(batch)
+        (scores.logps.sum() + values.square().sum()).backward()
+        return {name: weight.grad.clone() for name, weight in actor.named_parameters() if weight.grad is not None}
+
+    plain = gradients()
+    assert any(".value." in name and gradient.abs().max() > 1e-3 for name, gradient in plain.items())
+    actor.gradient_checkpointing_enable(gradient_checkpointing_kwargs={})
+    recomputed = gradients()
+    assert actor.policy.active_adapter == "default"
+    assert plain.keys() == recomputed.keys()
+    assert all(torch.allclose(recomputed[name], gradient, atol=1e-5) for name, gradient in plain.items())
+
+
+def test_a_checkpoint_with_an_adapter_holds_what_learns(policy, monkeypatch, tmp_path):
+    whole = begun(policy, monkeypatch)["actor"]
+    assert set(learned_state(whole)) == set(whole.state_dict())
+    actor = begun(policy, monkeypatch, "model/adapter=lora", "method.value=adapter")["actor"]
+    state = {name: weight.clone() for name, weight in learned_state(actor).items()}
+    assert set(state) == {name for name, weight in actor.named_parameters() if weight.requires_grad}
+    assert all("lora_" in name or name.startswith("head.") for name in state)
+    with torch.no_grad():
+        for weight in actor.parameters():
+            if weight.requires_grad:
+                weight.add_(1)
+    load_learned_state(actor, state)
+    assert all(torch.equal(weight, state[name]) for name, weight in actor.named_parameters() if weight.requires_grad)
+    with pytest.raises(KeyError, match="1 more"):
+        load_learned_state(actor, dict(list(state.items())[2:]))
 
 
 def test_the_reference_is_frozen_and_the_settings_reach_the_trainer(policy, monkeypatch, capsys):

@@ -94,9 +94,6 @@ class Config(Training):
         if self.eval_steps is not None or self.load_best_model_at_end:
             yield Fault("eval_steps", "ppo logs every rollout and has no validation loss", "leave it null")
         yield from self.advantage_faults()
-        if self.value == "adapter" and self.activation_checkpointing:
-            what = "would recompute the value function's states with the policy's adapter"
-            yield Fault("activation_checkpointing", what, "use value=separate")
         if self.max_new_tokens >= self.max_length:
             yield Fault("max_new_tokens", f"{self.max_new_tokens} leaves no room in max_length ({self.max_length})")
         if (least := self.max_new_tokens_from) is not None:
@@ -261,6 +258,7 @@ def loop_options(run: Run[Config], longest: int) -> "Options":
         seed=run.config.seed,
         value_learning_rate=method.value_learning_rate,
         importance_cap=method.importance_cap,
+        rollout_batch_size=run.config.hardware.rollout_batch_size,
         offload=method.offload,
     )
 

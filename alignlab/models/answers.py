@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from alignlab.chat import Turn
+from alignlab.models.fitting import in_batches
 from alignlab.models.sampling import Completion, Sampling, draw_uniforms, neutral, sample_batch
 from alignlab.models.truncation import encode_prompts, room_for_prompt
 from alignlab.runtime import distributed
@@ -47,12 +48,16 @@ def sample_several(
     """
     room = room_for_prompt(model, sampling.max_new_tokens, setting)
     ids = encode_prompts(tokenizer, prompts, room)
+
+    def draw_rows(rows: list[int]) -> list[list[Completion]]:
+        keys = [key(row, number) for row in rows for number in range(count)]
+        return draw(model, tokenizer, [ids[row] for row in rows], keys, sampling)
+
     with neutral(model), progress(len(prompts), "sampling", "prompts") as advance:
         for batch in batches([len(prompt) for prompt in ids], sampling.batch_size):
             if any(wanted(row) for row in batch):
-                keys = [key(row, number) for row in batch for number in range(count)]
-                completions = draw(model, tokenizer, [ids[row] for row in batch], keys, sampling)
-                yield dict(zip(batch, completions, strict=True))
+                for part, completions in in_batches(batch, len(batch), draw_rows, "sampling"):
+                    yield dict(zip(part, completions, strict=True))
             advance(len(batch))
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from alignlab import losses
 from alignlab.chat import Encoded, Turn, encode
+from alignlab.models.fitting import in_batches
 from alignlab.models.output_head import Hidden, map_chunks, run_body, score_tokens
 
 if TYPE_CHECKING:
@@ -196,12 +197,16 @@ def completion_log_probs(
     model: Any, rows: Sequence[Encoded], batches: Iterable[Sequence[int]]
 ) -> Iterator[dict[int, Tensor]]:
     """Yield, for each batch of row numbers, its rows' log-probabilities of completion tokens, [tokens] each."""
-    for batch in batches:
-        part = [rows[row] for row in batch]
+
+    def score(batch: list[int]) -> dict[int, Tensor]:
         with torch.inference_mode():
-            hidden, tokens, mask = completion_states(model, part)
+            hidden, tokens, mask = completion_states(model, [rows[row] for row in batch])
             logps = score_completions(hidden, tokens, mask, PLAIN).logps
-        yield {row: values[real] for row, values, real in zip(batch, logps, mask.bool(), strict=True)}
+        return {row: values[real] for row, values, real in zip(batch, logps, mask.bool(), strict=True)}
+
+    for batch in batches:
+        for _, log_probs in in_batches(batch, len(batch), score, "log-probabilities"):
+            yield log_probs
 
 
 def completion_states(model: Any, rows: Sequence[Encoded]) -> tuple[Hidden, Tensor, Tensor]:

@@ -24,6 +24,7 @@ from transformers import (
 
 from alignlab.chat import Turn
 from alignlab.models.decoding import decode, is_plain_decoder
+from alignlab.models.fitting import in_batches
 from alignlab.models.truncation import encode_prompts, room_for_prompt
 from alignlab.runtime import distributed
 from alignlab.runtime.progress import progress
@@ -84,10 +85,12 @@ def sample_token_ids(
     order = sorted(sampled, key=lambda row: (len(ids[row]), row))
     completions: dict[int, Completion] = {}
     with neutral(model), progress(len(order), "sampling", "completions") as advance:
-        for start in range(0, len(order), sampling.batch_size):
-            batch = order[start : start + sampling.batch_size]
+
+        def complete(batch: list[int]) -> list[Completion]:
             prompts = [ids[row] for row in batch]
-            answers = sample_batch(model, tokenizer, prompts, uniforms[batch], limits[batch], sampling)
+            return sample_batch(model, tokenizer, prompts, uniforms[batch], limits[batch], sampling)
+
+        for batch, answers in in_batches(order, sampling.batch_size, complete, "sampling"):
             completions.update(zip(batch, answers, strict=True))
             advance(len(batch))
     return [completions[row] for row in sampled]

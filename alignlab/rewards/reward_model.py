@@ -12,6 +12,7 @@ from alignlab.chat import Turn, encode
 from alignlab.config.hardware import Hardware
 from alignlab.config.reward import ModelReward
 from alignlab.errors import failure
+from alignlab.models.fitting import in_batches
 from alignlab.models.load import device, precision, set_dropout
 from alignlab.models.truncation import context_length
 from alignlab.rewards.protocol import Context, Scored
@@ -50,8 +51,11 @@ class RewardModel(NamedTuple):
         tokens = CPU_TOKENS if self.model.device.type == "cpu" else TOKENS
         with torch.inference_mode():
             for batch in batches(order, [len(prompt) + len(ids[0]) for prompt, ids in rows], tokens):
-                for i, value in zip(batch, self.forward([rows[i] for i in batch]).tolist(), strict=True):
-                    total[i] = value
+                for part, values in in_batches(
+                    batch, len(batch), lambda part: self.forward([rows[i] for i in part]).tolist(), "scoring"
+                ):
+                    for i, value in zip(part, values, strict=True):
+                        total[i] = value
         return Scored(total)
 
     def forward(self, rows: Sequence[tuple[list[int], list[list[int]]]]) -> "Tensor":

@@ -13,7 +13,7 @@ from alignlab import losses
 from alignlab.models.log_probs import fused_log_probs
 from alignlab.training.step_weights import StepWeights
 
-# TRL's output head computes 4,096 tokens by 32,768 words at once; on a CPU it takes six times the memory of these logits.
+# TRL's output head computes 4,096 tokens by 32,768 words at once; on a CPU it needs six times their memory.
 trl_utils._CHUNKED_LOGPROB_CHUNK_SIZE = 8192
 
 

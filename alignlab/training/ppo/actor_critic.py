@@ -1,7 +1,8 @@
 """The networks of PPO that learn, in one module: the policy and its value function; and where the reference is."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -48,6 +49,10 @@ class ActorCritic(nn.Module):
 
     def gradient_checkpointing_enable(self, **options: Any) -> None:
         """Recompute the networks' activations in the backward pass; the Trainer calls this."""
+        if self.adapted:
+            settings = options.get("gradient_checkpointing_kwargs") or {}
+            context = {"use_reentrant": False, "context_fn": partial(same_adapter, self.policy)}
+            options |= {"gradient_checkpointing_kwargs": settings | context}
         for model in filter(None, (self.policy, self.value)):
             model.gradient_checkpointing_enable(**options)
 
@@ -84,8 +89,31 @@ def active_adapter(policy: Any, adapter: str) -> Iterator[None]:
     previous = policy.active_adapter
     with keep_trainable(policy):
         policy.set_adapter(adapter)
-        yield
-        policy.set_adapter(previous)
+        try:
+            yield
+        finally:
+            policy.set_adapter(previous)
+
+
+def same_adapter(policy: Any) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """Return the contexts of a forward pass and its recomputation, in which the same adapter is active."""
+    return nullcontext(), active_adapter(policy, policy.active_adapter)
+
+
+def learned_state(actor: ActorCritic) -> dict[str, Tensor]:
+    """Return the weights of an actor that a checkpoint needs: with adapters, those that learn; else all."""
+    state: dict[str, Tensor] = actor.state_dict()
+    if not hasattr(actor.policy, "peft_config"):
+        return state
+    return {name: state[name] for name, weight in actor.named_parameters() if weight.requires_grad}
+
+
+def load_learned_state(actor: ActorCritic, state: Mapping[str, Tensor]) -> None:
+    """Load what `learned_state` returned; raises a `KeyError` where a weight that learns is missing."""
+    missing = set(learned_state(actor)) - set(state)
+    if missing:
+        raise KeyError(f"{min(missing)} and {len(missing) - 1} more weights")
+    actor.load_state_dict(state, strict=not hasattr(actor.policy, "peft_config"))
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from alignlab.models.fitting import in_batches
 from alignlab.models.log_probs import PaddedRows, compare_completions, forward
 from alignlab.models.sampling import Completion
 from alignlab.training.ppo.actor_critic import ActorCritic, reference_of
@@ -29,11 +30,14 @@ def measure_rows(
     tokens = [list(completion.tokens) for completion in completions]
     longest = max(map(len, tokens))
     measured = Measured(*(torch.zeros(len(prompts), longest) for _ in Measured._fields))
+
+    def measure(batch: list[int]) -> Measured:
+        return measure_batch(actor, reference, pad([prompts[row] for row in batch], [tokens[row] for row in batch]))
+
     for rows in batches:
-        batch = list(rows)
-        of_batch = measure_batch(actor, reference, pad([prompts[row] for row in batch], [tokens[row] for row in batch]))
-        for whole, part in zip(measured, of_batch, strict=True):
-            whole[batch, : part.shape[1]] = part.float().cpu()
+        for batch, of_batch in in_batches(rows, len(rows), measure, "measuring"):
+            for whole, part in zip(measured, of_batch, strict=True):
+                whole[batch, : part.shape[1]] = part.float().cpu()
     return {row: tuple(tensor[row].clone() for tensor in measured) for batch in batches for row in batch}
 
 

@@ -25,6 +25,7 @@ class Options(NamedTuple):
     seed: int
     value_learning_rate: float | None = None  # None: that of the policy
     importance_cap: float | None = None  # of the importance weights where another engine samples; None uses none
+    rollout_batch_size: int | None = None  # completions that a process samples at once; None fits them into memory
     offload: tuple[str, ...] = ()  # roles that wait in main memory while they are not used: reference, reward
 
     @property

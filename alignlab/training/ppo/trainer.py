@@ -20,13 +20,14 @@ from transformers import Trainer
 
 from alignlab import losses
 from alignlab.models.engines import Engine, serving
+from alignlab.models.fitting import rollout_batch_size
 from alignlab.models.log_probs import PaddedRows, pad_rows
 from alignlab.models.sampling import Completion, sample_token_ids
 from alignlab.rewards.running_stats import RunningStats
 from alignlab.runtime import distributed, sharding
 from alignlab.runtime.progress import say
 from alignlab.training.ppo import engine_mismatch
-from alignlab.training.ppo.actor_critic import ActorCritic, sampled_model
+from alignlab.training.ppo.actor_critic import ActorCritic, learned_state, load_learned_state, sampled_model
 from alignlab.training.ppo.experience import Experience, Measured, build_experience, score_scale, shape_scores
 from alignlab.training.ppo.forward_pass import measure_rows
 from alignlab.training.ppo.gradients import clip_separately, set_value_learning_rate
@@ -104,8 +105,11 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         """Sample a completion for each prompt; the processes share the work."""
         ids, policy, tokenizer = [prompt.ids for prompt in prompts], self.actor.policy, self.processing_class
         sample = partial(self.engine, sampled_model(policy), tokenizer, ids)
+        longest = max(map(len, ids)) + self.options.sampling.max_new_tokens
+        size = rollout_batch_size(policy, longest, len(ids), self.options.rollout_batch_size)
+        sampling = self.options.sampling._replace(batch_size=size)
         with self.rollout_log.timed("rollouts"), serving(self.engine, policy, tokenizer):
-            return distributed.map_rows(len(ids), lambda rows: sample(self.options.sampling, seed, rows))
+            return distributed.map_rows(len(ids), lambda rows: sample(sampling, seed, rows))
 
     def score(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> tuple[Tensor, dict[str, float]]:
         """Return the reward of each completion, [batch], and the metrics that gates and curves read, by name."""
@@ -207,12 +211,12 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         )
 
     def check_first_ratio(self, ratio: Tensor, mask: Tensor, number: int) -> None:
-        """Log the ratio farthest from 1 in the first step of a rollout; in the first rollout, ask the gates."""
-        farthest = max(distributed.all_gather(((ratio - 1) * mask).abs().max().item())) + 1
-        self.rollout_log.add({"policy/first_ratio": farthest})
+        """Log the ratio farthest from 1 in each micro-batch of a first step; in the first rollout, ask the gates."""
+        self.rollout_log.add({"policy/first_ratio": ((ratio - 1) * mask).abs().max().item() + 1})
         ratios = self.rollout_log.learned["policy/first_ratio"]
         if number == 0 and len(ratios) == self.options.micro_batches:  # the whole step, before the optimizer
-            self.gate_monitor.check_before(self.reward, self.rollout_log.measured, max(ratios))
+            farthest = max(distributed.all_gather(max(ratios)))
+            self.gate_monitor.check_before(self.reward, self.rollout_log.measured, farthest)
 
     def log_rollout(self) -> None:
         """Log the rollout that was learned from, and ask the gates, unless that is done."""
@@ -271,13 +275,13 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
         if not self.is_deepspeed_enabled:  # DeepSpeed writes the weights with the optimizer
-            torch.save(self.actor.state_dict(), folder / WEIGHTS)
+            torch.save(learned_state(self.actor), folder / WEIGHTS)
         (folder / STATE).write_text(json.dumps(self.state_dict()), encoding="utf-8")
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Load the weights that `_save` wrote."""
         folder = Path(resume_from_checkpoint)
-        self.actor.load_state_dict(torch.load(folder / WEIGHTS, weights_only=True, map_location="cpu"))
+        load_learned_state(self.actor, torch.load(folder / WEIGHTS, weights_only=True, map_location="cpu"))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the loop's state between two rollouts."""
