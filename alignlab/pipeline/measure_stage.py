@@ -13,6 +13,7 @@ from alignlab.pipeline.run_folder import (
     CompletionRecord,
     Result,
     SampleRecord,
+    read_precision,
     read_provenance,
     write_lines,
     write_result,
@@ -47,6 +48,8 @@ class StageMeasurements:
             "model": str(place / "model"),
             "report": str(self.folder / REPORT),
         }
+        if precision := read_precision(stage.folder):
+            result["precision"] = precision
         track.summary({row["name"]: row["value"] for row in rows})
         write_result(result, place, *([self.folder] if stage == self.plan.stages[-1] else []))
         return result

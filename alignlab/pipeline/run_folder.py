@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 from alignlab.chat import Turn
 from alignlab.config.schema import Config
@@ -23,8 +23,10 @@ from alignlab.runtime.run_files import (
     GATES,
     LABELS,
     METRICS,
+    PRECISION,
     REVISIONS,
     ROW_COUNTS,
+    PrecisionRecord,
     TriggeredGate,
 )
 
@@ -42,7 +44,15 @@ PROVENANCE = "provenance.json"  # a `Provenance`
 DATA_CARD, DATA_CARD_PAGE = "card.json", "card.html"
 PREFERENCES_PAGE, LABELING_PAGE, LABELING_TABLE = "preferences.html", "labeling.html", "to_fill_in.csv"
 
-FROM_TRAINING = (METRICS, PROVENANCE, ROW_COUNTS, GATES, REVISIONS, LABELS)  # copied from the cache into a stage
+FROM_TRAINING = (
+    METRICS,
+    PROVENANCE,
+    PRECISION,
+    ROW_COUNTS,
+    GATES,
+    REVISIONS,
+    LABELS,
+)  # copied from the cache into a stage
 DAY = re.compile(r"\d{4}-\d\d-\d\d")  # the name of the folder that holds a day's runs
 
 
@@ -54,7 +64,10 @@ class PlannedStage(TypedDict):
 
 
 class Result(TypedDict):
-    """What a stage ended with: its measurements, seconds of training, and the paths of its model and report."""
+    """What a stage ended with: its measurements, seconds of training, and the paths of its model and report.
+
+    `precision` holds the dtypes that were measured during training; it is absent where nothing was trained.
+    """
 
     stage: str
     seed: int
@@ -62,6 +75,7 @@ class Result(TypedDict):
     seconds: float
     model: str
     report: str
+    precision: NotRequired[PrecisionRecord]
 
 
 class CompletionRecord(TypedDict):
@@ -207,6 +221,12 @@ def read_row_counts(stage: Path) -> dict[str, int]:
     """Read how many rows a stage was trained on, by author; empty where the stage has not counted them."""
     counts: dict[str, int] = read_json(stage / ROW_COUNTS) if (stage / ROW_COUNTS).exists() else {}
     return counts
+
+
+def read_precision(stage: Path) -> PrecisionRecord | None:
+    """Read the dtypes that were measured while a stage was trained; None where it has not recorded them."""
+    record: PrecisionRecord | None = read_json(stage / PRECISION) if (stage / PRECISION).exists() else None
+    return record
 
 
 def read_best_of_n(stage: Path) -> list[BestOfN]:

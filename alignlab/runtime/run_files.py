@@ -12,6 +12,7 @@ from alignlab.runtime.files import read_lines
 METRICS = "metrics.jsonl"  # per logged step: `step`, and the value of each metric; null where it was not finite
 TABLES = "tables.jsonl"  # one object per logged table
 ROW_COUNTS = "rows.json"  # the number of training rows by author
+PRECISION = "precision.json"  # a `PrecisionRecord`
 GATES = "gates.jsonl"  # one `TriggeredGate` per line
 REVISIONS = "revisions.jsonl"  # one `RevisionRecord` per red-team prompt
 LABELS = "labels.jsonl"  # of cai_rm and cai: one `LabelRecord` per pair; of task=preferences: one per prompt
@@ -33,6 +34,22 @@ class TriggeredGate(TypedDict):
     number: float
     bound: str
     remedy: str
+
+
+class PrecisionRecord(TypedDict):
+    """The dtypes of a stage as measured at its first optimizer step; each maps a dtype to a number of elements.
+
+    `weights` are those that are trained, `frozen` the others of the same model. `master_weights` are what the optimizer
+    steps on, and `moments` its running means. `matmuls` are the multiply-adds of linear layers by the dtype of their
+    output, in each phase: update, rollout, measuring, reference, reward.
+    """
+
+    weights: dict[str, int]
+    frozen: dict[str, int]
+    gradients: dict[str, int]
+    master_weights: dict[str, int]
+    moments: dict[str, int]
+    matmuls: dict[str, dict[str, int]]
 
 
 class RevisionStep(TypedDict):

@@ -151,6 +151,7 @@ def fit(
 
     from alignlab.training.checkpoints import Checkpoints, has_other_shards, last_checkpoint, reshard
     from alignlab.training.master_weights import MasterWeights
+    from alignlab.training.measured_precision import PrecisionCallback, frozen_networks
 
     checkpoints = Checkpoints(run.method.save_total_limit, every)
     trainer = type(trainer_class.__name__, (FiniteLoss, ReshardedOptimizer, MasterWeights, trainer_class), {})(
@@ -163,6 +164,7 @@ def fit(
         **options,
     )
     trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(PrecisionCallback(run.folder, frozen_networks(trainer)))
     last = last_checkpoint(Path(settings.output_dir))
     if last and has_other_shards(last):
         reshard(Path(last))
