@@ -17,8 +17,6 @@ def rows(tmp_path_factory):
 
 
 STAGES = [(method, adapter, "bfloat16") for method in METHODS for adapter in ADAPTERS]
-    (method, adapter, "bfloat16") for method in METHODS for adapter in ADAPTERS if (method, adapter) != ("rm", "lora")
-]
 STAGES += [(method, "full", "float32") for method in ("sft", "ppo")]
 
 
