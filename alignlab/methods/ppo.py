@@ -208,7 +208,10 @@ def build_actor(run: Run[Config], policy: Any, tokenizer: Any) -> "ActorCritic":
     value = value_model(run) if method.value == "separate" else None
     masked = masked_tokens(tokenizer, special_tokens(policy, tokenizer)[1])
     adapted, critic = method.value == "adapter", method.value != "none"
-    return ActorCritic(policy, value, method.temperature, masked, adapted, critic)
+    actor = ActorCritic(policy, value, method.temperature, masked, adapted, critic)
+    if sharding.partitions_weights() and actor.head is not None:  # DeepSpeed partitions weights of one dtype
+        actor.head.to(policy.dtype)
+    return actor
 
 
 def training_arguments(run: Run[Config], options: "Options") -> "TrainingArguments":
