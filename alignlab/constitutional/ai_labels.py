@@ -76,7 +76,8 @@ def labelled(run: "Run[Any]", policy: Path) -> list[Row]:
         for place in (0, 1)
     ]
     labels = [
-        {**row, "first": item.answers[0], "second": item.answers[1], "principle": item.principle.name}
+        {**row, "first": item.answers[0], "second": item.answers[1], "finished": item.finished}
+        | {"principle": item.principle.name}
         | {"verdict": verdict._asdict(), "likelier": first_log_prob - second_log_prob}
         for row, item, verdict, first_log_prob, second_log_prob in zip(rows, items, verdicts, *log_probs, strict=True)
         if verdict is not None and item.principle is not None
@@ -130,12 +131,15 @@ def surest(labels: Sequence[float], share: float) -> set[int]:
 
 def pair(row: Row) -> Row:
     """Return a verdict as a pair: the better answer is the chosen one, the label its probability."""
-    first, label = row["first"], row["verdict"]["label"]
-    chosen, rejected = (first, row["second"]) if label >= 0.5 else (row["second"], first)
+    label = row["verdict"]["label"]
+    answers = list(zip((row["first"], row["second"]), row["finished"], strict=True))
+    (chosen, chosen_finished), (rejected, rejected_finished) = answers if label >= 0.5 else answers[::-1]
     return {
         "prompt": row["prompt"],
         "chosen": chosen,
         "rejected": rejected,
+        "chosen_finished": chosen_finished,
+        "rejected_finished": rejected_finished,
         "label": max(label, 1 - label),
         "model": True,
     }
@@ -145,4 +149,10 @@ def helpful_pairs(settings: schema.Config, method: AILabels, split: str) -> list
     """Draw at most `helpful` of people's pairs whose prompts are of no red-team kind; their labels are 1."""
     rows = draw_rows(rows_of_other_kinds(settings, method, VIEW, split), method.helpful, settings.seed)
     kept = ("prompt", "chosen", "rejected")
-    return [{name: row[name] for name in kept} | {"label": 1.0, "model": False} for row in rows]
+    ends = ("chosen_finished", "rejected_finished")
+    return [
+        {name: row[name] for name in kept}
+        | {name: row.get(name, True) for name in ends}
+        | {"label": 1.0, "model": False}
+        for row in rows
+    ]

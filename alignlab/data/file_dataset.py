@@ -150,10 +150,17 @@ def write_rows(dataset: FileData, folder: Path, keys: SplitKeys) -> tuple[Report
     """Write one Arrow file per split; return the report, and the logs of the rejects."""
     from datasets import Features, List, Value
 
-    text, number = Value("string"), Value("float64")
+    text, number, place = Value("string"), Value("float64"), Value("int64")
     turns = List({"role": text, "content": text})
     features = Features(
-        id=text, kind=text, made_by=text, prompt=turns, completions=List(text), label=number, weight=number
+        id=text,
+        kind=text,
+        made_by=text,
+        prompt=turns,
+        completions=List(text),
+        label=number,
+        weight=number,
+        cut_off=List(place),
     )
     logs = {name: RejectLog(dataset.on_broken, dataset.max_rejects) for name in ("train", "test")}
     ledger: Ledger = {}

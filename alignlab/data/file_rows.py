@@ -162,4 +162,5 @@ def build_row(draft: Draft, record: Record, number: int, source: Source, split: 
         truth=str(record.fields.get(truth) or "") if truth else "",
         label=draft.label,
         weight=draft.weight,
+        cut_off=draft.cut_off,
     )

@@ -3,6 +3,9 @@
 A label is a number from 0 to 1, or true or false. Of a pair it is the probability that the chosen answer is the better
 one; below 0.5 the pair is turned round. Of one answer it is whether the answer is good: a bad one is no demonstration.
 A weight is 0 or more, and a row of weight 0 is left out. Anything else is a fault of the row, never ignored.
+
+`finished` says of each answer, best first, whether it ended by itself: true or false for a single one, else a list. No
+end token is learned after an answer that was cut off.
 """
 
 from math import isfinite
@@ -46,6 +49,7 @@ def qualify(draft: Draft, fields: RowFields) -> Draft:
     if not draft.completions or not draft.prompt:
         return draft
     weight = read_weight(fields, len(draft.completions)) * draft.weight
+    draft = draft._replace(cut_off=read_cut_off(fields, len(draft.completions)))
     if len(draft.completions) == 1:
         return _qualify_answer(draft, fields)
     if len(draft.completions) == 2:
@@ -72,13 +76,30 @@ def read_weight(fields: RowFields, completions: int) -> float:
     return weight
 
 
+def read_cut_off(fields: RowFields, completions: int) -> tuple[int, ...]:
+    """Return the places of the completions that did not end by themselves; a column of another form is not read."""
+    if "finished" not in fields.values_by_name:
+        return ()
+    finished = fields.values_by_name["finished"]
+    of_each = [finished] if isinstance(finished, bool) else finished
+    if (
+        not isinstance(of_each, list)
+        or len(of_each) != completions
+        or not all(isinstance(end, bool) for end in of_each)
+    ):
+        return ()
+    fields.read.add("finished")
+    return tuple(place for place, end in enumerate(of_each) if not end)
+
+
 def _qualify_pair(draft: Draft, fields: RowFields) -> Draft:
     """Put the better answer first; the label is then at least 0.5."""
     label = draft.label
     if fields.holds("label"):
         label = read_label(fields, "label", "the probability that the chosen answer is the better one, from 0 to 1")
     if label < 0.5:
-        turned = draft._replace(completions=draft.completions[::-1], label=1 - label)
+        cut_off = tuple(1 - place for place in reversed(draft.cut_off))
+        turned = draft._replace(completions=draft.completions[::-1], label=1 - label, cut_off=cut_off)
         return turned._replace(notes=(*draft.notes, TURNED))
     return draft._replace(label=label, notes=(*draft.notes, TIE) if label == 0.5 else draft.notes)
 

@@ -22,7 +22,8 @@ class Draft(NamedTuple):
     """The prompt and the completions of a row before validation; `notes` are faults that were tolerated.
 
     `label` is the probability that the first completion is the better one; of a single completion it is 1, or 0 for an
-    answer that is marked as bad. `weight` is the weight of a pair.
+    answer that is marked as bad. `weight` is the weight of a pair. `cut_off` are the places of the completions that did
+    not end by themselves.
     """
 
     prompt: list[Turn]
@@ -30,6 +31,7 @@ class Draft(NamedTuple):
     notes: tuple[str, ...] = ()
     label: float = 1.0
     weight: float = 1.0
+    cut_off: tuple[int, ...] = ()
 
 
 class Broken(Exception):

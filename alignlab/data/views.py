@@ -1,6 +1,7 @@
 """Views of prepared rows: the columns that a method needs, built from prompts and their completions, best first.
 
-The pairs view has a `label` column if any label is soft, and a `weight` column if the weights differ. Weights are
+The pairs view has a `label` column if any label is soft, a `weight` column if the weights differ, and columns
+`chosen_finished` and `rejected_finished` if any answer was cut off, as the demonstrations have `finished`. Weights are
 scaled to a mean of 1. The pairs of a ranking share the weight of one prompt: each has 1/C(n, 2) of it (Ouyang et al.
 2022, section 3.5). A row with one completion and the label 0 holds a bad answer: it gives a prompt and nothing else.
 """
@@ -31,8 +32,11 @@ def available_views(forms: dict[str, int]) -> list[str]:
 
 def demonstrations(dataset: "Dataset") -> "Dataset":
     """Return prompts and their best completions."""
-    rows = drop_pair_columns(filter_rows(dataset, 1))
-    return rows.remove_columns(["completions"]).add_column("completion", completion_column(rows, 0))
+    rows = filter_rows(dataset, 1)
+    finished = {"finished": finished_column(rows, 0)}
+    rows = drop_pair_columns(rows)
+    rows = rows.remove_columns(["completions"]).add_column("completion", completion_column(rows, 0))
+    return add_finished(rows, finished)
 
 
 def pairs(dataset: "Dataset") -> "Dataset":
@@ -43,17 +47,21 @@ def pairs(dataset: "Dataset") -> "Dataset":
     if all(len(texts) == 2 for texts in rows["completions"]):
         chosen, rejected = completion_column(rows, 0), completion_column(rows, 1)
         both = rows.add_column("chosen", chosen).add_column("rejected", rejected)
-        return simplify_labels(both.remove_columns(["completions"]))
-    return simplify_labels(Dataset.from_list([pair for row in rows.to_list() for pair in ranking_pairs(row)]))
+        finished = {"chosen_finished": finished_column(rows, 0), "rejected_finished": finished_column(rows, 1)}
+        return add_finished(simplify_labels(both.remove_columns(["completions", "cut_off"])), finished)
+    ranked = Dataset.from_list([pair for row in rows.to_list() for pair in ranking_pairs(row)])
+    finished = {name: ranked[name][:] for name in ("chosen_finished", "rejected_finished")}
+    return add_finished(simplify_labels(ranked.remove_columns(list(finished))), finished)
 
 
 def ranking_pairs(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the pairs that a ranking implies."""
-    shared = {name: value for name, value in row.items() if name != "completions"}
+    shared = {name: value for name, value in row.items() if name not in ("completions", "cut_off")}
     shared["weight"] = row["weight"] / comb(len(row["completions"]), 2)
     for better, worse in combinations(range(len(row["completions"])), 2):
         chosen, rejected = row["completions"][better], row["completions"][worse]
-        yield shared | {"id": f"{row['id']}/{better}-{worse}", "chosen": chosen, "rejected": rejected}
+        ends = {"chosen_finished": better not in row["cut_off"], "rejected_finished": worse not in row["cut_off"]}
+        yield shared | {"id": f"{row['id']}/{better}-{worse}", "chosen": chosen, "rejected": rejected} | ends
 
 
 def prompts(dataset: "Dataset") -> "Dataset":
@@ -104,6 +112,20 @@ def completion_column(rows: "Dataset", rank: int) -> list[str]:
     return list(arrow.list_element(rows.data.table["completions"], rank).to_pylist()) if len(rows) else []
 
 
+def finished_column(rows: "Dataset", rank: int) -> list[bool]:
+    """Return whether the completion of a rank (0 is the best) of every row ended by itself."""
+    return [rank not in places for places in rows["cut_off"]]
+
+
+def add_finished(rows: "Dataset", columns: dict[str, list[bool]]) -> "Dataset":
+    """Add columns that say whether completions ended by themselves, unless all did."""
+    if all(all(column) for column in columns.values()):
+        return rows
+    for name, column in columns.items():
+        rows = rows.add_column(name, column)
+    return rows
+
+
 def simplify_labels(rows: "Dataset") -> "Dataset":
     """Drop the labels if all are hard and the weights if all are equal; else scale the weights to a mean of 1."""
     weights = rows["weight"][:]
@@ -117,5 +139,5 @@ def simplify_labels(rows: "Dataset") -> "Dataset":
 
 
 def drop_pair_columns(rows: "Dataset") -> "Dataset":
-    """Drop the columns that only pairs use."""
-    return rows.remove_columns(["label", "weight"])
+    """Drop the columns that only pairs use, and which completions were cut off."""
+    return rows.remove_columns(["label", "weight", "cut_off"])

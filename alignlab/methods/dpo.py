@@ -5,7 +5,8 @@ frozen copy, or the policy with its adapter off. `nll_weight` adds the mean nega
 completions (Pang et al. 2024, eq. 1), which keeps their probability from falling.
 
 A pair's `label` is the probability that the chosen completion is the better one: the loss is the mean of both orders,
-weighted by it. `label_smoothing` does the same for all pairs. A pair's `weight` multiplies its loss.
+weighted by it. `label_smoothing` does the same for all pairs. A pair's `weight` multiplies its loss. A completion that
+was cut off (`chosen_finished`, `rejected_finished`) has no end token.
 """
 
 from collections.abc import Iterator
@@ -69,7 +70,8 @@ def tokenise_pairs(run: Run[Config], tokenizer: Any) -> "dict[str, Dataset]":
 
     def row(pair: Row) -> dict[str, Any]:
         completions, limits = (pair["chosen"], pair["rejected"]), (method.max_length, method.prompt_share)
-        _, (chosen, rejected) = encode_within(tokenizer, pair["prompt"], completions, *limits)
+        finished = [pair.get(f"{side}_finished", True) for side in ("chosen", "rejected")]
+        _, (chosen, rejected) = encode_within(tokenizer, pair["prompt"], completions, *limits, finished)
         prompt, *both = cut_pair(chosen, rejected, *limits)
         ids = {"prompt_ids": prompt, "chosen_ids": both[0], "rejected_ids": both[1]}
         return ids | label_and_weight(pair, method.label_smoothing)

@@ -54,7 +54,9 @@ def train_decoder(run: Run[Config], model: Any, tokenizer: Any) -> None:
 
     def row(demonstration: Row) -> dict[str, list[int]]:
         limits = method.max_length, method.prompt_share
-        turns, (whole,) = encode_within(tokenizer, demonstration["prompt"], [demonstration["completion"]], *limits)
+        finished = [demonstration.get("finished", True)]
+        completions = [demonstration["completion"]]
+        turns, (whole,) = encode_within(tokenizer, demonstration["prompt"], completions, *limits, finished)
         prompt, completion = cut_row(whole, *limits)
         learned = earlier_answers(tokenizer, turns, whole.prompt) if every_turn else [0] * len(whole.prompt)
         return {
@@ -79,7 +81,7 @@ def train_encoder_decoder(run: Run[Config], model: Any, tokenizer: Any) -> None:
 
     from alignlab.losses import language
     from alignlab.models.load import adapter
-    from alignlab.models.truncation import cut_sides, cut_turns
+    from alignlab.models.truncation import cut_sides, cut_turns, without_end
     from alignlab.training.step_weights import with_step_weights
     from alignlab.training.trainer import Row, common_arguments, fit, tokenise
 
@@ -92,7 +94,9 @@ def train_encoder_decoder(run: Run[Config], model: Any, tokenizer: Any) -> None:
 
     def row(demonstration: Row) -> dict[str, list[int]]:
         turns = cut_turns(tokenizer, demonstration["prompt"], method.max_length)
-        prompt, completion = cut_sides(encode(tokenizer, turns, demonstration["completion"]), method.max_length)
+        whole = encode(tokenizer, turns, demonstration["completion"])
+        whole = whole if demonstration.get("finished", True) else without_end(whole, tokenizer)
+        prompt, completion = cut_sides(whole, method.max_length)
         return {"input_ids": prompt, "labels": completion}
 
     rows = {split: tokenise(run, VIEW, split, row) for split in ("train", "validation")}

@@ -57,22 +57,36 @@ def encode_within(
     completions: Sequence[str],
     max_length: int | None,
     prompt_share: float = PROMPT_SHARE,
+    finished: Sequence[bool] | None = None,
     **options: Any,
 ) -> tuple[list[Turn], list[Encoded]]:
     """Encode a prompt with each of its completions; it loses its oldest turns where it does not fit with the longest.
 
-    Return the prompt's remaining turns, and the token ids of prompt and completion for each completion.
+    Return the prompt's remaining turns, and the token ids of prompt and completion for each completion. A completion
+    that is not `finished` gets no end-of-turn token.
 
     A completion may still be too long, which the caller cuts: the prompt keeps `prompt_share` of `max_length`.
     `options` are those of `alignlab.chat.encode`.
     """
-    rows = [encode(tokenizer, turns, completion, **options) for completion in completions]
+    ends = finished or [True] * len(completions)
+
+    def encode_all(kept: Sequence[Turn]) -> list[Encoded]:
+        rows = [encode(tokenizer, kept, completion, **options) for completion in completions]
+        return [row if end else without_end(row, tokenizer) for row, end in zip(rows, ends, strict=True)]
+
+    rows = encode_all(turns)
     longest = max(len(row.completion) for row in rows)
     if max_length is None or len(rows[0].prompt) + longest <= max_length:
         return list(turns), rows
     room = max(max_length - longest, kept_tokens(len(rows[0].prompt), max_length, prompt_share))
     cut = cut_turns(tokenizer, turns, room)
-    return cut, [encode(tokenizer, cut, completion, **options) for completion in completions]
+    return cut, encode_all(cut)
+
+
+def without_end(row: Encoded, tokenizer: "PreTrainedTokenizerBase") -> Encoded:
+    """Return a row whose completion has no end-of-turn token."""
+    ends = bool(row.completion) and row.completion[-1] == tokenizer.eos_token_id
+    return Encoded(row.prompt, row.completion[:-1]) if ends else row
 
 
 def cut_turns(tokenizer: "PreTrainedTokenizerBase", turns: Sequence[Turn], room: int | None) -> list[Turn]:

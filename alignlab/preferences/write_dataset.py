@@ -2,7 +2,8 @@
 
 A pair weighs 1/C(n, 2), so that every prompt weighs the same however many answers it has (Ouyang et al. 2022, section
 3.5); `label` is the probability that the chosen answer is the better one. Two answers of equal worth make no pair, an
-order with equals in it no ranking, and a best answer that was cut off no demonstration.
+order with equals in it no ranking, and a best answer that was cut off no demonstration. Where an answer of a
+pair or a ranking was cut off, `finished` says which: no end token is learned after it.
 """
 
 from collections import Counter
@@ -49,7 +50,8 @@ def add_rows(data: Data, row: Mapping[str, Any], ranked: Ranked) -> None:
     data.left_out["pairs of equals"] += len(ranked.pairs) - len(pairs)
     if is_strict(ranked):
         texts = [row["answers"][place]["text"] for place in ranked.order]
-        data.rows["rankings"].append({**identity(row), "prompt": row["prompt"], "completions": texts})
+        ends = finished(row, ranked.order)
+        data.rows["rankings"].append({**identity(row), "prompt": row["prompt"], "completions": texts} | ends)
     else:
         data.left_out["rankings with equals"] += 1
     best = row["answers"][ranked.order[0]]
@@ -85,7 +87,14 @@ def pair_rows(row: Mapping[str, Any], ranked: Ranked) -> Iterator[dict[str, Any]
                 "rejected": [assistant_turn(texts[rejected])],
                 "label": max(share, 1 - share),
                 "weight": 1 / comb(len(texts), 2),
+                **finished(row, [chosen, rejected]),
             }
+
+
+def finished(row: Mapping[str, Any], places: Sequence[int]) -> dict[str, list[bool]]:
+    """Return the field `finished` of the answers at some places; none where all ended by themselves."""
+    ends = [bool(row["answers"][place]["finished"]) for place in places]
+    return {} if all(ends) else {"finished": ends}
 
 
 def is_strict(ranked: Ranked) -> bool:

@@ -84,13 +84,14 @@ class VerdictRecord(TypedDict):
 class LabelRecord(TypedDict):
     """An AI label of a pair.
 
-    `likelier` is the log-probability of the first completion minus that of the second under the judge's model, in
-    nats. `kept` means that training uses the label.
+    `finished` says of both completions whether they ended by themselves. `likelier` is the log-probability of the first
+    completion minus that of the second under the judge's model, in nats. `kept` means that training uses the label.
     """
 
     prompt: list[Turn]
     first: str
     second: str
+    finished: list[bool]
     principle: str
     verdict: VerdictRecord
     likelier: float
