@@ -14,6 +14,7 @@ def contradictions(config: Config) -> Iterator[Fault]:
     yield from worlds(config)
     yield from measurements(config)
     yield from value_adapter(config)
+    yield from four_bits(config)
     yield from eos_penalties(config)
     yield from vllm_engine(config)
     yield from missing_files(config)
@@ -52,6 +53,17 @@ def value_adapter(config: Config) -> Iterator[Fault]:
     if record.shards_weights or record.shards_gradients or record.shards_optimizer:
         what = f"hardware={config.hardware.strategy} partitions the weights that the value adapter needs"
         yield Fault("method.value", what, "use value=shared or separate")
+
+
+def four_bits(config: Config) -> Iterator[Fault]:
+    """Check that weights in 4 bits are on a GPU and are not partitioned."""
+    if config.model.adapter is None or not config.model.adapter.load_in_4bit:
+        return
+    if config.hardware.device == "cpu":
+        yield Fault("model.adapter.load_in_4bit", "weights in 4 bits need a CUDA GPU", "use model/adapter=lora")
+    if config.hardware.strategy_record.shards_weights:
+        what = f"hardware={config.hardware.strategy} partitions weights, which weights in 4 bits do not allow"
+        yield Fault("model.adapter.load_in_4bit", what, "use hardware=single, ddp or zero2, or model/adapter=lora")
 
 
 def eos_penalties(config: Config) -> Iterator[Fault]:

@@ -20,6 +20,7 @@ class Adapter(Settings):
     lora_alpha: Count
     lora_dropout: Share
     target_modules: str | Names
+    load_in_4bit: bool = False
 
 
 class ModelSettings(Settings):

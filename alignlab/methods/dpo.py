@@ -46,12 +46,12 @@ class Config(Training):
 
 def train(run: Run[Config]) -> None:
     """Optimise `run.inputs["policy"]` on the pairs, with itself as the reference."""
-    from alignlab.models.load import adapter, attention, load_frozen, load_trainable
+    from alignlab.models.load import adapter, attention, load_frozen, load_options, load_trainable
     from alignlab.training.dpo_trainer import SoftLabelDPOTrainer
     from alignlab.training.trainer import fit
 
     path, hardware, implementation = run.inputs["policy"], run.config.hardware, attention(run.config)
-    model, tokenizer = load_trainable(path, hardware, run.method.dropout, implementation)
+    model, tokenizer = load_trainable(path, hardware, run.method.dropout, **load_options(run.config))
     if model.config.is_encoder_decoder:
         raise failure(str(path), "dpo does not train encoder-decoders", "use method=sft or method=rm")
     lora = adapter(run.config)

@@ -162,11 +162,11 @@ def train(run: Run[Config]) -> None:
 
 def load_policy_and_reference(run: Run[Config]) -> tuple[Any, Any, Any]:
     """Return policy, reference and tokenizer; the reference is None where it is the policy with its adapter off."""
-    from alignlab.models.load import adapter, attention, load_frozen, load_trainable
+    from alignlab.models.load import adapter, attention, load_frozen, load_options, load_trainable
     from alignlab.runtime.progress import say
 
     path, hardware, implementation = run.inputs["policy"], run.config.hardware, attention(run.config)
-    policy, tokenizer = load_trainable(path, hardware, run.method.dropout, implementation)
+    policy, tokenizer = load_trainable(path, hardware, run.method.dropout, **load_options(run.config))
     lora = adapter(run.config, lora_dropout=0.0)
     if lora is None:
         return policy, load_frozen(path, hardware, implementation), tokenizer

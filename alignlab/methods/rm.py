@@ -36,7 +36,7 @@ def train(run: Run[Config]) -> None:
     from trl import RewardConfig
 
     from alignlab.chat import encode
-    from alignlab.models import reward_heads
+    from alignlab.models import four_bit, reward_heads
     from alignlab.models.load import adapter, trained_precision
     from alignlab.models.truncation import cut_before_end
     from alignlab.training.reward_trainer import PairRewardTrainer
@@ -45,7 +45,8 @@ def train(run: Run[Config]) -> None:
     method = run.method
     head = reward_heads.choose_head(method.head, run.inputs["policy"], run.config.model.reward_head)
     precision = trained_precision(run.config.hardware)
-    model, tokenizer = reward_heads.new_reward_model(run.inputs["policy"], head, method.dropout, precision)
+    four_bits = four_bit.load_options(run.config, precision)
+    model, tokenizer = reward_heads.new_reward_model(run.inputs["policy"], head, method.dropout, precision, **four_bits)
     tokenizer.model_max_length = method.max_length
 
     def row(pair: Row) -> dict[str, Any]:

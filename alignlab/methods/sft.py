@@ -32,10 +32,10 @@ class Config(Training):
 
 def train(run: Run[Config]) -> None:
     """Fine-tune `run.inputs["policy"]` on the demonstrations."""
-    from alignlab.models.load import attention, load_trainable
+    from alignlab.models.load import load_options, load_trainable
 
     model, tokenizer = load_trainable(
-        run.inputs["policy"], run.config.hardware, run.method.dropout, attention(run.config)
+        run.inputs["policy"], run.config.hardware, run.method.dropout, **load_options(run.config)
     )
     (train_encoder_decoder if model.config.is_encoder_decoder else train_decoder)(run, model, tokenizer)
 

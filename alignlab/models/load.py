@@ -4,6 +4,7 @@ A stage's model folder is always a whole model that `transformers` loads by itse
 the weights when a stage ends, and also saved beside them: the next stage's reference is exactly this stage's model.
 """
 
+import json
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from alignlab.config.hardware import Hardware
 from alignlab.config.schema import Config
 from alignlab.errors import failure
+from alignlab.models import four_bit
 from alignlab.runtime import sharding
 
 if TYPE_CHECKING:
@@ -69,11 +71,11 @@ def trained_precision(hardware: Hardware) -> "torch.dtype":
 
 
 def load_trainable(
-    path: Path, hardware: Hardware, dropout: float, attention: str | None = None
+    path: Path, hardware: Hardware, dropout: float, attention: str | None = None, **options: Any
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """Load a language model to train, in the run's precision; ZeRO-3 shards it."""
     with sharding.partition_on_load(precision(hardware)):
-        return _load(path, trained_precision(hardware), dropout, attn_implementation=attention)
+        return _load(path, trained_precision(hardware), dropout, attn_implementation=attention, **options)
 
 
 def load_frozen(path: Path, hardware: Hardware, attention: str | None = None) -> "PreTrainedModel":
@@ -125,6 +127,11 @@ def attention(config: Config) -> str | None:
     return config.model.attention
 
 
+def load_options(config: Config) -> dict[str, Any]:
+    """Return how a model to train is loaded: its attention, and its weights in 4 bits where the config says so."""
+    return {"attention": attention(config), **four_bit.load_options(config, precision(config.hardware))}
+
+
 def adapter(config: Config, **options: Any) -> "LoraConfig | None":
     """Return the config of the low-rank adapter; None where the config sets none."""
     settings = config.model.adapter
@@ -141,8 +148,11 @@ def adapter(config: Config, **options: Any) -> "LoraConfig | None":
     )
 
 
-def save(model: Any, tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
-    """Write a whole model to `folder`, and an adapter also to `adapter/` beside it; check that both read back."""
+def save(model: Any, tokenizer: "PreTrainedTokenizerBase", folder: Path, base: Path | None = None) -> None:
+    """Write a whole model to `folder`, and an adapter also to `adapter/` beside it; check that both read back.
+
+    The weights are stored in the dtype of the model in `base`, from which training started.
+    """
     from peft import PeftModel, get_peft_model_state_dict
 
     if isinstance(model, PeftModel):
@@ -150,11 +160,45 @@ def save(model: Any, tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None
             model.delete_adapter(other)  # the value function's, which is no part of the policy
         model.save_pretrained(folder.parent / "adapter")
         check_saved(get_peft_model_state_dict(model), folder.parent / "adapter")
-        model = model.merge_and_unload()
+        model = merged(model)
+    if base is not None and (dtype := stored_dtype(base)):
+        cast(model, dtype)
     model.config.use_cache = True
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     check_saved(model.state_dict(), folder)
+
+
+def merged(model: Any) -> Any:
+    """Return a model with its adapter added to the weights, in float32."""
+    if getattr(model, "is_loaded_in_4bit", False):
+        return four_bit.merge(model)
+    cast(model, torch_dtype("float32"))
+    return model.merge_and_unload()
+
+
+def stored_dtype(folder: Path) -> "torch.dtype | None":
+    """Return the dtype that a model's config.json states for its weights; None where it states none."""
+    file = folder / "config.json"
+    settings = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    parts = (settings, settings.get("text_config") or {}, settings.get("backbone") or {})
+    names = (part.get(key) for part in parts for key in ("dtype", "torch_dtype"))
+    return next((torch_dtype(name) for name in names if name in {"float32", "bfloat16", "float16"}), None)
+
+
+def torch_dtype(name: str) -> "torch.dtype":
+    """Return the dtype of a name."""
+    import torch
+
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
+
+
+def cast(model: Any, dtype: "torch.dtype") -> None:
+    """Cast the weights of a model in place; its buffers, such as rotary frequencies, stay as they are."""
+    for weight in model.parameters():
+        if weight.is_floating_point() and weight.dtype != dtype:
+            weight.data = weight.data.to(dtype)
 
 
 def check_saved(weights: "Mapping[str, torch.Tensor]", folder: Path) -> None:

@@ -209,18 +209,19 @@ def reads_last_token(settings: PretrainedConfig) -> bool:
 
 
 def new_reward_model(
-    path: Path, head: str, dropout: float, dtype: torch.dtype = torch.float32
+    path: Path, head: str, dropout: float, dtype: torch.dtype = torch.float32, **options: Any
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """Put a new head on the language model in a folder; its weights have a standard deviation of 1/sqrt(d + 1)."""
     tokenizer = AutoTokenizer.from_pretrained(path)
     settings = set_dropout(AutoConfig.from_pretrained(path), dropout)
+    options |= {"config": settings, "dtype": dtype}
     if settings.is_encoder_decoder or head == "pooled":
         common = {"dropout": dropout, "pad_token_id": tokenizer.pad_token_id}
-        model = _on_backbone(path, settings, dtype, head == "pooled", **common)
+        model = _on_backbone(path, options, head == "pooled", **common)
     else:
         settings.num_labels = 1
         with sharding.partition_on_load(dtype):
-            model = AutoModelForSequenceClassification.from_pretrained(path, config=settings, dtype=dtype)
+            model = AutoModelForSequenceClassification.from_pretrained(path, **options)
         model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     weight: Any = head_of(model).weight
     with sharding.gather_for_writing(weight):
@@ -232,18 +233,16 @@ def new_reward_model(
     return model, tokenizer
 
 
-def _on_backbone(
-    path: Path, settings: PretrainedConfig, dtype: torch.dtype, pooled: bool, **common: Any
-) -> PreTrainedModel:
+def _on_backbone(path: Path, options: dict[str, Any], pooled: bool, **common: Any) -> PreTrainedModel:
     """Load a backbone and put one of alignlab's heads on it."""
-    with sharding.partition_on_load(dtype):
-        backbone = AutoModel.from_pretrained(path, config=settings, dtype=dtype)
+    with sharding.partition_on_load(options["dtype"]):
+        backbone = AutoModel.from_pretrained(path, **options)
     if sum(getattr(weight, "ds_numel", weight.numel()) for weight in backbone.parameters()) < SMALL:
         AutoModel.from_config(backbone.config)
     copied = deepcopy(backbone.config)  # the constructor changes it
-    if settings.is_encoder_decoder:
+    if copied.is_encoder_decoder:
         model: Any = DecoderReward(DecoderConfig(copied, pooled=pooled, **common), backbone)
     else:
         model = PooledReward(PooledConfig(copied, **common), backbone)
-    model.score.to(dtype)
+    model.score.to(backbone.device, options["dtype"])
     return model

@@ -20,6 +20,7 @@ from alignlab.config.model_size import Shapes, count, matrices, read_shape, shap
 from alignlab.config.schema import Config
 from alignlab.models.references import Source
 
+FOUR_BIT_BYTES = 4.127 / 8  # per weight, with its doubly quantised constants (Dettmers et al. 2023, section 3)
 HEADS = ("lm_head.", "score.", "embed_out.")
 EMBEDDINGS = ("embed", "wte", "wpe", "shared")
 
@@ -42,15 +43,23 @@ def body(tensors: Shapes) -> Shapes:
     return {name: shape for name, shape in tensors.items() if not name.startswith(HEADS)}
 
 
+def linear_layers(tensors: Shapes) -> Shapes:
+    """Return the matrices of linear layers, without embeddings and heads."""
+    return {
+        name: shape
+        for name, shape in tensors.items()
+        if len(shape) == 2
+        and name.endswith(".weight")
+        and not name.startswith(HEADS)
+        and not any(word in name for word in EMBEDDINGS)
+    }
+
+
 def low_rank(tensors: Shapes, rank: int, targets: str | Sequence[str]) -> int:
     """Return the number of parameters of a LoRA adapter (Hu et al. 2021): rank × (in + out) per adapted layer."""
-    total = 0
-    for name, shape in tensors.items():
-        layer = name.removesuffix(".weight")
-        linear = len(shape) == 2 and not name.startswith(HEADS) and not any(word in name for word in EMBEDDINGS)
-        is_target = targets == "all-linear" or layer.rpartition(".")[2] in targets
-        total += rank * sum(shape) if linear and is_target and layer != name else 0
-    return total
+    layers = linear_layers(tensors)
+    names = [name for name in layers if targets == "all-linear" or name.split(".")[-2] in targets]
+    return sum(rank * sum(layers[name]) for name in names)
 
 
 class BytesPerParameter(NamedTuple):
@@ -153,7 +162,11 @@ def policy(of: Subject) -> Iterator[Role]:
     elif adapter is None:
         yield Role("policy", trained(of.parameters, hardware, of.devices))
     else:
-        yield Role("frozen weights", frozen(of.parameters, hardware, of.devices))
+        size = frozen(of.parameters, hardware, of.devices)
+        if adapter.load_in_4bit:
+            quantised = count(linear_layers(of.tensors))
+            size = int(quantised * FOUR_BIT_BYTES) + frozen(of.parameters - quantised, hardware, of.devices)
+        yield Role("frozen weights", size, "linear layers in 4 bits" if adapter.load_in_4bit else "")
         yield Role("policy's adapter", adapter_bytes(of))
 
 

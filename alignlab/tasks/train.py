@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from alignlab.config.schema import Config
+from alignlab.models import four_bit
 from alignlab.models.load import device
 from alignlab.pipeline import plan as planning
 from alignlab.pipeline.measure_stage import StageMeasurements
@@ -38,6 +39,7 @@ def run(config: Config, folder: Path) -> None:
     if config.dry_run:
         return
     device(config.hardware)  # raises a failure where cuda is set and there is no GPU
+    four_bit.check(config)
     planning.check_memory(plan)
     from alignlab.pipeline.held_out_reward_model import with_held_out
 

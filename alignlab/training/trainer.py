@@ -192,7 +192,7 @@ def save(model: Any, tokenizer: "PreTrainedTokenizerBase", run: Run[Training]) -
     if run.config.hardware.fsdp:
         sharding.unshard(model)
     with sharding.gather_weights(model):
-        distributed.run_on_first(lambda: load.save(model, tokenizer, run.output))
+        distributed.run_on_first(lambda: load.save(model, tokenizer, run.output, run.inputs["policy"]))
 
 
 class ReshardedOptimizer:
