@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alignlab.config.schema import Config
-from alignlab.evaluation.protocol import Sample, Subject, measurements_of
+from alignlab.evaluation.protocol import Sample, Subject, measurements_with_rows
 from alignlab.evaluation.scores import Scores as Scores
 from alignlab.evaluation.scores import measurements as measurements
 from alignlab.runtime.files import digest
@@ -34,7 +34,7 @@ def evaluate(policy: Path, config: Config, reward_model: Path | None, seed: int)
     model, tokenizer = load_policy(policy, config.hardware)
     samples = draw_samples(model, tokenizer, config, seed)
     subject = Subject(model, tokenizer, samples, config, reward_model)
-    chosen = measurements_of(config, "policy")
+    chosen = measurements_with_rows(config, "policy")
     measured = [item for one in chosen for item in one.measure(subject._replace(settings=one.settings))]
     scores = {item.name: item for item in measured if isinstance(item, Scores)}
     return Evaluated(scores, [*samples, *(item for item in measured if isinstance(item, Sample))])
@@ -45,9 +45,13 @@ def draw_samples(
 ) -> list[Sample]:
     """Sample one completion for each held-out prompt that is measured."""
     from alignlab.data import view
+    from alignlab.evaluation.held_out import count_rows
     from alignlab.models.sampling import Sampling, sample
 
-    rows = select_per_kind(list(view(config.dataset, "prompts", config.evaluation.split)), config.evaluation.prompts)
+    held_out = view(config.dataset, "prompts", config.evaluation.split) if count_rows(config, "prompts") else []
+    rows = select_per_kind(list(held_out), config.evaluation.prompts)
+    if not rows:
+        return []
     settings = config.evaluation
     sampling = Sampling(settings.temperature, settings.top_p, settings.max_new_tokens, settings.batch_size)
     completions = sample(model, tokenizer, [row["prompt"] for row in rows], sampling, seed)

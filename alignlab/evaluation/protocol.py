@@ -4,6 +4,7 @@ A measurement is one file, `evaluation/measures/<name>.py` (a user's own: `measu
 settings, `conf/measure/<name>.yaml`. `measure=[gold,length]` chooses. The file declares `measure`, and may declare `OF`
 and `applies`. With `OF = "policy"`, the default, every policy that is compared is measured on the same held-out
 prompts. With `OF = "stage"`, a finished stage is measured once: what its model is, or what it was trained on.
+`VIEW` names the held-out rows that it needs, `prompts` for a policy's; a measurement without rows is left out.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -68,9 +69,10 @@ class FinishedStage(NamedTuple):
 
 
 class MeasurementProtocol(Protocol):
-    """The names that a measurement's file declares; `OF` and `applies` may be left out."""
+    """The names that a measurement's file declares; `OF`, `VIEW` and `applies` may be left out."""
 
     OF: Of = "policy"
+    VIEW: str | None = "prompts"
 
     def applies(self, config: Config) -> str:
         """Return why it does not go with a config, or an empty text where it does."""
@@ -90,19 +92,45 @@ class ChosenMeasurement(NamedTuple):
     of: str
     measure: Any
     settings: MeasureSettings
+    view: str | None
 
 
 def measurements_of(config: Config, of: Of) -> list[ChosenMeasurement]:
     """Look up the measurements of a config that apply to it, of policies or of stages, in the order of `measure`."""
-    looked_up = [(name, settings, extensions.load("measures", name)) for name, settings in config.measure.items()]
-    for name, _, module in looked_up:
+    return [
+        ChosenMeasurement(name, of, module.measure, settings, view_of(module))
+        for name, settings, module in looked_up(config)
+        if of_module(module) == of
+    ]
+
+
+def measurements_with_rows(config: Config, of: Of) -> list[ChosenMeasurement]:
+    """Return the measurements whose held-out rows there are."""
+    from alignlab.evaluation.held_out import count_rows
+
+    chosen = measurements_of(config, of)
+    rows = {name: count_rows(config, name) for name in {one.view for one in chosen} if name}
+    return [one for one in chosen if one.view is None or rows[one.view]]
+
+
+def looked_up(config: Config) -> list[tuple[str, MeasureSettings, Any]]:
+    """Look up the measurements that apply to a config: name, settings and module."""
+    modules = [(name, settings, extensions.load("measures", name)) for name, settings in config.measure.items()]
+    for name, _, module in modules:
         if not hasattr(module, "measure"):
             raise mistake("measure", f"{name}: {module.__name__} declares no measure", "see docs/extending.md")
-    return [
-        ChosenMeasurement(name, of, module.measure, settings)
-        for name, settings, module in looked_up
-        if getattr(module, "OF", "policy") == of and not getattr(module, "applies", applies_always)(config)
-    ]
+    return [entry for entry in modules if not getattr(entry[2], "applies", applies_always)(config)]
+
+
+def of_module(module: Any) -> str:
+    """Return what a measurement is of: `policy` or `stage`."""
+    return str(getattr(module, "OF", "policy"))
+
+
+def view_of(module: Any) -> str | None:
+    """Return the view of held-out rows that a measurement needs; None if it needs none."""
+    named: str | None = getattr(module, "VIEW", "prompts" if of_module(module) == "policy" else None)
+    return named
 
 
 def applies_always(config: Config) -> str:
@@ -114,7 +142,7 @@ def measure_stage(stage: FinishedStage) -> tuple[dict[str, Scores], list[Measure
     """Measure a finished stage; return the scores of its completions by name, and finished rows of `result.json`."""
     scores: dict[str, Scores] = {}
     rows: list[Measurement] = []
-    for one in measurements_of(stage.config, "stage"):
+    for one in measurements_with_rows(stage.config, "stage"):
         for measured in one.measure(stage._replace(settings=one.settings)):
             if isinstance(measured, Scores):
                 scores[measured.name] = measured

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from alignlab.evaluation.statistics import Interval
 
 Better = Literal["lower", "higher", "neither"]
+FEWEST_ROWS = 10  # a change on fewer rows is never called better or worse
 SEED = 0  # of the bootstrap: the same scores give the same interval in every run
 
 

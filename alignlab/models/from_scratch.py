@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from alignlab import data
 from alignlab.config.dataset import DataSet
 from alignlab.config.model import ScratchModel
-from alignlab.errors import failure
+from alignlab.errors import Mistake, failure
 from alignlab.models import chat_templates
 from alignlab.models.chat_templates import CHATML, END, START
 from alignlab.runtime.files import building, cache_root, digest
@@ -44,10 +44,14 @@ def base_model(model: ScratchModel, dataset: DataSet) -> Path:
 
 
 def texts(dataset: DataSet) -> Iterator[str]:
-    """Yield the different turns and completions of the training demonstrations."""
+    """Yield the different turns and completions of the training demonstrations, else those of the prompts."""
     seen: set[str] = set()
-    for row in data.view(dataset, "demonstrations", "train").to_list():
-        for text in (*(turn["content"] for turn in row["prompt"]), row["completion"]):
+    try:
+        rows = data.view(dataset, "demonstrations", "train").to_list()
+    except Mistake:
+        rows = data.view(dataset, "prompts", "train").to_list()
+    for row in rows:
+        for text in (*(turn["content"] for turn in row["prompt"]), row.get("completion", "")):
             if text not in seen:
                 seen.add(text)
                 yield text

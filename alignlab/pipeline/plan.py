@@ -229,10 +229,13 @@ def show(plan: Plan) -> Iterator[str]:
 
 
 def data_lines(config: Config) -> Iterator[str]:
-    """Yield what the plan says of the rows."""
+    """Yield what the plan says of the rows, and of what can be measured on them."""
     from alignlab.data import plan_lines
+    from alignlab.evaluation.held_out import describe
 
     yield from plan_lines(config.dataset)
+    if not (config.dry_run and config.dataset.is_remote):
+        yield from describe(config)
 
 
 def learned_turns(config: Config, stage: Stage) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from alignlab.evaluation.scores import IntervalRecord, Measurement
+from alignlab.evaluation.scores import FEWEST_ROWS, IntervalRecord, Measurement
 from alignlab.pipeline.run_folder import Result, read_plan, read_result
 
 LABELS = {
@@ -191,7 +191,7 @@ def change(row: Measurement, against: str) -> Change | None:
     if not difference:
         return None
     share = is_share(row)
-    if difference["low"] <= 0 <= difference["high"]:
+    if difference["low"] <= 0 <= difference["high"] or row["n"] < FEWEST_ROWS:
         verdict = "unclear"
     elif row["better"] == "neither":
         verdict = "changed"

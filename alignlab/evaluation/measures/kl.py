@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 TOKENS = 8192  # in one forward pass
 OF: Of = "stage"
+VIEW = "prompts"  # the held-out rows that it needs
 
 
 def measure(stage: FinishedStage) -> list[Scores]:

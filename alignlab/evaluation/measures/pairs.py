@@ -4,6 +4,7 @@ from alignlab.evaluation.protocol import FinishedStage, Of
 from alignlab.evaluation.scores import Measurement
 
 OF: Of = "stage"
+VIEW = "pairs"  # the held-out rows that it needs
 
 
 def measure(stage: FinishedStage) -> list[Measurement]:

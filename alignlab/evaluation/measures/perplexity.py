@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from alignlab.chat import Encoded
-from alignlab.config.schema import Config
 from alignlab.evaluation.scores import Scores
 
 if TYPE_CHECKING:
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from alignlab.evaluation.protocol import Subject
 
 TOKENS = 8192  # in one forward pass, so that the logits of a large vocabulary fit into memory
+VIEW = "demonstrations"  # the held-out rows that it needs
 
 
 class Loss(NamedTuple):
@@ -27,11 +27,6 @@ class Loss(NamedTuple):
 
     mean: float
     tokens: int
-
-
-def applies(config: Config) -> str:
-    """Return why the measure does not apply: never, since every data set holds demonstrations."""
-    return ""
 
 
 def measure(subject: "Subject") -> list[Scores]:

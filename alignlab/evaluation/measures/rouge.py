@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from alignlab.evaluation.protocol import Subject
 
 WORD = re.compile(r"[a-z0-9]+")
+VIEW = "demonstrations"  # the held-out rows that it needs
 
 
 def measure(subject: "Subject") -> list[Scores]:
