@@ -114,6 +114,7 @@ def test_what_is_saved_scores_as_what_was_trained(world, tmp_path, monkeypatch):
     monkeypatch.setattr(load, "save", lambda model, *rest: (save(model, *rest), kept.update(model=model.eval())))
     trained(world, tmp_path)
     loaded = load_reward_model(tmp_path, HARDWARE)
+    assert loaded.model.config.prompt_share == 0.25
     rows = reward_layout.pack([[5, 6, 7], [8]], [[[9, 2]], [[10, 11, 2]]], 0)
     assert torch.equal(reward_heads.scores(kept["model"], rows), reward_heads.scores(loaded.model, rows))
     assert loaded.max_length == 64

@@ -2,8 +2,9 @@
 
 It runs TRL's RewardTrainer on rows that are tokenised here. A pair is one row whose prompt is computed once, where the
 model allows it (see `alignlab.models.reward_layout`), and a batch has rows of similar length. A conversation that is
-too long loses its beginning. The reward is read at the last token that the chat template writes, as transformers reads
-it. A pair's `label` is the probability that the chosen completion is the better one; its `weight` multiplies its loss.
+too long loses its oldest turns. The reward is read at the last token that the chat template writes, as transformers
+reads it. A pair's `label` is the probability that the chosen completion is the better one; its `weight` multiplies its
+loss.
 """
 
 from collections.abc import Iterator
@@ -35,10 +36,9 @@ def train(run: Run[Config]) -> None:
     """Train a reward model that starts from `run.inputs["policy"]`."""
     from trl import RewardConfig
 
-    from alignlab.chat import encode
     from alignlab.models import four_bit, reward_heads
     from alignlab.models.load import adapter, trained_precision
-    from alignlab.models.truncation import cut_before_end
+    from alignlab.models.truncation import cut_before_end, encode_within
     from alignlab.training.reward_trainer import PairRewardTrainer
     from alignlab.training.trainer import Row, common_arguments, fit, tokenise
 
@@ -48,10 +48,12 @@ def train(run: Run[Config]) -> None:
     four_bits = four_bit.load_options(run.config, precision)
     model, tokenizer = reward_heads.new_reward_model(run.inputs["policy"], head, method.dropout, precision, **four_bits)
     tokenizer.model_max_length = method.max_length
+    model.config.prompt_share = method.prompt_share  # whoever scores with the model cuts as it was trained
 
     def row(pair: Row) -> dict[str, Any]:
-        chosen, rejected = (encode(tokenizer, pair["prompt"], pair[side], tail=True) for side in ("chosen", "rejected"))
-        prompt, both = cut_before_end(chosen.prompt, (chosen.completion, rejected.completion), method.max_length)
+        completions, limits = (pair["chosen"], pair["rejected"]), (method.max_length, method.prompt_share)
+        _, (chosen, rejected) = encode_within(tokenizer, pair["prompt"], completions, *limits, tail=True)
+        prompt, both = cut_before_end(chosen.prompt, (chosen.completion, rejected.completion), *limits)
         ids = {"prompt_ids": prompt, "completion_ids": both, "length": len(prompt) + sum(map(len, both))}
         return ids | {"label": float(pair.get("label", 1.0)), "weight": float(pair.get("weight", 1.0))}
 

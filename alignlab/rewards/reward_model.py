@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from alignlab.chat import Turn, encode
+from alignlab.chat import Turn
 from alignlab.config.hardware import Hardware
 from alignlab.config.reward import ModelReward
 from alignlab.errors import failure
@@ -40,12 +40,13 @@ class RewardModel(NamedTuple):
         """Score each completion after its prompt; `finished` is not used."""
         import torch
 
-        from alignlab.models.truncation import cut_before_end
+        from alignlab.models.truncation import PROMPT_SHARE, cut_before_end, encode_within
 
         rows = []
+        limits = self.max_length, getattr(self.model.config, "prompt_share", PROMPT_SHARE)
         for prompt, completion in zip(prompts, completions, strict=True):
-            encoded = encode(self.tokenizer, prompt, completion, tail=True)
-            rows.append(cut_before_end(encoded.prompt, [encoded.completion], self.max_length))
+            _, (encoded,) = encode_within(self.tokenizer, prompt, [completion], *limits, tail=True)
+            rows.append(cut_before_end(encoded.prompt, [encoded.completion], *limits))
         order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]) + len(rows[i][1][0]))
         total = [0.0] * len(rows)
         tokens = CPU_TOKENS if self.model.device.type == "cpu" else TOKENS
