@@ -51,10 +51,12 @@ class VLLMClient:
             raise failure("method.vllm.model", what, "give the name of a model that is served, or null")
         return name
 
-    def reload_weights(self, folder: str) -> None:
-        """Make the server load the weights of a folder, and forget what it cached of earlier ones."""
+    def reload_weights(self, folder: str, now: str) -> None:
+        """Make the server load the weights of a folder, and forget what it cached of earlier ones.
+
+        `now` is the remedy where it cannot.
+        """
         body = {"method": "reload_weights", "kwargs": {"weights_path": folder}}
-        now = f"serve a model of the policy's architecture, with a vLLM that reads {folder}"
         self.request("POST", "/collective_rpc", body, missing=DEV_MODE, now=now)
         self.request("POST", "/reset_prefix_cache", missing=DEV_MODE)
 

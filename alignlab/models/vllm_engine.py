@@ -91,7 +91,9 @@ class VLLMEngine:
         if self.settings.mode == "colocate":
             distributed.free_gpu_cache()
             self.client.wake_up("weights")
-        self.client.reload_weights(str(self.folder))
+        settings = policy.config
+        now = f"serve {settings.name_or_path}, or a model of its architecture with {settings.vocab_size} tokens"
+        self.client.reload_weights(str(self.folder), now)
         if self.settings.mode == "colocate":
             self.client.wake_up("kv_cache")
 
