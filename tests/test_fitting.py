@@ -1,5 +1,6 @@
 """Batches that are halved when memory runs out: sampling, log-probabilities and PPO's measuring end as before."""
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -83,7 +84,7 @@ def test_log_probabilities_and_measuring_are_the_same_in_smaller_batches():
         torch.nn.init.ones_(actor.head.weight)
         with torch.no_grad():
             measured = measure_rows(
-                actor, tiny_model(1), PROMPTS, completions, [[0, 1, 2, 3, 4, 5]],
+                actor, tiny_model(1), nullcontext(), PROMPTS, completions, [[0, 1, 2, 3, 4, 5]],
                 lambda prompts, answers: pad_rows(prompts, answers, 0, "cpu"),
             )  # fmt: skip
         return {k: v for part in scores for k, v in part.items()}, measured

@@ -138,7 +138,7 @@ def test_the_exact_kl_is_the_same_in_chunks(small_chunks):
         bodies = [run_body(model, **given) for model in (policy, reference)]
         found = compare_completions(*bodies, tokens, mask, SAMPLED)
     kl = losses.exact_kl(ours.flatten(0, 1), theirs.flatten(0, 1)).view(3, 7)
-    assert torch.allclose(found.kl, kl, atol=1e-6)
+    assert torch.allclose(found.exact_kl, kl, atol=1e-6)
     assert torch.allclose(found.entropy, losses.entropy(ours), atol=1e-6)
     chosen = [logits.log_softmax(-1).gather(-1, tokens[..., None])[..., 0] for logits in (ours, theirs)]
     assert torch.equal(found.logps.isinf(), chosen[0].isinf())

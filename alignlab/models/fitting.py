@@ -10,6 +10,8 @@ from alignlab.runtime.worker_errors import is_out_of_memory
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from alignlab.models.sampling import Sampling
+
 T = TypeVar("T")
 CPU_BYTES = 2 * 10**9  # of keys, values and logits of the rows that are sampled at once on a CPU
 GPU_SHARE = 0.5  # of a GPU's free memory that they may use
@@ -41,6 +43,14 @@ def in_batches(
             continue
         yield batch, result
         start += len(batch)
+
+
+def fit_rollouts(
+    model: "PreTrainedModel", prompts: Sequence[Sequence[int]], sampling: "Sampling", setting: int | None
+) -> "Sampling":
+    """Return the sampling with the batch size that `rollout_batch_size` chooses for the prompts."""
+    longest = max(map(len, prompts)) + sampling.max_new_tokens
+    return sampling._replace(batch_size=rollout_batch_size(model, longest, len(prompts), setting))
 
 
 def rollout_batch_size(model: "PreTrainedModel", tokens: int, rows: int, setting: int | None) -> int:

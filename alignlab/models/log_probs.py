@@ -60,7 +60,7 @@ class Divergence(NamedTuple):
     logps: Tensor
     reference: Tensor
     entropy: Tensor
-    kl: Tensor
+    exact_kl: Tensor
 
 
 def pad_rows(

@@ -97,22 +97,21 @@ def unshard(model: "nn.Module") -> None:
 
 
 @contextmanager
-def gather_engine(engine: Any) -> Iterator[None]:
-    """Gather the weights of a DeepSpeed engine, so that each process can call the model independently.
+def without_hooks(engine: Any) -> Iterator[None]:
+    """Remove the hooks of a DeepSpeed engine, so that each process can call gathered models independently.
 
-    DeepSpeed's hooks gather one layer at a time and need all processes at once; they are removed meanwhile.
+    The hooks gather one layer at a time and need all processes at once.
     """
     if not any(hasattr(weight, "ds_id") for weight in engine.parameters()):
         yield
         return
     from trl.models.utils import add_hooks, remove_hooks
 
-    with gather_weights(engine):
-        remove_hooks(engine)
-        try:
-            yield
-        finally:
-            add_hooks(engine)
+    remove_hooks(engine)
+    try:
+        yield
+    finally:
+        add_hooks(engine)
 
 
 @contextmanager

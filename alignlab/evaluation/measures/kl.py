@@ -51,7 +51,7 @@ def distance(policy: Path, reference: Path, samples: "Sequence[Sample]", config:
         part = [rows[row] for row in batch]
         with torch.inference_mode():
             (hidden, tokens, mask), (of_reference, *_) = (completion_states(model, part) for model in (ours, theirs))
-            kl = compare_completions(hidden, of_reference, tokens, mask, distribution).kl
+            kl = compare_completions(hidden, of_reference, tokens, mask, distribution).exact_kl
         values[[numbers[row] for row in batch]] = [float(of[real].sum()) for of, real in zip(kl, mask > 0, strict=True)]
     return Scores("eval/kl", values, tuple(sample.id for sample in samples), False, "neither")
 

@@ -56,16 +56,18 @@ class ActorCritic(nn.Module):
         for model in filter(None, (self.policy, self.value)):
             model.gradient_checkpointing_enable(**options)
 
-    def values(self, rows: PaddedRows, hidden: Hidden) -> Tensor:
-        """Return the values before each token, [batch, tokens]; `hidden` is the policy's."""
+    def values(self, rows: PaddedRows, hidden: Hidden | None = None) -> Tensor:
+        """Return the values before each token, [batch, tokens]; a head on the policy's states needs its `hidden`."""
         if self.head is None:
             return torch.zeros_like(rows.mask, dtype=torch.float32)
-        states = hidden.states
         if self.value is not None:
             states = hidden_states(self.value, rows)
         elif self.adapted:
             with active_adapter(self.policy, VALUE):
                 states = hidden_states(adapted_body(self.policy), rows)
+        else:
+            assert hidden is not None
+            states = hidden.states
         return self.head(states.to(self.head.weight.dtype)).squeeze(-1).float()
 
 

@@ -1,6 +1,7 @@
 """What the networks compute for a rollout's completions: log-probabilities, values, entropy, KL to the reference."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from alignlab.models.fitting import in_batches
 from alignlab.models.log_probs import PaddedRows, compare_completions, forward
 from alignlab.models.sampling import Completion
+from alignlab.runtime import sharding
 from alignlab.training.ppo.actor_critic import ActorCritic, reference_of
 from alignlab.training.ppo.experience import Measured
 
@@ -21,32 +23,43 @@ Pad = Callable[
 def measure_rows(
     actor: ActorCritic,
     reference: Any,
+    on_device: AbstractContextManager[None],
     prompts: Sequence[list[int]],
     completions: Sequence[Completion],
     batches: Sequence[Sequence[int]],
     pad: Pad,
 ) -> dict[int, tuple[Tensor, ...]]:
-    """Measure batches of rows; by its number, a row is the fields of `Measured`, [longest] each."""
+    """Measure batches of rows; by its number, a row is the fields of `Measured`, [longest] each.
+
+    A value function with a model of its own goes first, so that its weights and the others' are not gathered together.
+    `on_device` opens a block in which the reference can be used.
+    """
     tokens = [list(completion.tokens) for completion in completions]
-    longest = max(map(len, tokens))
-    measured = Measured(*(torch.zeros(len(prompts), longest) for _ in Measured._fields))
+    measured = Measured(*(torch.zeros(len(prompts), max(map(len, tokens))) for _ in Measured._fields))
 
-    def measure(batch: list[int]) -> Measured:
-        return measure_batch(actor, reference, pad([prompts[row] for row in batch], [tokens[row] for row in batch]))
+    def fill(measure: Callable[[PaddedRows], dict[str, Tensor]]) -> None:
+        def work(batch: list[int]) -> dict[str, Tensor]:
+            return measure(pad([prompts[row] for row in batch], [tokens[row] for row in batch]))
 
-    for rows in batches:
-        for batch, of_batch in in_batches(rows, len(rows), measure, "measuring"):
-            for whole, part in zip(measured, of_batch, strict=True):
-                whole[batch, : part.shape[1]] = part.float().cpu()
+        for rows in batches:
+            for batch, fields in in_batches(rows, len(rows), work, "measuring"):
+                for name, values in fields.items():
+                    getattr(measured, name)[batch, : values.shape[1]] = values.float().cpu()
+
+    if actor.value is not None:
+        with sharding.gather_weights(actor.value, actor.head):
+            fill(lambda batch: {"values": actor.values(batch) * batch.mask})
+    with sharding.gather_weights(actor.policy, actor.head), on_device:
+        fill(partial(measure_batch, actor, reference))
     return {row: tuple(tensor[row].clone() for tensor in measured) for batch in batches for row in batch}
 
 
-def measure_batch(actor: ActorCritic, reference: Any, batch: PaddedRows) -> Measured:
-    """Measure one batch with policy, value function and reference."""
+def measure_batch(actor: ActorCritic, reference: Any, batch: PaddedRows) -> dict[str, Tensor]:
+    """Return the fields of `Measured` by policy, reference and a value function on the policy's weights."""
     ours = forward(actor.policy, batch)
-    values = actor.values(batch, ours)
+    values = {} if actor.value is not None else {"values": actor.values(batch, ours) * batch.mask}
     as_reference = partial(reference_of, actor.policy, reference)
     with as_reference() as frozen:
         theirs = forward(frozen, batch)
     of_tokens = compare_completions(ours, theirs, batch.completion, batch.mask, actor.distribution, as_reference)
-    return Measured(of_tokens.logps, of_tokens.reference, values * batch.mask, of_tokens.entropy, of_tokens.kl)
+    return values | of_tokens._asdict()

@@ -20,7 +20,7 @@ from transformers import Trainer
 
 from alignlab import losses
 from alignlab.models.engines import Engine, serving
-from alignlab.models.fitting import rollout_batch_size
+from alignlab.models.fitting import fit_rollouts
 from alignlab.models.log_probs import PaddedRows, pad_rows
 from alignlab.models.sampling import Completion, sample_token_ids
 from alignlab.rewards.running_stats import RunningStats
@@ -83,9 +83,10 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         rows = rollout_rows(len(self.train_dataset), options.batch_size // copies, number, options.seed)
         prompts: list[Prompt] = [self.train_dataset[row] for row in rows for _ in range(copies)]
 
-        with torch.no_grad(), sharding.gather_engine(self.model_wrapped):
+        with torch.no_grad(), sharding.without_hooks(self.model_wrapped):
             self.actor.eval()
-            completions = self.collect(prompts, mix_seeds(options.seed, number) % 2**63)
+            with sharding.gather_weights(self.actor.policy):
+                completions = self.collect(prompts, mix_seeds(options.seed, number) % 2**63)
             scores, observed = self.score(prompts, completions)
             measured = self.measure(prompts, completions, number)
 
@@ -105,9 +106,7 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         """Sample a completion for each prompt; the processes share the work."""
         ids, policy, tokenizer = [prompt.ids for prompt in prompts], self.actor.policy, self.processing_class
         sample = partial(self.engine, sampled_model(policy), tokenizer, ids)
-        longest = max(map(len, ids)) + self.options.sampling.max_new_tokens
-        size = rollout_batch_size(policy, longest, len(ids), self.options.rollout_batch_size)
-        sampling = self.options.sampling._replace(batch_size=size)
+        sampling = fit_rollouts(policy, ids, self.options.sampling, self.options.rollout_batch_size)
         with self.rollout_log.timed("rollouts"), serving(self.engine, policy, tokenizer):
             return distributed.map_rows(len(ids), lambda rows: sample(sampling, seed, rows))
 
@@ -123,8 +122,9 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         """Compute log-probabilities, values, entropy and KL of each token; the processes share the work."""
         ids = [prompt.ids for prompt in prompts]
         batches = self.batches_to_measure(ids, completions, number)
-        with self.rollout_log.timed("policy, value and reference"), self.frozen.on_device("reference"):
-            share = measure_rows(self.actor, self.reference, ids, completions, batches, self.pad)
+        on_device = self.frozen.on_device("reference")
+        with self.rollout_log.timed("policy, value and reference"):
+            share = measure_rows(self.actor, self.reference, on_device, ids, completions, batches, self.pad)
         rows = {row: fields for part in distributed.all_gather(share) for row, fields in part.items()}
         return Measured(*(torch.stack(column) for column in zip(*(rows[row] for row in range(len(ids))), strict=True)))
 
