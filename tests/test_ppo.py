@@ -207,8 +207,15 @@ def killed(work, place, name, call):
 
 
 @pytest.mark.runs
-def test_a_run_that_is_killed_ends_as_if_nothing_had_happened(rows, tmp_path):
-    often = ["method.total_episodes=48", "method.save_steps=2", "method.kl_target=0.05", "method.kl_horizon=50"]
+@pytest.mark.parametrize("adapter", [[], ["model/adapter=lora"]], ids=["whole", "lora"])
+def test_a_run_that_is_killed_ends_as_if_nothing_had_happened(rows, tmp_path, adapter):
+    often = [
+        *adapter,
+        "method.total_episodes=48",
+        "method.save_steps=2",
+        "method.kl_target=0.05",
+        "method.kl_horizon=50",
+    ]
     often += ["reward=mixture", "~reward.parts.model", "+reward@reward.parts.letters.reward=function"]
     often += [f"reward.parts.letters.reward.function={__name__}:letters", "reward.parts.letters.weight=1.0"]
     often += ["reward.parts.letters.normalize=true"]
@@ -219,6 +226,8 @@ def test_a_run_that_is_killed_ends_as_if_nothing_had_happened(rows, tmp_path):
         killed(lambda: trained(rows, cut, *often), PPOTrainer, "compute_loss", 11) == end
     )  # in the third rollout's steps
     assert [path.name for path in checkpoints.iterdir()] == ["checkpoint-8"]
+    saved = torch.load(checkpoints / "checkpoint-8" / "actor.pt").keys()
+    assert any("embed_tokens" in name for name in saved) == (not adapter)  # the frozen base is not saved
     assert killed(lambda: trained(rows, cut, *often), torch, "save", 2) == end  # in the midst of a checkpoint
     assert (checkpoints / "checkpoint-16").exists()
     assert (
