@@ -326,17 +326,23 @@ COLOCATED = ["method.vllm.mode=colocate", f"method.vllm.command=[{sys.executable
 
 @pytest.mark.slow
 def test_a_server_that_alignlab_starts_sleeps_between_rollouts_and_ends_with_it(policy, tmp_path, monkeypatch) -> None:
-    started = []
+    started, asleep = [], []
     start = VLLMProcess.wait
     monkeypatch.setattr(VLLMProcess, "wait", lambda process: (started.append(process), start(process)))
+
+    def learn(experience, cap, correct=engine_mismatch.correct):
+        """Ask the server for a completion after its rollout."""
+        asleep.append(httpx.post(f"{started[0].url}/v1/completions", json={"model": "policy"}).status_code)
+        return correct(experience, cap)
+
+    monkeypatch.setattr(engine_mismatch, "correct", learn)
     logged = trained(policy, tmp_path, SimpleNamespace(url="http://unused"), *COLOCATED)
     assert len(logged) == 3
     assert all(metrics["policy/engine_mismatch_max"] < 1e-4 for metrics in logged)
     assert len(started) == 1
-    asleep = httpx.post(f"{started[0].url}/v1/completions", json={"model": "policy"})
-    assert asleep.status_code == 404  # the test's server answers so while it sleeps
-    started[0].close()
+    assert asleep == [404] * 3  # the test's server answers so while it sleeps
     assert started[0].process.returncode is not None
+    assert not started[0].log.parent.exists()
 
 
 def test_a_server_that_cannot_be_started_or_ends_at_once() -> None:

@@ -125,7 +125,7 @@ class Config(Training):
 
 def train(run: Run[Config]) -> None:
     """Improve `run.inputs["policy"]` by the reward of the config."""
-    from alignlab.models.engines import engine
+    from alignlab.models.engines import running
     from alignlab.models.load import precision
     from alignlab.rewards import load_reward
     from alignlab.runtime.progress import say
@@ -143,21 +143,22 @@ def train(run: Run[Config]) -> None:
     # Before the arguments: once they name ZeRO-3, every model that is loaded is partitioned.
     reward = load_reward(config.reward, run.inputs, config.hardware, dataset=config.dataset)
     gate_monitor = GateMonitor(method.gates, run.folder, config, method.name, run.sources)
-    fit(
-        run,
-        PPOTrainer,
-        actor,
-        tokenizer,
-        training_arguments(run, options),
-        {"train": prompts},
-        every=options.steps,
-        reward=reward,
-        reference=reference,
-        controller=KLController(method.kl_coef, method.kl_target, method.kl_horizon),
-        options=options,
-        gate_monitor=gate_monitor,
-        engine=engine(method.engine, method.vllm, precision(config.hardware)),
-    )
+    with running(method.engine, method.vllm, precision(config.hardware)) as engine:
+        fit(
+            run,
+            PPOTrainer,
+            actor,
+            tokenizer,
+            training_arguments(run, options),
+            {"train": prompts},
+            every=options.steps,
+            reward=reward,
+            reference=reference,
+            controller=KLController(method.kl_coef, method.kl_target, method.kl_horizon),
+            options=options,
+            gate_monitor=gate_monitor,
+            engine=engine,
+        )
 
 
 def load_policy_and_reference(run: Run[Config]) -> tuple[Any, Any, Any]:

@@ -8,8 +8,8 @@ sampled together matters, unlike with `alignlab.models.sampling`.
 """
 
 import logging
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol
 
 from alignlab.errors import failure
@@ -49,13 +49,25 @@ class Engine(Protocol):
     ) -> list[Completion]: ...
 
 
-def engine(name: str, vllm: "Vllm | None" = None, dtype: "torch.dtype | None" = None) -> Engine:
-    """Return the engine of a name; `vllm` needs its settings and the number format of the weights that it gets."""
-    if name == "vllm":
-        assert vllm
-        assert dtype
-        return VLLMEngine(vllm, dtype)
+def engine(name: str) -> Engine:
+    """Return an engine that samples from the model itself, by its name."""
     return {"auto": automatic, "generate": sample_token_ids, "continuous": continuous}[name]
+
+
+@contextmanager
+def running(name: str, vllm: "Vllm", dtype: "torch.dtype") -> Iterator[Engine]:
+    """Yield the engine of a name; what it has started or written is removed at the end.
+
+    A vLLM server gets weights in `dtype`.
+    """
+    if name != "vllm":
+        yield engine(name)
+        return
+    server = VLLMEngine(vllm, dtype)
+    try:
+        yield server
+    finally:
+        server.close()
 
 
 def serving(engine: Engine, policy: Any, tokenizer: "PreTrainedTokenizerBase") -> AbstractContextManager[None]:

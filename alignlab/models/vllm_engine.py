@@ -53,14 +53,15 @@ class VLLMEngine:
 
     def __init__(self, settings: Vllm, dtype: "torch.dtype") -> None:
         self.settings, self.dtype = settings, dtype
+        self.process: VLLMProcess | None = None  # the server, once `colocate` has started it
 
     @cached_property
     def client(self) -> VLLMClient:
         """Return the client of the server; `colocate` starts the server, from the folder of the first weights."""
         if self.settings.mode == "server":
             return VLLMClient(self.settings, self.settings.url)
-        dtype = str(self.dtype).removeprefix("torch.")
-        return VLLMClient(self.settings, VLLMProcess(self.settings, self.folder, dtype).url)
+        self.process = VLLMProcess(self.settings, self.folder, str(self.dtype).removeprefix("torch."))
+        return VLLMClient(self.settings, self.process.url)
 
     @cached_property
     def model(self) -> str:
@@ -83,6 +84,13 @@ class VLLMEngine:
         yield
         if self.settings.mode == "colocate":
             self.client.sleep()
+
+    def close(self) -> None:
+        """End the server that `colocate` has started, and remove the weights."""
+        if self.process:
+            self.process.close()
+        if "folder" in vars(self):
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def update(self, policy: Any, tokenizer: "PreTrainedTokenizerBase") -> None:
         """Write the policy's weights, and make the server load them."""
