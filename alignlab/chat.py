@@ -8,11 +8,12 @@ The text of a turn never becomes a special token. Where a turn contains the text
 replaced by a placeholder while the template is filled in, and restored as plain text before it is tokenised.
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import count
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
 from alignlab.errors import failure
 
@@ -53,9 +54,9 @@ def encode(
     """
     answered: list[Turn] = [*turns, {"role": "assistant", "content": completion}]
     placeholders = placeholders_for(tokenizer, answered)
-    before = fill_template(tokenizer, turns, placeholders, opens=True)
+    before, prompt = open_turn(tokenizer, turns, placeholders)
     after = fill_template(tokenizer, answered, placeholders, opens=False)
-    prompt, whole = token_ids(tokenizer, before, placeholders), token_ids(tokenizer, after, placeholders)
+    whole = token_ids(tokenizer, after, placeholders)
     if whole[: len(prompt)] == prompt:
         ids = whole[len(prompt) :]
     elif after.startswith(before):  # a token would span prompt and completion, which no model can produce
@@ -67,6 +68,25 @@ def encode(
             "give a template whose generation prompt is how an assistant turn begins",
         )
     return Encoded(prompt, ids if tail else cut_after_end(ids, tokenizer.eos_token_id))
+
+
+def open_turn(
+    tokenizer: "PreTrainedTokenizerBase", turns: Sequence[Turn], placeholders: Placeholders
+) -> tuple[str, list[int]]:
+    """Return the text and the token ids of a prompt that opens the assistant's turn.
+
+    The last one is kept, since a pair's two completions follow the same prompt.
+    """
+    key = (tokenizer, len(tokenizer), str(tokenizer.chat_template), json.dumps([[*turns], [*placeholders.items()]]))
+    if key not in _last_opened:
+        text = fill_template(tokenizer, turns, placeholders, opens=True)
+        _last_opened.clear()
+        _last_opened[key] = (text, token_ids(tokenizer, text, placeholders))
+    text, ids = _last_opened[key]
+    return text, list(ids)
+
+
+_last_opened: dict[tuple[Any, ...], tuple[str, list[int]]] = {}
 
 
 def cut_after_end(ids: list[int], end: int | None) -> list[int]:
@@ -87,7 +107,7 @@ def fill_template(
 def token_ids(tokenizer: "PreTrainedTokenizerBase", text: str, placeholders: Placeholders) -> list[int]:
     """Tokenise a filled-in template; placeholders become the plain text that they stand for."""
     if not placeholders:
-        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+        return plain_ids(tokenizer, text)
     texts = {character: special for special, character in placeholders.items()}
     special = special_texts(tokenizer, len(tokenizer))
     ids: list[int] = []
@@ -98,6 +118,22 @@ def token_ids(tokenizer: "PreTrainedTokenizerBase", text: str, placeholders: Pla
             plain = replace_all(part, texts)
             ids += tokenizer(plain, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     return ids
+
+
+def plain_ids(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
+    """Return the token ids of a text, as the tokenizer itself returns them.
+
+    The Rust tokenizer is called without offsets, which takes half the time, where nothing is set on either that would
+    change the ids.
+    """
+    from transformers import PreTrainedTokenizerFast as Fast
+
+    if isinstance(tokenizer, Fast) and type(tokenizer)._encode_plus is Fast._encode_plus:
+        backend = tokenizer.backend_tokenizer
+        changes_ids = tokenizer.split_special_tokens or backend.encode_special_tokens
+        if not (changes_ids or backend.truncation or backend.padding):
+            return list(backend.encode_batch_fast([text], add_special_tokens=False)[0].ids)
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def placeholders_for(tokenizer: "PreTrainedTokenizerBase", turns: Sequence[Turn]) -> dict[str, str]:

@@ -64,7 +64,7 @@ def train(run: Run[Config]) -> None:
 def tokenise_pairs(run: Run[Config], tokenizer: Any) -> "dict[str, Dataset]":
     """Return the pairs of both splits as columns of token ids; both completions of a pair see the same prompt."""
     from alignlab.models.truncation import cut_pair, encode_within
-    from alignlab.training.trainer import Row, tokenise
+    from alignlab.training.tokenised_rows import Row, tokenise
 
     method = run.method
 

@@ -40,7 +40,8 @@ def train(run: Run[Config]) -> None:
     from alignlab.models.load import adapter, trained_precision
     from alignlab.models.truncation import cut_before_end, encode_within
     from alignlab.training.reward_trainer import PairRewardTrainer
-    from alignlab.training.trainer import Row, common_arguments, fit, tokenise
+    from alignlab.training.tokenised_rows import Row, tokenise
+    from alignlab.training.trainer import common_arguments, fit
 
     method = run.method
     head = reward_heads.choose_head(method.head, run.inputs["policy"], run.config.model.reward_head)

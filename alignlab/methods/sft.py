@@ -48,7 +48,8 @@ def train_decoder(run: Run[Config], model: Any, tokenizer: Any) -> None:
     from alignlab.models.load import adapter
     from alignlab.models.truncation import cut_row, encode_within
     from alignlab.training.step_weights import with_step_weights
-    from alignlab.training.trainer import Row, common_arguments, fit, tokenise
+    from alignlab.training.tokenised_rows import Row, tokenise
+    from alignlab.training.trainer import common_arguments, fit
 
     method, every_turn = run.method, getattr(run.config.dataset, "learn", "last") == "all"
 
@@ -83,7 +84,8 @@ def train_encoder_decoder(run: Run[Config], model: Any, tokenizer: Any) -> None:
     from alignlab.models.load import adapter
     from alignlab.models.truncation import cut_sides, cut_turns, without_end
     from alignlab.training.step_weights import with_step_weights
-    from alignlab.training.trainer import Row, common_arguments, fit, tokenise
+    from alignlab.training.tokenised_rows import Row, tokenise
+    from alignlab.training.trainer import common_arguments, fit
 
     method = run.method
     if method.packing:

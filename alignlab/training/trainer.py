@@ -1,10 +1,9 @@
-"""What every method on `transformers.Trainer` shares: arguments, rows as token ids, checkpoints, the last save.
+"""What every method on `transformers.Trainer` shares: arguments, checkpoints, the last save.
 
 `batch_size` is global; micro-batches and gradient accumulation are derived from it here. See
 `alignlab.training.step_weights` for the rows of a step, `alignlab.training.checkpoints` for resuming.
 """
 
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from alignlab.config.hardware import Hardware
 from alignlab.config.method import Training
-from alignlab.data.row_authors import count_authors
 from alignlab.errors import failure
 from alignlab.models import load
 from alignlab.runtime import distributed, sharding, signals
-from alignlab.runtime.files import write_text
-from alignlab.runtime.run_files import ROW_COUNTS
 from alignlab.runtime.signals import RESUME
 from alignlab.runtime.stage_run import Run, Track
 from alignlab.training.step_weights import lengths
@@ -26,29 +22,11 @@ if TYPE_CHECKING:
     import datasets
     from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback
 
-Row = dict[str, Any]
 SAME_NAME = (  # settings of a method that are keywords of TrainingArguments
     *("learning_rate", "lr_scheduler_type", "warmup_steps", "num_train_epochs", "weight_decay", "max_grad_norm"),
     *("adam_beta1", "adam_beta2", "adam_epsilon", "activation_checkpointing", "logging_steps"),
 )
 TOKENS = 2048  # in a micro-batch on a CPU: with more, allocating the logits takes longer than computing them
-
-
-def tokenise(
-    run: Run[Training], view: str, split: str, encode: Callable[[Row], dict[str, list[int]]]
-) -> "datasets.Dataset":
-    """Return the rows of a view as columns of token ids, in their order; none for validation without evaluation."""
-    from alignlab.data import view as rows_of
-
-    own_rows = run.rows.get((view, split))
-    rows = rows_of(run.config.dataset, view, split) if own_rows is None else own_rows
-    if split == "validation" and not run.method.eval_steps:
-        return rows.select([])
-    if not len(rows):
-        raise failure(f"dataset, {split}", f"holds no {view}", "give more rows, or another dataset.validation")
-    if split == "train":
-        write_text(run.folder / ROW_COUNTS, json.dumps(count_authors(rows)))
-    return rows.map(encode, remove_columns=rows.column_names, keep_in_memory=True, load_from_cache_file=False)
 
 
 def micro_batch_size(run: Run[Training], rows: "datasets.Dataset | None") -> int:
