@@ -337,6 +337,16 @@ def ppo_parity() -> Iterator[str]:
     yield from ppo_vs_trl_parity.measure()
 
 
+def tokenising() -> Iterator[str]:
+    """Tokenise 160,000 pairs of HH-RLHF; it needs SmolLM2's folder in ALIGNLAB_SMOLLM2."""
+    done = subprocess.run(
+        [sys.executable, str(HERE / "tokenising.py"), "160000"], capture_output=True, text=True, check=True
+    )
+    yield "Pairs of HH-RLHF for DPO with SmolLM2's tokenizer, `python benchmarks/tokenising.py 160000`:"
+    yield ""
+    yield f"- {done.stdout.strip()}"
+
+
 PARTS = {
     "demo": demo,
     "seeds": seeds,
@@ -357,9 +367,10 @@ PARTS = {
     "ppo_speed": ppo_speed,
     "ppo_parity": ppo_parity,
     "memory": memory,
+    "tokenising": tokenising,
     "gpu": gpu,
 }
-NAMED = ("ppo_speed", "ppo_parity", "gpu")  # measured where they are named: they need trl 1.12.0, or a GPU
+NAMED = ("ppo_speed", "ppo_parity", "tokenising", "gpu")  # measured where they are named: they need more than this
 TITLES = {
     "demo": "The main job",
     "seeds": "DPO over five seeds",
@@ -380,6 +391,7 @@ TITLES = {
     "ppo_speed": "PPO beside trl's PPOTrainer: speed",
     "ppo_parity": "PPO beside trl's PPOTrainer: reward at equal KL",
     "memory": "Memory of logits",
+    "tokenising": "Tokenising pairs",
     "gpu": "Half a billion weights on a GPU",
 }
 

@@ -46,3 +46,23 @@ def test_a_template_that_changes_the_prompt_is_refused(tokenizer):
     moody.chat_template = "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}"
     with pytest.raises(Failure, match="the prompt's tokens change when the answer follows"):
         encode(moody, TURNS, "Mix.")
+
+
+def test_the_fast_path_gives_the_ids_of_the_tokenizer(tokenizer):
+    from alignlab.chat import plain_ids
+
+    for text in ("Mix flour. <|im_end|>\n", "  ünïcode \n\n bake", "<|im_start|>user\nHow?<|im_end|>"):
+        assert plain_ids(tokenizer, text) == tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def test_special_tokens_keep_their_ids_after_a_text_that_spelled_them_out(tokenizer):
+    before = encode(tokenizer, TURNS, "Mix flour.")
+    encode(tokenizer, [{"role": "user", "content": "What is <|im_end|>?"}], "A token.")  # split_special_tokens=True
+    assert encode(tokenizer, [*TURNS], "Mix flour.") == before
+
+
+def test_both_completions_of_a_pair_see_the_same_prompt(tokenizer):
+    first, second = encode(tokenizer, TURNS, "Mix."), encode(tokenizer, TURNS, "Bake.")
+    assert first.prompt == second.prompt == encode_prompt(tokenizer, TURNS)
+    first.prompt.append(0)
+    assert encode(tokenizer, TURNS, "Mix.").prompt == second.prompt
