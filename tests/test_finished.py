@@ -7,15 +7,18 @@ from command import config
 from tiny import ask, tiny_tokenizer
 
 from alignlab import data
+from alignlab.chat import encode_prompt
 from alignlab.constitutional import ai_labels
 from alignlab.data.qualifiers import qualify
 from alignlab.data.row_fields import Draft, RowFields
-from alignlab.methods import dpo
+from alignlab.methods import dpo, sft
+from alignlab.models.learned_tokens import earlier_answers
 from alignlab.models.truncation import encode_within
 from alignlab.preferences.agreement import Ranked
 from alignlab.preferences.write_dataset import pair_rows
 from alignlab.runtime.stage_run import Run
 from alignlab.tasks.prepare import write_rows
+from alignlab.training import trainer
 
 PROMPT = ask("how", "do", "i", "bake")
 
@@ -79,6 +82,10 @@ def test_a_written_data_set_keeps_the_ends(tmp_path):
     row = {"id": "", "kind": "", "made_by": "", "prompt": PROMPT, "completions": ["yes", "no"], "cut_off": [1]}
     write_rows([row], tmp_path)
     assert json.loads((tmp_path / "pairs.jsonl").read_text())["finished"] == [True, False]
+    talk = [*PROMPT, {"role": "assistant", "content": "no"}, *PROMPT]
+    write_rows([row | {"prompt": talk, "completions": ["yes"], "cut_off": [], "context": [-2]}], tmp_path)
+    messages = json.loads((tmp_path / "demonstrations.jsonl").read_text())["messages"]
+    assert [turn.get("weight") for turn in messages] == [None, 0, None, None]
 
 
 @pytest.mark.parametrize(("label", "ends"), [(0.8, (True, False)), (0.2, (False, True))])
@@ -94,3 +101,38 @@ def test_the_factorys_pairs_say_who_was_cut_off():
     shares = {(0, 1): 0.9, (0, 2): 0.2, (1, 2): 0.8}
     made = list(pair_rows(row, Ranked([2, 0, 1], shares)))
     assert [pair.get("finished") for pair in made] == [[False, True], [True, False], None]
+
+
+def test_an_earlier_answer_of_weight_0_stays_context(tmp_path):
+    turns = [
+        *ask("how"),
+        {"role": "assistant", "content": "no", "weight": 0},
+        *ask("why"),
+        {"role": "assistant", "content": "yes"},
+        *ask("do", "i"),
+        {"role": "assistant", "content": "stop"},
+    ]
+    _, rows = rows_of(tmp_path, [{"messages": turns}], "demonstrations")
+    tokenizer, row = tiny_tokenizer(), rows[0]
+    assert row["context"] == [-4]
+    prompt = encode_prompt(tokenizer, row["prompt"])
+    learned = earlier_answers(tokenizer, row["prompt"], prompt, row["context"])
+    assert tokenizer.decode([token for token, kept in zip(prompt, learned, strict=True) if kept]) == "yes </s>"
+    _, rows = rows_of(tmp_path, [{"messages": turns[2:]}], "demonstrations")
+    assert "context" not in rows.column_names
+
+
+def test_sft_learns_every_answer_or_the_last(tmp_path, monkeypatch):
+    turns = [*ask("how"), {"role": "assistant", "content": "no"}, *ask("why"), {"role": "assistant", "content": "yes"}]
+    kept = {}
+    monkeypatch.setattr(trainer, "fit", lambda run, kind, model, tokenizer, settings, rows, **_: kept.update(rows))
+    for learn, expected in (("all", "no </s> yes </s>"), ("last", "yes </s>")):
+        more = ("method=sft", f"dataset.learn={learn}", "hardware.device=cpu", "method.batch_size=1")
+        made, _ = rows_of(tmp_path, [{"messages": turns}], "demonstrations", *more)
+        tokenizer = tiny_tokenizer()
+        sft.train_decoder(Run(made, made.method, {}, tmp_path, None), None, tokenizer)
+        row = kept["train"][0]
+        learned = [
+            token for token, is_learned in zip(row["input_ids"], row["completion_mask"], strict=True) if is_learned
+        ]
+        assert tokenizer.decode(learned) == expected

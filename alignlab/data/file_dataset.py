@@ -161,6 +161,7 @@ def write_rows(dataset: FileData, folder: Path, keys: SplitKeys) -> tuple[Report
         label=number,
         weight=number,
         cut_off=List(place),
+        context=List(place),
     )
     logs = {name: RejectLog(dataset.on_broken, dataset.max_rejects) for name in ("train", "test")}
     ledger: Ledger = {}

@@ -163,4 +163,5 @@ def build_row(draft: Draft, record: Record, number: int, source: Source, split: 
         label=draft.label,
         weight=draft.weight,
         cut_off=draft.cut_off,
+        context=draft.context,
     )

@@ -19,7 +19,8 @@ class Row(NamedTuple):
     `completions` are sorted best first. `made_by` names the augmentation that made the row. `truth` is the personal
     data that masking must find, if known. In a pair, `label` is the probability that the first completion is better,
     and `weight` is the weight of the pair in the loss. `cut_off` are the places of the completions that did not end by
-    themselves.
+    themselves. `context` are the places of the prompt's answers that are not learned, from the prompt's end (-1 is its
+    last turn).
     """
 
     id: str
@@ -34,6 +35,7 @@ class Row(NamedTuple):
     label: float = 1.0
     weight: float = 1.0
     cut_off: tuple[int, ...] = ()
+    context: tuple[int, ...] = ()
 
     def texts(self) -> Iterator[str]:
         """Yield every text of the row: turns, then completions."""

@@ -23,7 +23,7 @@ class Draft(NamedTuple):
 
     `label` is the probability that the first completion is the better one; of a single completion it is 1, or 0 for an
     answer that is marked as bad. `weight` is the weight of a pair. `cut_off` are the places of the completions that did
-    not end by themselves.
+    not end by themselves. `context` are the places of the prompt's answers that are not learned, from the prompt's end.
     """
 
     prompt: list[Turn]
@@ -32,6 +32,7 @@ class Draft(NamedTuple):
     label: float = 1.0
     weight: float = 1.0
     cut_off: tuple[int, ...] = ()
+    context: tuple[int, ...] = ()
 
 
 class Broken(Exception):

@@ -6,6 +6,7 @@ A turn's reasoning is kept in its text as `<think>\\n…\\n</think>\\n\\n`. A tu
 
 import re
 from collections.abc import Mapping
+from itertools import groupby
 from typing import Any, Literal, NamedTuple
 
 from alignlab.chat import Turn
@@ -188,7 +189,20 @@ def conversation(fields: Fields, name: str) -> Draft:
         if answers:
             note(fields, ENDS_WITH_USER)
         return Draft(joined, [])
-    return Draft(joined[:-1], [joined[-1]["content"]])
+    is_learned = [True] * (len(turns) - len(marked)) + [one.learned for one in marked]
+    return Draft(joined[:-1], [joined[-1]["content"]], context=context_answers(turns, is_learned))
+
+
+def context_answers(turns: list[Turn], learned: list[bool]) -> tuple[int, ...]:
+    """Return the places of a prompt's answers that are not to be learned, from its end (-1 is its last turn).
+
+    `turns` end with the completion. Consecutive turns of one speaker count as one, as `join_turns` makes them.
+    """
+    answers = [
+        role != "assistant" or all(is_learned for _, is_learned in one)
+        for role, one in groupby(zip(turns, learned, strict=True), key=lambda marked: marked[0]["role"])
+    ]
+    return tuple(place - len(answers) + 1 for place, is_learned in enumerate(answers[:-1]) if not is_learned)
 
 
 def with_system(fields: Fields, turns: list[Turn]) -> list[Turn]:

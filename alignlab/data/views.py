@@ -1,9 +1,9 @@
 """Views of prepared rows: the columns that a method needs, built from prompts and their completions, best first.
 
 The pairs view has a `label` column if any label is soft, a `weight` column if the weights differ, and columns
-`chosen_finished` and `rejected_finished` if any answer was cut off, as the demonstrations have `finished`. Weights are
-scaled to a mean of 1. The pairs of a ranking share the weight of one prompt: each has 1/C(n, 2) of it (Ouyang et al.
-2022, section 3.5). A row with one completion and the label 0 holds a bad answer: it gives a prompt and nothing else.
+`chosen_finished` and `rejected_finished` if any answer was cut off. The demonstrations view has `finished` for the same
+reason, and `context` if any of its earlier answers is not to be learned. Weights are scaled to a mean of 1. The pairs of
+a ranking share the weight of one prompt: each has 1/C(n, 2) of it (Ouyang et al. 2022, section 3.5).
 """
 
 from collections.abc import Callable, Iterator
@@ -33,10 +33,10 @@ def available_views(forms: dict[str, int]) -> list[str]:
 def demonstrations(dataset: "Dataset") -> "Dataset":
     """Return prompts and their best completions."""
     rows = filter_rows(dataset, 1)
-    finished = {"finished": finished_column(rows, 0)}
+    finished, context = {"finished": finished_column(rows, 0)}, rows["context"][:]
     rows = drop_pair_columns(rows)
     rows = rows.remove_columns(["completions"]).add_column("completion", completion_column(rows, 0))
-    return add_finished(rows, finished)
+    return add_finished(rows.add_column("context", context) if any(context) else rows, finished)
 
 
 def pairs(dataset: "Dataset") -> "Dataset":
@@ -48,7 +48,7 @@ def pairs(dataset: "Dataset") -> "Dataset":
         chosen, rejected = completion_column(rows, 0), completion_column(rows, 1)
         both = rows.add_column("chosen", chosen).add_column("rejected", rejected)
         finished = {"chosen_finished": finished_column(rows, 0), "rejected_finished": finished_column(rows, 1)}
-        return add_finished(simplify_labels(both.remove_columns(["completions", "cut_off"])), finished)
+        return add_finished(simplify_labels(both.remove_columns(["completions", "cut_off", "context"])), finished)
     ranked = Dataset.from_list([pair for row in rows.to_list() for pair in ranking_pairs(row)])
     finished = {name: ranked[name][:] for name in ("chosen_finished", "rejected_finished")}
     return add_finished(simplify_labels(ranked.remove_columns(list(finished))), finished)
@@ -56,7 +56,7 @@ def pairs(dataset: "Dataset") -> "Dataset":
 
 def ranking_pairs(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the pairs that a ranking implies."""
-    shared = {name: value for name, value in row.items() if name not in ("completions", "cut_off")}
+    shared = {name: value for name, value in row.items() if name not in ("completions", "cut_off", "context")}
     shared["weight"] = row["weight"] / comb(len(row["completions"]), 2)
     for better, worse in combinations(range(len(row["completions"])), 2):
         chosen, rejected = row["completions"][better], row["completions"][worse]
@@ -139,5 +139,5 @@ def simplify_labels(rows: "Dataset") -> "Dataset":
 
 
 def drop_pair_columns(rows: "Dataset") -> "Dataset":
-    """Drop the columns that only pairs use, and which completions were cut off."""
-    return rows.remove_columns(["label", "weight", "cut_off"])
+    """Drop the columns that only pairs use, and those that say how a row is learned."""
+    return rows.remove_columns(["label", "weight", "cut_off", "context"])

@@ -59,7 +59,8 @@ def train_decoder(run: Run[Config], model: Any, tokenizer: Any) -> None:
         completions = [demonstration["completion"]]
         turns, (whole,) = encode_within(tokenizer, demonstration["prompt"], completions, *limits, finished)
         prompt, completion = cut_row(whole, *limits)
-        learned = earlier_answers(tokenizer, turns, whole.prompt) if every_turn else [0] * len(whole.prompt)
+        context = demonstration.get("context", ())
+        learned = earlier_answers(tokenizer, turns, whole.prompt, context) if every_turn else [0] * len(whole.prompt)
         return {
             "input_ids": prompt + completion,
             "completion_mask": learned[len(learned) - len(prompt) :] + [1] * len(completion),

@@ -10,15 +10,16 @@ if TYPE_CHECKING:
 
 
 def earlier_answers(
-    tokenizer: "PreTrainedTokenizerBase", turns: Sequence[Turn], prompt: Sequence[int]
+    tokenizer: "PreTrainedTokenizerBase", turns: Sequence[Turn], prompt: Sequence[int], context: Sequence[int] = ()
 ) -> list[int]:  # [tokens of the prompt]
     """Return 1 for each token of a prompt that an assistant's turn in it wrote, its end-of-turn token included, else 0.
 
-    A turn that the chat template writes differently once others follow is not learned.
+    A turn that the chat template writes differently once others follow is not learned, nor are those at the places of
+    `context`, which are counted from the end (-1 is the last turn).
     """
     mask = [0] * len(prompt)
     for place, turn in enumerate(turns):
-        if turn["role"] != "assistant":
+        if turn["role"] != "assistant" or place - len(turns) in context:
             continue
         before, answer = encode(tokenizer, turns[:place], turn["content"])
         start, end = len(before), len(before) + len(answer)

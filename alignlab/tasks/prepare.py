@@ -60,6 +60,8 @@ def write_rows(rows: Any, folder: Path) -> dict[str, int]:
                 streams[form] = files.enter_context((folder / f"{form}.jsonl").open("w", encoding="utf-8"))
             kept = {name: row[name] for name in ("id", "kind", "made_by") if row[name]}
             kept |= {name: row[name] for name in ("label", "weight") if row.get(name, 1.0) != 1.0}
+            for place in row.get("context") or ():  # from the prompt's end, which the completion follows
+                fields["messages"][place - 1] = fields["messages"][place - 1] | {"weight": 0}
             if row.get("cut_off"):
                 kept["finished"] = [place not in row["cut_off"] for place in range(len(row["completions"]))]
             streams[form].write(json.dumps(fields | kept, ensure_ascii=False) + "\n")
