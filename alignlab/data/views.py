@@ -1,9 +1,9 @@
 """Views of prepared rows: the columns that a method needs, built from prompts and their completions, best first.
 
 The pairs view has a `label` column if any label is soft, a `weight` column if the weights differ, and columns
-`chosen_finished` and `rejected_finished` if any answer was cut off. The demonstrations view has `finished` in that case,
-and `context` if any of its earlier answers is not to be learned. Weights are scaled to a mean of 1. The pairs of a ranking
-share the weight of one prompt: each has 1/C(n, 2) of it (Ouyang et al. 2022, section 3.5).
+`chosen_finished` and `rejected_finished` if any answer was cut off. The demonstrations view has `finished` in that
+case, and `context` if any of its earlier answers is not to be learned. Weights are scaled to a mean of 1. The pairs
+of a ranking share the weight of one prompt: each has 1/C(n, 2) of it (Ouyang et al. 2022, section 3.5).
 """
 
 from collections.abc import Callable, Iterator
