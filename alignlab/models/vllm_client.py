@@ -40,6 +40,7 @@ class VLLMClient:
             timeout=settings.timeout,
             limits=httpx.Limits(max_connections=settings.concurrency),
             headers={"Authorization": f"Bearer {key}"} if key else {},
+            trust_env=settings.mode == "server",  # no proxy on the way to a server of this process
         )
 
     def model(self) -> str:

@@ -14,8 +14,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
 
 from alignlab.config.vllm import Vllm
 from alignlab.errors import Failure, failure
@@ -88,10 +86,11 @@ class VLLMProcess:
 
 def answers(url: str) -> bool:
     """Return whether a server answers at an address."""
+    import httpx
+
     try:
-        with urlopen(url, timeout=5):
-            return True
-    except (URLError, OSError):
+        return httpx.get(url, timeout=5, trust_env=False).status_code == 200
+    except httpx.HTTPError:
         return False
 
 
