@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from alignlab.chat import Turn
 from alignlab.data.jsonl import Record
-from alignlab.data.qualifiers import read_number
+from alignlab.data.qualifiers import read_number, shown
 from alignlab.data.rejects import Reject
 from alignlab.data.row_fields import Broken, Draft, RowFields, fields_of, note, parse_text, pick, type_name
 from alignlab.data.turns import ENDS_WITH_USER, ROLES
@@ -94,8 +94,6 @@ def _size(node: Mapping[str, Any]) -> int:
 def parse_tree(fields: Mapping[str, Any]) -> list[Draft]:
     """Parse a tree to one draft for each user message, with its answers by rank."""
     row = fields_of(fields)
-    for name in ("message_tree_id", "tree_state"):
-        row.get(name)
     if not isinstance(row["prompt"], Mapping):
         raise Broken("prompt", f"the field is {type_name(row['prompt'])}", "a message with its replies")
     drafts = list(_drafts(row, _node(row, row["prompt"]), []))
@@ -109,8 +107,10 @@ def _node(row: RowFields, message: Any, depth: int = 0) -> Node:
         raise Broken("prompt", f"a message is {type_name(message)}", "an object with role and text")
     if depth > DEEPEST:
         raise Broken("prompt", f"the tree is deeper than {DEEPEST} messages", "fewer")
-    part = row.part("prompt", message)
+    part = row.part("prompt.replies" if depth else "prompt", message)
     replies = part.get("replies") or []
+    if not isinstance(replies, list):
+        raise Broken("prompt.replies", f"the field is {type_name(replies)}", "a list of messages")
     text, role = parse_text(part, TEXTS), str(part.get("role")).lower()
     return Node(part, role, text, [_node(row, reply, depth + 1) for reply in replies])
 
@@ -136,13 +136,22 @@ def _answers(row: RowFields, turns: list[Turn], replies: list[Node]) -> Iterator
         if len(turns) > 1:
             note(row, ENDS_WITH_USER)
         yield Draft(turns, [])
-    ranks = [read_number(reply.fields.get("rank")) for reply in replies]
+    ranks = [_rank(reply) for reply in replies]
     texts = [reply.text for reply in replies]
     ranked = sorted((rank, place) for place, rank in enumerate(ranks) if rank is not None)
     if len(ranked) > 1:
         yield Draft(turns, [texts[place] for _, place in ranked])
     alone = [place for place, rank in enumerate(ranks) if rank is None or len(ranked) == 1]
     yield from (Draft(turns, [texts[place]]) for place in alone)
+
+
+def _rank(node: Node) -> float | None:
+    """Return the rank of an answer; None if it has none."""
+    if not node.fields.holds("rank"):
+        return None
+    if (rank := read_number(node.fields["rank"])) is None:
+        raise Broken("prompt.rank", f"{shown(node.fields['rank'])} is not a rank", "a number")
+    return rank
 
 
 def _is_left_out(node: Node) -> bool:

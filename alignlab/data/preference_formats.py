@@ -103,7 +103,7 @@ def messages_rejected(fields: Fields) -> list[Draft]:
     if not turns or turns[-1]["role"] != "assistant":
         raise Broken("messages", "the conversation does not end with the assistant", "the chosen answer last")
     rejected = pick(fields, REJECTED_BESIDE) or REJECTED_BESIDE[0]
-    if len(decoded := decode(fields.get(rejected))) > 1 and isinstance(decoded, list):
+    if isinstance(decoded := decode(fields.get(rejected)), list) and len(decoded) > 1:
         return [conversation_pair(turns, with_system(fields, parse_turns(fields, rejected)), {})]
     return [Draft(turns[:-1], [turns[-1]["content"], parse_completion(fields, rejected)])]
 

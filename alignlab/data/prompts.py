@@ -31,7 +31,7 @@ def parse_prompt(fields: Fields, names: Sequence[str] = PROMPTS) -> list[Turn]:
     if isinstance(value, str) and (turns := transcript_turns(value)):
         return with_system(row, _without_opening(turns))
     context_name = next((other for other in CONTEXTS if other != name and row.holds(other)), "")
-    if context_name and holds_turns(row[context_name]) and not isinstance(row[context_name], str):
+    if context_name and holds_turns(row.peek(context_name)) and not isinstance(row.peek(context_name), str):
         before, context = parse_turns(row, context_name), ""
     else:
         before, context = [], row[context_name] if context_name else ""
@@ -48,7 +48,7 @@ def parse_prompt(fields: Fields, names: Sequence[str] = PROMPTS) -> list[Turn]:
 def _earlier(fields: Fields, name: str) -> list[Turn]:
     """Return the turns of `context` before a prompt that is turns itself."""
     row = fields_of(fields)
-    if name == "context" or not row.holds("context") or not holds_turns(row["context"]):
+    if name == "context" or not row.holds("context") or not holds_turns(row.peek("context")):
         return []
     return parse_turns(row, "context")
 

@@ -88,6 +88,11 @@ class RowFields(Mapping[str, Any]):
         written = self.original(name)
         return written is not None and is_held(self.values_by_name[written])
 
+    def peek(self, name: str) -> Any:
+        """Return a value without reading the field; None if the row has no such field."""
+        written = self.original(name)
+        return None if written is None else self.values_by_name[written]
+
     def part(self, name: str, values: Mapping[str, Any]) -> "RowFields":
         """Return the fields of an object inside a field."""
         inner = RowFields(values, self.ignored, f"{self.path}{name}.")

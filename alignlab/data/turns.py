@@ -26,6 +26,7 @@ CONTENT_KEYS = ("content", "value", "text")
 REASONING = ("reasoning_content", "reasoning", "thinking", "think", "thought", "thoughts", "chain_of_thought", "cot")
 LEARNED_KEYS = ("weight", "loss_weight", "train", "training", "trainable", "loss", "learn")
 SYSTEMS = ("system", "system_prompt", "system_message")
+TEXT_PARTS = ("text", "input_text", "output_text")
 EXCHANGE = ("input", "output")  # xtuner writes a question and its answer in one object
 THINKING = "<think>\n{reasoning}\n</think>\n\n{text}"
 JOINED = "turns of one speaker in a row, joined"
@@ -115,12 +116,13 @@ def _part_text(part: RowFields, piece: Any, name: str) -> str:
     """Return the text of one part of a turn; an image, a sound or a film gives none if it is ignored."""
     if isinstance(piece, str):
         return piece
-    kind = piece.get("type", "text") if isinstance(piece, Mapping) else None
-    text = piece.get("text", piece.get("value")) if kind in ("text", "input_text", "output_text") else None
+    inner = part.part("content", piece) if isinstance(piece, Mapping) else None
+    kind = inner.get("type", "text") if inner else None
+    text = inner.get("text", inner.get("value")) if inner and kind in TEXT_PARTS else None
     if isinstance(text, str):
         return text
     if media := next((word for word in ("image", "audio", "video") if word in str(kind)), ""):
-        if f"{media}s" in part.ignored or media in part.ignored:
+        if {f"{media}s", media} & part.ignored:
             return ""
         raise Broken(name, f"a turn holds {media}s, and models here read text", "text", f"dataset.ignore=[{media}s]")
     raise Broken(name, f"a part of a turn is {str(kind)[:30] if kind else type_name(piece)}", "a part of type text")
@@ -128,13 +130,14 @@ def _part_text(part: RowFields, piece: Any, name: str) -> str:
 
 def _is_learned(part: RowFields, name: str, role: Role) -> bool:
     key = pick(part, LEARNED_KEYS)
-    if key is None or not part.holds(key) or role != "assistant":
-        _ = key and part[key]
+    if key is None or not part.holds(key):
         return True
+    if role != "assistant" and read_number(part.peek(key)) is None:
+        return True  # only answers are learned, and what the field of another turn means is not known
     weight = read_number(part[key])
     if weight not in (0, 1):
         raise Broken(f"{name}.{key}", f"the weight of a turn is {str(part[key])[:20]}", "0 or 1, true or false")
-    return weight == 1
+    return weight == 1 or role != "assistant"
 
 
 def _exchange(part: RowFields, name: str) -> list[MarkedTurn]:

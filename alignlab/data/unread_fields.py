@@ -131,7 +131,7 @@ def strings_in(value: Any, depth: int = 0) -> Iterator[str]:
         yield decoded
     elif depth < 20 and isinstance(decoded, Mapping):
         for name, inner in decoded.items():
-            if name not in ("role", "from", "type"):
+            if name not in ("role", "from", "type") or not isinstance(inner, str) or len(inner.split()) > 1:
                 yield from strings_in(inner, depth + 1)
     elif depth < 20 and isinstance(decoded, list | tuple):
         for inner in decoded:

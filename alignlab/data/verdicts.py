@@ -19,6 +19,7 @@ FIRST_ANSWERS, SECOND_ANSWERS = tuple(first for first, _ in PAIRS), tuple(second
 STRENGTHS = ("preference_strength",)
 WINNERS = ("better_response_id", "winner", "preference", "preferred", "choice", "better", "overall_preference")
 ANNOTATORS = tuple(f"annotator{dash}{number}" for dash in ("", "_") for number in range(1, 10))
+WON = ("winner_model_a", "winner_model_b", "winner_tie")
 SCORED = ("score", "rating", "reward", "overall_rating")
 VERDICTS = (
     *STRENGTHS, *WINNERS, *ANNOTATORS, "winner_model_a", "labels",
@@ -53,8 +54,10 @@ def read_verdict(row: RowFields, first: str, second: str) -> tuple[float, float]
     if name := next((name for name in WINNERS if row.holds(name)), ""):
         return _vote(row, name, suffixes), 1.0
     if row.holds("winner_model_a"):
-        won = {name: read_number(row.get(name)) for name in ("winner_model_a", "winner_model_b", "winner_tie")}
-        return (1.0 if won["winner_model_a"] else 0.0 if won["winner_model_b"] else 0.5), 1.0
+        won = {name: read_number(row[name]) for name in WON if row.holds(name)}
+        if None in won.values() or sum(float(bool(number)) for number in won.values()) != 1:
+            raise Broken("winner_model_a", "the columns do not name one winner", f"1 in one of {', '.join(WON)}")
+        return (1.0 if won.get(WON[0]) else 0.0 if won.get(WON[1]) else 0.5), 1.0
     if row.holds("labels") and first.startswith("human_ref") and read_number(row["labels"]) in (0, 1):  # SHP
         return float(read_number(row["labels"]) or 0), 1.0
     for stem in SCORED:
