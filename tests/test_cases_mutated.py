@@ -17,9 +17,11 @@ from test_cases import DEFAULTS, READ
 from alignlab.config.dataset import FileData
 from alignlab.data.file_rows import parse_record
 from alignlab.data.jsonl import Record, fields_in
+from alignlab.data.message_trees import LEFT_OUT
 from alignlab.data.rejects import Reject
 from alignlab.data.row_fields import LeftOut, canonical
 from alignlab.data.row_formats import FORMATS, detect
+from alignlab.data.turns import AFTER_LEARNED
 
 COUNT = int(os.environ.get("ALIGNLAB_ROWS", "200"))
 DATASET = FileData(**{**DEFAULTS, "path": (Path(),)})
@@ -41,8 +43,10 @@ def words(random: Random) -> str:
 def odd(random: Random) -> Any:
     """Return a value of any type, often with words."""
     text = words(random)
-    options = (text, text, [text], {"text": text}, [{"role": "user", "content": text}], None,
-               [{"from": "gpt", "value": text}], "", 3, 0.5, True, [], {}, [[text, text]], [None], {"a": {"b": [text]}})  # fmt: skip
+    options = (
+        *(text, text, [text], [[text, text]], {"text": text}, {"a": {"b": [text]}}, [{"from": "gpt", "value": text}]),
+        *([{"role": "user", "content": text}], None, "", 3, 0.5, True, [], {}, [None]),
+    )
     return random.choice(options)
 
 
@@ -99,6 +103,8 @@ def lost(row: dict[str, Any]) -> list[tuple[str, str]]:
     if isinstance(parsed, Reject):
         assert parsed.reason
         return []
+    if any(note in (AFTER_LEARNED, LEFT_OUT) for draft in parsed.drafts for note in draft.notes):
+        return []  # turns that the row itself leaves out
     kept = "\n".join(
         text for draft in parsed.drafts for text in (*(t["content"] for t in draft.prompt), *draft.completions)
     )
