@@ -84,20 +84,23 @@ def common_arguments(
         "fsdp": True if hardware.fsdp else None,
         "fsdp_config": hardware.fsdp.block() if hardware.fsdp else None,
         "logging_nan_inf_filter": False,  # see FiniteLoss
-        "bf16": casts(hardware),
+        # Only DeepSpeed reads it: elsewhere it would mean autocast (see `alignlab.training.master_weights`).
+        "bf16": hardware.deepspeed is not None and load.precision(hardware).itemsize == 2,
         "dataloader_pin_memory": not on_cpu,
         "disable_tqdm": True,
         "report_to": "none",
     }
 
 
-def casts(hardware: Hardware) -> bool:
-    """Return whether DeepSpeed or FSDP2 keeps weights in float32 beside those of a forward pass in bfloat16.
+def gather_in_precision(settings: Any, hardware: Hardware) -> None:
+    """Let FSDP2 gather weights in the run's precision from shards in float32; it reduces gradients in float32."""
+    if hardware.fsdp:
+        from torch.distributed.fsdp import MixedPrecisionPolicy
 
-    Elsewhere `bf16` would mean autocast, which alignlab does not use: see `alignlab.training.master_weights`.
-    """
-    sharded = hardware.deepspeed is not None or hardware.strategy_record.uses_fsdp
-    return sharded and load.precision(hardware).itemsize == 2
+        policy = MixedPrecisionPolicy(
+            param_dtype=load.precision(hardware), reduce_dtype=load.trained_precision(hardware)
+        )
+        settings.fsdp_plugin_args["mixed_precision_policy"] = policy
 
 
 def deepspeed(run: Run[Training]) -> dict[str, Any] | None:
@@ -131,6 +134,7 @@ def fit(
     from alignlab.training.master_weights import MasterWeights
     from alignlab.training.measured_precision import PrecisionCallback, frozen_networks
 
+    gather_in_precision(settings, run.config.hardware)
     checkpoints = Checkpoints(run.method.save_total_limit, every)
     trainer = type(trainer_class.__name__, (FiniteLoss, ReshardedOptimizer, MasterWeights, trainer_class), {})(
         model=model,
