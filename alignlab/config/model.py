@@ -59,11 +59,6 @@ class ModelSettings(Settings):
         return ()
 
     @property
-    def reward_head(self) -> Literal["last", "pooled"]:
-        """Return the head that a reward model gets with method.head=auto."""
-        return "last"
-
-    @property
     def attention(self) -> str | None:
         """Return the chosen implementation of attention; None is transformers' default."""
         return None
@@ -81,10 +76,6 @@ class PocketModel(ModelSettings):
     size: Literal["full", "small"]
     adapter: Adapter | None = None
 
-    @property
-    def reward_head(self) -> Literal["last", "pooled"]:
-        return "pooled"
-
     def unfit_for(self, dataset: DataSettings) -> Iterator[Fault]:
         world = dataset.pocket_world
         if world is None:
@@ -101,10 +92,6 @@ class PocketT5Model(ModelSettings):
     kind: Literal["pocket_t5"]
     seed: Seed
     adapter: Adapter | None = None
-
-    @property
-    def reward_head(self) -> Literal["last", "pooled"]:
-        return "pooled"
 
     @property
     def is_encoder_decoder(self) -> bool:
@@ -190,8 +177,7 @@ class PretrainedModel(ModelSettings):
 
     @property
     def origin(self) -> str:
-        dequantised = "dequantised and " if self.path.endswith(".gguf") else ""
-        return f"{self.path} {dequantised}made ready"
+        return f"{self.path} made ready"
 
     @property
     def pretrained(self) -> "PretrainedModel":

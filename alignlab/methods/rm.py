@@ -23,7 +23,7 @@ MAKES = "reward_model"
 class Config(Training):
     """Settings of `conf/method/rm.yaml`."""
 
-    head: Literal["auto", "last", "pooled"]
+    head: Literal["last", "pooled"]
     center_rewards_coefficient: NotNegative
 
     def faults(self) -> Iterator[Fault]:
@@ -44,7 +44,8 @@ def train(run: Run[Config]) -> None:
     from alignlab.training.trainer import common_arguments, fit
 
     method = run.method
-    head = reward_heads.choose_head(method.head, run.inputs["policy"], run.config.model.reward_head)
+    is_automatic = any(place.endswith(".head") for place in getattr(run.config, "origins", ()))
+    head = reward_heads.choose_head(method.head, run.inputs["policy"], is_automatic)
     precision = trained_precision(run.config.hardware)
     four_bits = four_bit.load_options(run.config, precision)
     model, tokenizer = reward_heads.new_reward_model(run.inputs["policy"], head, method.dropout, precision, **four_bits)

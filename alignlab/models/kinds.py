@@ -35,3 +35,9 @@ def base_model(model: ModelSettings, dataset: DataSettings) -> Path:
     """Make a base model where it is not in the cache; return its folder."""
     folder: Path = module_of(model).base_model(model, dataset)
     return folder
+
+
+def origin(model: ModelSettings) -> str:
+    """Return where the weights of a base model come from, for the plan."""
+    describe = getattr(module_of(model), "origin", None)
+    return str(describe(model)) if describe else model.origin

@@ -58,6 +58,14 @@ def local_source(model: PretrainedModel) -> Path | None:
     return file
 
 
+def origin(model: PretrainedModel) -> str:
+    """Return where the weights come from, for the plan."""
+    source = local_source(model)
+    if source is None or source.suffix != SUFFIX:
+        return model.origin
+    return f"{model.path}{'' if model.path.endswith(SUFFIX) else f', {source.name}'} dequantised and made ready"
+
+
 def commit(model: PretrainedModel) -> str | None:
     """Return the commit of a revision that was downloaded before; None otherwise, and for a folder."""
     from huggingface_hub import try_to_load_from_cache

@@ -182,19 +182,18 @@ def head_of(model: nn.Module) -> nn.Module:
     return min(heads, key=lambda pair: pair[0])[1]
 
 
-def choose_head(head: str, path: Path, preferred: str) -> str:
-    """Return the head that `auto` stands for: the model's preferred one, if transformers has a class for it.
+def choose_head(head: str, path: Path, is_automatic: bool) -> str:
+    """Return the head, or `pooled` where transformers has no class for `last`; `auto` may be replaced, and it is said.
 
-    Raises a `Failure` where the head is set to `last` and there is none.
+    Raises a `Failure` where `last` was set by the user.
     """
     settings = AutoConfig.from_pretrained(path)
-    wanted = preferred if head == "auto" else head
-    if wanted == "pooled" or settings.is_encoder_decoder or reads_last_token(settings):
-        return wanted
-    if head == "last":
-        what = f"transformers has no reward model that reads the last token of {settings.model_type}"
+    if head == "pooled" or settings.is_encoder_decoder or reads_last_token(settings):
+        return head
+    what = f"transformers has no reward model that reads the last token of {settings.model_type}"
+    if not is_automatic:
         raise failure("method.head", what, "use method.head=pooled")
-    say(f"rm: transformers has no reward model for {settings.model_type}, so method.head=auto is pooled")
+    say(f"rm: {what}, so method.head=auto is pooled")
     return "pooled"
 
 

@@ -216,7 +216,7 @@ def show(plan: Plan) -> Iterator[str]:
     """Yield the plan as lines: one per model, and the needs of each stage that will run."""
     config = plan.config
     yield f"plan: {config.method.name} on {config.dataset.kind}, model {config.model.kind}, seed {config.seed}"
-    yield _line("base", plan.base.path.exists(), config.model.origin, plan.base.path)
+    yield _line("base", plan.base.path.exists(), kinds.origin(config.model), plan.base.path)
     yield from (f"  {'data':<6} {line}" for line in data_lines(config))
     for stage in plan.stages:
         read = cost(config, stage)
