@@ -1,10 +1,10 @@
 """Suggest settings with which a stage fits into memory, and refuse a stage whose states alone do not fit."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from alignlab.config import strategies
+from alignlab.config.contradictions import four_bits, value_adapter
 from alignlab.config.groups import conf_folder
 from alignlab.config.hardware import DeepSpeed, OffloadOptimizer, OffloadParam, Zero
 from alignlab.config.method import Training
@@ -22,7 +22,8 @@ def advice(config: Config, settings: Training, inputs: Mapping[str, Source], bas
         return ""
 
     def fits(change: Change) -> bool:
-        return bool(memory_fit(change.config, change.settings, inputs, base).fits)
+        refused = [*four_bits(change.config), *value_adapter(change.config)]
+        return not refused and bool(memory_fit(change.config, change.settings, inputs, base).fits)
 
     first_fits = [next(filter(fits, kind), None) for kind in changes(config, settings)]
     overrides = [change.overrides for change in first_fits if change]
@@ -53,7 +54,7 @@ def changes(config: Config, settings: Training) -> Iterator[list[Change]]:
     if now.devices > 1 and not config.hardware.strategy_record.shards_weights:
         yield [Change("hardware=zero3", with_hardware(config, SHARDED), settings)]
     if config.model.adapter is None:
-        yield [with_adapter(Change("", config, settings), name) for name in adapters()]
+        yield with_each_adapter(Change("", config, settings))
     if now.devices > 1:
         yield [Change("hardware=zero3_offload", with_hardware(config, OFFLOADED), settings)]
 
@@ -64,7 +65,7 @@ def all_changes(config: Config, settings: Training) -> Iterator[Change]:
     least = with_hardware(config, {"micro_batch_size": 1} | (OFFLOADED if several else {}))
     overrides = f"{ROWS}=1" + (" hardware=zero3_offload" if several else "")
     change = Change(overrides, least, settings)
-    adapted = [with_adapter(change, name) for name in adapters()] if config.model.adapter is None else [change]
+    adapted = with_each_adapter(change) if config.model.adapter is None else [change]
     yield from map(with_checkpointing, adapted)
 
 
@@ -79,14 +80,10 @@ SHARDED, OFFLOADED = (  # hardware=zero3 and hardware=zero3_offload
 )
 
 
-def adapters() -> list[str]:
-    """Return the adapters to suggest, the one with the larger memory first."""
-    return [name for name in ("lora", "qlora") if adapter_file(name).exists()]
-
-
-def adapter_file(name: str) -> Path:
-    """Return the YAML file of an adapter."""
-    return conf_folder() / "model" / "adapter" / f"{name}.yaml"
+def with_each_adapter(change: Change) -> list[Change]:
+    """Add LoRA to a change, and QLoRA, which needs less memory, where the hardware allows it."""
+    changes = [with_adapter(change, name) for name in ("lora", "qlora")]
+    return [change for change in changes if not [*four_bits(change.config)]]
 
 
 def place_of(config: Config, settings: Training) -> str:
@@ -107,7 +104,8 @@ def with_adapter(change: Change, name: str) -> Change:
     """Add an adapter of conf/model/adapter/ to a change, and the value function that `value=auto` then stands for."""
     import yaml
 
-    values = yaml.safe_load(adapter_file(name).read_text(encoding="utf-8"))
+    file = conf_folder() / "model" / "adapter" / f"{name}.yaml"
+    values = yaml.safe_load(file.read_text(encoding="utf-8"))
     model = change.config.model.model_copy(update={"adapter": Adapter(**values)})
     config, settings = change.config.model_copy(update={"model": model}), change.settings
     is_automatic = f"{place_of(change.config, settings)}.value" in config.origins

@@ -16,7 +16,7 @@ from alignlab.config.schema import Config
 from alignlab.errors import Explained, mistake
 from alignlab.models import kinds
 from alignlab.models.references import Source, model_source, scorer_source
-from alignlab.pipeline import memory_advice, memory_fit, setting_origins, time_estimate
+from alignlab.pipeline import data_fit, memory_advice, memory_fit, setting_origins, time_estimate
 from alignlab.pipeline.model_references import REWARD, judge_hash, named_rewards, reward_hash, uses_reward_stage
 from alignlab.runtime.files import cache_root, digest
 from alignlab.runtime.source_hash import hash_with_imports
@@ -260,6 +260,7 @@ def needed(plan: Plan, stage: Stage, read: Cost | None) -> Iterator[str]:
     assert isinstance(settings, Training)
     place = "method" if stage == plan.stages[-1] else f"stages.{stage.name}"
     yield from setting_origins.describe(config, settings, place)
+    yield from data_fit.warnings(config, settings, place, plan.base, read.rows if read else None)
     yield from memory_fit.describe(memory_fit.memory_fit(config, settings, stage.inputs, plan.base))
     if advice := memory_advice.advice(config, settings, stage.inputs, plan.base):
         yield advice
