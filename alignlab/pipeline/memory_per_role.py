@@ -6,8 +6,8 @@ each. In bfloat16 the weight takes two, and the optimizer twelve, since it keeps
 (`alignlab.training.master_weights`). Adapters train in float32, except under DeepSpeed. DDP keeps gradients twice, the
 second time in the buckets that it exchanges. ZeRO-2 partitions gradients and optimizer over the devices, ZeRO-3 and
 FSDP also the weights (figure 1 there). A frozen network takes its weights in the precision of the run, and ZeRO-3
-partitions the reference and the weights under an adapter. While PPO samples and measures under ZeRO-3, the weights of
-policy, value function and reference are gathered on each device.
+partitions the reference and the weights under an adapter. While PPO samples under ZeRO-3, the weights of the policy are
+gathered on each device; while it measures, those of the value function, and then those of policy and reference.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -111,7 +111,7 @@ def gathered(of: "Subject", names: Sequence[str], samples: bool) -> Iterator[Rol
     if of.parameters is None or zero is None or not hardware.strategy_record.shards_weights or of.devices == 1:
         return
     if samples:
-        networks = 1 + ("value" in names and value_of(of) == "separate") + (of.config.model.adapter is None)
+        networks = 1 + ("reference" in names and of.config.model.adapter is None)
         yield Role("gathered weights", networks * of.parameters * bytes_each(hardware))
     else:
         limit = zero.stage3_max_live_parameters
