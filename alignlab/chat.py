@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 PRIVATE = 0xF0000  # the first code point of a Unicode range for private use
 
+RUST_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")  # transformers' class, since version 5 and before
+
 Placeholders = Mapping[str, str]  # the text of a special token to the character that stands in for it
 
 
@@ -126,10 +128,9 @@ def plain_ids(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
     The Rust tokenizer is called without offsets, which takes half the time, where nothing is set on either that would
     change the ids.
     """
-    from transformers import PreTrainedTokenizerFast as Fast
-
-    if isinstance(tokenizer, Fast) and type(tokenizer)._encode_plus is Fast._encode_plus:
-        backend = tokenizer.backend_tokenizer
+    owner = next((one.__name__ for one in type(tokenizer).__mro__ if "_encode_plus" in vars(one)), "")
+    if owner in RUST_TOKENIZERS:
+        backend: Any = tokenizer.backend_tokenizer  # type: ignore[attr-defined]
         changes_ids = tokenizer.split_special_tokens or backend.encode_special_tokens
         if not (changes_ids or backend.truncation or backend.padding):
             return list(backend.encode_batch_fast([text], add_special_tokens=False)[0].ids)
