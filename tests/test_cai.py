@@ -238,7 +238,7 @@ def test_labels_are_spread_and_clamped():
 
 def test_a_verdict_becomes_a_pair_and_the_surest_are_kept():
     rows = [
-        {"prompt": ask("how"), "first": "a", "second": "b", "verdict": {"label": label}}
+        {"prompt": ask("how"), "first": "a", "second": "b", "finished": [True, True], "verdict": {"label": label}}
         for label in (0.9, 0.45, 0.2, 0.6)
     ]
     assert [pair(row)["chosen"] for row in rows] == ["a", "b", "b", "a"]

@@ -7,10 +7,11 @@ from command import config
 from tiny import ask, tiny_model, tiny_tokenizer
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from alignlab.chat import encode
+from alignlab.chat import encode, encode_prompt
 from alignlab.evaluation import Sample
 from alignlab.evaluation.measures.kl import distance
 from alignlab.evaluation.scores import Scores, scores_of
+from alignlab.models.truncation import cut_turns
 from alignlab.pipeline.measure_stage import completions_table
 
 
@@ -73,7 +74,8 @@ def test_a_prompt_longer_than_the_context_is_cut_as_sampling_cuts_it(tmp_path):
     found = distance(tmp_path / "policy", tmp_path / "reference", [LONG], settings)
     row = encode(tiny_tokenizer(), LONG.prompt, LONG.completion)
     assert len(row.prompt) > 24
-    prompt, logps = row.prompt[-16:], []
+    prompt, logps = encode_prompt(tiny_tokenizer(), cut_turns(tiny_tokenizer(), LONG.prompt, 16)), []
+    assert len(prompt) == 16
     for model in models:
         with torch.no_grad():
             logits = model(torch.tensor([prompt + row.completion])).logits[0, 15:-1].double() / 0.5
