@@ -107,19 +107,45 @@ def _load(
     path: Path, dtype: "torch.dtype", dropout: float = 0.0, **options: Any
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """Load a decoder or an encoder-decoder, and its tokenizer."""
+    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
         settings = AutoConfig.from_pretrained(path)
         auto_class = AutoModelForSeq2SeqLM if settings.is_encoder_decoder else AutoModelForCausalLM
-        model = auto_class.from_pretrained(path, config=set_dropout(settings, dropout), dtype=dtype, **options)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = str(error).splitlines()[0][:200]
+        settings = set_dropout(settings, dropout)
+        options |= {"config": settings, "dtype": dtype, "output_loading_info": True}
+        model, info = auto_class.from_pretrained(path, **options)
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+        reason = (weight_pointer(path) or str(error)).splitlines()[0][:200]
         raise failure(str(path), f"no language model can be loaded from it ({reason})") from error
+    check_weights(path, model, info["missing_keys"])
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         raise failure(str(path), "its tokenizer has no pad token that differs from eos", "add one")
     return model, tokenizer
+
+
+def weight_pointer(path: Path) -> str | None:
+    """Return a sentence on a file of weights that Git LFS has not downloaded; None where there is none."""
+    for file in path.glob("*.safetensors"):
+        with file.open("rb") as stream:
+            if stream.read(19) == b"version https://git":
+                return f"{file.name} is a Git LFS pointer, not the weights; run git lfs pull"
+    return None
+
+
+def check_weights(path: Path, model: Any, missing: "set[str]") -> None:
+    """Raise a `Failure` where weights are absent from a model's files, or are no numbers."""
+    import torch
+
+    if missing:
+        what = f"{len(missing)} of its weights are in no file, {min(missing)!r} among them"
+        raise failure(str(path), what, "download the model again")
+    broken = [name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()]
+    if broken:
+        what = f"{len(broken)} of its weights hold NaN or infinity, {min(broken)!r} among them"
+        raise failure(str(path), what, "download the model again, or take an earlier checkpoint")
 
 
 def attention(config: Config) -> str | None:
