@@ -108,6 +108,18 @@ READ = {  # a row of each shape, and what it means
     "list-of-turns": (turns(ASK, SAY), [ONE]),
     "two-user-turns": ({"messages": [*turns(ASK), *turns("Hm?"), {"role": "assistant", "content": SAY}]},
                        [(f"{ASK}\n\nHm?", [SAY], 1.0)]),
+    "thumbs": ({"prompt": ASK, "response": SAY, "thumbs_up": "false"}, [(ASK, [SAY], 0.0)]),
+    "webgpt": ({"question": {"full_text": ASK}, "answer_0": SAY, "score_0": 0.5, "answer_1": WORSE, "score_1": -0.5},
+               [PAIR]),
+    "shp": ({"history": ASK, "human_ref_A": WORSE, "human_ref_B": SAY, "labels": 0}, [PAIR]),
+    "arena-lists": ({"prompt": f'["{ASK}"]', "response_a": f'["{SAY}"]', "response_b": f'["{WORSE}"]',
+                     "winner_model_a": 1, "winner_model_b": 0, "winner_tie": 0}, [PAIR]),
+    "winner-name": ({**BOTH, "model_a": "one", "model_b": "two", "winner": "two"}, [TURNED]),
+    "vicuna": ({"text": f"USER: {ASK} ASSISTANT: {SAY}</s>"}, [ONE]),
+    "chatml": ({"text": f"<|im_start|>user\n{ASK}<|im_end|>\n<|im_start|>assistant\n{SAY}<|im_end|>"}, [ONE]),
+    "rendered": ({"instruction": ASK, "output": SAY, "text": f"Below is an instruction that describes a task. Write a "
+                  f"response.\n\n### Instruction:\n{ASK}\n\n### Response:\n{SAY}"}, [ONE]),
+    "problem": ({"problem": ASK, "solution": SAY}, [ONE]),
     "repeated": ({"prompt": ASK, "chosen": turns(ASK, SAY), "rejected": turns(ASK, WORSE), "messages": turns(ASK, SAY)},
                  [PAIR]),
 }  # fmt: skip
@@ -140,6 +152,12 @@ REFUSED = {  # a row, the field and the sentence, and the setting that lets it t
     "completions": ({"text": "Rate the answers.", "completions": [SAY, WORSE]}, "completions: no format reads",
                     "completions"),
     "implicit": ({"chosen": SAY, "rejected": WORSE}, "and the pair has no prompt", None),
+    "spans": ({"messages": [*turns(ASK), {"role": "assistant", "content": SAY, "train_detail": [{"train": False}]}]},
+              "parts of a turn cannot be left out", "train_detail"),
+    "rated": ({"instruction": ASK, "output": SAY, "quality": "low"}, "quality: the column rates", "quality"),
+    "scores-turned": ({"prompt": ASK, "chosen": SAY, "rejected": WORSE, "chosen_score": 1, "rejected_score": 2},
+                      "rejected_score: the rejected answer has the higher score", None),
+    "winner": ({**BOTH, "winner": "nobody"}, "winner: 'nobody' names neither answer", None),
     "keys": ({"messages": [{"toy_input": ASK, "toy_output": SAY}]}, "a turn has the keys toy_input, toy_output", None),
 }  # fmt: skip
 
@@ -157,6 +175,20 @@ def test_a_row_that_would_lose_its_meaning_is_refused_in_one_sentence(tmp_path, 
         rows, _ = read(tmp_path, [row], ignore=tuple(ignore.split(",")))
         assert len(rows) == 1
         assert not any("<image>" in text for text in rows[0].texts())
+
+
+def test_a_json_object_with_a_field_twice_is_a_fault(tmp_path):
+    with pytest.raises(Failure, match=r"rows\.jsonl:1: prompt: the field stands twice in one object"):
+        read(tmp_path, '{"prompt": "A?", "prompt": "C?", "completion": "B"}\n')
+    with pytest.raises(Failure, match=r"rows\.json:1: the field 'prompt' stands twice in one object; remove one"):
+        read(tmp_path, '[{"prompt": "A?", "prompt": "C?", "completion": "B"}]', "rows.json")
+
+
+def test_rows_that_are_single_turns_and_lists_of_rows_say_what_to_do(tmp_path):
+    with pytest.raises(Failure, match="each row is one turn"):
+        read(tmp_path, turns(ASK, SAY))
+    with pytest.raises(Failure, match="lists inside an object: train, test; write each list as a file"):
+        read(tmp_path, [{"train": [{"prompt": ASK}], "test": [{"prompt": ASK}]}])
 
 
 def test_the_only_answer_of_weight_0_is_left_out_and_counted(tmp_path):

@@ -25,6 +25,7 @@ from alignlab.data.unread_fields import MOST_NAMES, OTHERS, ignored_names, refus
 from alignlab.errors import failure, mistake
 
 DETECTION_ROWS = 50  # rows by which the format of a file is detected
+TURNS = (("role", "content"), ("from", "value"))  # fields of a row that is one turn
 READ_BESIDE = ("kind",)  # fields that are read from every row
 
 
@@ -95,6 +96,7 @@ def detect_format(source: Source, name: str | None, ignored: frozenset[str]) -> 
         return FORMATS["message_tree"], message_trees.assemble(everything)
     row_format = named_format(name) if name else detect(fields)
     if row_format is None and fields:
+        check_shape(source, fields[0])
         names = ", ".join(str(name)[:30] for name in list(fields[0])[:8]) or "none"
         known = "; ".join(map(str, FORMATS.values()))
         raise failure(
@@ -103,6 +105,19 @@ def detect_format(source: Source, name: str | None, ignored: frozenset[str]) -> 
             f"known are {known}; docs/data.md lists their fields",
         )
     return row_format or FORMATS["prompt_completion"], (Assembled(record, 1) for record in everything)
+
+
+def check_shape(source: Source, fields: RowFields) -> None:
+    """Raise a failure that says more where rows without a known format are single turns, or lists of rows."""
+    if any(set(turn) <= set(fields) for turn in TURNS):
+        what = "each row is one turn, and nothing says which turns are one conversation"
+        raise failure(str(source.path), what, "write one row a conversation, with its turns as a list in `messages`")
+    lists = [
+        name for name in fields if isinstance(rows := fields.peek(name), list) and rows and isinstance(rows[0], dict)
+    ]
+    if lists:
+        what = f"the rows lie in lists inside an object: {', '.join(lists[:5])}"
+        raise failure(str(source.path), what, "write each list as a file of its own")
 
 
 def named_format(name: str) -> RowFormat:

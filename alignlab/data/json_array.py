@@ -6,7 +6,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from alignlab.data.jsonl import Record, explain_read_errors, fields_in, open_bytes, read_failure
+from alignlab.data.jsonl import (
+    Record,
+    RepeatedField,
+    explain_read_errors,
+    fields_in,
+    open_bytes,
+    read_failure,
+    unique_fields,
+)
 from alignlab.data.rejects import Reject
 
 CHUNK_BYTES = 1 << 16
@@ -17,7 +25,7 @@ LONGEST_TOKEN = 12  # characters; a syntax error this close to the end of the te
 
 def read_json_array(path: Path) -> Iterator[Record | Reject]:
     """Yield the elements of a JSON array; `line` is the line on which an element begins."""
-    decode = json.JSONDecoder().raw_decode
+    decode = json.JSONDecoder(object_pairs_hook=unique_fields).raw_decode
     text = TextWindow(path)
     text.skip(BLANKS + "\ufeff")
     text.advance(1)  # the opening bracket
@@ -43,7 +51,7 @@ def read_json_array(path: Path) -> Iterator[Record | Reject]:
 
 def read_json_objects(path: Path) -> Iterator[Record | Reject]:
     """Yield the objects of a file that writes them one after the other over many lines."""
-    decode = json.JSONDecoder().raw_decode
+    decode = json.JSONDecoder(object_pairs_hook=unique_fields).raw_decode
     text = TextWindow(path)
     text.skip(BLANKS + "\ufeff")
     while not text.at_end():
@@ -113,6 +121,9 @@ class TextWindow:
                     return value, end - self.position
             except json.JSONDecodeError as error:
                 self._read_truncated_value(error)
+            except RepeatedField as error:
+                what = f"the field {str(error)!r} stands twice in one object"
+                raise read_failure(self.path, self.line, what, "remove one") from error
             except (RecursionError, ValueError) as error:
                 raise read_failure(self.path, self.line, "a row cannot be decoded", "fix the file") from error
 

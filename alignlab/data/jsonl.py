@@ -51,7 +51,10 @@ def read_records(file: Path) -> Iterator[Record | Reject]:
             continue
         empty = False
         try:
-            value = json.loads(text)
+            value = json.loads(text, object_pairs_hook=unique_fields)
+        except RepeatedField as error:
+            yield Reject(file, number, str(error), "the field stands twice in one object", "one value for each field")
+            continue
         except (ValueError, RecursionError) as error:
             if not text.endswith("\n") and text.lstrip().startswith(("{", "[")):
                 raise read_failure(file, number, "the last line is cut off", "fetch the file again") from error
@@ -63,6 +66,19 @@ def read_records(file: Path) -> Iterator[Record | Reject]:
             yield Reject(file, number, "", "the line is not a JSON object", "one JSON object a line")
     if empty:
         raise failure(f"{file}:1", "the file is empty", "give a file with one JSON object a line")
+
+
+class RepeatedField(ValueError):
+    """A JSON object that has a field twice; the message is its name."""
+
+
+def unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the fields of a JSON object; raise a RepeatedField if one stands twice."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise RepeatedField(next(name for name in names if names.count(name) > 1)[:40])
+    return fields
 
 
 def fields_in(value: Any) -> dict[str, Any] | None:

@@ -115,11 +115,32 @@ def compared(fields: Fields) -> list[Draft]:
     if not first:
         raise Broken("response_a, response_b", "there are not two answers", "two answers and a verdict on them")
     label, weight = read_verdict(row, first, second)
-    if first.startswith("conversation"):
+    if conversations := _parallel_lists(row, first, second):
+        draft = conversation_pair(*conversations, row)
+    elif first.startswith("conversation"):
         draft = conversation_pair(parse_turns(row, first), parse_turns(row, second), row)
     else:
         draft = Draft(_prompt(row), [parse_completion(row, first), parse_completion(row, second)])
     return [draft._replace(label=label, weight=weight)]
+
+
+def _parallel_lists(row: RowFields, first: str, second: str) -> tuple[list[Turn], list[Turn]] | None:
+    """Return two conversations whose questions and answers are lists of texts of one length (Chatbot Arena)."""
+    name = pick(row, PROMPTS)
+    lists = [decode(row.peek(field)) for field in (name or "", first, second)]
+    if not all(isinstance(texts, list) and texts and isinstance(texts[0], str) for texts in lists):
+        return None
+    for read in (name or "", first, second):
+        row.get(read)
+    questions, *sides = lists
+    if not all(len(side) == len(questions) and all(isinstance(text, str) for text in side) for side in lists):
+        raise Broken(f"{first}, {second}", "the lists hold no answer to each question", "an answer for each question")
+    one, other = ([turn for pair in zip(questions, side, strict=True) for turn in _exchange(*pair)] for side in sides)
+    return one, other
+
+
+def _exchange(question: str, answer: str) -> list[Turn]:
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
 
 def ranking(fields: Fields) -> list[Draft]:

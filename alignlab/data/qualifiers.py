@@ -17,14 +17,21 @@ TRUE = {"true", "yes"}
 FALSE = {"false", "no"}
 LABELS = (
     "label", "labels", "kto_tag", "desirable", "is_desirable", "is_good", "is_chosen", "is_correct", "accepted",
-    "correct", "preferred", "is_safe", "is_response_safe",
+    "correct", "preferred", "is_safe", "is_response_safe", "thumbs_up", "liked", "approved", "valid", "is_valid",
 )  # fmt: skip
 RATINGS = (
     "helpfulness", "correctness", "quality", "quality_score", "score", "scores", "overall_score", "rating", "ratings",
-    "reward", "honesty", "truthfulness", "harmlessness",
+    "reward", "honesty", "truthfulness", "harmlessness", "is_harmful", "is_toxic", "unsafe", "thumbs", "thumbs_down",
+    "votes", "upvotes", "verdict", "judgement", "judgment", "grade", "response_score", "answer_score",
+    "response_quality",
+    "answer_quality", "completion_score", "output_score", "user_rating", "human_rating", "human_score",
 )  # fmt: skip
 STEP_LABELS = ("labels", "step_labels", "step_ratings")
-SCORES_OF_PAIRS = (("score_chosen", "score_rejected"), ("chosen_score", "rejected_score"))
+SCORES_OF_PAIRS = tuple(
+    pair
+    for stem in ("score", "rating", "reward")
+    for pair in ((f"{stem}_chosen", f"{stem}_rejected"), (f"chosen_{stem}", f"rejected_{stem}"))
+)
 BAD = "a bad answer (label false), kept but no demonstration"
 TURNED = "a pair turned round (label below 0.5)"
 TIE = "a tie (label 0.5)"

@@ -96,7 +96,7 @@ def _is_object_over_lines(path: Path) -> bool:
         try:
             value = json.loads(first)
         except ValueError:
-            return isinstance(next(read_json_objects(path)), Record)
+            return first.strip() == "{" or isinstance(next(read_json_objects(path)), Record)
         return second is None and len(first) < LARGEST_INDEX and rows_inside(value) is not None
     return False
 

@@ -17,8 +17,8 @@ from alignlab.data.hh_rlhf import parse_transcript
 from alignlab.data.prompts import COMPLETIONS, PROMPTS, parse_completion, parse_prompt
 from alignlab.data.row_fields import Broken as Broken
 from alignlab.data.row_fields import Draft as Draft
-from alignlab.data.row_fields import RowFields, fields_of, parse_text
-from alignlab.data.turns import conversation, transcript_turns
+from alignlab.data.row_fields import RowFields, fields_of, note, parse_text
+from alignlab.data.turns import MARKERS, WITH_MARKERS, conversation, transcript_turns
 
 Fields = Mapping[str, Any]
 CONVERSATIONS = ("conversations", "conversation")
@@ -119,6 +119,8 @@ def plain_text(fields: Fields) -> list[Draft]:
     turns = transcript_turns(text)
     if turns and turns[-1]["role"] == "assistant" and turns[-1]["content"]:
         return [Draft(turns[:-1], [turns[-1]["content"]])]
+    if MARKERS.search(text):
+        note(fields, WITH_MARKERS)
     return [Draft([], [text])]
 
 
@@ -156,5 +158,5 @@ FORMATS = _known(
     RowFormat("prompt_completion", (PROMPTS, COMPLETIONS), alpaca),
     RowFormat("transcript", (("transcript",),), transcript),
     RowFormat("text", (("text",),), plain_text),
-    RowFormat("prompts", (("prompt", "question", "instruction", "query"),), prompt_only),
+    RowFormat("prompts", (("prompt", "question", "instruction", "query", "problem"),), prompt_only),
 )

@@ -26,6 +26,7 @@ CONTENT_KEYS = ("content", "value", "text")
 REASONING = ("reasoning_content", "reasoning", "thinking", "think", "thought", "thoughts", "chain_of_thought", "cot")
 LEARNED_KEYS = ("weight", "loss_weight", "train", "training", "trainable", "loss", "learn")
 SYSTEMS = ("system", "system_prompt", "system_message")
+SPAN_KEYS = ("train_detail", "training_detail", "loss_mask")  # they say which parts of a turn are learned
 TEXT_PARTS = ("text", "input_text", "output_text")
 EXCHANGE = ("input", "output")  # xtuner writes a question and its answer in one object
 THINKING = "<think>\n{reasoning}\n</think>\n\n{text}"
@@ -34,10 +35,18 @@ ENDS_WITH_USER = "a conversation that ends with the user, read as a prompt"
 AFTER_LEARNED = "turns after the last learned answer, left out"
 NOT_LEARNED = "no answer of the conversation is to be learned (weight 0)"
 BROKEN_TURNS = re.compile(r"\A\s*\[\s*\{\s*['\"](?:role|from)['\"]\s*:")
+CHATML = re.compile(r"<\|im_start\|>\s*(\w+)\s*\n(.*?)<\|im_end\|>", re.DOTALL)
+MARKERS = re.compile(
+    r"\[INST\]|<\|(?:start_header_id|user|assistant|im_start)\|>|<start_of_turn>|<\|?(?:User|Assistant)\|?>"
+)
+WITH_MARKERS = "text that holds the markers of a chat template, read as plain text"
 TRANSCRIPTS = (  # how a transcript begins, and how it is split into speakers and texts
     (re.compile(r"\A\s*###\s*Human:"), re.compile(r"\s*###\s*(Human|Assistant):")),
     (re.compile(r"\A\s*Human:"), re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")),
-    (re.compile(r"\A\s*USER:"), re.compile(r"(?:\A|\s)\s*(USER|ASSISTANT):")),
+    (
+        re.compile(r"\A\s*(?:BEGINNING OF CONVERSATION:\s*)?USER:"),
+        re.compile(r"(?:\A|\s|</s>)\s*(USER|ASSISTANT):|</s>\s*\Z"),
+    ),
     (re.compile(r"\A\s*User:"), re.compile(r"(?:\A|\n)\s*(User|Assistant):")),
 )
 
@@ -92,6 +101,9 @@ def _turn(fields: RowFields, turn: Any, name: str) -> list[MarkedTurn]:
     speaker = part[key]
     if not isinstance(speaker, str) or speaker.lower() not in ROLES:
         raise Broken(name, f"the speaker {str(speaker)[:40]!r} is unknown", "system, user (human) or assistant (gpt)")
+    if span := next((span for span in SPAN_KEYS if part.holds(span)), ""):
+        now = f"leave it out with dataset.ignore=[{span}] to learn whole turns"
+        raise Broken(f"{name}.{span}", "parts of a turn cannot be left out", "whole turns", now)
     role = ROLES[speaker.lower()]
     content = _content(part, name)
     learned = _is_learned(part, name, role)
@@ -225,13 +237,14 @@ def system_turns(fields: Fields) -> list[Turn]:
 
 
 def transcript_turns(text: str) -> list[Turn] | None:
-    """Split text that begins as a transcript (`Human: … Assistant: …`) into turns; None if it is no transcript."""
-    split = next((split for first, split in TRANSCRIPTS if first.match(text)), None)
-    if split is None:
+    """Split text that begins as a transcript (`Human: … Assistant: …`, ChatML) into turns; None if it is none."""
+    if text.lstrip().startswith("<|im_start|>"):
+        pieces = [(speaker.lower(), content) for speaker, content in CHATML.findall(text)]
+    else:
+        split = next((split for first, split in TRANSCRIPTS if first.match(text)), None)
+        parts = split.split(text)[1:] if split else []
+        pieces = [(speaker.lower(), text) for speaker, text in zip(parts[::2], parts[1::2], strict=True) if speaker]
+    if any(speaker not in ROLES for speaker, _ in pieces):
         return None
-    _, *parts = split.split(text)
-    turns: list[Turn] = [
-        {"role": ROLES[speaker.lower()], "content": content.strip()}
-        for speaker, content in zip(parts[::2], parts[1::2], strict=True)
-    ]
+    turns: list[Turn] = [{"role": ROLES[speaker], "content": content.strip()} for speaker, content in pieces]
     return turns if any(turn["role"] == "assistant" for turn in turns) else None

@@ -29,6 +29,10 @@ METADATA_NAMES = {
     "citation", "user", "users", "annotator", "key", "index", "idx", "md5", "sha256", "template", "task",
 }  # fmt: skip
 EXPLANATIONS = {
+    "preference",
+    "preferences",
+    "annotation",
+    "annotations",
     "statement",
     "elaboration",
     "explanation",
@@ -41,6 +45,8 @@ EXPLANATIONS = {
 SEVERAL_WORDS = 3
 MANY_WORDS = 30
 GLUE_WORDS = 4  # per turn, that a template may add to the row's own texts
+TEMPLATE_WORDS = 60  # that a template may add to all of the row's own texts, as Alpaca's does
+FEWEST_OWN_WORDS, SHORTEST_OWN_TEXT = 5, 8  # words and characters, below which a text stands in another by chance
 MOST_NAMES = 500
 OTHERS = "other fields"
 MEDIA = {
@@ -143,9 +149,10 @@ def count_missing(text: str, texts: list[str]) -> int:
     rest = text.strip()
     if not rest or any(rest in own for own in texts):
         return 0
-    replaced = 0
+    replaced, own_words = 0, sum(len(WORD.findall(own)) for own in texts)
+    rendered = own_words >= FEWEST_OWN_WORDS and all(own in rest for own in texts)
     for own in texts:
-        if own and own in rest:
+        if len(own) >= SHORTEST_OWN_TEXT and own in rest:
             rest, replaced = rest.replace(own, " "), replaced + 1
     words = len(WORD.findall(rest))
-    return 0 if replaced and words <= GLUE_WORDS * replaced else words
+    return 0 if replaced and words <= (TEMPLATE_WORDS if rendered else GLUE_WORDS * replaced) else words

@@ -16,9 +16,10 @@ PAIRS = [
     for first, second in SUFFIXES
 ]
 FIRST_ANSWERS, SECOND_ANSWERS = tuple(first for first, _ in PAIRS), tuple(second for _, second in PAIRS)
-STRENGTHS = ("preference_strength",)
-WINNERS = ("better_response_id", "winner", "preference", "preferred", "choice", "better", "overall_preference")
+STRENGTHS = ("preference_strength", "overall_preference")
+WINNERS = ("better_response_id", "winner", "preference", "preferred", "choice", "better")
 ANNOTATORS = tuple(f"annotator{dash}{number}" for dash in ("", "_") for number in range(1, 10))
+NAME_WORDS = 2  # of a model's name
 WON = ("winner_model_a", "winner_model_b", "winner_tie")
 SCORED = ("score", "rating", "reward", "overall_rating")
 VERDICTS = (
@@ -80,8 +81,11 @@ def _vote(row: RowFields, name: str, suffixes: tuple[str, str]) -> float:
         names = {suffix, f"model_{suffix}", f"{ordinal}", *(f"{stem}{dash}{suffix}" for stem in STEMS for dash in "_ ")}
         if word in names | {f"{stem}{suffix}" for stem in STEMS}:
             return share
-    models = [str(row.get(f"model_{suffix}") or "").casefold() for suffix in suffixes]
-    if word in models and models[0] != models[1]:
+    values = [row.peek(f"model_{suffix}") for suffix in suffixes]
+    models = [value.casefold() for value in values if isinstance(value, str) and len(value.split()) <= NAME_WORDS]
+    if word in models and len({*models}) == 2:
+        for suffix in suffixes:
+            row.get(f"model_{suffix}")
         return float(word == models[0])
     raise Broken(
         name, f"{shown(row[name])} names neither answer", f"{suffixes[0]}, {suffixes[1]} or tie", ignoring(name)
