@@ -45,7 +45,7 @@ def draw_samples(
 ) -> list[Sample]:
     """Sample one completion for each held-out prompt that is measured."""
     from alignlab.data import view
-    from alignlab.evaluation.held_out import count_rows
+    from alignlab.evaluation.protocol import count_rows
     from alignlab.models.sampling import Sampling, sample
 
     held_out = view(config.dataset, "prompts", config.evaluation.split) if count_rows(config, "prompts") else []

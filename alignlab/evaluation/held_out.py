@@ -4,18 +4,8 @@ from collections.abc import Iterator
 
 from alignlab.config.method_protocol import load_method
 from alignlab.config.schema import Config
-from alignlab.data import view
-from alignlab.errors import Explained
-from alignlab.evaluation.protocol import looked_up, view_of
+from alignlab.evaluation.protocol import count_rows, looked_up, view_of
 from alignlab.evaluation.scores import FEWEST_ROWS
-
-
-def count_rows(config: Config, name: str) -> int:
-    """Return the number of held-out rows of a view; 0 where the data set does not have the view."""
-    try:
-        return len(view(config.dataset, name, config.evaluation.split))
-    except Explained:
-        return 0
 
 
 def describe(config: Config) -> Iterator[str]:

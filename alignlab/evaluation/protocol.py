@@ -15,7 +15,8 @@ from alignlab.chat import Turn
 from alignlab.config import extensions
 from alignlab.config.evaluation import MeasureSettings
 from alignlab.config.schema import Config
-from alignlab.errors import mistake
+from alignlab.data import view
+from alignlab.errors import Explained, mistake
 from alignlab.evaluation.scores import Measurement, Scores
 from alignlab.models.references import Source
 
@@ -106,11 +107,17 @@ def measurements_of(config: Config, of: Of) -> list[ChosenMeasurement]:
 
 def measurements_with_rows(config: Config, of: Of) -> list[ChosenMeasurement]:
     """Return the measurements whose held-out rows there are."""
-    from alignlab.evaluation.held_out import count_rows
-
     chosen = measurements_of(config, of)
     rows = {name: count_rows(config, name) for name in {one.view for one in chosen} if name}
     return [one for one in chosen if one.view is None or rows[one.view]]
+
+
+def count_rows(config: Config, name: str) -> int:
+    """Return the number of held-out rows of a view; 0 where the data set does not have the view."""
+    try:
+        return len(view(config.dataset, name, config.evaluation.split))
+    except Explained:
+        return 0
 
 
 def looked_up(config: Config) -> list[tuple[str, MeasureSettings, Any]]:

@@ -36,7 +36,7 @@ def run(config: Config, folder: Path) -> None:
         "dataset": config.dataset.kind,
         "files": prepared.files,
         "steps": prepared.steps,
-        "unread": prepared.unread,
+        "unread": dict(prepared.unread),
         "forms": counts,
         "rows": {name: sum(forms.values()) for name, forms in counts.items()},
         "planted": [fault._asdict() for fault in planted(config.dataset, prepared.steps)],
@@ -95,7 +95,9 @@ def summary(facts: Mapping[str, Any]) -> Iterator[str]:
         for what in ("added", "changed", "dropped"):
             parts += [f"{what} {count:,} ({reason})" for reason, count in done[what].items()]
         yield ", ".join(parts)
-    yield from (f"{reason}: {count:,} rows" for reason, count in facts["steps"]["read"]["notes"].items())
+    yield from (
+        f"{reason}: {count:,} rows" for reason, count in facts["steps"].get("read", {}).get("notes", {}).items()
+    )
     yield "rows: " + ", ".join(f"{name} {count:,}" for name, count in facts["rows"].items())
     yield from (split["summary"] for split in facts["contamination"])
     for fault in facts["planted"]:
