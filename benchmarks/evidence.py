@@ -23,6 +23,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
+import beside
 import ppo_targets
 from cai import cai
 from detox import detox
@@ -347,6 +348,18 @@ def tokenising() -> Iterator[str]:
     yield f"- {done.stdout.strip()}"
 
 
+def grpo() -> Iterator[str]:
+    """Compare GRPO with PPO over five seeds."""
+    yield from beside.grpo(chain, SEEDS)
+
+
+def smollm2() -> Iterator[str]:
+    """Align SmolLM2-135M-Instruct by DPO and by PPO, three seeds each; it needs ALIGNLAB_DATA and `make smollm2`."""
+    for experiment in ("smollm2_safety", "smollm2_safety_ppo"):
+        yield from beside.smollm2(chain, SEEDS[:3], experiment)
+        yield ""
+
+
 PARTS = {
     "demo": demo,
     "seeds": seeds,
@@ -356,6 +369,8 @@ PARTS = {
     "prepare": prepare,
     "fuzz": fuzz,
     "ppo": ppo,
+    "grpo": grpo,
+    "smollm2": smollm2,
     "kills": kills,
     "kills_scale": kills_scale,
     "sweeps": sweeps,
@@ -370,7 +385,13 @@ PARTS = {
     "tokenising": tokenising,
     "gpu": gpu,
 }
-NAMED = ("ppo_speed", "ppo_parity", "tokenising", "gpu")  # measured where they are named: they need more than this
+NAMED = (
+    "ppo_speed",
+    "ppo_parity",
+    "tokenising",
+    "smollm2",
+    "gpu",
+)  # measured where they are named: they need more than this
 TITLES = {
     "demo": "The main job",
     "seeds": "DPO over five seeds",
@@ -380,6 +401,8 @@ TITLES = {
     "prepare": "A million rows",
     "fuzz": "Broken files",
     "ppo": "The main job over five seeds (PPO)",
+    "grpo": "GRPO beside PPO",
+    "smollm2": "A real model: SmolLM2-135M-Instruct",
     "kills": "Ten kills",
     "kills_scale": "Twenty kills, in one process and in two",
     "sweeps": "A search that is killed in the middle",

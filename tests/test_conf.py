@@ -27,7 +27,9 @@ NEEDS = {  # what an option cannot do without
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
-def test_every_option_binds(group, option):
+def test_every_option_binds(group, option, request):
+    if option.startswith("smollm2_safety"):
+        request.getfixturevalue("data_folder")
     more = NEEDS.get((group, option), [])
     if (group, option) == ("model", "scratch"):
         more = ["dataset=hh_rlhf", *NEEDS["dataset", "hh_rlhf"][1:]]
