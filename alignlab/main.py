@@ -8,7 +8,7 @@ Python program uses `alignlab.compose` and `alignlab.run` instead.
 import gc
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -16,7 +16,8 @@ import alignlab
 from alignlab.config import command_line
 from alignlab.config.compose import Command, bind_tree, check, choices_of, to_tree, typed_in
 from alignlab.config.groups import conf_folder, usage
-from alignlab.errors import Explained
+from alignlab.config.suggestions import close_to
+from alignlab.errors import Explained, Mistake, mistake
 from alignlab.pipeline.launch import check_alone, join, joins
 from alignlab.pipeline.model_references import check_models
 
@@ -25,7 +26,14 @@ if TYPE_CHECKING:
 
 HYDRA_FLAGS = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc")
 CONFIG_DIR = ("--config-dir", "-cd")
-VALUED_FLAGS = {"--cfg", "-c", "--info", "-i", "--package", "-p", "--config-name", "-cn", *CONFIG_DIR}
+MULTIRUN = ("--multirun", "-m")
+# Flags with a value, and the values that they take; Hydra refuses any other value of --package.
+VALUED_FLAGS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("--cfg", "-c"), ("job", "hydra", "all")),
+    **dict.fromkeys(("--info", "-i"), ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")),
+    **dict.fromkeys(("--package", "-p"), ()),
+}
+BARE_FLAGS = ("--help", "-h", "--version", "--resolve", *MULTIRUN, "--hydra-help", "--shell-completion", "-sc")
 
 
 def main() -> None:
@@ -66,9 +74,10 @@ def dispatch(arguments: list[str]) -> None:
     if {"--help", "-h"} & set(flags):
         print(usage(groups))
         return
-    is_query = bool(set(flags) & set(HYDRA_FLAGS))
+    is_query = bool({flag.partition("=")[0] for flag in flags} & set(HYDRA_FLAGS))
+    multirun = bool(set(flags) & set(MULTIRUN))
     with command_line.stored(groups):
-        command = check(overrides, binds=not is_query, checks=[check_models], groups=groups)
+        command = check(overrides, binds=not is_query, checks=[check_models], groups=groups, multirun=multirun)
         gc.enable()
         follow(command, [with_plus(override) for override in overrides], flags, is_query)
 
@@ -80,7 +89,7 @@ def follow(command: Command, overrides: list[str], flags: Sequence[str], is_quer
         run_with_hydra(arguments)
         return
     configs = [bind_tree(tree, command.groups).chosen(command.choices, command.typed) for tree in command.trees]
-    if command.several or {"-m", "--multirun"} & set(flags):
+    if command.several or set(flags) & set(MULTIRUN):
         check_alone(configs[0])
         run_sweep(command, overrides)
     elif joins(configs[0]):
@@ -126,7 +135,10 @@ def read_environment() -> None:
 
 
 def split(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Split a command line into Hydra's flags (with their values) and overrides; `--config-dir` becomes an override."""
+    """Split a command line into Hydra's flags (with their values) and overrides; `--config-dir` becomes an override.
+
+    Raises a `Mistake` for a flag that does not exist, such as `--method=sft`.
+    """
     flags: list[str] = []
     overrides: list[str] = []
     rest = iter(arguments)
@@ -134,11 +146,33 @@ def split(arguments: list[str]) -> tuple[list[str], list[str]]:
         flag, separator, value = argument.partition("=")
         if flag in CONFIG_DIR:
             overrides.append(command_line.config_dir(value if separator else next(rest, "")))
+        elif flag in VALUED_FLAGS:
+            flags += [flag, value_of_flag(flag, value if separator else next(rest, ""))]
+        elif argument in BARE_FLAGS:
+            flags.append(argument)
         elif argument.startswith("-"):
-            flags += [argument, next(rest, "")] if argument in VALUED_FLAGS else [argument]
+            raise unknown_flag(flag, argument)
         else:
             overrides.append(argument)
     return flags, overrides
+
+
+def value_of_flag(flag: str, value: str) -> str:
+    """Return the value of one of Hydra's flags; raise a `Mistake` where the flag does not take it."""
+    known = VALUED_FLAGS[flag]
+    if not value or (known and value not in known):
+        raise mistake(flag, f"{value!r} is none of {', '.join(known)}" if known else "no value was given")
+    return value
+
+
+def unknown_flag(flag: str, argument: str) -> Mistake:
+    """Build the `Mistake` for an argument that begins with a dash and is no flag."""
+    if flag in {"--config-name", "-cn", "--config-path", "-cp"}:
+        return mistake(flag, "alignlab has one config", "choose an option: experiment=NAME, or experiment=file.yaml")
+    setting = argument.lstrip("-")
+    if "=" in setting:
+        return mistake(argument, "is not a flag", f"settings have no dashes: write {setting}")
+    return mistake(argument, "is not a flag", close_to(argument, [*BARE_FLAGS, *VALUED_FLAGS, *CONFIG_DIR]))
 
 
 def run_with_hydra(arguments: list[str]) -> None:

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from alignlab.config.constitution import Constitution
 from alignlab.config.judge import PairJudge
-from alignlab.config.settings import Count, Names, Positive, Settings, Share
+from alignlab.config.settings import Count, Names, Positive, Reference, Settings, Share
 from alignlab.errors import Fault
 
 Bounds = Annotated[tuple[Share, Share], Field(strict=False)]
@@ -33,7 +33,7 @@ class AILabels(RedTeam):
     judge: PairJudge
     reasoned: Bounds
     keep: Annotated[float, Field(gt=0, le=1)]
-    judge_model: str
+    judge_model: Reference
     samples: Annotated[int, Field(ge=2)]
     temperature: Positive
     top_p: Annotated[float, Field(gt=0, le=1)]

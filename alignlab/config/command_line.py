@@ -4,6 +4,7 @@ Three forms are not Hydra's own: a YAML file by its path (`experiment=mine.yaml`
 default (`sweep=null`), and `method=cai method.then=ppo`.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from alignlab.config.groups import GIVEN_BY_PATH, Groups, conf_folder
+from alignlab.config.quoting import in_quotes, quote_value, split_values
 from alignlab.config.suggestions import close_to
 from alignlab.errors import failure, mistake
 
@@ -30,7 +32,7 @@ def read(arguments: Sequence[str]) -> CommandLine:
     """Read overrides as a user types them; raises a `Mistake` where a file or folder in them does not exist."""
     kept = [argument for argument in arguments if not leaves_out(argument)]
     chosen: dict[str, dict[str, Path]] = {}
-    overrides = with_cai_ppo([option_of_file(argument, chosen) for argument in kept])
+    overrides = with_cai_ppo([quote_value(option_of_file(argument, chosen)) for argument in kept])
     return CommandLine(overrides, Groups((conf_folder(), *search_path(overrides)), chosen))
 
 
@@ -51,11 +53,19 @@ def with_cai_ppo(arguments: list[str]) -> list[str]:
 
 
 def option_of_file(argument: str, chosen: dict[str, dict[str, Path]]) -> str:
-    """Replace the path in `experiment=` or `constitution=` by the name of an option, and add its file to `chosen`."""
+    """Replace the paths in `experiment=` or `constitution=` by names of options, and add their files to `chosen`."""
     key, _, value = argument.partition("=")
-    path = Path(value).expanduser()
-    if key not in GIVEN_BY_PATH or path.suffix not in {".yaml", ".yml"}:
+    if key not in GIVEN_BY_PATH:
         return argument
+    values = [value] if Path(value).expanduser().is_file() else split_values(value)
+    return f"{key}={','.join(name_of_file(key, text, chosen.setdefault(key, {})) for text in values)}"
+
+
+def name_of_file(key: str, value: str, chosen: dict[str, Path]) -> str:
+    """Return the name of the option that a YAML file becomes; any other value is returned unchanged."""
+    path = Path(value.strip("'\"")).expanduser()
+    if path.suffix not in {".yaml", ".yml"}:
+        return value
     if not path.is_file():
         article = "an" if key == "experiment" else "a"
         raise mistake(key, f"{value} is not there", f"give a YAML file, or the name of {article} {key}")
@@ -63,9 +73,11 @@ def option_of_file(argument: str, chosen: dict[str, dict[str, Path]]) -> str:
         from alignlab.config.constitution import read as read_constitution
 
         read_constitution(path)  # raises a message for every fault, with its line
-    name = f"file_{path.stem}"
-    chosen.setdefault(key, {})[name] = path.absolute()
-    return f"{key}={name}"
+    name = "file_" + re.sub(r"[^\w-]", "_", path.stem, flags=re.ASCII)
+    while chosen.get(name, path.absolute()) != path.absolute():
+        name += "_"
+    chosen[name] = path.absolute()
+    return name
 
 
 def search_path(overrides: Sequence[str]) -> list[Path]:
@@ -94,7 +106,7 @@ def folder_of(entry: str) -> Path:
 
 def config_dir(folder: str) -> str:
     """Return the override that `--config-dir FOLDER` stands for."""
-    return f"{SEARCH_PATH}=['{folder_of(folder).as_uri()}']"
+    return f"{SEARCH_PATH}=[{in_quotes(f'file://{folder_of(folder)}')}]"
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from alignlab.config import command_line
 from alignlab.config.bind import bind
 from alignlab.config.groups import Groups, conf_folder
-from alignlab.config.overrides import parse, unchecked, values_of
+from alignlab.config.overrides import parse, sweep_faults, unchecked, values_of
 from alignlab.config.schema import Config
 from alignlab.errors import Fault, Mistake, mistake
 
@@ -58,17 +58,25 @@ def compose(*overrides: str, config_dir: str | None = None) -> Config:
     return bind_tree(command.trees[0], groups).chosen(command.choices, command.typed)
 
 
-def check(overrides: list[str], binds: bool, checks: Sequence[Check] = (), groups: Groups | None = None) -> Command:
+def check(
+    overrides: list[str],
+    binds: bool,
+    checks: Sequence[Check] = (),
+    groups: Groups | None = None,
+    multirun: bool = True,
+) -> Command:
     """Compose a command; raises one `Mistake` with all of its faults.
 
     With `binds`, each tree is bound and passed to every function of `checks`. A `Mistake` that a check raises is
-    reported with the others.
+    reported with the others. Without `multirun`, a setting with several values is a fault, unless a sweep is chosen.
     """
     groups = groups or Groups()
     parsed, faults = parse(overrides, groups)
     command, hydra_faults = compose_with_hydra(parsed, groups)
     if command is None:
         raise Mistake([*faults, *hydra_faults])
+    if not (multirun or command.several):
+        faults += sweep_faults(parsed)
     unknown = tuple(fault.where for fault in faults)  # the settings of a misspelt option are not known
     for tree in command.trees if binds else ():
         faults += [fault for fault in faults_of(tree, checks, groups) if not fault.where.startswith(unknown)]

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
-from alignlab.config.settings import Count, Files, Names, NotNegative, OptionName, Seed, Settings, Share
+from alignlab.config.settings import Count, Files, Names, NotNegative, OptionName, Reference, Seed, Settings, Share
 from alignlab.errors import Fault
 
 
@@ -201,7 +201,7 @@ class HubData(Preparation):
     """Rows of a data set on the Hugging Face hub."""
 
     kind: Literal["hub"]
-    path: str
+    path: Reference
     name: str | None
     revision: str
     rows: Count | None

@@ -13,12 +13,12 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, Tag
 
-from alignlab.config.settings import EXTENSION, Count, NotNegative, Positive, Settings, Share, by_kind
+from alignlab.config.settings import EXTENSION, Count, File, NotNegative, Positive, Settings, Share, by_kind, not_empty
 from alignlab.errors import Fault
 
 Paths = Annotated[
-    tuple[Annotated[Path, Field(strict=False)], ...],
-    BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
+    tuple[File, ...],
+    BeforeValidator(lambda value: [not_empty(value)] if isinstance(value, str) else value),
     Field(strict=False),
 ]
 

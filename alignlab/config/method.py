@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from math import ceil
 from typing import Literal
 
-from alignlab.config.settings import Count, NotNegative, Positive, Settings, Share
+from alignlab.config.settings import Count, NotNegative, Positive, Reference, Settings, Share
 from alignlab.errors import Fault
 
 
@@ -20,7 +20,7 @@ class Training(Method):
     `batch_size` is global: rows per optimizer step, on any hardware.
     """
 
-    policy: str
+    policy: Reference
     learning_rate: NotNegative
     lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"]
     warmup_steps: NotNegative

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from alignlab.config.dataset import DataSettings
-from alignlab.config.settings import Count, Names, Seed, Settings, Share
+from alignlab.config.settings import Count, Names, Reference, Seed, Settings, Share
 from alignlab.errors import Fault
 
 
@@ -160,7 +160,7 @@ class PretrainedModel(ModelSettings):
     """A pretrained model on the Hugging Face hub, in a folder or in a GGUF file."""
 
     kind: Literal["pretrained"]
-    path: str
+    path: Reference
     revision: str
     attn_implementation: Literal["eager", "sdpa", "flash_attention_2"] | None
     chat_template: Literal["chatml", "llama3", "mistral", "zephyr", "hh", "plain", "text"] | None

@@ -23,15 +23,24 @@ def parse(overrides: list[str], groups: Groups) -> "tuple[list[Override], list[F
         try:
             override = parser.parse_override(text)
         except HydraException:
-            faults.append(
-                Fault(text, "is not a setting", "write key=value, with quotes around a value that has , = or []")
-            )
+            faults.append(Fault(text, "is not a setting", "write key=value"))
             continue
         unknown = list(group_faults(override, groups))
         faults += unknown
         if not unknown:
             parsed.append(override)
     return parsed, faults
+
+
+def sweep_faults(parsed: "list[Override]") -> Iterator[Fault]:
+    """Yield a fault for each override that stands for several runs."""
+    for override in parsed:
+        if override.is_sweep_override():
+            key, _, value = str(override.input_line).partition("=")
+            now = "add -m for one run per value"
+            if "(" not in value:
+                now += f", or write one value: '{key}=[{value}]' is a list, '{key}=\"{value}\"' a text with commas"
+            yield Fault(override.key_or_group, f"{value} stands for several runs", now)
 
 
 def group_faults(override: "Override", groups: Groups) -> Iterator[Fault]:

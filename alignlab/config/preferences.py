@@ -7,7 +7,7 @@ from pydantic import Field
 
 from alignlab.config.constitution import Constitution
 from alignlab.config.judge import AnyJudge, Host, Paths, missing_tables
-from alignlab.config.settings import Count, NotNegative, Positive, Settings
+from alignlab.config.settings import Count, NotNegative, Positive, Reference, Settings
 from alignlab.errors import Fault
 
 SeveralAnswers = Annotated[int, Field(ge=2)]
@@ -29,7 +29,7 @@ class Preferences(Settings):
 
     judge: AnyJudge
     constitution: Constitution
-    judge_model: str
+    judge_model: Reference
     server: Host
     prompts: Count | None
     samples: SeveralAnswers

@@ -8,7 +8,7 @@ from pydantic import Field, SerializeAsAny, Tag
 
 from alignlab.config import user_function
 from alignlab.config.judge import Server, address_faults
-from alignlab.config.settings import EXTENSION, Count, NotNegative, Positive, Settings, by_kind
+from alignlab.config.settings import EXTENSION, Count, NotNegative, Positive, Reference, Settings, by_kind
 from alignlab.errors import Fault
 
 
@@ -41,7 +41,7 @@ class ModelReward(RewardSettings):
     """A reward model: a stage of this command, a folder, or one on the hub."""
 
     kind: Literal["model"]
-    path: str
+    path: Reference
 
     @property
     def model_path(self) -> str:
@@ -52,7 +52,7 @@ class ClassifierReward(RewardSettings):
     """One class of a sequence classifier."""
 
     kind: Literal["classifier"]
-    path: str
+    path: Reference
     label: str
     output: Literal["logit", "probability"]
     include_prompt: bool

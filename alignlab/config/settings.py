@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, GetCoreSchemaHandler
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from alignlab.config import extensions
@@ -32,11 +32,29 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 
-File = Annotated[Path, Field(strict=False)]
+
+def path_in_home(path: Path) -> Path:
+    """Return a path with `~` replaced by the home folder."""
+    try:
+        return path.expanduser()
+    except RuntimeError:  # a name that begins with ~ and is no user
+        return path
+
+
+def not_empty(value: Any) -> Any:
+    """Return a value; raise pydantic's error of a missing value for an empty text, which would mean this folder."""
+    if isinstance(value, str) and not value.strip():
+        raise PydanticCustomError("missing", "no value was given")
+    return value
+
+
+File = Annotated[Path, Field(strict=False), BeforeValidator(not_empty), AfterValidator(path_in_home)]
+
+Reference = Annotated[str, BeforeValidator(not_empty)]  # `auto`, the folder of a model, or its id on the hub
 
 Files = Annotated[
     tuple[File, ...],
-    BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
+    BeforeValidator(lambda value: [not_empty(value)] if isinstance(value, str) else value),
     Field(strict=False, min_length=1),
 ]
 

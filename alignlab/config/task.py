@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from alignlab.config import extensions
-from alignlab.config.settings import File, Settings
+from alignlab.config.settings import File, Reference, Settings
 from alignlab.config.suggestions import close_to
 from alignlab.errors import Fault
 
@@ -14,7 +14,7 @@ class Task(Settings):
     """The task: train stages, prepare data, evaluate a model, write a report again, or make preference data."""
 
     name: str
-    model: str | None = None
+    model: Reference | None = None
     run: File | None = None
 
     def faults(self) -> Iterator[Fault]:

@@ -18,7 +18,7 @@ from alignlab.config import schema
 from alignlab.config.ai_labels import RedTeam
 from alignlab.config.constitution import Constitution
 from alignlab.config.judge import PairJudge
-from alignlab.config.settings import Count, NotNegative, Positive
+from alignlab.config.settings import Count, NotNegative, Positive, Reference
 from alignlab.constitutional.red_team import draw_rows, most_red_team_prompts, red_team_prompts, rows_of_other_kinds
 from alignlab.errors import Fault, failure
 from alignlab.methods import sft
@@ -44,7 +44,7 @@ class Config(sft.Config, RedTeam):
     """Settings of `conf/method/cai_sft.yaml`."""
 
     constitution: Constitution
-    critic: str
+    critic: Reference
     rounds: Annotated[int, Field(ge=0)]
     accept: Literal["all", "liked"]
     judge: PairJudge

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from alignlab.config.gates import Gates
 from alignlab.config.method import Training
-from alignlab.config.settings import Count, NotNegative, Positive, Share
+from alignlab.config.settings import Count, NotNegative, Positive, Reference, Share
 from alignlab.config.vllm import Vllm
 from alignlab.errors import Fault, failure
 from alignlab.runtime import distributed, sharding
@@ -33,7 +33,7 @@ GENERATES = True
 class Config(Training):
     """Settings of `conf/method/ppo.yaml`."""
 
-    reward_model: str
+    reward_model: Reference
     total_episodes: Count
     num_ppo_epochs: Count
     num_mini_batches: Count
