@@ -40,6 +40,8 @@ VIEWS = ("demonstrations", "pairs", "prompts", "text")
 SPEAKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
 ROLES: dict[str, Literal["user", "assistant"]] = {"Human": "user", "Assistant": "assistant"}
 SPEAKERS = {"user": "Human", "assistant": "Assistant", "system": "System"}
+READ = {"chosen", "rejected"}
+MOST_NAMES = 20  # fields of a row that are named
 LONG = 4000  # characters from which a transcript is counted as long
 
 
@@ -167,6 +169,8 @@ def read_pairs(files: Sequence[Path], log: RejectLog, limit: int | None) -> Iter
                 continue
             log.kept += 1
             log.notes.update(pair.notes)
+            assert isinstance(record, Record)
+            log.notes.update(f"the field {name} is not read" for name in sorted({*record.fields} - READ)[:MOST_NAMES])
             yield pair
     log.check()
 

@@ -4,8 +4,8 @@ The opening of a row is its first user turn as a set of words: numbers and words
 case, order and punctuation. Questions with the same opening count as one. (In HH-RLHF, which is split by row, 2,054
 of 2,312 harmless test rows share their opening with a training row.)
 
-An opening that many rows share, such as a greeting, does not split them; their whole prompts do. Where a hash leaves a
-split empty, the openings are ranked by their hashes, and each split gets its share of them, at least one.
+An opening that many rows share, such as a greeting, does not split them; their whole prompts do. Where hashes give
+a split less than half of its share, the openings are ranked by their hashes: each split gets its share, at least one.
 """
 
 import hashlib
@@ -77,12 +77,13 @@ class SplitKeys:
         better.common = self.common or frozenset(key for key, count in self.counts.items() if count > most)
         if better.common and not self.common:
             return better
-        wanted = {"train"} | {name for name in ("validation", "test") if getattr(self, name)}
-        used = {split_of_fraction(fraction, self.validation, self.test) for fraction in self.counts}
+        shares: dict[Split, float] = {"validation": self.validation, "test": self.test}
+        used = Counter(split_of_fraction(fraction, self.validation, self.test) for fraction in self.counts)
         if len(self.counts) < FEWEST_OPENINGS:
             better.ranked = dict.fromkeys(self.counts, "train")
-            return None if used <= {"train"} else better
-        if wanted <= used:
+            return None if {*used} <= {"train"} else better
+        least = {name: max(1.0, share * len(self.counts) / 2) for name, share in shares.items() if share}
+        if used["train"] and all(used[name] >= number for name, number in least.items()):
             return None
         ordered = sorted(self.counts)
         test, validation = (
