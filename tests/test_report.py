@@ -13,6 +13,7 @@ from alignlab.reports.charts import Series, curves, scale, short, thin, whiskers
 from alignlab.reports.run_report import table, write_report
 from alignlab.reports.run_results import Stage, change, headline, number, read_stages, side_by_side, signed
 from alignlab.reports.sweep_results import sweep_table
+from alignlab.reports.written import written
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"' &amp; {{ 7 * 7 }}"
 
@@ -183,6 +184,30 @@ def test_the_headline_says_what_changed_and_what_got_worse() -> None:
     )
 
 
+def test_the_headline_names_the_part_of_the_last_stage_and_what_it_made_worse() -> None:
+    sft = [measured("gold/harmful_compliance", 0.1, 0.83, 0.83)]
+    cai = [
+        measured("gold/harmful_compliance", 0.283, 0.83, 0.1),
+        measured("gold/helpful", 0.8, 0.7, 0.8, better="higher"),
+    ]
+    assert headline([stage("sft", sft), stage("cai", cai)]) == (
+        "Compliance with harmful requests went from 83.0% to 28.3% (−54.7 points, 95% interval −59.7 to −49.7, "
+        "n = 300), of which cai +18.3 points (+13.3 to +23.3, worse); no measure is clearly worse than the base "
+        "model's; clearly worse since sft: compliance with harmful requests +18.3 points."
+    )
+
+
+def test_the_terminal_shows_the_part_of_the_last_stage(tmp_path: Path) -> None:
+    shown = table(write_run(tmp_path / "run"))
+    assert all(words in shown for words in ("dpo − sft", "dpo − base", "−26.0 better"))
+    assert all(len(line) <= 120 for line in shown.splitlines()[:-3])
+
+
+def test_a_page_that_fails_costs_no_results(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(written("the page", lambda: max([]))) == []
+    assert "the page was not written: ValueError" in capsys.readouterr().err
+
+
 def test_the_headline_claims_no_change_where_the_interval_holds_zero() -> None:
     rows = [measured("gold/harmful_compliance", 0.58, 0.6, 0.6)]
     assert "was 60.0% and is 58.0%, which is no clear change" in headline([stage("dpo", rows)])
@@ -209,7 +234,7 @@ def test_a_reward_model_has_a_table_of_its_own() -> None:
 )  # fmt: skip
 def test_verdicts(difference: tuple[float, float, float], better: str, verdict: str) -> None:
     ends = dict(zip(("value", "low", "high"), difference, strict=True))
-    found = change({"name": "x", "rate": False, "better": better, "difference": {"before": ends}}, "before")
+    found = change({"name": "x", "rate": False, "n": 300, "better": better, "difference": {"before": ends}}, "before")
     assert found
     assert found.verdict == verdict
 
@@ -225,7 +250,7 @@ def test_the_terminal_shows_every_model_and_fits(tmp_path: Path) -> None:
     shown = table(write_run(tmp_path / "run", EVIL), width=90)
     assert max(map(len, shown.splitlines())) <= 90
     row = next(line for line in shown.splitlines() if "gold/harmful_compliance" in line)
-    assert row.split() == ["gold/harmful_compliance", "60.0%", "30.0%", "4.0%", "−56.0", "better"]
+    assert row.split() == ["gold/harmful_compliance", "60.0%", "30.0%", "4.0%", "−26.0", "better", "−56.0", "better"]
     assert "\x1b" not in shown
 
 

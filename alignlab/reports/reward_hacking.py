@@ -109,12 +109,12 @@ def interpolate(best: Sequence[BestOfN], kl: float, field: Field) -> float:
 
 
 def policies(folder: Path) -> Iterator[Policy]:
-    """Yield the PPO runs of a sweep that logged gold scores."""
+    """Yield the PPO runs of a sweep that logged gold scores at `WINDOW` rollouts or more."""
     runs = [run for run in read_runs(folder)[0] if COEF in run.settings]
     for run, reward in zip(runs, reward_names(folder, runs), strict=True):
         stage = folder / run.name / "ppo"
         steps = [metrics for _, metrics in read_metrics(stage) if "gold/score" in metrics]
-        if steps:
+        if len(steps) >= WINDOW:
             names = ("policy/kl", *REWARDS.values(), *ERRORS.values())
             rows = read_result(stage)["measurements"]
             changes = {row["name"]: row["difference"]["previous"] for row in rows if "previous" in row["difference"]}

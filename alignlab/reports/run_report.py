@@ -161,7 +161,7 @@ def table(folder: Path, width: int | None = None) -> str:
     stages = read_stages(folder)
     coloured = sys.stdout.isatty()
     page = io.StringIO()
-    console = Console(file=page, force_terminal=coloured, width=width or (None if coloured else 100), highlight=False)
+    console = Console(file=page, force_terminal=coloured, width=width or (None if coloured else 120), highlight=False)
     for models in side_by_side(stages):
         console.print(terminal_table(models))
     console.print(headline(stages), style="bold", markup=False)
@@ -175,14 +175,16 @@ def terminal_table(models: Table) -> "TerminalTable":
     from rich.text import Text
 
     compared = len(models.models) > 1
-    shown = TerminalTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
-    shown.add_column("measure", no_wrap=True)
-    for column in (*models.models, *([f"{models.models[-1]} − base"] if compared else [])):
+    shown = TerminalTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    shown.add_column("measure", overflow="fold")
+    last_stage = [f"{models.models[-1]} − {models.models[-2]}"] if len(models.models) > 2 else []
+    for column in (*models.models, *last_stage, *([f"{models.models[-1]} − base"] if compared else [])):
         shown.add_column(column, justify="right", no_wrap=True)
     for row in models.rows:
         name = Text.assemble(row.name, (f"\n  n = {row.n:,}", "dim"))
         cells = [Text.assemble(cell.text, (f"\n{cell.interval}", "dim")) if cell else Text("") for cell in row.cells]
-        shown.add_row(name, *cells, *([terminal_change(row.overall)] if compared else []))
+        changes = [row.last_stage] * len(last_stage) + [row.overall] * compared
+        shown.add_row(name, *cells, *map(terminal_change, changes))
     return shown
 
 

@@ -94,7 +94,10 @@ class Cell(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One measure over the models; a cell is None where a model was not measured. `overall` is last minus base."""
+    """One measure over the models; a cell is None where a model was not measured.
+
+    `overall` is last minus base. `last_stage` is last minus the model before it; None where that is the base model.
+    """
 
     name: str
     label: str
@@ -102,6 +105,7 @@ class Row(NamedTuple):
     n: int
     cells: list[Cell | None]
     overall: Change | None
+    last_stage: Change | None = None
 
     @property
     def ends(self) -> list[tuple[float, float, float] | None]:
@@ -145,7 +149,8 @@ def chain_rows(chain: list[Stage]) -> Iterator[Row]:
         share = is_share(last)
         cells = [None if base is None else cell(base, share, None)]
         cells += [None if row is None else cell(row, share, change(row, "previous")) for row in rows]
-        yield Row(name, label(name), last["better"], last["n"], cells, change(last, "before"))
+        last_stage = change(rows[-1], "previous") if len(rows) > 1 and rows[-1] else None
+        yield Row(name, label(name), last["better"], last["n"], cells, change(last, "before"), last_stage)
 
 
 def own_rows(stage: Stage) -> list[Row]:
@@ -219,10 +224,12 @@ def signed(value: float, share: bool) -> str:
 
 
 def headline(stages: list[Stage]) -> str:
-    """Return what the run changed, in one sentence."""
-    rows = {row.name: row for table in side_by_side(stages) for row in table.rows}
+    """Return what the run changed, and which part of it is the last stage's own, in one sentence."""
+    tables = side_by_side(stages)
+    rows = {row.name: row for table in tables for row in table.rows}
     if not rows:
         return f"{stages[-1].name} is done; nothing was measured."
+    models = tables[0].models
     row = next((rows[name] for name in HEADLINES if name in rows), next(iter(rows.values())))
     last = next(cell for cell in reversed(row.cells) if cell)
     name = row.label[0].upper() + row.label[1:]
@@ -232,11 +239,27 @@ def headline(stages: list[Stage]) -> str:
     if row.overall.verdict == "unclear":
         moved = f"was {row.cells[0].text} and is {last.text}, which is no clear change"
     figures = f"({row.overall.text}, 95% interval {row.overall.interval}, n = {row.n:,})"
-    return f"{name} {moved} {figures}; {regressions(list(rows.values()))}."
+    return f"{name} {moved} {figures}{part_of_last(row, models)}; {regressions(list(rows.values()), models)}."
 
 
-def regressions(rows: list[Row]) -> str:
-    """List the measures that are clearly worse than the base model's; of a kind of prompt only its score."""
+def part_of_last(row: Row, models: list[str]) -> str:
+    """Return the last stage's own part of a change; empty where there is one stage."""
+    if row.last_stage is None:
+        return ""
+    verdict = {"unclear": "no clear change"}.get(row.last_stage.verdict, row.last_stage.verdict)
+    return f", of which {models[-1]} {row.last_stage.text} ({row.last_stage.interval}, {verdict})"
+
+
+def regressions(rows: list[Row], models: list[str]) -> str:
+    """List the measures clearly worse than the base model's and the previous model's; of a kind of prompt its score."""
     listed = [row for row in rows if not label_by_kind(row.name) or row.name.startswith("gold/score/")]
-    worse = [f"{row.label} {row.overall.text}" for row in listed if row.overall and row.overall.verdict == "worse"]
-    return f"clearly worse: {', '.join(worse)}" if worse else "no measure is clearly worse than the base model's"
+    since_base = worse([(row.label, row.overall) for row in listed])
+    parts = [f"clearly worse: {since_base}" if since_base else "no measure is clearly worse than the base model's"]
+    if since_previous := worse([(row.label, row.last_stage) for row in listed]):
+        parts.append(f"clearly worse since {models[-2]}: {since_previous}")
+    return "; ".join(parts)
+
+
+def worse(changes: list[tuple[str, Change | None]]) -> str:
+    """List the changes that are clearly worse."""
+    return ", ".join(f"{label} {change.text}" for label, change in changes if change and change.verdict == "worse")

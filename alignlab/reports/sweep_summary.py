@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from alignlab.reports.written import written
+
 
 def summarise(folder: Path) -> Iterator[str]:
     """Write the table and the pages of a sweep and yield them as lines; the last line is the table's file.
@@ -26,9 +28,8 @@ def summarise(folder: Path) -> Iterator[str]:
     yield table
     if ranked:
         write_json(folder / RANKING, as_json(ranked))
-        yield str(write_page(folder, ranked, read_facts(folder)["command"]))
-    if page := write_hacking(folder):
-        yield str(page)
-    if page := write_trade_off(folder):
-        yield str(page)
+        command = read_facts(folder)["command"]
+        yield from written("the page of the sweep", lambda: write_page(folder, ranked, command))
+    yield from written("the page on reward hacking", lambda: write_hacking(folder))
+    yield from written("the page on the trade-off", lambda: write_trade_off(folder))
     yield str(folder / TABLE)

@@ -14,6 +14,7 @@ def run(config: Config, folder: Path) -> None:
     from alignlab.models import references
     from alignlab.pipeline import plan as planning
     from alignlab.reports.run_report import table, write_report
+    from alignlab.reports.written import written
 
     if config.task.model is None:
         raise mistake("task.model", "no value was given", "add task.model=<folder>")
@@ -35,7 +36,7 @@ def run(config: Config, folder: Path) -> None:
     }
     write_result(result, folder / "evaluate", folder)
     write_plan(folder, [{"stage": "evaluate", "action": "ran"}])
-    report = write_report(folder)
     point_latest(folder)
     print(table(folder))
-    print(report)
+    for path in written("the report", lambda: write_report(folder)):
+        print(path)

@@ -30,6 +30,7 @@ def plan(config: Config) -> Iterator[str]:
 def run(config: Config, folder: Path) -> None:
     """Run the plan; the last line printed is the report's path."""
     from alignlab.reports.run_report import table, write_report
+    from alignlab.reports.written import written
 
     if not config.dry_run:
         config = locate_models(config)
@@ -62,7 +63,7 @@ def run(config: Config, folder: Path) -> None:
         if getattr(stage.settings, "push_to_hub", False):
             publish(plan, stage, result, folder / stage.name)
     write_plan(folder, planned)
-    report = write_report(folder)
     point_latest(folder)
     print(table(folder))
-    print(report)
+    for path in written("the report", lambda: write_report(folder)):
+        print(path)

@@ -1,0 +1,19 @@
+"""Write a page without losing the results that it would show."""
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from alignlab.errors import Explained
+
+
+def written(what: str, write: Callable[[], Path | None]) -> Iterator[str]:
+    """Write a page and yield its path; where that fails, print why, since the results must not be lost with it."""
+    try:
+        page = write()
+    except Explained:
+        raise
+    except Exception as error:
+        print(f"{what} was not written: {type(error).__name__}: {error}; the results are unharmed", file=sys.stderr)
+    else:
+        yield from [str(page)] if page else []
