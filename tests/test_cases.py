@@ -104,6 +104,8 @@ READ = {  # a row of each shape, and what it means
         {"role": "assistant", "text": WORSE, "rank": 1, "replies": []},
         {"role": "assistant", "text": SAY, "rank": 0, "replies": []}]}}, [PAIR]),
     "null-columns": ({"prompt": ASK, "completion": SAY, "messages": None, "chosen": None, "rejected": None}, [ONE]),
+    "null-structs": ({"prompt": ASK, "completion": SAY, "messages": [{"role": None, "content": None}], "chosen": [None],
+                      "rejected": {"role": None}}, [ONE]),
     "capitals": ({"Prompt ": ASK, " Completion": SAY}, [ONE]),
     "list-of-turns": (turns(ASK, SAY), [ONE]),
     "two-user-turns": ({"messages": [*turns(ASK), *turns("Hm?"), {"role": "assistant", "content": SAY}]},

@@ -55,7 +55,8 @@ def assemble(records: Iterable[Record | Reject]) -> Iterator[Assembled]:
             continue
         row = fields_of(record.fields)
         key, parent = (row.get(pick(row, names) or names[0]) for names in (IDS, PARENTS))
-        node = {**record.fields, "replies": []}
+        used = {row.original(pick(row, names) or names[0]) for names in (IDS, PARENTS)}
+        node = {name: value for name, value in record.fields.items() if name not in used} | {"replies": []}
         if key is None or str(key) in nodes:
             yield Assembled(
                 Reject(record.file, record.line, IDS[0], "the id is missing or not unique", "one id each"), 1

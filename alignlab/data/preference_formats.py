@@ -197,6 +197,7 @@ def _number(fields: Fields, name: str) -> float:
 def _ranked(row: RowFields, prompt: list[Turn], texts: list[str], scores: list[float] | None) -> Draft:
     """Sort completions by their scores; of two a tie has the label 0.5, of more the later one of a tie is left out."""
     if scores is None:
+        note(row, "answers without scores, taken as best first")
         return Draft(prompt, list(texts))
     order = sorted(range(len(texts)), key=lambda index: -scores[index])
     if len(texts) == 2 and scores[0] == scores[1]:

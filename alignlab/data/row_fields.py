@@ -125,13 +125,16 @@ def canonical(name: str) -> str:
     return BETWEEN_WORDS.sub("_", name.strip("\ufeff \t\r\n").casefold())
 
 
-def is_held(value: Any) -> bool:
-    """Return whether a value is more than null, NaN, blank text or an empty list."""
+def is_held(value: Any, depth: int = 3) -> bool:
+    """Return whether a value is more than null, NaN, blank text, or a list or an object of these."""
     if isinstance(value, str):
         return bool(value.strip())
     if isinstance(value, float):
         return value == value
-    return value is not None and not (isinstance(value, list | Mapping) and not value)
+    if isinstance(value, list | Mapping):
+        inner = value.values() if isinstance(value, Mapping) else value
+        return any(is_held(one, depth - 1) for one in inner) if depth else bool(value)
+    return value is not None
 
 
 def note(fields: Mapping[str, Any], text: str) -> None:
