@@ -21,7 +21,7 @@ export ALIGNLAB_DATA := $(abspath ../shared/data)
 endif
 endif
 
-.PHONY: help setup dev smollm2 demo sft rm dpo ppo sweep search gpu gpus slurm image kubernetes report lora test test-runs test-scale test-lowest lock quick check format docs evidence bench-ppo bench-ppo-parity bench-gpu bench-memory clean clean-cache
+.PHONY: help setup dev smollm2 demo sft rm dpo ppo sweep search gpu gpus slurm image kubernetes chat report lora test test-runs test-scale test-lowest lock quick check format docs evidence bench-ppo bench-ppo-parity bench-gpu bench-memory clean clean-cache
 
 help: ## Explain every target.
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -84,6 +84,9 @@ image: ## Build the container image.
 
 kubernetes: ## Start the run of deploy/jobset.yaml.
 	kubectl apply --filename deploy/jobset.yaml
+
+chat: setup ## Talk to the last run's model: make chat ARGS="task.beside=outputs/latest/sft/model"
+	$(RUN) task=chat task.model=outputs/latest $(ARGS)
 
 report: setup ## Write the last run's report again.
 	$(RUN) task=report $(ARGS)

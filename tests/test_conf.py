@@ -13,6 +13,7 @@ NEEDS = {  # what an option cannot do without
     ("dataset", "hh_rlhf"): ["model=scratch", f"dataset.train={__file__}", f"dataset.test={__file__}"],
     ("dataset", "file"): ["model=scratch", f"dataset.path={__file__}"],
     ("task", "evaluate"): ["task.model=somewhere"],
+    ("task", "generate"): [f"task.prompts={__file__}"],
     ("model", "local"): ["model.path=owner/name"],
     ("dataset", "pocket_dialogues"): ["model=pocket_t5"],
     ("model", "pocket_t5"): ["dataset=pocket_dialogues"],

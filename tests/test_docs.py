@@ -54,7 +54,15 @@ def arguments_in(folder: Path, arguments: list[str]) -> list[str]:
     """Put a file of the right kind in the place of each that a command names and that is not there."""
     short = (ROOT / "conf" / "constitution" / "short.yaml").read_text()
     content = {"experiment": "# @package _global_\n", "constitution": short}
-    exists = {"dataset.path", "dataset.test_path", "dataset.train", "dataset.test", "judge.path", *content}
+    exists = {
+        "dataset.path",
+        "dataset.test_path",
+        "dataset.train",
+        "dataset.test",
+        "judge.path",
+        "task.prompts",
+        *content,
+    }
     changed = []
     for argument in arguments:
         key, _, value = argument.partition("=")

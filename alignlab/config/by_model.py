@@ -75,7 +75,8 @@ def fill_in(tree: Mapping[str, Any], chains: Mapping[str, list[str]], groups: Gr
     filled = deepcopy(dict(tree))
     kind = kind_of(tree)
     origins: dict[str, str] = {}
-    for place, names in {**chains, "evaluation": ["evaluation"], "preferences": ["preferences"]}.items():
+    groups_with_auto = {"evaluation": ["evaluation"], "preferences": ["preferences"], "task": task_name(tree)}
+    for place, names in {**chains, **groups_with_auto}.items():
         node = at(filled, place)
         for name, value in node.items() if isinstance(node, dict) else ():
             if name == CONSTITUTION and isinstance(value, dict) and AUTO in value.values():
@@ -85,6 +86,12 @@ def fill_in(tree: Mapping[str, Any], chains: Mapping[str, list[str]], groups: Gr
                 node[name] = row.settings[name] if row else "???"  # which `bind` reports as missing
                 origins |= {f"{place}.{name}": described(row, kind)} if row else {}
     return Filled(filled, origins)
+
+
+def task_name(tree: Mapping[str, Any]) -> list[str]:
+    """Return the name of a tree's task, as rows of the table name it."""
+    task = tree.get("task")
+    return [str(task.get("name"))] if isinstance(task, Mapping) else []
 
 
 def described(row: Row, kind: ModelKind) -> str:

@@ -18,6 +18,7 @@ from alignlab.config.method_protocol import load_method
 from alignlab.config.preferences import Preferences
 from alignlab.config.schema import Config
 from alignlab.config.settings import OptionName, Settings
+from alignlab.config.task import OWN_SETTINGS, Task
 
 NAMES = {bool: "bool", int: "int", float: "float", str: "text", Path: "path", NoneType: "null", Any: "any"}
 SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
@@ -59,9 +60,11 @@ def inner_field(annotation: Any, node: Any, name: str) -> Field:
 
 
 def choose(candidates: list[type[Settings]], node: Any) -> type[Settings]:
-    """Return the class whose `kind` a node names; a method's class is in its own file."""
+    """Return the class whose `kind` a node names; a method's class is in its own file, a task's may be its own."""
     if Method in candidates:
         return method_class(node["name"])
+    if Task in candidates:
+        return OWN_SETTINGS.get(node["name"], Task)
     named = [one for one in candidates if node.get("kind") in get_args(hints(one).get("kind"))]
     return named[0] if len(candidates) > 1 else candidates[0]
 

@@ -15,6 +15,7 @@ from alignlab.config.method_protocol import load_method
 from alignlab.config.reward import REWARDS, RewardSettings
 from alignlab.config.settings import Settings
 from alignlab.config.suggestions import close_to
+from alignlab.config.task import OWN_SETTINGS
 from alignlab.errors import mistake
 
 Places = Iterator[tuple[str, Any]]
@@ -89,9 +90,11 @@ def own_class(kind: str, name: str, base: type[Settings]) -> type[Settings]:
 
 
 def class_of_option(node: Any, kind: str) -> type[Settings] | None:
-    """Return the `Config` that a user's own task or kind of hardware declares; None for a built-in one."""
+    """Return the class of a task's or a kind of hardware's own settings; None where the shared class is enough."""
     key = "name" if kind == "tasks" else "strategy"
     name = node.get(key) if isinstance(node, Mapping) else None
+    if kind == "tasks" and name in OWN_SETTINGS:
+        return OWN_SETTINGS[name]
     if (
         not isinstance(name, str)
         or not (module := extensions.module_name(kind, name))

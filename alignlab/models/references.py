@@ -12,6 +12,7 @@ from alignlab.config.model import PretrainedModel
 from alignlab.config.schema import Config
 from alignlab.errors import mistake
 from alignlab.runtime.files import digest_files
+from alignlab.runtime.run_files import RESULT
 
 POCKET = "pocket"  # as a path: pocket's classifier of insults, which is trained on first use
 
@@ -62,13 +63,22 @@ def hub_model(config: Config, path: str) -> PretrainedModel:
     )
 
 
+def last_stage(run: Path) -> list[Path]:
+    """Return the model's folder of a run's last stage; empty where a folder holds no finished run."""
+    file = run / RESULT
+    if not file.exists():
+        return []
+    stage: str = json.loads(file.read_text(encoding="utf-8"))["stage"]
+    return [run / stage / "model"]
+
+
 def find_model(setting: str, path: str) -> Path:
-    """Return the folder of a model or of a stage's model, or a hub id as a path.
+    """Return the folder of a model, of a stage's model or of that of a run's last stage, or a hub id as a path.
 
     Raises a `Mistake` where the path is neither a folder of a model nor a hub id.
     """
     folder = Path(path).expanduser()
-    for candidate in (folder / "model", folder):
+    for candidate in (folder / "model", folder, *last_stage(folder)):
         if (candidate / "config.json").exists():
             return candidate.absolute()
     if folder.exists():

@@ -8,7 +8,7 @@ drawn in the same way; a completion that is cut at its limit is not finished.
 """
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,6 +32,7 @@ from alignlab.runtime.progress import progress
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+LIKELIEST = 1e-6  # the temperature that stands for 0, with which the likeliest token is picked
 LIMIT_STREAM = 1 << 63  # added to the seed, so that limits and tokens have separate random streams
 
 
@@ -104,10 +105,12 @@ def sample_batch(
     limits: "np.ndarray",
     sampling: Sampling,
     copies: int = 1,
+    watch: Callable[[torch.Tensor], None] | None = None,
 ) -> list[Completion]:
     """Sample completions for one batch; uniforms are [batch, max_new_tokens], limits [batch] tokens.
 
-    With `copies`, each prompt has so many neighbouring completions, and a plain decoder computes it once.
+    With `copies`, each prompt has so many neighbouring completions, and a plain decoder computes it once. `watch` is
+    called with the tokens of each step.
     """
     pad, ends = special_tokens(model, tokenizer)
     width = max(map(len, prompts))
@@ -115,7 +118,7 @@ def sample_batch(
     ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=model.device)
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=model.device)
     masked = masked_tokens(tokenizer, ends)
-    sampler = InversionSampler(torch.from_numpy(uniforms).to(model.device), start, sampling, masked)
+    sampler = InversionSampler(torch.from_numpy(uniforms).to(model.device), start, sampling, masked, watch)
     row_limits = torch.from_numpy(limits).to(model.device)
     with torch.inference_mode():
         if is_plain_decoder(model):
@@ -170,8 +173,16 @@ class RowLimits(StoppingCriteria):  # type: ignore[misc]
 class InversionSampler(LogitsProcessor):  # type: ignore[misc]
     """Masks all tokens but the one that the row's random number picks, so that the greedy choice is a sample."""
 
-    def __init__(self, uniforms: torch.Tensor, start: int, sampling: Sampling, masked: list[int]) -> None:
+    def __init__(
+        self,
+        uniforms: torch.Tensor,
+        start: int,
+        sampling: Sampling,
+        masked: list[int],
+        watch: Callable[[torch.Tensor], None] | None = None,
+    ) -> None:
         self.uniforms, self.start, self.sampling, self.masked = uniforms, start, sampling, masked
+        self.watch = watch or ignore_tokens
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         rows = torch.arange(len(scores), device=scores.device)
@@ -183,7 +194,13 @@ class InversionSampler(LogitsProcessor):  # type: ignore[misc]
         scores = scores.float()
         scores[:, self.masked] = -torch.inf
         probabilities = torch.softmax(scores.double() / self.sampling.temperature, dim=-1)
-        return invert(nucleus(probabilities, self.sampling.top_p), self.uniforms[rows, step])
+        picked = invert(nucleus(probabilities, self.sampling.top_p), self.uniforms[rows, step])
+        self.watch(picked)
+        return picked
+
+
+def ignore_tokens(_: torch.Tensor) -> None:
+    """Do nothing with the tokens of a step."""
 
 
 def invert(probabilities: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:

@@ -24,6 +24,7 @@ from alignlab.runtime.run_files import (
     LABELS,
     METRICS,
     PRECISION,
+    RESULT,
     REVISIONS,
     ROW_COUNTS,
     PrecisionRecord,
@@ -35,11 +36,11 @@ CONFIG = "config.yaml"  # the bound config, which repeats the run
 PLAN = "plan.json"  # one `PlannedStage` per stage
 REPORT = "report.html"
 CONTAMINATION = "contamination.json"  # one `alignlab.data.contamination.Contamination` per held-out split
-# Of a run and of each of its stages.
-RESULT = "result.json"  # a `Result`; the run's is that of its last stage
 # Of a stage.
 SAMPLES = "samples.jsonl"  # one `SampleRecord` per held-out prompt
 PROVENANCE = "provenance.json"  # a `Provenance`
+# Of task=chat.
+CONVERSATIONS = "conversations.jsonl"  # one conversation per model and line, as `messages`
 # Of task=prepare and of task=preferences.
 DATA_CARD, DATA_CARD_PAGE = "card.json", "card.html"
 PREFERENCES_PAGE, LABELING_PAGE, LABELING_TABLE = "preferences.html", "labeling.html", "to_fill_in.csv"

@@ -15,16 +15,16 @@ from alignlab.runtime.files import disk_full, is_disk_full
 
 
 class Journal:
-    """The rows of a JSONL file by their `id`."""
+    """The rows of a JSONL file by one of their fields."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, key: str = "id") -> None:
+        self.path, self.key = path, key
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.rows: dict[str, dict[str, Any]] = {row["id"]: row for row in read_complete_rows(path)}
+        self.rows: dict[str, dict[str, Any]] = {row[key]: row for row in read_complete_rows(path)}
 
     def add(self, rows: Iterable[dict[str, Any]]) -> None:
-        """Append the rows whose `id` is new, and flush them to the disk."""
-        new = {row["id"]: row for row in rows if row["id"] not in self.rows}
+        """Append the rows whose key is new, and flush them to the disk."""
+        new = {row[self.key]: row for row in rows if row[self.key] not in self.rows}
         if not new:
             return
         try:

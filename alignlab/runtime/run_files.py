@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 from alignlab.chat import Turn
 from alignlab.runtime.files import read_lines
 
+RESULT = "result.json"  # of a run and of each of its stages; the run's is that of its last stage
 METRICS = "metrics.jsonl"  # per logged step: `step`, and the value of each metric; null where it was not finite
 TABLES = "tables.jsonl"  # one object per logged table
 ROW_COUNTS = "rows.json"  # the number of training rows by author

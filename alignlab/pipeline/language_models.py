@@ -1,0 +1,59 @@
+"""Make the language models ready that a task talks to: a base model, a folder, a GGUF file, or one of the hub."""
+
+from pathlib import Path
+
+from alignlab.config.schema import Config
+from alignlab.errors import mistake
+from alignlab.models import kinds, references
+from alignlab.models.gguf_files import SUFFIX
+from alignlab.models.references import Source
+from alignlab.pipeline.prepare_inputs import prepare_data
+
+
+def check_language_model(setting: str, named: str) -> None:
+    """Raise a `Mistake` where a setting names no language model; loads nothing."""
+    if named != "base" and not is_gguf(named):
+        references.check_generates(setting, references.find_model(setting, named))
+
+
+def language_model(config: Config, setting: str, named: str) -> Source:
+    """Return a model that answers; it is downloaded, and prepared where it lacks a template or a pad token."""
+    if named == "base":
+        return base_model(config)
+    folder = Path(named).expanduser() if is_gguf(named) else references.find_model(setting, named)
+    if folder.is_dir() and is_ready(folder):
+        return Source(named, folder, folder.name)
+    from alignlab.models import pretrained
+
+    model = references.hub_model(config, str(folder) if folder.exists() else named)
+    pretrained.locate(model)
+    return Source(named, pretrained.base_model(model), "")
+
+
+def base_model(config: Config) -> Source:
+    """Return the base model of a config."""
+    if config.model.kind == "scratch":  # its vocabulary comes from the data set
+        prepare_data(config)
+    if model := config.model.pretrained:
+        from alignlab.models import pretrained
+
+        pretrained.locate(model)
+    folder = kinds.base_model(config.model, config.dataset)
+    return Source(model.path if model else config.model.kind, folder, folder.name)
+
+
+def is_gguf(named: str) -> bool:
+    """Return whether a model is named by a GGUF file; raises a `Mistake` where that is not there."""
+    if not named.endswith(SUFFIX):
+        return False
+    if not Path(named).expanduser().is_file():
+        raise mistake("task.model", f"{named} is not there", "give a GGUF file that exists")
+    return True
+
+
+def is_ready(folder: Path) -> bool:
+    """Return whether a folder's tokenizer has a chat template, and a pad token that does not end a turn."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    return bool(tokenizer.chat_template) and tokenizer.pad_token_id not in {None, tokenizer.eos_token_id}
