@@ -99,10 +99,14 @@ def read_prompts(path: Path) -> list[Asked]:
     from alignlab.data.readers import read_records
     from alignlab.data.rejects import Reject
 
-    asked, faults = [], []
+    asked: list[Asked] = []
+    faults: list[Reject] = []
     for record in read_records(path):
         parsed = record if isinstance(record, Reject) else parse(record)
-        (faults if isinstance(parsed, Reject) else asked).append(parsed)
+        if isinstance(parsed, Reject):
+            faults.append(parsed)
+        else:
+            asked.append(parsed)
     if faults:
         say(f"{len(faults):,} of {len(faults) + len(asked):,} rows hold no prompt; the first: {faults[0]}")
     if not asked:
