@@ -21,11 +21,12 @@ def describe(config: Config) -> Iterator[str]:
         yield f"nothing is measured on completions: no {split} rows are held out; {now}"
     elif prompts < FEWEST_ROWS:
         yield f"measured on {prompts} held-out prompts: too few to call a change better or worse"
-    makes = load_method(config.method.name).makes
+    method = load_method(config.method.name)
+    on_pairs = method.makes == "reward_model" or method.view == "pairs"
     missing = [
         name
         for name, _, module in looked_up(config)
-        if (needed := view_of(module)) and not rows[needed] and (needed != "pairs" or makes == "reward_model")
+        if (needed := view_of(module)) and not rows[needed] and (needed != "pairs" or on_pairs)
     ]
     if missing and prompts:
         yield f"not measured, since no rows for it are held out: {', '.join(missing)}"

@@ -1,5 +1,6 @@
-"""Train one stage of a plan in the cache, and link it into the folder of the run."""
+"""Train one stage of a plan in the cache, and put its model into the folder of the run."""
 
+import json
 import shutil
 import time
 from collections.abc import Iterator
@@ -12,8 +13,10 @@ from alignlab.pipeline import plan as planning
 from alignlab.pipeline.plan import Plan, Stage
 from alignlab.pipeline.provenance import provenance
 from alignlab.pipeline.run_folder import FROM_TRAINING, PROVENANCE, write_json
-from alignlab.runtime.files import building, partial_of
+from alignlab.runtime.files import building, copy_sharing_weights, partial_of, write_text
 from alignlab.runtime.run_files import METRICS
+
+ADAPTER_CONFIG = "adapter_config.json"  # of PEFT
 
 if TYPE_CHECKING:
     from alignlab.pipeline.workers import Job
@@ -52,7 +55,7 @@ def watched(track: "Tracker", last: bool, folder: Path) -> "Tracker":
 
 
 def train_stage(plan: Plan, stage: Stage, folder: Path, track: "Tracker") -> None:
-    """Train a stage in the cache, unless it is finished, and link it into the run's folder."""
+    """Train a stage in the cache, unless it is finished, and put its model into the run's folder."""
     from alignlab.pipeline import workers
     from alignlab.runtime import signals
     from alignlab.runtime.tracking import JsonlTracker, Trackers
@@ -68,13 +71,33 @@ def train_stage(plan: Plan, stage: Stage, folder: Path, track: "Tracker") -> Non
             write_json(partial / PROVENANCE, facts)
     shutil.rmtree(stage.folder / "checkpoints", ignore_errors=True)
     for name in ("model", "adapter"):
-        if (stage.folder / name).exists() and not (folder / name).is_symlink():
-            (folder / name).symlink_to(stage.folder / name)
+        if (stage.folder / name).exists():
+            copy_sharing_weights(stage.folder / name, folder / name)
+    name_base(folder / "adapter", base_name(plan, stage, folder))
     for name in FROM_TRAINING:
         if (stage.folder / name).exists():
             shutil.copyfile(stage.folder / name, folder / name)
     if signals.stop_requested():
         raise signals.stopped()
+
+
+def base_name(plan: Plan, stage: Stage, folder: Path) -> str:
+    """Return the model that a stage's adapter belongs to: a hub id, a folder of the user's, or one of this run."""
+    source = stage.source
+    if source.name == "base":
+        pretrained = plan.config.model.pretrained
+        path = Path(pretrained.path).expanduser() if pretrained else source.path
+        return str(path.absolute()) if path.exists() or not pretrained else pretrained.path
+    is_stage = any(source.name == other.name for other in plan.stages)
+    return str((folder.parent / source.name / "model").absolute()) if is_stage else source.name
+
+
+def name_base(adapter: Path, name: str) -> None:
+    """Write into an adapter's settings which model it belongs to; the stage's own name a folder of the cache."""
+    file = adapter / ADAPTER_CONFIG
+    if file.exists():
+        settings = json.loads(file.read_text(encoding="utf-8"))
+        write_text(file, json.dumps(settings | {"base_model_name_or_path": name}, indent=2))
 
 
 def job(plan: Plan, stage: Stage, partial: Path) -> "Job":

@@ -23,6 +23,8 @@ LABELS = {
     "reward/mean": "reward",
     "reward/held_out": "reward by the held-out reward model",
     "reward/accuracy": "accuracy of the reward model",
+    "pairs/accuracy": "held-out pairs whose chosen completion has the larger implicit reward",
+    "pairs/margin": "margin of the implicit reward on held-out pairs",
     "eval/perplexity": "perplexity of held-out demonstrations",
     "eval/kl": "KL to the previous model, nats per completion",
     "length/mean": "tokens per completion",

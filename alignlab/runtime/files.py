@@ -87,6 +87,31 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
+WEIGHTS = (".safetensors", ".bin", ".pt")
+
+
+def copy_sharing_weights(source: Path, target: Path) -> None:
+    """Copy a folder in place of an earlier one; weights are hard links where the file system allows them."""
+    partial = partial_of(target)
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(source, partial, copy_function=link_or_copy)
+    if target.is_symlink():
+        target.unlink()
+    shutil.rmtree(target, ignore_errors=True)
+    partial.rename(target)
+
+
+def link_or_copy(source: str, target: str) -> None:
+    """Make a hard link to a file of weights, where both lie on one file system; copy any other file."""
+    if source.endswith(WEIGHTS):
+        try:
+            os.link(source, target)
+            return
+        except OSError:  # another file system, or one without hard links
+            pass
+    shutil.copyfile(source, target)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file as a whole: a crash leaves the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """Run the stages of a plan, measure each against the model that it came from, and write the report.
 
 A stage is trained in the cache, where every later command finds it. The run's folder holds one folder per stage with
-its result, its samples, its curves and a link to its model. A finished stage is reused; an interrupted one resumes from
+its result, its samples, its curves and its model. A finished stage is reused; an interrupted one resumes from
 its last checkpoint.
 """
 

@@ -1,5 +1,6 @@
-"""Measure a reward model on held-out pairs (see `alignlab.evaluation.reward_model`)."""
+"""Measure on held-out pairs: a reward model, or the implicit reward of a policy that has learned from pairs (DPO)."""
 
+from alignlab.config.method_protocol import load_method
 from alignlab.evaluation.protocol import FinishedStage, Of
 from alignlab.evaluation.scores import Measurement
 
@@ -8,9 +9,13 @@ VIEW = "pairs"  # the held-out rows that it needs
 
 
 def measure(stage: FinishedStage) -> list[Measurement]:
-    """Measure a stage that makes a reward model; no rows for any other stage."""
-    if stage.makes != "reward_model":
-        return []
-    from alignlab.evaluation.reward_model import measure_pairs
+    """Measure a stage that makes a reward model, or a policy with `beta` from pairs; no rows for any other stage."""
+    if stage.makes == "reward_model":
+        from alignlab.evaluation.reward_model import measure_pairs
 
-    return measure_pairs(stage.folder / "model", stage.config, stage.output)
+        return measure_pairs(stage.folder / "model", stage.config, stage.output)
+    if load_method(stage.method.name).view == VIEW and hasattr(stage.method, "beta"):
+        from alignlab.evaluation.implicit_reward import measure_policy
+
+        return measure_policy(stage)
+    return []
