@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-LOCKED_EXTRAS = EXTRAS.keys() - {"ray"}
+LOCKED_EXTRAS = EXTRAS.keys() - {"ray", "qlora"}
 COMES_WITH = {"pydantic_core": "pydantic"}  # pydantic requires one version of it and documents its ErrorDetails
 
 

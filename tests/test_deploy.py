@@ -76,7 +76,7 @@ def test_the_slurm_script_queues_itself_again_on_75_alone(code, requeued, tmp_pa
 
 def test_the_page_has_a_section_for_every_place():
     page = (ROOT / "docs" / "hardware.md").read_text()
-    titles = ["A CPU, or one GPU", "Eight GPUs in one machine", "Several machines"]
+    titles = ["A CPU, or one GPU", "Precision", "Eight GPUs in one machine", "Several machines"]
     titles += ["Slurm", "Kubernetes", "SageMaker", "Vertex AI", "TPUs"]
     assert re.findall(r"^## (.+)$", page, re.MULTILINE) == titles
     assert len(DOCS) >= 7

@@ -129,7 +129,7 @@ def test_a_reward_model_of_a_family_scores_as_it_was_trained(rows, tmp_path, fam
     ]
     assert both == pytest.approx(alone, abs=1e-5)
     assert both[0] != both[1]
-    encoded = encode(judge.tokenizer, prompts[0], "It is 1.")
+    encoded = encode(judge.tokenizer, prompts[0], "It is 1.", tail=True)
     packed = pack([encoded.prompt], [[encoded.completion]], judge.tokenizer.pad_token_id)
     with torch.inference_mode():
         assert scores(judge.model, packed).item() == pytest.approx(both[0], abs=1e-5)

@@ -82,7 +82,9 @@ def test_dropout_left_on_is_named(policy, tmp_path, monkeypatch):
     from alignlab.models import load
 
     original = load.load_trainable
-    monkeypatch.setattr(load, "load_trainable", lambda path, hardware, _, *rest: original(path, hardware, 0.3, *rest))
+    monkeypatch.setattr(
+        load, "load_trainable", lambda path, hardware, _, *rest, **more: original(path, hardware, 0.3, *rest, **more)
+    )
     assert triggered(policy, tmp_path) == ["ratio"]
 
 

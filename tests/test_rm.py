@@ -63,6 +63,7 @@ def settings(**changed):
         "max_length": 64,
         "learning_rate": 1e-3,
         "num_train_epochs": 1,
+        "head": "pooled",
         "save_steps": None,
         "eval_steps": None,
     }

@@ -105,6 +105,6 @@ def test_a_pairs_weight_multiplies_its_part_of_the_gradient(tmp_path, loss_type)
 
 def test_a_ranking_of_five_answers_counts_as_one_prompt():
     """Its ten pairs together have the weight of one pair of another prompt."""
-    row = {"id": "a", "prompt": [], "weight": 1.0, "label": 1.0, "completions": list("abcde")}
+    row = {"id": "a", "prompt": [], "weight": 1.0, "label": 1.0, "completions": list("abcde"), "cut_off": []}
     weights = [pair["weight"] for pair in views.ranking_pairs(row)]
     assert weights == pytest.approx([0.1] * 10)

@@ -10,10 +10,9 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
-import alignlab
 from alignlab.config import user_function
 
-ROOT = Path(alignlab.__file__).parent
+ROOT = Path(__file__).parent.parent  # of the package; importing it by name would make every module a part of this one
 # Packages and modules that report, measure or stop a run.
 MEASURING = (
     "alignlab.evaluation",

@@ -130,7 +130,7 @@ def fit(
     """
     from transformers import PrinterCallback
 
-    from alignlab.training.checkpoints import Checkpoints, has_other_shards, last_checkpoint, reshard
+    from alignlab.training.checkpoints import Checkpoints
     from alignlab.training.master_weights import MasterWeights
     from alignlab.training.measured_precision import PrecisionCallback, frozen_networks
 
@@ -147,9 +147,7 @@ def fit(
     )
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(PrecisionCallback(run.folder, frozen_networks(trainer)))
-    last = last_checkpoint(Path(settings.output_dir))
-    if last and has_other_shards(last):
-        reshard(Path(last))
+    last = checkpoint_to_resume(Path(settings.output_dir))
     with signals.defer_stop():
         with checkpoints.open():
             trainer.train(resume_from_checkpoint=last)
@@ -157,6 +155,16 @@ def fit(
             raise signals.stopped()
         save(getattr(trainer.model, "policy", trainer.model), tokenizer, run)
     return trainer
+
+
+def checkpoint_to_resume(folder: Path) -> str | None:
+    """Return the last whole checkpoint, in the form that as many processes as there are now can read; None without."""
+    from alignlab.training.checkpoints import has_other_shards, last_checkpoint, reshard
+
+    last = last_checkpoint(folder)
+    if last and has_other_shards(last):
+        reshard(Path(last))
+    return last
 
 
 def callbacks(method: Training, track: Track) -> "list[TrainerCallback]":
