@@ -147,10 +147,9 @@ def fit(
     )
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(PrecisionCallback(run.folder, frozen_networks(trainer)))
-    last = checkpoint_to_resume(Path(settings.output_dir))
     with signals.defer_stop():
         with checkpoints.open():
-            trainer.train(resume_from_checkpoint=last)
+            trainer.train(resume_from_checkpoint=checkpoint_to_resume(Path(settings.output_dir)))
         if checkpoints.stopped:
             raise signals.stopped()
         save(getattr(trainer.model, "policy", trainer.model), tokenizer, run)
