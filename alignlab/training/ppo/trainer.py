@@ -257,8 +257,7 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
     def train(self, resume_from_checkpoint: str | None = None, **options: Any) -> Any:
         """Train, and report the throughput."""
         if resume_from_checkpoint:
-            path = Path(resume_from_checkpoint) / STATE
-            self.load_state_dict(json.loads(path.read_text(encoding="utf-8")))
+            self.load_state_dict(json.loads((Path(resume_from_checkpoint) / STATE).read_text(encoding="utf-8")))
         output = super().train(resume_from_checkpoint=resume_from_checkpoint, **options)
         self.log_rollout()
         say(f"rollouts: {self.rollout_log.throughput()}")
@@ -280,8 +279,8 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Load the weights that `_save` wrote."""
-        folder = Path(resume_from_checkpoint)
-        load_learned_state(self.actor, torch.load(folder / WEIGHTS, weights_only=True, map_location="cpu"))
+        weights = torch.load(Path(resume_from_checkpoint) / WEIGHTS, weights_only=True, map_location="cpu")
+        load_learned_state(self.actor, weights)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the loop's state between two rollouts."""
