@@ -67,6 +67,8 @@ def test_an_adapter_names_the_hub_id_or_the_run_s_own_stage_or_the_users_folder(
     name_base(adapter, "nothing is there")
     adapter.mkdir()
     (adapter / "adapter_config.json").write_text('{"r": 8, "base_model_name_or_path": "/cache/x"}')
+    (adapter / "README.md").write_text("base_model: /cache/x\n")
     name_base(adapter, "owner/name")
+    assert (adapter / "README.md").read_text() == "base_model: owner/name\n"
     settings = json.loads((adapter / "adapter_config.json").read_text())
     assert settings == {"r": 8, "base_model_name_or_path": "owner/name"}

@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -175,14 +176,12 @@ def test_the_plan_and_a_model_that_is_not_there(folders, tmp_path):
 
 @pytest.mark.slow
 def test_a_terminal(folders, tmp_path):
-    """A prompt, a message, Ctrl-C at the prompt, a second message from the history, and Ctrl-D."""
+    """A message, Ctrl-C in the middle of a line, a second message, and Ctrl-D."""
     parent, child = pty.openpty()
     arguments = ["task=chat", f"task.model={folders[0]}", *SHORT]
     process = subprocess.Popen(
         [sys.executable, "-m", "alignlab", *arguments],
-        cwd=tmp_path, stdin=child, stdout=child, stderr=child, start_new_session=True,
-        preexec_fn=lambda: __import__("fcntl").ioctl(0, __import__("termios").TIOCSCTTY, 0),
-        env=os.environ | {"TERM": "dumb"},
+        cwd=tmp_path, stdin=child, stdout=child, stderr=child, env=os.environ | {"TERM": "dumb"},
     )  # fmt: skip
     os.close(child)
     screen = [""]
@@ -197,7 +196,9 @@ def test_a_terminal(folders, tmp_path):
     wait_for("\n> ", 1)
     os.write(parent, b"how do i bake bread\n")
     wait_for("\n> ", 2)
-    os.write(parent, b"half a line\x03")
+    os.write(parent, b"half a line")
+    wait_for("half a line", 1)
+    process.send_signal(signal.SIGINT)
     wait_for("/quit or Ctrl-D ends", 1)
     os.write(parent, b"why now\n")
     wait_for("\n> ", 4)

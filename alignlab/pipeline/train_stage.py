@@ -14,7 +14,7 @@ from alignlab.pipeline.plan import Plan, Stage
 from alignlab.pipeline.provenance import provenance
 from alignlab.pipeline.run_folder import FROM_TRAINING, PROVENANCE, write_json
 from alignlab.runtime.files import building, copy_sharing_weights, partial_of, write_text
-from alignlab.runtime.run_files import METRICS
+from alignlab.runtime.run_files import CARD, METRICS
 
 ADAPTER_CONFIG = "adapter_config.json"  # of PEFT
 
@@ -93,11 +93,14 @@ def base_name(plan: Plan, stage: Stage, folder: Path) -> str:
 
 
 def name_base(adapter: Path, name: str) -> None:
-    """Write into an adapter's settings which model it belongs to; the stage's own name a folder of the cache."""
-    file = adapter / ADAPTER_CONFIG
-    if file.exists():
-        settings = json.loads(file.read_text(encoding="utf-8"))
-        write_text(file, json.dumps(settings | {"base_model_name_or_path": name}, indent=2))
+    """Write into an adapter's settings and its card which model it belongs to; PEFT names a folder of the cache."""
+    file, card = adapter / ADAPTER_CONFIG, adapter / CARD
+    if not file.exists():
+        return
+    settings = json.loads(file.read_text(encoding="utf-8"))
+    write_text(file, json.dumps(settings | {"base_model_name_or_path": name}, indent=2))
+    if card.exists():
+        write_text(card, card.read_text(encoding="utf-8").replace(settings["base_model_name_or_path"], name))
 
 
 def job(plan: Plan, stage: Stage, partial: Path) -> "Job":
