@@ -9,6 +9,7 @@ import gc
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -37,14 +38,14 @@ BARE_FLAGS = ("--help", "-h", "--version", "--resolve", *MULTIRUN, "--hydra-help
 
 
 def main() -> None:
-    """Run the command; exit with 0 (done), 2 (a mistake in it), 75 (stopped; run it again) or 1 (any other error)."""
+    """Run the command; exit with 0 (done), 2 (a mistake), 75 or 130 (stopped; run it again) or 1 (another error)."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let exceptions through, so that they can be rephrased
     try:
         dispatch(sys.argv[1:])
     except Explained as error:
         stop(str(error), error.exit_code)
     except KeyboardInterrupt:
-        stop("interrupted: the same command resumes from the last checkpoint", 1)
+        stop("interrupted: the same command reuses finished stages and saved checkpoints", 130)
 
 
 def without_frames(error: Explained) -> Explained:
@@ -59,7 +60,8 @@ def without_frames(error: Explained) -> Explained:
 def stop(message: str, code: int) -> NoReturn:
     """Print an error message and exit."""
     gc.collect()
-    print(message, file=sys.stderr)
+    with suppress(OSError):  # the terminal may have closed
+        print(message, file=sys.stderr)
     sys.exit(code)
 
 
@@ -113,7 +115,7 @@ def run_sweep(command: Command, overrides: list[str]) -> None:
     if command.trees[0]["dry_run"]:
         print("\n".join([*runner.planned(command, overrides), *plan(bind_tree(command.trees[0], command.groups))]))
         return
-    signals.handle_sigterm()
+    signals.handle_stop_signals()
     folder, failed = runner.sweep(command, overrides)
     if is_sweep(folder):
         print("\n".join(summarise(folder)))

@@ -414,9 +414,34 @@ def alive(process: int) -> bool:
         return False
 
 
+@pytest.mark.parametrize("name", ["SIGINT", "SIGHUP"])
+def test_each_stop_signal_saves_a_checkpoint_that_the_same_command_resumes(tmp_path, name):
+    """Nobody asked for checkpoints: save_steps is null."""
+    command = [sys.executable, "-m", "alignlab", "method=sft", "model=pocket_small", "dataset=pocket_small"]
+    command += ["evaluation=quick", "method.logging_steps=1", "method.num_train_epochs=30", "method.max_steps=300"]
+    environment = {**os.environ, "ALIGNLAB_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, **output)
+    end = time.monotonic() + 200
+    while not list((tmp_path / "cache").glob("stages/sft-*.partial/metrics.jsonl")):
+        assert time.monotonic() < end
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(getattr(signal, name))
+    message = process.communicate(timeout=60)[1]
+    assert process.returncode == (130 if name == "SIGINT" else 75), message
+    assert message.splitlines()[-1] == f"stopped: by {name}; the same command resumes from the last checkpoint"
+    (checkpoint,) = (tmp_path / "cache").glob("stages/sft-*.partial/checkpoints/checkpoint-*")
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert f"sft: 300 steps, from {checkpoint.name.rpartition('-')[2]}" in done.stderr
+    curve = (tmp_path / "outputs" / "latest" / "sft" / "metrics.jsonl").read_text().splitlines()
+    steps = [json.loads(line)["step"] for line in curve if "train/loss" in line]
+    assert steps == list(range(1, 301))
+
+
 def test_sigterm_outside_of_training_ends_at_once_with_75():
     code = "import signal, os\nfrom alignlab.runtime import signals\nfrom alignlab.errors import Explained\n"
-    code += "signals.handle_sigterm()\n"
+    code += "signals.handle_stop_signals()\n"
     code += "try:\n    os.kill(os.getpid(), signal.SIGTERM)\nexcept Explained as error:\n    print(error)\n"
     code += "    raise SystemExit(error.exit_code)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
@@ -531,7 +556,7 @@ def test_sigterm_while_a_stage_is_saved_waits_until_it_is_put_away(tmp_path, mon
     (stage,) = plan.make(made).stages
     (tmp_path / "run").mkdir()
     save = load.save
-    signals.handle_sigterm()
+    signals.handle_stop_signals()
 
     def interrupted(*given):
         os.kill(os.getpid(), signal.SIGTERM)
@@ -543,7 +568,8 @@ def test_sigterm_while_a_stage_is_saved_waits_until_it_is_put_away(tmp_path, mon
             train_stage.train_stage(plan.make(made), stage, tmp_path / "run", workers.Wire(None))
     finally:
         signals.clear_stop_request()
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in signals.SIGNALS:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     assert (stage.folder / "model" / "model.safetensors").exists()
     assert (stage.folder / "provenance.json").exists()
     assert not (stage.folder / "checkpoints").exists()

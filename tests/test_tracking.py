@@ -60,6 +60,21 @@ def test_a_resumed_stage_goes_on_in_the_same_file_and_not_a_number_is_null(tmp_p
     assert found == [None, None, 1.5]
 
 
+def test_a_resumed_stage_keeps_one_history(tmp_path: Path) -> None:
+    """Steps 1 to 5 were logged, the last line was cut short, and the checkpoint is of step 2."""
+    file = tmp_path / "metrics.jsonl"
+    first = JsonlTracker(file)
+    for step in range(1, 6):
+        first.log({"train/loss": 1.0}, step)
+    with file.open("a") as stream:
+        stream.write('{"step": 6, "trai')
+    resumed = JsonlTracker(file)
+    for step in (3, 4, 4):
+        resumed.log({"train/loss": 2.0}, step)
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [(line["step"], line["train/loss"]) for line in lines] == [(1, 1.0), (2, 1.0), (3, 2.0), (4, 2.0), (4, 2.0)]
+
+
 def test_a_full_disk_is_one_clear_failure() -> None:
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")

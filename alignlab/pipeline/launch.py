@@ -39,7 +39,7 @@ def launch(config: Config, folder: Path) -> None:
     if "mlflow" in config.tracking.to and find_spec("mlflow") is None:
         raise mistake("tracking.to", "mlflow is not installed", "run pip install 'alignlab[mlflow]'")
     prepare(config)
-    signals.handle_sigterm()
+    signals.handle_stop_signals()
     task = load_task(config)
     if not trains(config):
         task.run(config, folder)
@@ -86,7 +86,7 @@ def joins(config: Config) -> bool:
 
 def join(config: Config) -> None:
     """Train with the process that does the task, for as long as it has stages to train."""
-    signals.handle_sigterm()
+    signals.handle_stop_signals()
     if not trains(config):
         return
     from alignlab.pipeline import workers

@@ -161,7 +161,7 @@ def launch_config(job: Job, met: Rendezvous, folder: Path) -> Any:
         local_addr="127.0.0.1" if met.nodes == 1 else None,
         max_restarts=0,
         logs_specs=DefaultLogsSpecs(str(folder / "logs")),
-        signals_to_handle="SIGINT,SIGHUP,SIGQUIT",  # its handler of SIGTERM would leave 30 seconds for a checkpoint
+        signals_to_handle="SIGQUIT",  # its handlers of the others would leave 30 seconds for a checkpoint
     )
 
 

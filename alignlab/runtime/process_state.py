@@ -1,4 +1,4 @@
-"""Restore the state of a process after a run: environment, threads, signal handler, warnings, random generators."""
+"""Restore the state of a process after a run: environment, threads, signal handlers, warnings, random generators."""
 
 import os
 import random
@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from alignlab.runtime.signals import SIGNALS
+
 
 @contextmanager
 def restored() -> Iterator[None]:
     """Restore the state of this process that a run changes, at the end of the `with` block."""
     environment = dict(os.environ)
-    handler = signal.getsignal(signal.SIGTERM)
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
     threads = torch_threads()
     generators = random_states()
     with warnings.catch_warnings():
@@ -23,7 +25,8 @@ def restored() -> Iterator[None]:
             yield
         finally:
             if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGTERM, handler)
+                for number, handler in handlers.items():
+                    signal.signal(number, handler)
             restore_random(generators)
             if (torch := sys.modules.get("torch")) and threads:
                 torch.set_num_threads(threads)

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from alignlab.runtime import distributed
@@ -39,4 +39,5 @@ def progress_bar(total: int, what: str, done: int = 0) -> "tqdm[Any]":
 def say(line: str) -> None:
     """Print a line to standard error, in process 0 only."""
     if distributed.is_first():
-        print(line, file=sys.stderr, flush=True)
+        with suppress(OSError):  # the terminal may have closed
+            print(line, file=sys.stderr, flush=True)

@@ -1,7 +1,8 @@
-"""Stop a run on SIGTERM: finish the step, save a checkpoint and exit with 75 (EX_TEMPFAIL).
+"""Stop a run on SIGTERM, SIGINT (Ctrl-C) or SIGHUP: finish the step, save a checkpoint and exit.
 
-Schedulers send SIGTERM before they take a machine away. Outside of training there is nothing to save, and the run exits
-at once. The same command resumes it in both cases.
+The exit code is 130 after SIGINT, else 75 (EX_TEMPFAIL). Schedulers send SIGTERM before they take a machine away, and a
+terminal that closes sends SIGHUP. Outside of training there is nothing to save, and the run exits at once, as it does
+on a second signal. The same command resumes it in all cases.
 """
 
 import os
@@ -16,11 +17,14 @@ from typing import Any
 from alignlab.errors import Explained, Fault
 
 EX_TEMPFAIL = 75  # of sysexits.h: run the same command again
+EX_INTERRUPTED = 130  # a shell's code of a command that Ctrl-C ended
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 STOP_FILE = "stop"  # created in the folder of the workers by their parent, to make them stop
 GRACE = 5.0  # seconds until a worker exits that got SIGTERM although its parent did not
 RESUME = "the same command resumes from the last checkpoint"
 
 _stop_requested = threading.Event()
+_received: list[signal.Signals] = []  # the signals that asked to stop
 _deferred: list[bool] = []  # one entry per `defer_stop` that is active
 
 
@@ -30,9 +34,16 @@ class Stopped(Explained):
     exit_code = EX_TEMPFAIL
 
 
-def stopped(why: str = "SIGTERM") -> Stopped:
+class Interrupted(Stopped):
+    """The run was stopped by Ctrl-C, and can be resumed."""
+
+    exit_code = EX_INTERRUPTED
+
+
+def stopped(why: str = "") -> Stopped:
     """Build the error that ends a run which was asked to stop."""
-    return Stopped([Fault("stopped", f"by {why}", RESUME)])
+    why = why or (_received[0].name if _received else "SIGTERM")
+    return (Interrupted if why == "SIGINT" else Stopped)([Fault("stopped", f"by {why}", RESUME)])
 
 
 def stop_requested() -> bool:
@@ -40,22 +51,29 @@ def stop_requested() -> bool:
     return _stop_requested.is_set()
 
 
-def handle_sigterm() -> None:
-    """Install the handler of SIGTERM in the process that the user started."""
+def handle_stop_signals() -> None:
+    """Install the handler of stop signals in the process that the user started; one that is ignored stays ignored."""
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _on_sigterm)
+        for number in SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # by nohup, or for a background job
+                signal.signal(number, _on_signal)
 
 
-def _on_sigterm(number: int, _: Any) -> None:
+def _on_signal(number: int, _: Any) -> None:
     is_second = _stop_requested.is_set()
-    _stop_requested.set()
+    _request(number)
     if is_second or not _deferred:
-        raise stopped()
+        raise KeyboardInterrupt if number == signal.SIGINT else stopped()
+
+
+def _request(number: int) -> None:
+    _received.append(signal.Signals(number))
+    _stop_requested.set()
 
 
 @contextmanager
 def defer_stop() -> Iterator[None]:
-    """Make the first SIGTERM only request a stop, which the training loop reads after each step."""
+    """Make the first signal only request a stop, which the training loop reads after each step."""
     _deferred.append(True)
     try:
         yield
@@ -65,6 +83,7 @@ def defer_stop() -> Iterator[None]:
 
 def clear_stop_request() -> None:
     """Clear the request to stop."""
+    _received.clear()
     _stop_requested.clear()
 
 
@@ -74,13 +93,18 @@ def request_stop() -> None:
 
 
 def forward_to_workers(folder: Path) -> None:
-    """Handle SIGTERM by creating the stop file in the folder of the workers; then wait for them."""
+    """Handle stop signals by creating the stop file in the folder of the workers; then wait for them."""
 
-    def handler(*_: Any) -> None:
-        _stop_requested.set()
+    def handler(number: int, _: Any) -> None:
+        is_second = _stop_requested.is_set()
+        _request(number)
         (folder / STOP_FILE).touch()
+        if is_second and number == signal.SIGINT:
+            raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, handler)
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def handle_signals_in_worker(folder: Path, parent: int) -> None:
@@ -93,7 +117,7 @@ def handle_signals_in_worker(folder: Path, parent: int) -> None:
     die_with(parent)
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in SIGNALS:
         signal.signal(number, lambda *_: None)
     signal.set_wakeup_fd(writing)  # written to at once, also while the main thread runs native code
     threading.Thread(target=_watch_signals, args=(reading, folder), daemon=True).start()
@@ -108,7 +132,7 @@ def _watch_stop_file(stop: Path) -> None:
 
 def _watch_signals(reading: int, folder: Path) -> None:
     while os.read(reading, 1)[0] != signal.SIGTERM:
-        os._exit(1)  # interrupted at the terminal
+        pass  # a terminal sends SIGINT and SIGHUP to all processes; the parent creates the stop file
     _stop_requested.set()
     end = time.monotonic() + GRACE
     while time.monotonic() < end or (folder / STOP_FILE).exists():

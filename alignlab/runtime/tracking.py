@@ -8,6 +8,7 @@ import json
 import math
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +16,7 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 from alignlab.config.schema import Config
-from alignlab.runtime.files import disk_full
+from alignlab.runtime.files import disk_full, write_text
 from alignlab.runtime.run_files import METRICS, TABLES
 
 REACH_SECONDS = 1.5  # a tracking server has to answer within this time
@@ -74,12 +75,19 @@ class Trackers:
 
 
 class JsonlTracker:
-    """Writes one JSON object per step, and one per table into a second file beside it."""
+    """Writes one JSON object per step, and one per table into a second file beside it.
+
+    A stage that resumes repeats the steps after its last checkpoint; their earlier lines are removed.
+    """
 
     def __init__(self, metrics: Path) -> None:
         self.metrics = metrics
+        self.last = math.inf if metrics.is_file() else 0  # the step that was logged last; unknown where it resumes
 
     def log(self, metrics: dict[str, float], step: int) -> None:
+        if step < self.last:
+            remove_from(self.metrics, step)
+        self.last = step
         append(self.metrics, {"step": step, **{name: finite(value) for name, value in metrics.items()}})
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -91,6 +99,16 @@ class JsonlTracker:
 
     def close(self) -> None:
         """Do nothing: every line is written at once."""
+
+
+def remove_from(file: Path, step: int) -> None:
+    """Remove the lines of a step and of later ones, and a line that was cut short."""
+    kept = []
+    for line in file.read_text(encoding="utf-8").splitlines(keepends=True):
+        with suppress(ValueError):
+            if json.loads(line)["step"] < step:
+                kept.append(line)
+    write_text(file, "".join(kept))
 
 
 def append(file: Path, record: dict[str, Any]) -> None:
