@@ -293,3 +293,20 @@ def test_tokens_a_second_are_those_between_the_first_log_and_the_last():
     """What is loaded and compiled before the first log is not counted; neither are tokens of an earlier session."""
     assert list(throughput([(10.0, 5_000.0), (11.0, 7_000.0), (14.0, 13_000.0)]))[:1] == ["2,000 tokens a second"]
     assert not any("tokens" in told for told in throughput([(10.0, 5_000.0)]))
+
+
+def test_a_log_gets_a_line_of_progress_every_thirty_seconds(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """100 steps of one second each: lines at 30, 60 and 90 s."""
+    clock = iter(range(1000))
+    monkeypatch.setattr(progress_module, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
+    bar = progress_module.progress_bar(100, "sft")
+    bar.set_postfix_str("loss 1.234")
+    for _ in range(100):
+        bar.update(1)
+    assert capsys.readouterr().err.splitlines() == [
+        "sft: 30 of 100, about 70 s left, loss 1.234",
+        "sft: 60 of 100, about 40 s left, loss 1.234",
+        "sft: 90 of 100, about 10 s left, loss 1.234",
+    ]

@@ -46,8 +46,9 @@ def convert(path: Path) -> Path:
 
 def _convert(path: Path, folder: Path) -> None:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, modeling_gguf_pytorch_utils
 
+    modeling_gguf_pytorch_utils.tqdm = lambda tensors, **_: tensors  # its bar would fill a log, and has no switch
     options = {"gguf_file": path.name, "quantization_config": GgufConfig(dequantize=True), "dtype": torch.float32}
     try:
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)

@@ -1,4 +1,4 @@
-"""Progress of a loop: a bar with the time left on a terminal, and one line at the end, in logs too."""
+"""Progress of a loop: a bar with the time left on a terminal, a line every 30 s in a log, and one line at the end."""
 
 import sys
 import time
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 BAR_DELAY = 2.0  # seconds until the bar appears
+LINE_EVERY = 30.0  # seconds between two lines of progress in a log
 
 
 @contextmanager
@@ -28,11 +29,48 @@ def progress(total: int, what: str, things: str) -> Iterator[Callable[[int], Non
         say(f"{what}: {total:,} {things} in {taken:.0f} s")
 
 
-def progress_bar(total: int, what: str, done: int = 0) -> "tqdm[Any]":
-    """Build a progress bar on standard error; it is disabled where that is not a terminal."""
+class LogLines:
+    """Stands in for a bar where standard error is no terminal: it prints a line every `LINE_EVERY` seconds."""
+
+    disable = True  # no bar is drawn
+
+    def __init__(self, total: int, what: str, done: int) -> None:
+        self.total, self.what, self.n, self.first = total, what, done, done
+        self.postfix = ""
+        self.started = self.last = time.monotonic()
+
+    def update(self, count: int = 1) -> None:
+        """Count things that are done, and print a line when it is due."""
+        self.n += count
+        now = time.monotonic()
+        if now - self.last < LINE_EVERY or self.n >= self.total:
+            return
+        self.last = now
+        left = (now - self.started) * (self.total - self.n) / max(self.n - self.first, 1)
+        postfix = f", {self.postfix}" if self.postfix else ""
+        say(f"{self.what}: {self.n:,} of {self.total:,}, about {left:,.0f} s left{postfix}")
+
+    def set_postfix_str(self, text: str) -> None:
+        """Set the text at the end of each line."""
+        self.postfix = text
+
+    def close(self) -> None:
+        """Do nothing: every line is printed at once."""
+
+    def __enter__(self) -> "LogLines":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def progress_bar(total: int, what: str, done: int = 0) -> "tqdm[Any] | LogLines":
+    """Build a progress bar on standard error, or the lines of a log where that is not a terminal."""
     from tqdm import tqdm
 
-    quiet = not (sys.stderr.isatty() and distributed.is_first())
+    if not sys.stderr.isatty():
+        return LogLines(total, what, done)
+    quiet = not distributed.is_first()
     return tqdm(total=total, desc=what, initial=done, delay=BAR_DELAY, disable=quiet, file=sys.stderr, leave=False)
 
 
