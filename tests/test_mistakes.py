@@ -30,6 +30,10 @@ TYPED = [
     (["method=dop"], ["method: no option 'dop'; did you mean 'dpo'?"]),
     (["method=ppo2,dpo", "-m"], ["method: no option 'ppo2'"]),
     (["model=poket"], ["model: no option 'poket'; did you mean 'pocket'?"]),
+    (
+        ["model=meta-llama/Llama-3"],
+        ["model: no option 'meta-llama/Llama-3'; write model=local model.path=meta-llama/Ll"],
+    ),
     (["model/adaptr=lora"], ["model/adaptr: unknown group; did you mean 'model/adapter'?"]),
     (["experiment=nothing"], ["experiment: no option 'nothing'"]),
     (["experiment=missing.yaml"], ["experiment: missing.yaml is not there"]),

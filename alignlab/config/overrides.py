@@ -50,7 +50,8 @@ def group_faults(override: "Override", groups: Groups) -> Iterator[Fault]:
         options = groups.options[name]
         for option in (option for value in values_of(override) for option in listed(value)):
             if option not in options:
-                hint = close_to(option, options) or f"there is {', '.join(options) or 'none yet'}"
+                named = f"write model=local model.path={option}" if name == "model" and "/" in option else ""
+                hint = named or close_to(option, options) or f"there is {', '.join(options) or 'none yet'}"
                 yield Fault(name, f"no option {option!r}", hint)
     elif "/" in name and not name.startswith("hydra/"):
         known = list(groups.options)
