@@ -81,7 +81,7 @@ class MeasurementProtocol(Protocol):
     def measure(self, subject: Any) -> "Iterable[Scores | Sample | Measurement]":
         """Measure a `Subject`, one value per completion; or a `FinishedStage`, which may give finished rows.
 
-        A measurement of a `Subject` that completes prompts of its own yields those completions as `Sample`s too, so
+        A measurement of a `Subject` that completes prompts of its own yields each of them as a `Sample` too, so
         that they stand among the run's samples.
         """
 
