@@ -132,4 +132,4 @@ def test_the_examples_of_the_page_run_one_after_the_other(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "eval/perplexity" in done.stdout
-    assert "method.beta | float > 0 | 0.2" in done.stdout
+    assert "method.beta | auto | float > 0 | auto" in done.stdout
