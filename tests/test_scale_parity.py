@@ -23,6 +23,7 @@ METHODS = {
         "method=ppo", "reward=function", "reward.function=several:words", "method.batch_size=8",
         "method.total_episodes=40", "method.num_mini_batches=2", "method.num_ppo_epochs=2", "method.max_new_tokens=6",
         "method.gates.before=off", "method.gates.during=off", "method.learning_rate=1e-3",
+        "method.max_grad_norm=1000",  # DeepSpeed clips policy and value function by one norm, the others by two
     ],
 }  # fmt: skip
 ADAPTERS = {"full": [], "lora": ["model/adapter=lora"]}

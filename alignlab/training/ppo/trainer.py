@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from accelerate import DistributedType
 from torch import Tensor
 from transformers import Trainer
 
@@ -234,7 +235,7 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
 
     def _clip_grad_norm(self, model: Any) -> Any:
         """Clip the gradients of policy and value function, each by its own norm; DeepSpeed clips them together."""
-        if self.is_deepspeed_enabled:
+        if self.accelerator.distributed_type == DistributedType.DEEPSPEED:
             return super()._clip_grad_norm(model)
         norms = clip_separately(self.actor, self.accelerator.clip_grad_norm_, self.args.max_grad_norm)
         self.rollout_log.add({f"{part}/grad_norm": norm for part, norm in norms.items()})
