@@ -242,9 +242,8 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         return norms["policy"]
 
     def pad(self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]) -> PaddedRows:
-        """Return rows as padded tensors on the device."""
-        pad = self.processing_class.pad_token_id or 0  # any token would do, since the masks tell what is padding
-        return pad_rows(prompts, completions, pad, self.args.device)
+        """Return rows as padded tensors on the device; any padding would do, since the masks tell what is real."""
+        return pad_rows(prompts, completions, self.processing_class.pad_token_id or 0, self.args.device)
 
     @property
     def actor(self) -> ActorCritic:
