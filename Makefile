@@ -160,7 +160,7 @@ bench-ppo: setup .venv-trl/.run ## PPO beside trl's, in turns: speed, memory, wh
 bench-memory: setup ## Peak memory of log-probabilities over a vocabulary of 152,000, in units of float32 logits (two minutes).
 	$(BIN)/python benchmarks/evidence.py memory
 
-bench-gpu: setup ## Everything a GPU can show, in under eight minutes: speed, memory, bf16, sharding, TRL beside it.
+bench-gpu: setup ## SFT, DPO, a reward model and PPO on a GPU, eight minutes at most: speed, memory, sharding, TRL.
 	$(BIN)/python benchmarks/evidence.py gpu
 
 bench-ppo-parity: setup .venv-trl/.run ## PPO beside trl's: the reward at equal KL, five seeds a side (twenty minutes).

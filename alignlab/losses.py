@@ -56,26 +56,13 @@ def kl_estimate(logps: Tensor, reference: Tensor, kind: str) -> Tensor:  # same 
     return torch.expm1(-log_ratio) + log_ratio
 
 
-def exact_kl(logits: Tensor, reference: Tensor, chunk: int = 1024) -> Tensor:  # [tokens]
-    """Return KL(policy, reference) over the vocabulary at each token; logits [tokens, vocabulary], in chunks."""
-    parts = []
-    for ours, theirs in zip(torch.split(logits, chunk), torch.split(reference, chunk), strict=True):
-        parts.append(kl_of(ours.float().log_softmax(-1), theirs.float().log_softmax(-1)))
-    return torch.cat(parts)
-
-
 def kl_of(p: Tensor, q: Tensor) -> Tensor:  # [...]
     """Return KL(p, q) over the last axis by log-probabilities; a token that p rules out (-inf) adds nothing."""
     return torch.where(p > -torch.inf, p.exp() * (p - q), 0.0).sum(-1)
 
 
-def entropy(logits: Tensor) -> Tensor:  # [...]
-    """Return the entropy of the distribution over the last axis, in nats; a masked token (-inf) adds nothing."""
-    return entropy_of(logits.float().log_softmax(-1))
-
-
 def entropy_of(logps: Tensor) -> Tensor:  # [...]
-    """Return the entropy over the last axis by log-probabilities."""
+    """Return the entropy over the last axis by log-probabilities, in nats; a masked token (-inf) adds nothing."""
     return -(logps.exp() * logps.masked_fill(logps == -torch.inf, 0.0)).sum(-1)  # 0 * inf has no gradient
 
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, NoReturn
 import alignlab
 from alignlab.config import command_line
 from alignlab.config.compose import Command, bind_tree, check, choices_of, to_tree, typed_in
-from alignlab.config.groups import conf_folder, usage
+from alignlab.config.groups import Groups, conf_folder, usage
+from alignlab.config.schema import Config
 from alignlab.config.suggestions import close_to
 from alignlab.errors import Explained, Mistake, mistake
 from alignlab.pipeline.launch import check_alone, join, joins
@@ -88,32 +89,32 @@ def follow(command: Command, overrides: list[str], flags: Sequence[str], is_quer
     """Run a checked command: print the config or the plan, run once, join another process, or sweep."""
     arguments = [*overrides, *flags]  # the order that argparse understands
     if is_query:
-        run_with_hydra(arguments)
+        run_with_hydra(arguments, command.groups)
         return
-    configs = [bind_tree(tree, command.groups).chosen(command.choices, command.typed) for tree in command.trees]
+    first = bind_tree(command.trees[0], command.groups).chosen(command.choices, command.typed)
     if command.several or set(flags) & set(MULTIRUN):
-        check_alone(configs[0])
-        run_sweep(command, overrides)
-    elif joins(configs[0]):
-        join(configs[0])
-    elif command.trees[0]["dry_run"]:
+        check_alone(first)
+        run_sweep(command, overrides, first)
+    elif joins(first):
+        join(first)
+    elif first.dry_run:
         from alignlab.pipeline.launch import plan
 
-        print("\n".join(plan(configs[0])))
+        print("\n".join(plan(first)))
     else:
-        run_with_hydra(arguments)
+        run_with_hydra(arguments, command.groups)
 
 
-def run_sweep(command: Command, overrides: list[str]) -> None:
-    """Run a sweep and print its table; with dry_run, print the planned runs."""
+def run_sweep(command: Command, overrides: list[str], first: Config) -> None:
+    """Run a sweep and print its table; with dry_run, print the planned runs, and the plan of the first."""
     from alignlab.pipeline.launch import plan
     from alignlab.pipeline.sweep_folder import is_sweep
     from alignlab.reports.sweep_summary import summarise
     from alignlab.runtime import signals
     from alignlab.sweeps import runner
 
-    if command.trees[0]["dry_run"]:
-        print("\n".join([*runner.planned(command, overrides), *plan(bind_tree(command.trees[0], command.groups))]))
+    if first.dry_run:
+        print("\n".join([*runner.planned(command, overrides), *plan(first)]))
         return
     signals.handle_stop_signals()
     folder, failed = runner.sweep(command, overrides)
@@ -177,7 +178,7 @@ def unknown_flag(flag: str, argument: str) -> Mistake:
     return mistake(argument, "is not a flag", close_to(argument, [*BARE_FLAGS, *VALUED_FLAGS, *CONFIG_DIR]))
 
 
-def run_with_hydra(arguments: list[str]) -> None:
+def run_with_hydra(arguments: list[str], groups: Groups) -> None:
     """Let Hydra compose the checked command, create the run's folder and call `job`; raise the job's error."""
     import hydra
     from omegaconf import OmegaConf
@@ -191,7 +192,7 @@ def run_with_hydra(arguments: list[str]) -> None:
         from alignlab.pipeline.launch import run
 
         composed = HydraConfig.instance().cfg
-        config = bind_tree(to_tree(cfg)).chosen(choices_of(composed), typed_in(composed))
+        config = bind_tree(to_tree(cfg), groups).chosen(choices_of(composed), typed_in(composed))
         try:
             run(config, HydraConfig.get().runtime.output_dir)
         except Explained as error:

@@ -429,7 +429,12 @@ def machine() -> str:
 
 def write() -> None:
     """Join the parts to RESULTS.md."""
-    lines = ["# Results", "", "Written by `make evidence`; each part names its commands and versions.", ""]
+    lines = [
+        "# Results",
+        "",
+        "Written by `make evidence`, or by the command that a part names; each part says its versions.",
+        "",
+    ]
     for name, title in TITLES.items():
         if (part := HERE / "parts" / f"{name}.md").exists():
             lines += [f"## {title}", "", part.read_text(encoding="utf-8").strip(), ""]

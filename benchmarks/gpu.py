@@ -1,12 +1,13 @@
-"""What a GPU machine can show, in one script that runs unattended: speed, memory, and that bf16 and sharding work.
+"""Measure speed and memory on a GPU, and that bf16 and sharding work, in one script that runs unattended.
 
-    make bench-gpu                                                # on a machine with a GPU, in under eight minutes
+    make bench-gpu                                                # on a machine with a GPU; stops after eight minutes
     .venv/bin/python benchmarks/gpu.py --small                    # the same lines with a tiny model on a CPU
 
 Every line is a command of its own. One that fails or runs out of time is reported in the table, and the next one
-starts. Rows are HH-RLHF's. Throughput is what a run reports at its end (real tokens from the first log to the last),
-MFU is 6 x parameters x tokens a second over the device's peak rate (Chowdhery et al. 2022, appendix B), without the
-frozen models, and the plan's estimate is what the run printed before it began.
+starts. Rows are HH-RLHF's. Throughput is what a run reports at its end: real tokens from the first log to the last, and
+for PPO those of all rollouts over the whole time of training. MFU is 6 x parameters x tokens a second over the device's
+peak rate (Chowdhery et al. 2022, appendix B), without the frozen models; PPO has none, since it samples and passes over
+a rollout several times. The plan's estimate is what the run printed before it began. On a CPU TRL computes in float32.
 """
 
 import os
@@ -41,7 +42,7 @@ REWARD = '''def shortness(prompts, completions, finished):
 
 
 class Size(NamedTuple):
-    """How much work each line does."""
+    """The amount of work of each line."""
 
     model: tuple[str, ...]
     hardware: tuple[str, ...]
@@ -64,7 +65,7 @@ class Line(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a command showed: seconds, throughput, memory and the plan's estimate in GB, or why it failed."""
+    """The seconds, throughput, memory and planned memory (GB) of a command, or why it failed."""
 
     seconds: float
     tokens: float | None = None
@@ -124,7 +125,7 @@ def gpu(small: bool = False) -> Iterator[str]:
         folder = Path(name)
         (folder / "shortness.py").write_text(REWARD, encoding="utf-8")
         rate, device = peak_rate(small)
-        yield f"{device}; settings of every line: `{' '.join((*size.model, *size.hardware))}`"
+        yield f"{device}; settings of every line but the main job's model: `{' '.join((*size.model, *size.hardware))}`"
         yield ""
         yield "| line | seconds | tokens a second | MFU | peak memory | plan's estimate | note |"
         yield "|---|--:|--:|--:|--:|--:|---|"
@@ -142,9 +143,9 @@ def row(name: str, outcome: Outcome, size: Size, rate: float | None) -> str:
         name,
         f"{outcome.seconds:.0f}",
         "" if outcome.tokens is None else f"{outcome.tokens:,.0f}",
-        share if "main job" not in name else "",
+        share if name.startswith(("SFT", "DPO", "TRL")) else "",
         "" if outcome.memory is None else f"{outcome.memory:.1f} GB",
-        "" if outcome.planned is None else f"{outcome.planned:.1f} GB",
+        "" if outcome.planned is None else f"{outcome.planned:.3g} GB",
         outcome.failure,
     )
     return "| " + " | ".join(cells) + " |"

@@ -85,7 +85,7 @@ def tiny(dtype: Any) -> Any:
 
 
 def prepared(case: str, dtype: Any) -> Callable[[], Any]:
-    """Return the function to measure; its weights and its small tensors exist already, and so do gradients' buffers."""
+    """Return the function to measure; its weights and its small tensors exist already."""
     import torch
 
     from alignlab.chat import Encoded
@@ -128,7 +128,7 @@ def update(actor: Any, batch: Any, with_entropy: bool) -> Callable[[], Any]:
         if not hasattr(log_probs, "score_completions"):  # before logits were computed in chunks
             logits, values = actor(batch)
             logps = log_probs.token_log_probs(logits, batch.completion, batch.mask)
-            entropy = losses.entropy(logits) if with_entropy else None
+            entropy = losses.entropy_of(logits.log_softmax(-1)) if with_entropy else None
         else:
             (logps, entropy), values = actor(batch, with_entropy=with_entropy)
         loss = losses.clipped_policy(logps, logps.detach(), old + 1, 0.2).mean()

@@ -1,7 +1,7 @@
 """Measure how long pairs of HH-RLHF take to tokenise for DPO: `python benchmarks/tokenising.py 160000`.
 
 It needs `ALIGNLAB_DATA` with HH-RLHF's harmless pairs, and SmolLM2's folder in `ALIGNLAB_SMOLLM2`. Pairs are repeated,
-each time with other first words, until there are as many as asked for. Its output is a row of a table in RESULTS.md.
+each time with other first words, until there are as many as asked for. Its output is a line of RESULTS.md.
 """
 
 import gzip

@@ -21,13 +21,13 @@ from alignlab.models.kinds import base_model
 
 
 class Clock(TrainerCallback):  # type: ignore[misc]
-    """Notes the time and the tokens so far at each log."""
+    """Keeps the time and the tokens so far of each log."""
 
     def __init__(self) -> None:
         self.logs: list[tuple[float, float]] = []
 
     def on_log(self, *_: Any, logs: dict[str, float], **__: Any) -> None:
-        """Note a log that counts tokens."""
+        """Keep a log that counts tokens."""
         if "num_tokens" in logs:
             self.logs.append((time.monotonic(), logs["num_tokens"]))
 

@@ -89,15 +89,16 @@ def test_every_row_is_used_and_names_its_source():
         for size in (10**8, 10**9, 10**10, 10**11)
         for strategy in ("single", "zero3")
     ]
+    table = by_model.table()
     used = {
-        by_model.row_for([method], name, kind).source
+        (table.index(chosen), name)
         for kind in kinds
-        for row in by_model.table()
+        for row in table
         for method in row.methods
         for name in row.settings
-        if by_model.row_for([method], name, kind)
+        if (chosen := by_model.row_for([method], name, kind))
     }
-    assert used == {row["source"] for row in rows}
+    assert used == {(number, name) for number, row in enumerate(table) for name in row.settings}
 
 
 def test_the_plan_says_where_each_value_comes_from():

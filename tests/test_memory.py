@@ -61,10 +61,7 @@ def test_a_model_that_is_not_at_hand_has_the_size_that_its_yaml_says(tmp_path):
 
 def test_the_words():
     roles = [memory_per_role.Role("policy", 16_500_000), memory_per_role.Role("reference", 0, "off")]
-    assert memory_per_role.in_words(roles) == "policy 16.5 MB, reference 0 B (off) = 16.5 MB"
-    assert (
-        memory_per_role.in_words([memory_per_role.Role("policy", None), roles[0]]) == "policy unknown, policy 16.5 MB"
-    )
+    assert [*map(str, roles)] == ["policy 16.5 MB", "reference 0 B (off)"]
     assert [memory_per_role.in_bytes(size) for size in (999, 1000, 128e9, 4e12)] == [
         "999 B",
         "1.0 kB",

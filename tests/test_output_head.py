@@ -91,7 +91,7 @@ def compared(model):
     mask[1, 5:] = 0
     logits = sampling_logits(model(**given).logits, *SAMPLED)
     logps = logits.log_softmax(-1).gather(-1, tokens[..., None])[..., 0].where(mask > 0, 0.0)
-    entropy = losses.entropy(logits) * mask
+    entropy = losses.entropy_of(logits.log_softmax(-1)) * mask
     scores = score_completions(run_body(model, **given), tokens, mask, SAMPLED, with_entropy=True)
     assert torch.allclose(scores.logps, logps, atol=1e-6, rtol=1e-6)
     assert torch.allclose(scores.entropy, entropy, atol=1e-6, rtol=1e-6)
@@ -137,9 +137,9 @@ def test_the_exact_kl_is_the_same_in_chunks(small_chunks):
         ours, theirs = (sampling_logits(model(**given).logits, *SAMPLED) for model in (policy, reference))
         bodies = [run_body(model, **given) for model in (policy, reference)]
         found = compare_completions(*bodies, tokens, mask, SAMPLED)
-    kl = losses.exact_kl(ours.flatten(0, 1), theirs.flatten(0, 1)).view(3, 7)
+    kl = losses.kl_of(ours.log_softmax(-1), theirs.log_softmax(-1))
     assert torch.allclose(found.exact_kl, kl, atol=1e-6)
-    assert torch.allclose(found.entropy, losses.entropy(ours), atol=1e-6)
+    assert torch.allclose(found.entropy, losses.entropy_of(ours.log_softmax(-1)), atol=1e-6)
     chosen = [logits.log_softmax(-1).gather(-1, tokens[..., None])[..., 0] for logits in (ours, theirs)]
     assert torch.equal(found.logps.isinf(), chosen[0].isinf())
     assert torch.allclose(found.reference, chosen[1], atol=1e-6)

@@ -416,7 +416,7 @@ def alive(process: int) -> bool:
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGHUP"])
 def test_each_stop_signal_saves_a_checkpoint_that_the_same_command_resumes(tmp_path, name):
-    """Nobody asked for checkpoints: save_steps is null."""
+    """A checkpoint is saved although save_steps is null."""
     command = [sys.executable, "-m", "alignlab", "method=sft", "model=pocket_small", "dataset=pocket_small"]
     command += ["evaluation=quick", "method.logging_steps=1", "method.num_train_epochs=30", "method.max_steps=300"]
     environment = {**os.environ, "ALIGNLAB_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}

@@ -13,7 +13,7 @@ from alignlab.reports.charts import Series, curves, scale, short, thin, whiskers
 from alignlab.reports.run_report import table, write_report
 from alignlab.reports.run_results import Stage, change, headline, number, read_stages, side_by_side, signed
 from alignlab.reports.sweep_results import sweep_table
-from alignlab.reports.written import written
+from alignlab.reports.written import try_to_write
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"' &amp; {{ 7 * 7 }}"
 
@@ -204,7 +204,7 @@ def test_the_terminal_shows_the_part_of_the_last_stage(tmp_path: Path) -> None:
 
 
 def test_a_page_that_fails_costs_no_results(capsys: pytest.CaptureFixture[str]) -> None:
-    assert list(written("the page", lambda: max([]))) == []
+    assert list(try_to_write("the page", lambda: max([]))) == []
     assert "the page was not written: ValueError" in capsys.readouterr().err
 
 

@@ -351,7 +351,7 @@ def test_a_server_that_cannot_be_started_or_ends_at_once() -> None:
         "method.vllm.command: no_such_vllm is not installed here; install vllm, or use mode=server"
     )
     assert message(gone, "method.vllm.mode=colocate", "method.vllm.command=[sh,-c,'echo no memory; exit 3']") == (
-        "method.vllm.command: sh ended with code 3; its last words: no memory; "
+        "method.vllm.command: sh ended with code 3; its last log line: no memory; "
         "try the command by itself, lower method.vllm.gpu_memory_utilization, or use mode=server"
     )
 

@@ -1,10 +1,9 @@
 """Fill in the settings that are `auto` because their value depends on the model: the rows of conf/by_model.yaml.
 
-It works on the composed tree, before `bind`. A value that a command, an experiment or a user's YAML sets is no `auto`,
+It works on the composed tree, before `bind`. A value that a command, an experiment or a user's YAML sets is not `auto`,
 so it stays. The filled-in values are numbers like any other: a run's config.yaml contains them.
 """
 
-import json
 from collections.abc import Mapping
 from copy import deepcopy
 from functools import cache
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from alignlab.config.groups import Groups, conf_folder
-from alignlab.config.model_size import parameters_in
+from alignlab.config.model_size import config_in, parameters_in
 from alignlab.config.settings import Names, Positive, Settings
 from alignlab.errors import mistake
 
@@ -35,7 +34,7 @@ class Row(Settings):
 
 
 class ModelKind(NamedTuple):
-    """What the rows tell models apart by; `parameters` is None where the size is unknown."""
+    """The properties of a model by which rows are chosen; `parameters` is None where the size is unknown."""
 
     models: str
     adapter: str
@@ -77,14 +76,14 @@ def fill_in(tree: Mapping[str, Any], chains: Mapping[str, list[str]], groups: Gr
     origins: dict[str, str] = {}
     groups_with_auto = {"evaluation": ["evaluation"], "preferences": ["preferences"], "task": task_name(tree)}
     for place, names in {**chains, **groups_with_auto}.items():
-        node = at(filled, place)
+        node = node_at(filled, place)
         for name, value in node.items() if isinstance(node, dict) else ():
             if name == CONSTITUTION and isinstance(value, dict) and AUTO in value.values():
                 node[name] = constitution(value, kind, groups)
             elif value == AUTO and name in known_settings():
                 row = row_for(names, name, kind)
                 node[name] = row.settings[name] if row else "???"  # which `bind` reports as missing
-                origins |= {f"{place}.{name}": described(row, kind)} if row else {}
+                origins |= {f"{place}.{name}": describe_origin(row, kind)} if row else {}
     return Filled(filled, origins)
 
 
@@ -94,7 +93,7 @@ def task_name(tree: Mapping[str, Any]) -> list[str]:
     return [str(task.get("name"))] if isinstance(task, Mapping) else []
 
 
-def described(row: Row, kind: ModelKind) -> str:
+def describe_origin(row: Row, kind: ModelKind) -> str:
     """Describe the origin of a value for the plan."""
     text = f"conf/{TABLE} for {kind}"
     return text if kind.models == "embedded" else f"{text}: {row.source}"
@@ -133,11 +132,10 @@ def kind_of(tree: Mapping[str, Any]) -> ModelKind:
 
 def is_encoder_decoder(model: Mapping[str, Any]) -> bool:
     """Return whether a model is an encoder-decoder; False where that is unknown."""
-    if model.get("kind") == "pocket_t5" or model.get("family") == "t5" or model.get("chat_template") == "plain":
+    if model.get("kind") == "pocket_t5" or model.get("family") == "t5" or model.get("encoder_decoder"):
         return True
     folder = folder_of(model)
-    file = folder / "config.json" if folder else None
-    return bool(file and file.exists() and json.loads(file.read_text(encoding="utf-8")).get("is_encoder_decoder"))
+    return bool(folder and config_in(folder).get("is_encoder_decoder"))
 
 
 def size_of(model: Mapping[str, Any]) -> int | None:
@@ -168,7 +166,7 @@ def constitution(node: Mapping[str, Any], kind: ModelKind, groups: Groups) -> di
     return {name: values[name] if value == AUTO else value for name, value in node.items()}
 
 
-def at(tree: Any, place: str) -> Any:
+def node_at(tree: Any, place: str) -> Any:
     """Return the node at a place; None where there is none."""
     for name in place.split("."):
         tree = tree.get(name) if isinstance(tree, dict) else None

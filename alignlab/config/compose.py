@@ -239,4 +239,4 @@ def bind_tree(tree: Mapping[str, Any], groups: Groups | None = None) -> Config:
     groups = groups or Groups()
     classes = settings_classes(tree, groups)
     filled = fill_in(tree, method_names(tree, classes), groups)
-    return bind(filled.tree, classes, groups).with_origins(filled.origins)
+    return bind(filled.tree, classes, groups).with_origins(filled.origins, groups)

@@ -75,7 +75,7 @@ def eos_penalties(config: Config) -> Iterator[Fault]:
 
 
 def vllm_engine(config: Config) -> Iterator[Fault]:
-    """Check that each process holds the whole weights that a vLLM server gets, and that one of its own has one."""
+    """Check that no process partitions the weights, which vLLM gets whole; `mode=colocate` needs a single process."""
     if getattr(config.method, "engine", None) != "vllm":
         return
     if config.hardware.strategy_record.shards_weights:

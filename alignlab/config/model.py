@@ -1,6 +1,5 @@
 """Settings of `conf/model/`: the base model."""
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from alignlab.config.dataset import DataSettings
+from alignlab.config.model_size import config_in
 from alignlab.config.settings import Count, Names, Reference, Seed, Settings, Share
 from alignlab.errors import Fault
 
@@ -166,14 +166,14 @@ class PretrainedModel(ModelSettings):
     chat_template: Literal["chatml", "llama3", "mistral", "zephyr", "hh", "plain", "text"] | None
     parameters: Count | None = None
     shape: Widths | None = None
+    encoder_decoder: bool = False  # as its YAML states, for the plan of a model before its download
     source: Literal["auto", "hub", "package"] = "auto"
     package_file: str | None = None
     adapter: Adapter | None = None
 
     @property
     def is_encoder_decoder(self) -> bool:
-        file = Path(self.path).expanduser() / "config.json"
-        return file.exists() and bool(json.loads(file.read_text(encoding="utf-8")).get("is_encoder_decoder"))
+        return self.encoder_decoder or bool(config_in(Path(self.path).expanduser()).get("is_encoder_decoder"))
 
     @property
     def origin(self) -> str:

@@ -1,11 +1,12 @@
 """Read the size of a model from its files without loading it: parameters from its tensors, or from its config.json."""
 
 import json
-import struct
 from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from alignlab.errors import failure
 
 Shapes = Mapping[str, Sequence[int]]
 
@@ -31,7 +32,10 @@ def shapes(folder: Path) -> Shapes:
     tensors: dict[str, list[int]] = {}
     for file in sorted(folder.glob("*.safetensors")):
         with file.open("rb") as stream:
-            (size,) = struct.unpack("<Q", stream.read(8))
+            size = int.from_bytes(stream.read(8), "little")
+            if size > file.stat().st_size - 8:
+                what = "is no safetensors file, or its end is missing"
+                raise failure(str(file), what, "fetch it again; for a Git LFS pointer: git lfs pull")
             header = json.loads(stream.read(size))
         tensors |= {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
     return tensors
@@ -59,8 +63,16 @@ def parameters_in(folder: Path) -> int | None:
 
 def shape_in(folder: Path) -> Shape | None:
     """Return the sizes of the model in a folder, from its config.json; None without one, or for an unknown family."""
+    return read_shape(config_in(folder))
+
+
+def config_in(folder: Path) -> dict[str, Any]:
+    """Read the config.json of a model's folder; empty without one. Raises a `Failure` where it is damaged."""
     file = folder / "config.json"
-    return read_shape(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
+    except ValueError as error:
+        raise failure(str(file), "is not JSON", "fetch the model again") from error
 
 
 def read_shape(settings: Mapping[str, Any]) -> Shape | None:

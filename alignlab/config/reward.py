@@ -120,6 +120,9 @@ Single = (
 BY_KIND = by_kind("model", "classifier", "function", "url", "judge", "ensemble", "mixture")
 
 
+METRICS = {"mean", "error", "deviation", "held_out", "held_out_error", "spread"}  # `reward/…` of every rollout
+
+
 class EnsembleReward(RewardSettings):
     """Several rewards of the same sort, combined into one score."""
 
@@ -133,8 +136,8 @@ class EnsembleReward(RewardSettings):
         return {f"members.{name}": member for name, member in self.members.items()}
 
     def faults(self) -> Iterator[Fault]:
-        if "spread" in self.members:
-            yield Fault("members.spread", "is the name of the members' standard deviation", "rename the member")
+        for name in self.members.keys() & METRICS:
+            yield Fault(f"members.{name}", "is the name of a metric of every rollout", "rename the member")
 
 
 class Part(Settings):
@@ -162,6 +165,8 @@ class MixtureReward(RewardSettings):
     def faults(self) -> Iterator[Fault]:
         for name in self.parts.keys() & {"normalize", "clip", "missing_eos_penalty", "length_penalty"}:
             yield Fault(f"parts.{name}", "is the name of a term of every mixture", "rename the part")
+        for name in self.parts.keys() & METRICS:
+            yield Fault(f"parts.{name}", "is the name of a metric of every rollout", "rename the part")
 
 
 AnyReward = Annotated[

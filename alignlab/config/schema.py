@@ -11,6 +11,7 @@ from pydantic import Field, PrivateAttr, SerializeAsAny
 
 from alignlab.config.dataset import DataSet
 from alignlab.config.evaluation import Evaluation, MeasureSettings
+from alignlab.config.groups import Groups
 from alignlab.config.hardware import Hardware
 from alignlab.config.method import Method
 from alignlab.config.model import PocketModel, PocketT5Model, PretrainedModel, ScratchModel
@@ -42,6 +43,7 @@ class Config(Settings):
     _choices: dict[str, Any] = PrivateAttr(default_factory=dict)
     _typed: tuple[str, ...] = PrivateAttr(default=())
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+    _groups: Groups = PrivateAttr(default_factory=Groups)
 
     @property
     def choices(self) -> dict[str, Any]:
@@ -64,8 +66,13 @@ class Config(Settings):
         config._choices, config._typed = dict(choices), tuple(typed)
         return config
 
-    def with_origins(self, origins: Mapping[str, str]) -> "Config":
-        """Return the same config with the origin of each value that was `auto`."""
+    @property
+    def groups(self) -> Groups:
+        """Return the groups and options that the command could choose from."""
+        return self._groups
+
+    def with_origins(self, origins: Mapping[str, str], groups: Groups) -> "Config":
+        """Return the same config with the origin of each value that was `auto`, and the groups it was chosen from."""
         config = self.model_copy()
-        config._origins = dict(origins)
+        config._origins, config._groups = dict(origins), groups
         return config

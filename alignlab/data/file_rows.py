@@ -14,7 +14,7 @@ from alignlab.data import message_trees, readers
 from alignlab.data.jsonl import Record
 from alignlab.data.ledger import Row, Tally
 from alignlab.data.message_trees import Assembled
-from alignlab.data.qualifiers import qualify
+from alignlab.data.qualifiers import SOFT, qualify
 from alignlab.data.rejects import Reject, RejectLog
 from alignlab.data.row_fields import Broken, Draft, LeftOut, RowFields
 from alignlab.data.row_formats import FORMATS, RowFormat, detect, format_of
@@ -48,7 +48,7 @@ class Parsed(NamedTuple):
 def read_rows(source: Source, split: Split, dataset: FileData, log: RejectLog, counts: Counts) -> Iterator[Row]:
     """Yield the rows of a source, at most `max_rows` in training; record what is not read in `counts`."""
     row_format, records = detect_format(source, dataset.format, ignored_names(dataset.ignore))
-    formats: Counter[str] = Counter()
+    formats: list[str] = []  # in the order in which they occur
     counts.formats[source.label] = row_format.name
     limit = dataset.max_rows if split == "train" else None
     tally = counts.tally
@@ -67,8 +67,9 @@ def read_rows(source: Source, split: Split, dataset: FileData, log: RejectLog, c
             tally.dropped[parsed.label] += 1
             continue
         assert isinstance(record, Record)
-        formats[parsed.row_format] += 1
-        counts.formats[source.label] = ", ".join(name for name, _ in formats.most_common())
+        if parsed.row_format not in formats:
+            formats.append(parsed.row_format)
+            counts.formats[source.label] = ", ".join(formats)
         count_unread(counts.unread, parsed.unread)
         tally.added["one row an instance"] += len(parsed.drafts) - 1
         for number, draft in enumerate(parsed.drafts):
@@ -76,7 +77,7 @@ def read_rows(source: Source, split: Split, dataset: FileData, log: RejectLog, c
             tally.rows_out += 1
             row = build_row(draft, record, number, source, split, dataset.mask.truth)
             tally.notes.update(draft.notes)
-            tally.notes["soft label"] += row.label not in (0, 1)
+            tally.notes[SOFT] += row.label not in (0, 1)
             yield row
 
 

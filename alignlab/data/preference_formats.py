@@ -40,6 +40,13 @@ REJECTED = (
     "negative_option", "negative_response", "neg", "bad", "bad_answer", "bad_response", "worse", "worse_answer",
     "worse_response", "worst", "lose", "loser_response", "response_k", "answer_k", "y_l", "response_l",
 )  # fmt: skip
+OPPOSITES = {
+    "chosen": "rejected", "preferred": "dispreferred", "correct": "incorrect", "positive": "negative", "pos": "neg",
+    "good": "bad", "better": "worse", "best": "worst", "winner_response": "loser_response", "win": "lose",
+    "accepted": "rejected", "_j": "_k", "_w": "_l",
+}  # fmt: skip
+# The name of REJECTED that belongs to each name of CHOSEN.
+PARTNERS = {name: next(name.replace(good, bad) for good, bad in OPPOSITES.items() if good in name) for name in CHOSEN}
 REJECTED_BESIDE = ("rejected_response", "rejected_answer", "rejected_messages", "rejected_completion", "rejected")
 RANKINGS = ("completions", "responses", "answers", "ranking")
 SCORES = ("scores", "ratings", "rewards", "score", "rating")
@@ -219,20 +226,10 @@ def _prompt(fields: Fields) -> list[Turn]:
 def _sides(fields: Fields) -> tuple[str, str]:
     """Return the names of the chosen and the rejected field: two that belong together, if there are such."""
     row = fields_of(fields)
-    for chosen, rejected in zip(CHOSEN, _partners(), strict=True):
+    for chosen, rejected in PARTNERS.items():
         if row.holds(chosen) and row.holds(rejected):
             return chosen, rejected
     return pick(row, CHOSEN) or "chosen", pick(row, REJECTED) or "rejected"
-
-
-def _partners() -> list[str]:
-    """Return for each name of CHOSEN the name of REJECTED that belongs to it."""
-    replace = {
-        "chosen": "rejected", "preferred": "dispreferred", "correct": "incorrect", "positive": "negative", "pos": "neg",
-        "good": "bad", "better": "worse", "best": "worst", "winner_response": "loser_response", "win": "lose",
-        "accepted": "rejected", "_j": "_k", "_w": "_l",
-    }  # fmt: skip
-    return [next(name.replace(old, new) for old, new in replace.items() if old in name) for name in CHOSEN]
 
 
 def _pair_after(prompt: list[Turn], fields: Fields) -> Draft:

@@ -1,7 +1,7 @@
 """Columns that qualify an answer: labels, weights and ratings, read from numbers and from text alike.
 
 A label is a number from 0 to 1, or true or false. Of a pair it is the probability that the chosen answer is the better
-one; below 0.5 the pair is turned round. Of one answer it is whether the answer is good: a bad one is no demonstration.
+one; below 0.5 chosen and rejected are swapped. Of one answer it is whether the answer is good: a bad one is no demonstration.
 A weight is 0 or more, and a row of weight 0 is left out. Anything else is a fault of the row, never ignored.
 
 `finished` says of each answer, best first, whether it ended by itself: true or false for a single one, else a list. No
@@ -33,7 +33,7 @@ SCORES_OF_PAIRS = tuple(
     for pair in ((f"{stem}_chosen", f"{stem}_rejected"), (f"chosen_{stem}", f"rejected_{stem}"))
 )
 BAD = "a bad answer (label false), kept but no demonstration"
-TURNED = "a pair turned round (label below 0.5)"
+TURNED = "a pair with chosen and rejected swapped (label below 0.5)"
 TIE = "a tie (label 0.5)"
 SOFT = "soft label"
 

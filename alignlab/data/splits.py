@@ -39,11 +39,6 @@ def hash_fraction(text: str) -> float:
     return int.from_bytes(number) / 2**64
 
 
-def split_of(opening: str, validation: float, test: float) -> Split:
-    """Return the split of an opening; `validation` and `test` are shares of all openings."""
-    return split_of_fraction(hash_fraction(opening), validation, test)
-
-
 def split_of_fraction(fraction: float, validation: float, test: float) -> Split:
     """Return the split of a hash in [0, 1)."""
     return "test" if fraction < test else "validation" if fraction < test + validation else "train"

@@ -21,10 +21,19 @@ if TYPE_CHECKING:
 
 
 class Evaluated(NamedTuple):
-    """The measurements of one policy, by name, and its completions, also of prompts that a measurement brings along."""
+    """The measurements of one policy, by name, and its completions.
+
+    `samples` complete the held-out prompts, and `own_samples` the prompts that a measurement brought along.
+    """
 
     scores: dict[str, Scores]
     samples: list[Sample]
+    own_samples: list[Sample]
+
+    @property
+    def all_samples(self) -> list[Sample]:
+        """Return the completions of both kinds of prompts."""
+        return [*self.samples, *self.own_samples]
 
 
 def evaluate(policy: Path, config: Config, reward_model: Path | None, seed: int) -> Evaluated:
@@ -37,7 +46,7 @@ def evaluate(policy: Path, config: Config, reward_model: Path | None, seed: int)
     chosen = measurements_with_rows(config, "policy")
     measured = [item for one in chosen for item in one.measure(subject._replace(settings=one.settings))]
     scores = {item.name: item for item in measured if isinstance(item, Scores)}
-    return Evaluated(scores, [*samples, *(item for item in measured if isinstance(item, Sample))])
+    return Evaluated(scores, samples, [item for item in measured if isinstance(item, Sample)])
 
 
 def draw_samples(

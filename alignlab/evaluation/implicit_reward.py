@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-TOKENS = 8192  # in one forward pass
-SIDES = ("chosen", "rejected")
-
 
 def measure_policy(stage: FinishedStage) -> list[Measurement]:
     """Return the share of held-out pairs whose chosen completion has the larger implicit reward, and the mean margin.
@@ -60,22 +57,13 @@ def log_probs(path: Path, rows: Sequence[dict[str, Any]], method: Any, hardware:
     """Return a model's log-probability of both completions of each pair, [n, 2]."""
     from alignlab.models.load import load_policy
     from alignlab.models.log_probs import batches_by_length, completion_log_probs
+    from alignlab.models.truncation import encode_pair
 
     model, tokenizer = load_policy(path, hardware)
-    encoded = [one for row in rows for one in encode_pair(tokenizer, row, method)]
+    pairs = (encode_pair(tokenizer, row, method.max_length, method.prompt_share) for row in rows)
+    encoded = [Encoded(prompt, completion) for prompt, *both in pairs for completion in both]
     values = np.zeros(len(encoded))
-    for batch in completion_log_probs(model, encoded, batches_by_length(encoded, TOKENS)):
+    for batch in completion_log_probs(model, encoded, batches_by_length(encoded)):
         for place, logps in batch.items():
             values[place] = float(logps.double().sum())
     return values.reshape(-1, 2)
-
-
-def encode_pair(tokenizer: Any, row: dict[str, Any], method: Any) -> list[Encoded]:
-    """Return both completions of a pair as token ids after the same prompt, cut as in training."""
-    from alignlab.models.truncation import cut_pair, encode_within
-
-    limits = (method.max_length, method.prompt_share)
-    finished = [row.get(f"{side}_finished", True) for side in SIDES]
-    _, (chosen, rejected) = encode_within(tokenizer, row["prompt"], [row[side] for side in SIDES], *limits, finished)
-    prompt, *both = cut_pair(chosen, rejected, *limits)
-    return [Encoded(prompt, completion) for completion in both]

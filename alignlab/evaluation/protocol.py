@@ -16,7 +16,7 @@ from alignlab.config import extensions
 from alignlab.config.evaluation import MeasureSettings
 from alignlab.config.schema import Config
 from alignlab.data import view
-from alignlab.errors import Explained, mistake
+from alignlab.errors import Mistake, mistake
 from alignlab.evaluation.scores import Measurement, Scores
 from alignlab.models.references import Source
 
@@ -116,7 +116,7 @@ def count_rows(config: Config, name: str) -> int:
     """Return the number of held-out rows of a view; 0 where the data set does not have the view."""
     try:
         return len(view(config.dataset, name, config.evaluation.split))
-    except Explained:
+    except Mistake:
         return 0
 
 

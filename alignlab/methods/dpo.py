@@ -46,11 +46,11 @@ class Config(Training):
 
 def train(run: Run[Config]) -> None:
     """Optimise `run.inputs["policy"]` on the pairs, with itself as the reference."""
-    from alignlab.models.load import adapter, attention, load_frozen, load_options, load_trainable
+    from alignlab.models.load import adapter, load_frozen, load_options, load_trainable
     from alignlab.training.dpo_trainer import SoftLabelDPOTrainer
     from alignlab.training.trainer import fit
 
-    path, hardware, implementation = run.inputs["policy"], run.config.hardware, attention(run.config)
+    path, hardware, implementation = run.inputs["policy"], run.config.hardware, run.config.model.attention
     model, tokenizer = load_trainable(path, hardware, run.method.dropout, **load_options(run.config))
     if model.config.is_encoder_decoder:
         raise failure(str(path), "dpo does not train encoder-decoders", "use method=sft or method=rm")
@@ -63,17 +63,14 @@ def train(run: Run[Config]) -> None:
 
 def tokenise_pairs(run: Run[Config], tokenizer: Any) -> "dict[str, Dataset]":
     """Return the pairs of both splits as columns of token ids; both completions of a pair see the same prompt."""
-    from alignlab.models.truncation import cut_pair, encode_within
+    from alignlab.models.truncation import encode_pair
     from alignlab.training.tokenised_rows import Row, tokenise
 
     method = run.method
 
     def row(pair: Row) -> dict[str, Any]:
-        completions, limits = (pair["chosen"], pair["rejected"]), (method.max_length, method.prompt_share)
-        finished = [pair.get(f"{side}_finished", True) for side in ("chosen", "rejected")]
-        _, (chosen, rejected) = encode_within(tokenizer, pair["prompt"], completions, *limits, finished)
-        prompt, *both = cut_pair(chosen, rejected, *limits)
-        ids = {"prompt_ids": prompt, "chosen_ids": both[0], "rejected_ids": both[1]}
+        prompt, chosen, rejected = encode_pair(tokenizer, pair, method.max_length, method.prompt_share)
+        ids = {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}
         return ids | label_and_weight(pair, method.label_smoothing)
 
     rows = {split: tokenise(run, VIEW, split, row) for split in ("train", "validation")}

@@ -163,10 +163,10 @@ def train(run: Run[Config]) -> None:
 
 def load_policy_and_reference(run: Run[Config]) -> tuple[Any, Any, Any]:
     """Return policy, reference and tokenizer; the reference is None where it is the policy with its adapter off."""
-    from alignlab.models.load import adapter, attention, load_frozen, load_options, load_trainable
+    from alignlab.models.load import adapter, load_frozen, load_options, load_trainable
     from alignlab.runtime.progress import say
 
-    path, hardware, implementation = run.inputs["policy"], run.config.hardware, attention(run.config)
+    path, hardware, implementation = run.inputs["policy"], run.config.hardware, run.config.model.attention
     policy, tokenizer = load_trainable(path, hardware, run.method.dropout, **load_options(run.config))
     lora = adapter(run.config, lora_dropout=0.0)
     if lora is None:

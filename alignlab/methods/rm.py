@@ -44,11 +44,11 @@ def train(run: Run[Config]) -> None:
     from alignlab.training.trainer import common_arguments, fit
 
     method = run.method
-    is_automatic = any(place.endswith(".head") for place in getattr(run.config, "origins", ()))
+    is_automatic = any(place.endswith(".head") for place in run.config.origins)
     head = reward_heads.choose_head(method.head, run.inputs["policy"], is_automatic)
     precision = trained_precision(run.config.hardware)
-    four_bits = four_bit.load_options(run.config, precision)
-    model, tokenizer = reward_heads.new_reward_model(run.inputs["policy"], head, method.dropout, precision, **four_bits)
+    options = {"attn_implementation": run.config.model.attention, **four_bit.load_options(run.config, precision)}
+    model, tokenizer = reward_heads.new_reward_model(run.inputs["policy"], head, method.dropout, precision, **options)
     tokenizer.model_max_length = method.max_length
     model.config.prompt_share = method.prompt_share  # whoever scores with the model cuts as it was trained
 

@@ -20,12 +20,18 @@ COPIES_OF_LOGITS = 48  # bytes for each logit while a token is picked: float32 a
 _fitting: dict[str, int] = {}  # the most rows that fitted, by the kind of work; only where memory has run out
 
 
+def forget() -> None:
+    """Forget what has run out of memory: another model may fit."""
+    _fitting.clear()
+
+
 def in_batches(
-    rows: Sequence[int], size: int, work: Callable[[list[int]], T], what: str
+    rows: Sequence[int], size: int, work: Callable[[list[int]], T], what: str, may_halve: bool = True
 ) -> Iterator[tuple[list[int], T]]:
     """Yield batches of at most `size` rows with the result of `work`.
 
-    When memory runs out, batches are halved until they fit. That is said, and remembered for this kind of work, `what`.
+    When memory runs out, batches are halved until they fit, unless `may_halve` is false. That is said, and remembered
+    for this kind of work, `what`, until the next stage begins.
     """
     size, start = min(size, _fitting.get(what, size)), 0
     while start < len(rows):
@@ -33,7 +39,7 @@ def in_batches(
         try:
             result = work(batch)
         except (RuntimeError, MemoryError) as error:
-            if len(batch) == 1 or not is_out_of_memory(error):
+            if not may_halve or len(batch) == 1 or not is_out_of_memory(error):
                 raise
             result = None
         if result is None:  # outside of `except`, whose error keeps tensors alive

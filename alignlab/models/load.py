@@ -148,14 +148,9 @@ def check_weights(path: Path, model: Any, missing: "set[str]") -> None:
         raise failure(str(path), what, "download the model again, or take an earlier checkpoint")
 
 
-def attention(config: Config) -> str | None:
-    """Return the implementation of attention that the config sets; None lets transformers choose."""
-    return config.model.attention
-
-
 def load_options(config: Config) -> dict[str, Any]:
     """Return how a model to train is loaded: its attention, and its weights in 4 bits where the config says so."""
-    return {"attention": attention(config), **four_bit.load_options(config, precision(config.hardware))}
+    return {"attention": config.model.attention, **four_bit.load_options(config, precision(config.hardware))}
 
 
 def adapter(config: Config, **options: Any) -> "LoraConfig | None":

@@ -24,6 +24,8 @@ from alignlab.models.output_head import Hidden, map_chunks, run_body, score_toke
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+FORWARD_TOKENS = 8192  # in one forward pass without gradients
+
 
 class PaddedRows(NamedTuple):
     """Rows of prompt and completion, each [batch, length]; the masks are 1 where a token is real."""
@@ -114,9 +116,9 @@ def score_completions(
     """Return the scores of tokens [batch, tokens]; 0 where `mask` is 0."""
 
     def score(logits: Tensor, tokens: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
-        sampled = sampling_logits(logits, *distribution)
-        logps = token_log_probs(sampled, tokens, mask)
-        return (logps, losses.entropy(sampled) * mask) if with_entropy else (logps,)
+        every = sampling_logits(logits, *distribution).log_softmax(-1)
+        logps = every.gather(-1, tokens[..., None]).squeeze(-1).where(mask.bool(), 0.0)
+        return (logps, losses.entropy_of(every) * mask) if with_entropy else (logps,)
 
     scores = score_tokens(hidden, score, tokens.flatten(), mask.flatten())
     logps, *entropy = (each.view(tokens.shape) for each in scores)
@@ -236,7 +238,7 @@ def completion_states(model: Any, rows: Sequence[Encoded]) -> tuple[Hidden, Tens
     return hidden, tokens.to(model.device), mask.to(model.device)
 
 
-def batches_by_length(rows: Sequence[Encoded], tokens: int) -> Iterator[list[int]]:
+def batches_by_length(rows: Sequence[Encoded], tokens: int = FORWARD_TOKENS) -> Iterator[list[int]]:
     """Yield row numbers in batches of similar length, longest first, of at most `tokens` tokens with padding."""
     order = sorted(range(len(rows)), key=lambda row: row_length(rows[row]))
     while order:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from alignlab.runtime import sharding
+from alignlab.runtime.worker_errors import is_out_of_memory
 
 WINDOWS = re.compile(r".*(sliding_window|window|window_size|window_len|attention_chunk_size|index_topk)")
 
@@ -116,8 +117,10 @@ def choose_layout(model: Any, scores: Callable[[nn.Module, Packed], Tensor]) -> 
         model.packing_limit = sys.maxsize
         try:
             packed, other = scores(model, first), scores(model, second)
-        except Exception:  # its class does not know such arguments; the plain layout has passed already
-            model.packing_limit = 0
+        except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+            if is_out_of_memory(error):
+                raise
+            model.packing_limit = 0  # its class cannot read such rows, and the plain ones have passed already
         else:
             exact = plain.dtype == torch.float32
             same = torch.allclose(packed, plain, rtol=1e-5 if exact else 0.05, atol=1e-5 if exact else 0.05)

@@ -80,7 +80,6 @@ def sample_token_ids(
     rows: Sequence[int] | None = None,
 ) -> list[Completion]:
     """Sample one completion for each prompt of token ids, or for those in `rows`."""
-    uniforms = draw_uniforms(seed, range(len(ids)), sampling.max_new_tokens)
     limits = draw_limits(seed, len(ids), sampling)
     sampled = range(len(ids)) if rows is None else rows
     order = sorted(sampled, key=lambda row: (len(ids[row]), row))
@@ -89,7 +88,8 @@ def sample_token_ids(
 
         def complete(batch: list[int]) -> list[Completion]:
             prompts = [ids[row] for row in batch]
-            return sample_batch(model, tokenizer, prompts, uniforms[batch], limits[batch], sampling)
+            uniforms = draw_uniforms(seed, batch, sampling.max_new_tokens)
+            return sample_batch(model, tokenizer, prompts, uniforms, limits[batch], sampling)
 
         for batch, answers in in_batches(order, sampling.batch_size, complete, "sampling"):
             completions.update(zip(batch, answers, strict=True))

@@ -5,7 +5,7 @@ token that begins a text. A completion loses its end where the prompt has only i
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from alignlab.chat import Encoded, Turn, encode, encode_prompt
@@ -153,6 +153,17 @@ def cut_pair(
     prompt = cut_row(longest, max_length, prompt_share).prompt
     room = max_length - len(prompt)
     return prompt, chosen.completion[:room], rejected.completion[:room]
+
+
+def encode_pair(
+    tokenizer: "PreTrainedTokenizerBase", pair: Mapping[str, Any], max_length: int, prompt_share: float
+) -> tuple[list[int], list[int], list[int]]:
+    """Return the token ids of a pair's prompt and of its chosen and its rejected completion, cut to `max_length`."""
+    sides = ("chosen", "rejected")
+    finished = [pair.get(f"{side}_finished", True) for side in sides]
+    completions = [pair[side] for side in sides]
+    _, (chosen, rejected) = encode_within(tokenizer, pair["prompt"], completions, max_length, prompt_share, finished)
+    return cut_pair(chosen, rejected, max_length, prompt_share)
 
 
 def cut_before_end(

@@ -1,7 +1,7 @@
 """A client of vLLM's server: token ids in, token ids and their log-probabilities out.
 
-Requests that may succeed later (timeouts, failed connections, 408, 429, 5xx) are retried with a doubled wait each
-time. Any other error stops the run with one sentence.
+Requests that may succeed later (timeouts, failed connections, the statuses of `TRANSIENT`, 5xx) are retried with a
+doubled wait each time. Any other error stops the run with one sentence.
 """
 
 import os
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alignlab.config.vllm import Vllm
 from alignlab.errors import Failure, failure
+from alignlab.models.chat_client import TRANSIENT
 from alignlab.runtime.signals import RESUME
 
 if TYPE_CHECKING:
     import httpx
 
-TRANSIENT = {408, 409, 425, 429}  # statuses that are retried, besides every 5xx
 DEV_MODE = "start it with VLLM_SERVER_DEV_MODE=1, see docs/vllm.md"
 
 

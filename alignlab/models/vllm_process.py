@@ -71,10 +71,13 @@ class VLLMProcess:
         lines = self.log.read_text(encoding="utf-8", errors="replace").split("\n")
         last = next((line.strip()[:200] for line in reversed(lines) if line.strip()), "nothing")
         now = "try the command by itself, lower method.vllm.gpu_memory_utilization, or use mode=server"
-        return failure("method.vllm.command", f"{self.settings.command[0]} {what}; its last words: {last}", now)
+        return failure("method.vllm.command", f"{self.settings.command[0]} {what}; its last log line: {last}", now)
 
     def close(self) -> None:
-        """End the server and what it started."""
+        """End the server and what it started; a server that has ended is left alone."""
+        atexit.unregister(self.close)
+        if self.process.poll() is not None:
+            return
         try:
             os.killpg(self.process.pid, signal.SIGTERM)
             self.process.wait(10)

@@ -1,7 +1,6 @@
 """Warn in the plan where the rows do not fit the settings: answers that are too long, and batches that are too large.
 
-Lengths are counted with the base model's tokenizer on the first rows. Nothing is said before the rows are prepared and
-the tokenizer is on this machine.
+Lengths are counted on the first rows with the base model's tokenizer, and only where that is on this machine.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,9 +27,8 @@ def warnings(config: Config, settings: Training, place: str, base: Source, rows:
 
 def too_long(config: Config, settings: Training, place: str, base: Source) -> Iterator[str]:
     """Yield a warning where many answers, or prompts with their answers, are longer than the settings allow."""
-    answers = first_answers(config)
     tokenizer = tokenizer_of(base.path, *config.model.local_folders)
-    if not answers or tokenizer is None:
+    if tokenizer is None or not (answers := first_answers(config)):
         return
     prompts, completions = (lengths(tokenizer, texts) for texts in zip(*answers, strict=True))
     limit = getattr(settings, "max_new_tokens", None)

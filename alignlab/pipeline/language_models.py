@@ -1,4 +1,4 @@
-"""Make the language models ready that a task talks to: a base model, a folder, a GGUF file, or one of the hub."""
+"""Prepare the language models of a task: a base model, a folder, a GGUF file, or one of the hub."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from alignlab.pipeline.prepare_inputs import prepare_data
 
 def check_language_model(setting: str, named: str) -> None:
     """Raise a `Mistake` where a setting names no language model; loads nothing."""
-    if named != "base" and not is_gguf(named):
+    if named != "base" and not is_gguf(setting, named):
         references.check_generates(setting, references.find_model(setting, named))
 
 
@@ -20,7 +20,7 @@ def language_model(config: Config, setting: str, named: str) -> Source:
     """Return a model that answers; it is downloaded, and prepared where it lacks a template or a pad token."""
     if named == "base":
         return base_model(config)
-    folder = Path(named).expanduser() if is_gguf(named) else references.find_model(setting, named)
+    folder = Path(named).expanduser() if is_gguf(setting, named) else references.find_model(setting, named)
     if folder.is_dir() and is_ready(folder):
         return Source(named, folder, folder.name)
     from alignlab.models import pretrained
@@ -42,12 +42,12 @@ def base_model(config: Config) -> Source:
     return Source(model.path if model else config.model.kind, folder, folder.name)
 
 
-def is_gguf(named: str) -> bool:
+def is_gguf(setting: str, named: str) -> bool:
     """Return whether a model is named by a GGUF file; raises a `Mistake` where that is not there."""
     if not named.endswith(SUFFIX):
         return False
     if not Path(named).expanduser().is_file():
-        raise mistake("task.model", f"{named} is not there", "give a GGUF file that exists")
+        raise mistake(setting, f"{named} is not there", "give a GGUF file that exists")
     return True
 
 

@@ -38,6 +38,9 @@ def launch(config: Config, folder: Path) -> None:
     """Run a config's task in this process, whose state it changes."""
     if "mlflow" in config.tracking.to and find_spec("mlflow") is None:
         raise mistake("tracking.to", "mlflow is not installed", "run pip install 'alignlab[mlflow]'")
+    if config.dry_run:
+        print("\n".join(plan(config)))
+        return
     prepare(config)
     signals.handle_stop_signals()
     task = load_task(config)
@@ -68,7 +71,7 @@ def plan(config: Config) -> Iterator[str]:
 
 def trains(config: Config) -> bool:
     """Return whether the task trains anything."""
-    return config.task.name == "train" and not config.dry_run
+    return config.task.name == "train"
 
 
 def check_alone(config: Config) -> None:

@@ -68,7 +68,7 @@ class StageMeasurements:
             return rows
         scores = after.scores | of_stage
         before, previous = self.evaluate(self.plan.base.path), self.evaluate(stage.source.path)
-        records = sample_records(before.samples, previous.samples, after.samples, scores)
+        records = sample_records(before.all_samples, previous.all_samples, after.all_samples, scores)
         write_lines(place / SAMPLES, records)
         track.table("completions", *completions_table(records, config.evaluation.samples))
         return [*measurements(scores, before.scores, previous.scores, config.evaluation), *rows]

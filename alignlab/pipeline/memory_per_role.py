@@ -234,14 +234,6 @@ def is_half(hardware: Hardware) -> bool:
     return precision(hardware).itemsize == 2
 
 
-def in_words(networks: Sequence[Role]) -> str:
-    """Describe the memory of each role and their total."""
-    sizes = [role.size for role in networks]
-    known = [size for size in sizes if size is not None]
-    total = f" = {in_bytes(sum(known))}" if len(known) == len(sizes) > 1 else ""
-    return ", ".join(map(str, networks)) + total
-
-
 def in_bytes(size: float) -> str:
     """Return a size in decimal units."""
     for unit in ("B", "kB", "MB", "GB"):

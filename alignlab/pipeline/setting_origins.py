@@ -38,19 +38,34 @@ def origin(config: Config, settings: Method, place: str) -> str:
     if place in config.typed:
         return "command line"
     experiment = config.choices.get("experiment")
-    if experiment and place in keys_of_experiment(str(experiment)):
+    if experiment and place in keys_of_experiment(config.groups, str(experiment)):
         return f"experiment={experiment}"
-    return config.origins.get(place) or f"conf/method/{settings.name}.yaml"
+    key = place.rpartition(".")[2]
+    file = option_that_sets(config.groups, settings.name, key) or settings.name
+    return config.origins.get(place) or f"conf/method/{file}.yaml"
 
 
-def keys_of_experiment(name: str) -> set[str]:
+def keys_of_experiment(groups: Groups, name: str) -> set[str]:
     """Return the settings that an experiment's file sets, and those of the experiments that it builds on."""
-    file = Groups().file("experiment", name)
-    if file is None:  # a file that the command names by its path
-        return set()
-    values = read(file)
+    values, bases = values_and_bases(groups, "experiment", name)
+    return set(places(values)).union(*(keys_of_experiment(groups, base) for base in bases))
+
+
+def option_that_sets(groups: Groups, method: str, key: str) -> str | None:
+    """Return the method whose file sets a setting: the method's own, or the last that it extends; None for no file."""
+    values, bases = values_and_bases(groups, "method", method)
+    if key in values:
+        return method
+    setting = (option_that_sets(groups, base, key) for base in reversed(bases))
+    return next((option for option in setting if option), None)
+
+
+def values_and_bases(groups: Groups, group: str, option: str) -> tuple[dict[str, Any], list[str]]:
+    """Return the values in an option's file, and the options of the group that it builds on; both empty without one."""
+    file = groups.file(group, option)
+    values = read(file) if file else {}
     bases = [entry for entry in values.pop("defaults", ()) if isinstance(entry, str) and entry != "_self_"]
-    return set(places(values)).union(*map(keys_of_experiment, bases))
+    return values, bases
 
 
 def read(file: Path) -> dict[str, Any]:

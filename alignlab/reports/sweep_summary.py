@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from alignlab.reports.written import written
+from alignlab.reports.written import try_to_write
 
 
 def summarise(folder: Path) -> Iterator[str]:
@@ -29,7 +29,7 @@ def summarise(folder: Path) -> Iterator[str]:
     if ranked:
         write_json(folder / RANKING, as_json(ranked))
         command = read_facts(folder)["command"]
-        yield from written("the page of the sweep", lambda: write_page(folder, ranked, command))
-    yield from written("the page on reward hacking", lambda: write_hacking(folder))
-    yield from written("the page on the trade-off", lambda: write_trade_off(folder))
+        yield from try_to_write("the page of the sweep", lambda: write_page(folder, ranked, command))
+    yield from try_to_write("the page on reward hacking", lambda: write_hacking(folder))
+    yield from try_to_write("the page on the trade-off", lambda: write_trade_off(folder))
     yield str(folder / TABLE)

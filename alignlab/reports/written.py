@@ -7,13 +7,13 @@ from pathlib import Path
 from alignlab.errors import Explained
 
 
-def written(what: str, write: Callable[[], Path | None]) -> Iterator[str]:
+def try_to_write(what: str, write: Callable[[], Path | None]) -> Iterator[str]:
     """Write a page and yield its path; where that fails, print why, since the results must not be lost with it."""
     try:
         page = write()
     except Explained:
         raise
     except Exception as error:
-        print(f"{what} was not written: {type(error).__name__}: {error}; the results are unharmed", file=sys.stderr)
+        print(f"{what} was not written: {type(error).__name__}: {error}; the results are saved", file=sys.stderr)
     else:
         yield from [str(page)] if page else []

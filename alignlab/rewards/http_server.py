@@ -17,7 +17,8 @@ from urllib.request import Request, urlopen
 from alignlab.chat import Turn
 from alignlab.config.reward import UrlReward
 from alignlab.errors import failure
-from alignlab.rewards.protocol import RESUME, Context, Scored, is_number
+from alignlab.rewards.protocol import Context, Scored, is_number
+from alignlab.runtime.signals import RESUME
 
 BUSY = {408, 429}  # retried, as every 5xx is
 

@@ -18,7 +18,7 @@ from alignlab.config.hardware import Hardware
 from alignlab.errors import Explained, failure
 from alignlab.runtime import distributed
 
-RESUME = "mend it and give the same command again: the run resumes from its last checkpoint"
+MEND = "mend it and give the same command again: the run resumes from its last checkpoint"
 LARGEST = 1e15  # of a score without its sign: float32 holds its square
 SHOWN = 120  # characters of a text in a message
 
@@ -177,7 +177,7 @@ class Checked:
     def failed(self, what: str, *texts: str) -> Exception:
         """Build the failure that stops the run."""
         shown = "".join(f" on the text {text[:SHOWN]!r}{'…' * (len(text) > SHOWN)}" for text in texts[:1])
-        return failure(f"reward {self.name}", what + shown, RESUME)
+        return failure(f"reward {self.name}", what + shown, MEND)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the reward's running statistics; empty for one without any."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from alignlab.runtime.signals import SIGNALS
+from alignlab.runtime.signals import SIGNALS, clear_stop_request
 
 
 @contextmanager
@@ -27,6 +27,7 @@ def restored() -> Iterator[None]:
             if threading.current_thread() is threading.main_thread():
                 for number, handler in handlers.items():
                     signal.signal(number, handler)
+            clear_stop_request()
             restore_random(generators)
             if (torch := sys.modules.get("torch")) and threads:
                 torch.set_num_threads(threads)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from alignlab.runtime.distributed import hardware_of_group, is_first, unset_deepspeed_config
+from alignlab.runtime.distributed import hardware_of_group, unset_deepspeed_config
 
 if TYPE_CHECKING:
     import torch
@@ -115,12 +115,12 @@ def without_hooks(engine: Any) -> Iterator[None]:
 
 
 @contextmanager
-def gather_for_writing(*weights: Any) -> Iterator[bool]:
-    """Gather weights to be changed; yields True where this process's change is kept."""
+def gather_for_writing(*weights: Any) -> Iterator[None]:
+    """Gather weights to be changed; the change of the first process is kept."""
     sharded = [weight for weight in weights if hasattr(weight, "ds_id")]
     with ExitStack() as stack:
         if sharded:
             from deepspeed.runtime.zero import GatheredParameters
 
             stack.enter_context(GatheredParameters(sharded, modifier_rank=0))
-        yield is_first() or not sharded
+        yield

@@ -16,7 +16,7 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 from alignlab.config.schema import Config
-from alignlab.runtime.files import disk_full, write_text
+from alignlab.runtime.files import disk_full, is_disk_full, write_text
 from alignlab.runtime.run_files import METRICS, TABLES
 
 REACH_SECONDS = 1.5  # a tracking server has to answer within this time
@@ -117,7 +117,7 @@ def append(file: Path, record: dict[str, Any]) -> None:
         with file.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
     except OSError as error:
-        if error.errno == 28:
+        if is_disk_full(error):
             raise disk_full(file) from error
         raise
 

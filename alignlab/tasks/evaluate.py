@@ -14,7 +14,7 @@ def run(config: Config, folder: Path) -> None:
     from alignlab.models import references
     from alignlab.pipeline import plan as planning
     from alignlab.reports.run_report import table, write_report
-    from alignlab.reports.written import written
+    from alignlab.reports.written import try_to_write
 
     if config.task.model is None:
         raise mistake("task.model", "no value was given", "add task.model=<folder>")
@@ -38,5 +38,5 @@ def run(config: Config, folder: Path) -> None:
     write_plan(folder, [{"stage": "evaluate", "action": "ran"}])
     point_latest(folder)
     print(table(folder))
-    for path in written("the report", lambda: write_report(folder)):
+    for path in try_to_write("the report", lambda: write_report(folder)):
         print(path)

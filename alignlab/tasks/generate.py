@@ -20,6 +20,8 @@ from alignlab.runtime.journal import Journal, line
 from alignlab.runtime.progress import say
 
 if TYPE_CHECKING:
+    from alignlab.data.jsonl import Record
+    from alignlab.data.rejects import Reject
     from alignlab.models.sampling import Completion
 
 KEY = "completion_id"
@@ -48,7 +50,7 @@ def run(config: Config, folder: Path) -> None:
     settings, file = check(config)
     asked = read_prompts(settings.prompts)
     with locked(file):
-        check_settings(config, settings, file)
+        write_text(settings_beside(file), json.dumps(record_of(config, settings), indent=1))
         journal = Journal(file, KEY)
         wanted = [[name_of(row, number) for number in range(settings.samples)] for row in range(len(asked))]
         if journal.rows:
@@ -66,23 +68,35 @@ def check(config: Config) -> tuple[Generate, Path]:
     check_language_model("task.model", settings.model)
     prompts = settings.prompts
     output = settings.output or prompts.with_name(f"{prompts.name.partition('.')[0]}.completions.jsonl")
+    check_output(record_of(config, settings), output)
     return settings, output
 
 
-def check_settings(config: Config, settings: Generate, file: Path) -> None:
-    """Write the settings beside the completions; raise a `Mistake` where the file holds completions of others."""
-    record = {
+def record_of(config: Config, settings: Generate) -> dict[str, Any]:
+    """Return what decides the completions: they are written beside the file, and it takes no others."""
+    return {
         "model": str(folder_of(settings.model) or settings.model),
         "base": config.model.model_dump(mode="json"),
         "prompts": digest_files([settings.prompts]),
         "sampling": [settings.temperature, settings.top_p, settings.max_new_tokens],
         "seed": config.seed,
     }
-    beside = file.with_name(f"{file.name}.settings")
-    if file.exists() and (not beside.exists() or json.loads(beside.read_text(encoding="utf-8")) != record):
-        now = "name another file, or remove this one"
+
+
+def settings_beside(file: Path) -> Path:
+    """Return the file that holds the settings of a file of completions."""
+    return file.with_name(f"{file.name}.settings")
+
+
+def check_output(record: Mapping[str, Any], file: Path) -> None:
+    """Raise a `Mistake` where the file holds completions of another model, other prompts or settings."""
+    beside, now = settings_beside(file), "name another file, or remove this one"
+    if not file.exists():
+        return
+    if not beside.exists():
+        raise mistake("task.output", f"{file} exists, and {beside.name} does not say how it was made", now)
+    if json.loads(beside.read_text(encoding="utf-8")) != record:
         raise mistake("task.output", f"{file} holds completions of another model, other prompts or settings", now)
-    write_text(beside, json.dumps(record, indent=1))
 
 
 def folder_of(named: str) -> Path | None:
@@ -93,20 +107,11 @@ def folder_of(named: str) -> Path | None:
 
 def read_prompts(path: Path) -> list[Asked]:
     """Read the prompts of a file; rows that hold none are counted, and a file without any raises a `Failure`."""
-    if path.suffix.lower() == ".txt":
-        texts = filter(None, map(str.strip, path.read_text(encoding="utf-8").split("\n")))
-        return [Asked([{"role": "user", "content": text}], {"prompt": text}) for text in texts]
-    from alignlab.data.readers import read_records
     from alignlab.data.rejects import Reject
 
-    asked: list[Asked] = []
-    faults: list[Reject] = []
-    for record in read_records(path):
-        parsed = record if isinstance(record, Reject) else parse(record)
-        if isinstance(parsed, Reject):
-            faults.append(parsed)
-        else:
-            asked.append(parsed)
+    parsed = list(read_texts(path) if path.suffix.lower() == ".txt" else read_rows(path))
+    faults = [row for row in parsed if isinstance(row, Reject)]
+    asked = [row for row in parsed if isinstance(row, Asked)]
     if faults:
         say(f"{len(faults):,} of {len(faults) + len(asked):,} rows hold no prompt; the first: {faults[0]}")
     if not asked:
@@ -114,10 +119,28 @@ def read_prompts(path: Path) -> list[Asked]:
     return asked
 
 
-def parse(record: Any) -> Any:
+def read_texts(path: Path) -> "Iterator[Asked]":
+    """Yield each line of a text file that is not blank, as a prompt."""
+    from alignlab.data.jsonl import read_lines
+
+    for _, text in read_lines(path):
+        if prompt := text.strip():
+            yield Asked([{"role": "user", "content": prompt}], {"prompt": prompt})
+
+
+def read_rows(path: Path) -> "Iterator[Asked | Reject]":
+    """Yield the prompt of each row of a data file, or the `Reject` of a row that holds none."""
+    from alignlab.data.readers import read_records
+    from alignlab.data.rejects import Reject
+
+    for record in read_records(path):
+        yield record if isinstance(record, Reject) else parse(record)
+
+
+def parse(record: "Record") -> "Asked | Reject":
     """Return the prompt of a row with its fields, or the `Reject` of a row that holds none."""
     from alignlab.data.rejects import Reject
-    from alignlab.data.row_fields import Broken, RowFields
+    from alignlab.data.row_fields import Broken, LeftOut, RowFields
     from alignlab.data.row_formats import format_of
 
     fields = RowFields(record.fields)
@@ -125,7 +148,9 @@ def parse(record: Any) -> Any:
     try:
         drafts = row_format.parse(fields) if row_format else []
     except Broken as error:
-        return Reject(record.file, record.line, error.field, error.reason, error.expected)
+        return Reject(record.file, record.line, error.field, error.reason, error.expected, error.remedy)
+    except LeftOut as reason:
+        return Reject(record.file, record.line, "", str(reason))
     if not drafts or not drafts[0].prompt:
         return Reject(record.file, record.line, "", "the row holds no prompt", "prompt or messages")
     return Asked(drafts[0].prompt, record.fields)
@@ -164,13 +189,13 @@ def sample(
     )
     for batch in batches:
         journal.add(
-            written(asked[row].fields, name, completion)
+            completion_row(asked[row].fields, name, completion)
             for row, completions in batch.items()
             for name, completion in zip(wanted[row], completions, strict=True)
         )
 
 
-def written(fields: Mapping[str, Any], name: str, completion: "Completion") -> dict[str, Any]:
+def completion_row(fields: Mapping[str, Any], name: str, completion: "Completion") -> dict[str, Any]:
     """Return a completion's row; a field of the prompt whose name is taken is written as `source_<name>`."""
     kept = {f"source_{key}" if key in ADDED else key: value for key, value in fields.items()}
     values = (name, completion.text, completion.finished, len(completion.tokens))

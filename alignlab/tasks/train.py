@@ -30,15 +30,12 @@ def plan(config: Config) -> Iterator[str]:
 def run(config: Config, folder: Path) -> None:
     """Run the plan; the last line printed is the report's path."""
     from alignlab.reports.run_report import table, write_report
-    from alignlab.reports.written import written
+    from alignlab.reports.written import try_to_write
 
-    if not config.dry_run:
-        config = locate_models(config)
+    config = locate_models(config)
     prepare_data(config)
     plan = planning.make(config)
     print("\n".join(planning.show(plan)), flush=True)
-    if config.dry_run:
-        return
     device(config.hardware)  # raises a failure where cuda is set and there is no GPU
     four_bit.check(config)
     planning.check_memory(plan)
@@ -65,5 +62,5 @@ def run(config: Config, folder: Path) -> None:
     write_plan(folder, planned)
     point_latest(folder)
     print(table(folder))
-    for path in written("the report", lambda: write_report(folder)):
+    for path in try_to_write("the report", lambda: write_report(folder)):
         print(path)

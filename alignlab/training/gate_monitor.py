@@ -19,13 +19,14 @@ from alignlab.config.evaluation import Evaluation
 from alignlab.config.gates import Gates
 from alignlab.config.schema import Config
 from alignlab.data import view
-from alignlab.errors import Explained, Failure
+from alignlab.errors import Failure, Mistake
 from alignlab.evaluation import reward_model
 from alignlab.evaluation.measures.gold import gold_scores
 from alignlab.evaluation.statistics import Interval, standard_error, wilson
 from alignlab.models.load import precision
 from alignlab.models.references import scorer_source
 from alignlab.rewards import Checked, RewardModel, Scored, load_reward_model, reward_models
+from alignlab.rewards.ensemble import SPREAD
 from alignlab.runtime import distributed
 from alignlab.runtime.files import write_text
 from alignlab.runtime.run_files import GATES, TriggeredGate
@@ -70,7 +71,9 @@ class GateMonitor:
         self, scored: Scored, prompts: Sequence[Sequence[Turn]], texts: Sequence[str], finished: Sequence[bool]
     ) -> dict[str, float]:
         """Return the means over a rollout of a reward's parts and terms, of the held-out reward model and of gold."""
-        means = {f"reward/{name.rpartition('/')[2]}": fmean(values) for name, values in scored.parts.items()}
+        means = {f"reward/{name.replace('/', '_')}": fmean(values) for name, values in scored.parts.items()}
+        if spreads := [fmean(values) for name, values in scored.parts.items() if name.rpartition("/")[2] == SPREAD]:
+            means["reward/spread"] = max(spreads)  # of the ensemble whose members agree least
         means |= {f"reward/terms/{name}": fmean(values) for name, values in scored.terms.items()}
         if self.held_out:
             held_out = self.held_out.score(prompts, texts, finished).total
@@ -138,7 +141,7 @@ def qualities(reward: Checked, config: Config, sources: Mapping[str, str]) -> di
     models = list(reward_models(reward))
     try:
         rows = {split: view(config.dataset, "pairs", split).to_list() for split in ("train", "test")} if models else {}
-    except Explained:
+    except Mistake:  # the data set holds no pairs
         return {}
     if not rows.get("train") or not rows.get("test"):
         return {}

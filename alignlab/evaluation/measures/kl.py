@@ -20,7 +20,6 @@ from alignlab.evaluation.scores import Scores
 if TYPE_CHECKING:
     from alignlab.evaluation.protocol import Sample
 
-TOKENS = 8192  # in one forward pass
 OF: Of = "stage"
 VIEW = "prompts"  # the held-out rows that it needs
 
@@ -47,7 +46,7 @@ def distance(policy: Path, reference: Path, samples: "Sequence[Sample]", config:
     rows = [encoded[k] for k in numbers]
     values = np.zeros(len(samples))
     distribution = Distribution(config.evaluation.temperature, masked)
-    for batch in batches_by_length(rows, TOKENS):
+    for batch in batches_by_length(rows):
         part = [rows[row] for row in batch]
         with torch.inference_mode():
             (hidden, tokens, mask), (of_reference, *_) = (completion_states(model, part) for model in (ours, theirs))
@@ -58,9 +57,9 @@ def distance(policy: Path, reference: Path, samples: "Sequence[Sample]", config:
 
 def encode_sample(model: Any, tokenizer: Any, sample: "Sample", config: Config) -> Encoded:
     """Return a sample as token ids, cut as in sampling; an unfinished completion has no end-of-turn token."""
-    from alignlab.models.truncation import context_length, cut_prompt, cut_row, cut_turns, room_for_prompt
+    from alignlab.models.truncation import context_length, cut_prompt, cut_row, cut_turns, room_for_prompt, without_end
 
     room = room_for_prompt(model, config.evaluation.max_new_tokens, "evaluation.max_new_tokens")
     row = encode(tokenizer, cut_turns(tokenizer, sample.prompt, room), sample.completion)
-    completion = row.completion if sample.finished else row.completion[:-1]
-    return cut_row(Encoded(cut_prompt(row.prompt, room), completion), context_length(model.config))
+    row = row if sample.finished else without_end(row, tokenizer)
+    return cut_row(Encoded(cut_prompt(row.prompt, room), row.completion), context_length(model.config))

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from alignlab.evaluation.protocol import Subject
 
-TOKENS = 8192  # in one forward pass, so that the logits of a large vocabulary fit into memory
 VIEW = "demonstrations"  # the held-out rows that it needs
 
 
@@ -54,7 +53,7 @@ def losses(model: "PreTrainedModel", rows: Sequence[Encoded]) -> list[Loss]:
     kept = [cut_row(row, context) for row in rows]
     means: dict[int, Loss] = {}
     with progress(len(rows), "perplexity", "rows") as advance:
-        for batch in completion_log_probs(model, kept, batches_by_length(kept, TOKENS)):
+        for batch in completion_log_probs(model, kept, batches_by_length(kept)):
             for row, log_probs in batch.items():
                 means[row] = Loss(-float(log_probs.double().mean()), len(log_probs))
             advance(len(batch))

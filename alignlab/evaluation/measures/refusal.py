@@ -26,7 +26,6 @@ from alignlab.evaluation.scores import Scores
 if TYPE_CHECKING:
     from alignlab.evaluation.protocol import Sample, Subject
 
-VIEW = None  # it brings its own prompts
 VIEW = None  # its prompts come from files of their own, so no held-out rows are needed
 FIELDS = ("prompt", "goal", "Behavior", "question", "instruction")  # names of the prompt's column, first match
 BEGINNING = 240  # characters in which a refusal is looked for

@@ -37,12 +37,15 @@ def measure_rows(
     tokens = [list(completion.tokens) for completion in completions]
     measured = Measured(*(torch.zeros(len(prompts), max(map(len, tokens))) for _ in Measured._fields))
 
+    # In bfloat16 other batches give other ratios, so the stage is retried with smaller micro-batches instead.
+    may_halve = actor.policy.dtype == torch.float32
+
     def fill(measure: Callable[[PaddedRows], dict[str, Tensor]]) -> None:
         def work(batch: list[int]) -> dict[str, Tensor]:
             return measure(pad([prompts[row] for row in batch], [tokens[row] for row in batch]))
 
         for rows in batches:
-            for batch, fields in in_batches(rows, len(rows), work, "measuring"):
+            for batch, fields in in_batches(rows, len(rows), work, "measuring", may_halve):
                 for name, values in fields.items():
                     getattr(measured, name)[batch, : values.shape[1]] = values.float().cpu()
 

@@ -16,6 +16,7 @@ from alignlab.models.sampling import Completion
 from alignlab.runtime import distributed
 from alignlab.training.ppo.experience import Experience
 
+FIRST_RATIO = "policy/first_ratio"  # the importance ratio farthest from 1 in the first step of a rollout
 STRANGE = log(1e-4)  # the log-probability below which a token is one that the reference would hardly ever sample
 
 
@@ -39,12 +40,17 @@ class RolloutLog:
         self.learning_since = time.monotonic()
 
     def end(self) -> dict[str, float]:
-        """Return the rollout's metrics; what the updates measured is averaged over micro-batches and processes."""
+        """Return the rollout's metrics; what the updates measured is averaged over micro-batches and processes.
+
+        Of the first ratios it is the one farthest from 1.
+        """
         self.seconds["update"] += time.monotonic() - self.learning_since
         self.number = None
         everyone = distributed.all_gather(dict(self.learned))
-        means = {name: fmean(value for learned in everyone for value in learned[name]) for name in self.learned}
-        return self.measured | means
+        values = {name: [value for learned in everyone for value in learned[name]] for name in self.learned}
+        ratios = values.pop(FIRST_RATIO, None)
+        first = {FIRST_RATIO: farthest_ratio(ratios)} if ratios else {}
+        return self.measured | {name: fmean(each) for name, each in values.items()} | first
 
     def add(self, metrics: Mapping[str, float]) -> None:
         """Add what the update of one micro-batch measured."""
@@ -63,6 +69,11 @@ class RolloutLog:
         total = sum(self.seconds.values()) or 1.0
         shares = ", ".join(f"{part} {value:.1f} s ({value / total:.0%})" for part, value in self.seconds.items())
         return f"{self.tokens / total:,.0f} tokens a second; {shares}"
+
+
+def farthest_ratio(ratios: Sequence[float]) -> float:
+    """Return the importance ratio that is farthest from 1."""
+    return max(ratios, key=lambda ratio: abs(ratio - 1))
 
 
 def rollout_metrics(experience: Experience) -> dict[str, float]:

@@ -37,7 +37,7 @@ from alignlab.training.ppo.minibatches import minibatches, mix_seeds, rollout_ro
 from alignlab.training.ppo.model_offload import FrozenModels, models_in
 from alignlab.training.ppo.options import Options
 from alignlab.training.ppo.rollout_loader import MicroBatch, Prompt, RolloutLoader
-from alignlab.training.ppo.rollout_metrics import RolloutLog
+from alignlab.training.ppo.rollout_metrics import FIRST_RATIO, RolloutLog, farthest_ratio
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -196,27 +196,24 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         if options.entropy_coef:
             loss = loss - options.entropy_coef * entropy.sum() / tokens
         ratio = (logps.detach() - old_logps).exp()
-        self.log_update(ratio, mask, losses_by_name)
+        self.log_update(ratio, mask, tokens, losses_by_name)
         if inputs["step"] == 0:
             self.check_first_ratio(ratio, mask, experience.number)
         return loss * self.micro_batches  # the Trainer divides by the number of micro-batches, and of processes
 
-    def log_update(self, ratio: Tensor, mask: Tensor, losses_by_name: Mapping[str, float]) -> None:
+    def log_update(self, ratio: Tensor, mask: Tensor, tokens: int, losses_by_name: dict[str, float]) -> None:
         """Log the losses of one micro-batch and the share of its tokens whose ratio is clipped."""
-        clipped = ((ratio - 1).abs() > self.options.cliprange).float()
-        self.rollout_log.add(
-            {
-                "policy/clip_fraction": losses.masked_mean(clipped, mask).item(),
-                **{name: value * self.micro_batches for name, value in losses_by_name.items()},
-            }
-        )
+        clipped = ((ratio - 1).abs() > self.options.cliprange) * mask
+        parts = losses_by_name | {"policy/clip_fraction": clipped.sum().item() / tokens}
+        self.rollout_log.add({name: value * self.micro_batches for name, value in parts.items()})
 
     def check_first_ratio(self, ratio: Tensor, mask: Tensor, number: int) -> None:
         """Log the ratio farthest from 1 in each micro-batch of a first step; in the first rollout, ask the gates."""
-        self.rollout_log.add({"policy/first_ratio": ((ratio - 1) * mask).abs().max().item() + 1})
-        ratios = self.rollout_log.learned["policy/first_ratio"]
+        distances = ((ratio - 1) * mask).flatten()
+        self.rollout_log.add({FIRST_RATIO: distances[distances.abs().argmax()].item() + 1})
+        ratios = self.rollout_log.learned[FIRST_RATIO]
         if number == 0 and len(ratios) == self.options.micro_batches:  # the whole step, before the optimizer
-            farthest = max(distributed.all_gather(max(ratios)))
+            farthest = farthest_ratio(distributed.all_gather(farthest_ratio(ratios)))
             self.gate_monitor.check_before(self.reward, self.rollout_log.measured, farthest)
 
     def log_rollout(self) -> None:

@@ -36,7 +36,8 @@ def value_model(run: Run[Any]) -> Any:
     else:
         settings = set_dropout(AutoConfig.from_pretrained(policy), run.method.dropout)
         with sharding.partition_on_load(precision(run.config.hardware)):
-            body = AutoModel.from_pretrained(policy, config=settings, dtype=dtype)
+            options = {"config": settings, "dtype": dtype, "attn_implementation": run.config.model.attention}
+            body = AutoModel.from_pretrained(policy, **options)
     return body.train()
 
 
