@@ -9,6 +9,7 @@ from command import ROOT, config
 from alignlab.config import by_model
 from alignlab.config.compose import compose
 from alignlab.config.groups import Groups
+from alignlab.errors import Failure
 from alignlab.pipeline import setting_origins
 
 HUB = ["dataset=hub", "dataset.path=owner/rows"]
@@ -105,13 +106,43 @@ def test_the_plan_says_where_each_value_comes_from():
     bound = compose("method=dpo", "model=llama31_8b", *HUB, "model/adapter=lora", "method.beta=0.3")
     lines = list(setting_origins.describe(bound, bound.method, "method"))
     assert "beta 0.3 (command line)" in lines
-    assert "batch_size 32 (conf/method/dpo.yaml)" in lines
+    assert "batch_size 32 (conf/method/_training.yaml)" in lines
     rate = "learning_rate 5e-06 (conf/by_model.yaml for 8B parameters, LoRA: the alignment handbook's DPO with QLoRA"
     assert any(line.startswith(rate) for line in lines)
     bound = compose("experiment=tldr_pythia_160m_ppo")
     lines = list(setting_origins.describe(bound, bound.method, "method"))
     assert lines[0].startswith("learning_rate 3e-06, total_episodes 1000000")
     assert "experiment=" in lines[0]
+
+
+def test_a_value_of_a_method_that_is_extended_and_of_an_experiment_by_path_has_its_file(tmp_path):
+    bound = compose("method=grpo")
+    lines = list(setting_origins.describe(bound, bound.method, "method"))
+    assert any("total_episodes 3840" in line and line.endswith("(conf/method/ppo.yaml)") for line in lines)
+    assert any("value none" in line and line.endswith("(conf/method/grpo.yaml)") for line in lines)
+    (tmp_path / "mine.yaml").write_text("# @package _global_\nmethod:\n  batch_size: 48\n")
+    bound = compose("method=sft", f"experiment={tmp_path / 'mine.yaml'}")
+    lines = list(setting_origins.describe(bound, bound.method, "method"))
+    assert any("batch_size 48" in line and "(experiment=" in line for line in lines)
+
+
+def test_an_encoder_decoder_is_known_before_its_download():
+    model = config("method=ppo", "model=flan_t5_base", "reward=function", "reward.function=os.path:join", *HUB).model
+    assert model.is_encoder_decoder
+    assert by_model.is_encoder_decoder(model.model_dump())
+
+
+def test_a_damaged_model_folder_is_one_sentence(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    (tmp_path / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(
+        Failure, match=r"model\.safetensors: is no safetensors file, or its end is missing; .*git lfs pull"
+    ):
+        config("model=local", f"model.path={tmp_path}", *HUB, "method=dpo")
+    (tmp_path / "model.safetensors").unlink()
+    (tmp_path / "config.json").write_text('{"model_type": "lla')
+    with pytest.raises(Failure, match=r"config\.json: is not JSON; fetch the model again"):
+        config("model=local", f"model.path={tmp_path}", *HUB, "method=dpo")
 
 
 def test_a_method_without_a_value_is_told_so():

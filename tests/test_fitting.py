@@ -66,6 +66,19 @@ def test_an_error_that_smaller_batches_do_not_help_is_raised():
         list(in_batches(range(4), 4, broken, "sampling"))
 
 
+def test_work_whose_result_depends_on_its_batch_is_not_halved_and_a_stage_begins_anew():
+    def work(batch):
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return sum(batch)
+
+    with pytest.raises(torch.OutOfMemoryError):
+        list(in_batches(range(4), 4, work, "measuring", may_halve=False))
+    assert len(list(in_batches(range(4), 4, work, "measuring"))) == 2
+    fitting.forget()
+    assert list(in_batches(range(4), 4, sum, "measuring")) == [([0, 1, 2, 3], 6)]
+
+
 def test_sampling_in_smaller_batches_gives_the_same_completions():
     whole = sample_token_ids(tiny_model(), tiny_tokenizer(), PROMPTS, Sampling(1.0, 1.0, 8, 6), seed=3)
     model = tiny_model()

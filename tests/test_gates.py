@@ -11,7 +11,7 @@ from command import ROOT, config
 from alignlab.config.compose import compose
 from alignlab.config.evaluation import Evaluation
 from alignlab.config.gates import Gates
-from alignlab.errors import Failure
+from alignlab.errors import Failure, Mistake
 from alignlab.evaluation.statistics import Interval
 from alignlab.pipeline.prepare_inputs import prepare_data
 from alignlab.pipeline.train_stage import job
@@ -99,17 +99,20 @@ def test_parts_and_those_that_only_look_on_are_observed(tmp_path):
     made = gate_monitor.GateMonitor(BOUNDS, tmp_path, CONFIG, "ppo", SOURCES)
     made.held_out = type("Judge", (), {"score": lambda *_: Scored([2.0, 4.0])})()
     asked = [[{"role": "user", "content": "how do you bake the bread ?"}]] * 2
-    scored = Scored([0.5, 1.5], {"a": [0.5, 1.5]}, {"a": [1.0, 3.0], "several/spread": [0.0, 1.0]})
+    scored = Scored(
+        [0.5, 1.5], {"a": [0.5, 1.5]}, {"a": [1.0, 3.0], "several/spread": [0.0, 1.0], "others/spread": [0.0, 0.5]}
+    )
     seen = made.observe(scored, asked, ["", "nonsense"], [True, False])
     held_out = {"reward/held_out": 3.0, "reward/held_out_error": pytest.approx(1 / 2**0.5)}
-    parts = {"reward/a": 2.0, "reward/spread": 0.5, "reward/terms/a": 1.0}
+    parts = {"reward/a": 2.0, "reward/several_spread": 0.5, "reward/others_spread": 0.25, "reward/spread": 0.5}
+    parts["reward/terms/a"] = 1.0
     assert seen == {**parts, **held_out, "gold/score": 0.25, "gold/error": 0.0}
 
 
 def test_reward_models_are_tried_on_pairs_wherever_they_stand_in_a_reward(monkeypatch):
     def view(dataset, name, split):
         if dataset == "no pairs":
-            raise Failure([])
+            raise Mistake([])
         rows = [
             {"prompt": [], "chosen": "right" * (n % 2 + 1), "rejected": "wrong long"[: 5 + n % 3]} for n in range(50)
         ]

@@ -133,3 +133,20 @@ def test_the_examples_of_the_page_run_one_after_the_other(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "eval/perplexity" in done.stdout
     assert "method.beta | auto | float > 0 | auto" in done.stdout
+
+
+def test_a_dry_run_of_any_task_prints_its_plan_and_does_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    alignlab.run(alignlab.compose(*SMALL, "task=evaluate", "task.model=base", "dry_run=true"), folder=tmp_path / "run")
+    assert capsys.readouterr().out.startswith("plan: task=evaluate")
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_request_to_stop_ends_with_its_run(monkeypatch):
+    from alignlab.runtime import signals
+    from alignlab.runtime.process_state import restored
+
+    with restored():
+        signals.request_stop()
+        assert signals.stop_requested()
+    assert not signals.stop_requested()

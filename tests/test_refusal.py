@@ -88,9 +88,9 @@ def test_both_rates_are_measured_on_prompts_of_their_own_and_the_completions_are
         f"measure.refusal.safe={tmp_path}/safe.jsonl", "measure.refusal.prompts=4", "evaluation.max_new_tokens=8",
     )  # fmt: skip
     evaluated = evaluate(tmp_path / "model", chosen, None, 0)
-    assert [sample.kind for sample in evaluated.samples].count("harmful") == 4
-    assert [sample.kind for sample in evaluated.samples].count("safe") == 4
-    by_id = {sample.id: sample for sample in evaluated.samples}
+    assert [sample.kind for sample in evaluated.own_samples] == ["harmful"] * 4 + ["safe"] * 4
+    assert len(evaluated.samples) == 1  # the held-out prompts, on which other measures are computed
+    by_id = {sample.id: sample for sample in evaluated.all_samples}
     for name in ("harmful", "safe"):
         scores = evaluated.scores[f"refusal/{name}_answered"]
         assert scores.rate

@@ -187,3 +187,11 @@ def test_a_name_that_would_hide_a_term_is_refused(overrides, message):
     more = ["reward.parts.clip.normalize=false"] if "reward=mixture" in overrides else []
     with pytest.raises(Mistake, match=message):
         config(*overrides, *more)
+
+
+def test_a_part_or_member_named_like_a_metric_of_every_rollout_is_refused():
+    """`reward/held_out` would otherwise be the part's mean, which a gate takes for the held-out reward model's."""
+    part = ["reward=mixture", "reward.parts.held_out.weight=1", "reward.parts.held_out.normalize=false"]
+    part += ["reward.parts.held_out.reward.kind=model", "reward.parts.held_out.reward.path=auto"]
+    with pytest.raises(Mistake, match=r"reward\.parts\.held_out: is the name of a metric of every rollout"):
+        config(*part)

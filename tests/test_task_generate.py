@@ -83,7 +83,12 @@ def test_text_lines_csv_and_rows_without_a_prompt(complete, tmp_path, capsys):
 
 def test_the_plan_counts_what_is_there(complete, tmp_path):
     complete()
-    more = (f"task.prompts={tmp_path / 'prompts.jsonl'}", f"task.model={tmp_path / 'model'}", "task.samples=2")
+    more = (
+        f"task.prompts={tmp_path / 'prompts.jsonl'}",
+        f"task.model={tmp_path / 'model'}",
+        "task.samples=2",
+        "task.max_new_tokens=6",
+    )
     first, second = generate.plan(config("task=generate", *more))
     assert first == f"generate with {tmp_path / 'model'}: 2 completions to each of 5 prompts"
     assert second.endswith("prompts.completions.jsonl, which holds 5")
@@ -94,3 +99,25 @@ def test_a_file_that_is_not_there_is_a_mistake():
         from alignlab.config.compose import compose
 
         compose("task=generate", "task.prompts=nowhere.jsonl")
+
+
+def test_rows_that_their_weights_exclude_are_counted_and_an_empty_file_is_one_sentence(complete, tmp_path, capsys):
+    silent = {"messages": [{"role": "user", "content": "why"}, {"role": "assistant", "content": "now", "weight": 0}]}
+    (tmp_path / "c.jsonl").write_text(json.dumps(silent) + "\n" + json.dumps({"prompt": "why"}) + "\n")
+    assert [row["prompt"] for row in complete(file="c.jsonl")] == ["why"]
+    assert "1 of 2 rows hold no prompt" in capsys.readouterr().err
+    (tmp_path / "d.txt").write_text("\n \n")
+    with pytest.raises(Failure, match=r"task\.prompts: .*d\.txt holds no prompt"):
+        complete(file="d.txt")
+    (tmp_path / "e.txt").write_bytes(b"caf\xe9\n")
+    with pytest.raises(Failure, match=r"e\.txt:1"):
+        complete(file="e.txt")
+
+
+def test_completions_without_their_settings_are_not_touched_and_the_plan_says_so(complete, tmp_path):
+    complete()
+    (tmp_path / "prompts.completions.jsonl.settings").unlink()
+    with pytest.raises(
+        Mistake, match=r"exists, and prompts\.completions\.jsonl\.settings does not say how it was made"
+    ):
+        complete()

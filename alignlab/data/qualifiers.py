@@ -1,7 +1,8 @@
 """Columns that qualify an answer: labels, weights and ratings, read from numbers and from text alike.
 
 A label is a number from 0 to 1, or true or false. Of a pair it is the probability that the chosen answer is the better
-one; below 0.5 chosen and rejected are swapped. Of one answer it is whether the answer is good: a bad one is no demonstration.
+one; below 0.5 chosen and rejected are swapped. Of one answer it is whether the answer is good: a bad one is no
+demonstration.
 A weight is 0 or more, and a row of weight 0 is left out. Anything else is a fault of the row, never ignored.
 
 `finished` says of each answer, best first, whether it ended by itself: true or false for a single one, else a list. No

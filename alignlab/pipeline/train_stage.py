@@ -56,6 +56,7 @@ def watched(track: "Tracker", last: bool, folder: Path) -> "Tracker":
 
 def train_stage(plan: Plan, stage: Stage, folder: Path, track: "Tracker") -> None:
     """Train a stage in the cache, unless it is finished, and put its model into the run's folder."""
+    from alignlab.models import fitting
     from alignlab.pipeline import workers
     from alignlab.runtime import signals
     from alignlab.runtime.tracking import JsonlTracker, Trackers
@@ -65,6 +66,7 @@ def train_stage(plan: Plan, stage: Stage, folder: Path, track: "Tracker") -> Non
             started = time.monotonic()
             read = None if any(partial.iterdir()) else planning.cost(plan.config, stage)  # None for a resumed stage
             both = Trackers([track, JsonlTracker(partial / METRICS)])
+            fitting.forget()
             workers.train(job(plan, stage, partial), both)
             ended.enter_context(signals.defer_stop())  # save the trained model first
             facts = provenance(plan, stage, round(time.monotonic() - started, 1), read and read.tokens)

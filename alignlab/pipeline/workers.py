@@ -84,9 +84,6 @@ def learn(job: Job, track: Track) -> None:
     """Train a stage in this process, alone or as one of a process group."""
     from transformers import set_seed
 
-    from alignlab.models import fitting
-
-    fitting.forget()
     set_seed(job.config.seed)
     with worker_errors.explain_out_of_memory():
         run = Run(job.config, job.settings, job.inputs, job.folder, track, sources=job.sources)
