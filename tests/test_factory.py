@@ -10,7 +10,7 @@ from tiny import WORDS, ask, tiny_model, tiny_tokenizer
 
 from alignlab.config import command_line
 from alignlab.config.compose import bind_tree, check
-from alignlab.errors import Failure, Mistake
+from alignlab.errors import Mistake
 from alignlab.evaluation.label_accuracy import gold_order, label_accuracy
 from alignlab.judges import model_logprobs
 from alignlab.judges.by_reward import ByReward
@@ -62,13 +62,6 @@ def test_a_journal_keeps_what_was_written_whole(tmp_path):
         assert list(found.rows) == ["1", "2", "3"][: whole[:end].count(b"\n")]
         found.add([{"id": "1", "text": "a\u2028b"}, {"id": "2", "text": "c"}, {"id": "3", "text": "d"}])
         assert path.read_bytes() == whole
-
-
-def test_a_journal_that_is_damaged_is_not_guessed_at(tmp_path):
-    path = tmp_path / "rows.jsonl"
-    path.write_text('{"id": "1"}\n\0\0\n')
-    with pytest.raises(Failure, match=r"is damaged .*; remove it"):
-        Journal(path)
 
 
 def test_answers_are_the_same_wherever_a_run_was_stopped(tmp_path):

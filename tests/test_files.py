@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from alignlab.errors import Failure
-from alignlab.runtime.files import building, cache_root, digest, digest_files, write_text
+from alignlab.runtime.cache import building
+from alignlab.runtime.files import cache_root, digest, digest_files, write_text
 
 
 def test_a_folder_appears_only_when_it_is_whole(tmp_path):

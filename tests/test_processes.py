@@ -21,7 +21,7 @@ from alignlab.errors import Failure, Fault, Mistake
 from alignlab.pipeline import workers
 from alignlab.pipeline.launch import check_alone
 from alignlab.pipeline.workers import Job
-from alignlab.runtime import distributed, rendezvous, sharding, signals, worker_errors
+from alignlab.runtime import distributed, manifest, rendezvous, sharding, signals, worker_errors
 from alignlab.runtime.worker_errors import ErrorReport
 from alignlab.training import checkpoints
 from alignlab.training.batching import MicroBatches, RealRows, ShuffledSteps
@@ -259,9 +259,8 @@ def test_a_full_disk_is_told_where_the_training_hears_of_it(tmp_path, monkeypatc
 
 def test_a_checkpoint_of_another_strategy_is_not_taken(tmp_path):
     place = checkpoint(tmp_path / "checkpoints", 5)
-    about = json.loads((place / checkpoints.WHOLE).read_text())
-    assert about["kind"] == "single"
-    (place / checkpoints.WHOLE).write_text(json.dumps(about | {"kind": "zero3", "processes": 4}))
+    assert manifest.read(place, checkpoints.WHOLE)["kind"] == "single"
+    checkpoints.complete(place, {"kind": "zero3", "processes": 4})
     with pytest.raises(Failure, match=r"was written under hardware=zero3; resume with hardware=zero3, or remove"):
         checkpoints.last_checkpoint(tmp_path / "checkpoints")
     assert checkpoints.has_other_shards(str(place))

@@ -23,8 +23,8 @@ from alignlab.constitutional.red_team import (
 from alignlab.errors import failure
 from alignlab.judges import load_pair_judge
 from alignlab.judges.protocol import Context, Item, Verdict, item_of, pairs
-from alignlab.runtime import distributed
-from alignlab.runtime.files import read_lines, write_text
+from alignlab.runtime import distributed, manifest
+from alignlab.runtime.files import read_lines
 from alignlab.runtime.run_files import LABELS
 from alignlab.runtime.stage_run import Run
 
@@ -40,9 +40,9 @@ def labelled_rows(run: "Run[Any]", policy: Path) -> "Mapping[tuple[str, str], Da
     from datasets import Dataset
 
     record = run.folder / LABELS
-    if distributed.any_process(not record.exists()):  # every process takes its share of the sampling
+    if distributed.any_process(not manifest.is_sealed(record)):  # every process takes its share of the sampling
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in labelled(run, policy))
-        distributed.run_on_first(lambda: write_text(record, lines))
+        distributed.run_on_first(lambda: manifest.write_sealed(record, lines))
     kept = [row for row in read_lines(record) if row["kept"]]
     if not kept:
         raise failure(str(record), "no two answers differ, so there is nothing to judge", "raise method.temperature")

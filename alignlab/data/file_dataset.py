@@ -51,7 +51,8 @@ from alignlab.data.splits import SPLITS, Split, SplitKeys
 from alignlab.errors import failure, mistake
 from alignlab.pocket import dialogues
 from alignlab.pocket.world import data_folder
-from alignlab.runtime.files import building, cache_root, digest, digest_files, write_text
+from alignlab.runtime.cache import building, is_intact
+from alignlab.runtime.files import cache_root, digest, digest_files, write_text
 from alignlab.runtime.run_files import REJECTS
 from alignlab.runtime.source_hash import hash_modules, hash_with_imports
 
@@ -119,7 +120,7 @@ def plan_lines(dataset: FileData) -> Iterator[str]:
 def prepare(dataset: FileData) -> Path:
     """Prepare the data set if it is not cached; return its folder."""
     final = cache_root() / "data" / content(dataset)
-    if final.exists():
+    if is_intact(final):
         return final
     with building(final) as folder:
         if folder is not None:

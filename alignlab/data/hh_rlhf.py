@@ -29,7 +29,8 @@ from alignlab.data.prepared import Prepared, splits_in, step_record
 from alignlab.data.rejects import Reject, RejectLog, write_rejects
 from alignlab.data.splits import SPLITS
 from alignlab.errors import mistake
-from alignlab.runtime.files import building, cache_root, digest, digest_files, write_text
+from alignlab.runtime.cache import building, is_intact
+from alignlab.runtime.files import cache_root, digest, digest_files, write_text
 from alignlab.runtime.run_files import REJECTS
 from alignlab.runtime.source_hash import hash_modules
 
@@ -116,7 +117,7 @@ def prepare(dataset: HhRlhfData) -> Path:
     if both := {file.resolve() for file in train} & {file.resolve() for file in test}:
         raise mistake("dataset.test", f"{min(both)} is among the training files too", "give each set its own files")
     final = cache_root() / "data" / content(dataset)
-    if final.exists():
+    if is_intact(final):
         return final
     with building(final) as folder:
         if folder is not None:

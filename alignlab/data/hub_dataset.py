@@ -8,7 +8,8 @@ from alignlab.config.dataset import FileData, HubData
 from alignlab.data import file_dataset
 from alignlab.data.prepared import Prepared
 from alignlab.errors import failure
-from alignlab.runtime.files import building, cache_root, digest
+from alignlab.runtime.cache import building, is_intact
+from alignlab.runtime.files import cache_root, digest
 from alignlab.runtime.hub_access import require_hub
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def folder(dataset: HubData) -> Path:
 
 def content(dataset: HubData) -> str:
     """Hash the downloaded data by content; hash the settings if it is not downloaded yet."""
-    if folder(dataset).exists():
+    if is_intact(folder(dataset)):
         return file_dataset.content(as_file_data(dataset))
     return digest(dataset.model_dump(mode="json", exclude=PLAN_SETTINGS))
 
@@ -42,13 +43,13 @@ def prepared(dataset: HubData) -> Prepared:
 
 def plan_lines(dataset: HubData) -> Iterator[str]:
     """Yield what a plan says of the rows; nothing before they are downloaded."""
-    if folder(dataset).exists():
+    if is_intact(folder(dataset)):
         yield from file_dataset.plan_lines(as_file_data(dataset))
 
 
 def as_file_data(dataset: HubData) -> FileData:
     """Return the settings that read the downloaded splits as files; raise a failure if they are not downloaded."""
-    if not (splits := folder(dataset)).exists():
+    if not is_intact(splits := folder(dataset)):
         raise failure("dataset.path", f"{dataset.path} has not been fetched yet", "run it without dry_run")
     steps = dataset.model_dump(exclude={"kind", "path", "name", "revision", *PLAN_SETTINGS})
     files = {
@@ -64,7 +65,7 @@ def as_file_data(dataset: HubData) -> FileData:
 
 def fetch(dataset: HubData) -> None:
     """Download both splits if they are not cached."""
-    if folder(dataset).exists():
+    if is_intact(folder(dataset)):
         return
     from datasets import load_dataset
 

@@ -15,6 +15,7 @@ from alignlab.data.prepared import Prepared, step_record
 from alignlab.data.splits import SPLITS, hash_fraction
 from alignlab.errors import failure, mistake
 from alignlab.pocket.world import data_folder, prompt_id
+from alignlab.runtime.cache import is_intact
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -50,7 +51,7 @@ def rows_of(dataset: PocketData, name: str, split: str) -> list[Row]:
     if name not in READERS:
         raise mistake("dataset", f"pocket has no view {name!r}", f"it has {', '.join(READERS)}")
     folder = data_folder(dataset)
-    if not folder.exists():
+    if not is_intact(folder):
         now = "run task=train, which generates them"
         raise failure(str(folder), "the pocket world's rows have not been generated yet", now)
     rows = READERS[name](folder, split)

@@ -22,8 +22,7 @@ from alignlab.config.settings import Count, NotNegative, Positive, Reference
 from alignlab.constitutional.red_team import draw_rows, most_red_team_prompts, red_team_prompts, rows_of_other_kinds
 from alignlab.errors import Fault, failure
 from alignlab.methods import sft
-from alignlab.runtime import distributed
-from alignlab.runtime.files import write_text
+from alignlab.runtime import distributed, manifest
 from alignlab.runtime.run_files import REVISIONS, read_revisions
 from alignlab.runtime.stage_run import Run
 
@@ -76,9 +75,9 @@ def train(run: Run[Config]) -> None:
     from alignlab.data.revisions import revised_answer
 
     record = run.folder / REVISIONS
-    if distributed.any_process(not record.exists()):  # every process takes its share of the sampling
+    if distributed.any_process(not manifest.is_sealed(record)):  # every process takes its share of the sampling
         lines = "".join(json.dumps(answer.record(), ensure_ascii=False) + "\n" for answer in revised(run))
-        distributed.run_on_first(lambda: write_text(record, lines))
+        distributed.run_on_first(lambda: manifest.write_sealed(record, lines))
     kept = [row for row in read_revisions(run.folder) if not row["dropped"]]
     if run.method.rounds and not kept:
         raise failure(str(record), "the filters have dropped every revision", "see there why; or ask otherwise")

@@ -15,7 +15,8 @@ from alignlab.config.model import ScratchModel
 from alignlab.errors import Mistake, failure
 from alignlab.models import chat_templates
 from alignlab.models.chat_templates import CHATML, END, START
-from alignlab.runtime.files import building, cache_root, digest
+from alignlab.runtime.cache import building, is_intact
+from alignlab.runtime.files import cache_root, digest
 from alignlab.runtime.source_hash import hash_modules
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def base_folder(model: ScratchModel, dataset: DataSet) -> Path:
 def base_model(model: ScratchModel, dataset: DataSet) -> Path:
     """Build the model and its tokenizer unless they exist; return their folder."""
     final = base_folder(model, dataset)
-    if final.exists():
+    if is_intact(final):
         return final
     with building(final) as folder:
         if folder is not None:

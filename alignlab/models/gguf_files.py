@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignlab.errors import failure
-from alignlab.runtime.files import building, cache_root, digest, digest_files
+from alignlab.runtime.cache import building, is_intact
+from alignlab.runtime.files import cache_root, digest, digest_files
 from alignlab.runtime.source_hash import hash_modules
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def check_reader(path: Path) -> None:
 def convert(path: Path) -> Path:
     """Write a GGUF file as a folder of safetensors in float32, unless that is done; return the folder."""
     final = cache_root() / "gguf" / digest(digest_files([path]), hash_modules(__name__))
-    if final.exists():
+    if is_intact(final):
         return final
     check_reader(path)
     with building(final) as folder:

@@ -7,7 +7,6 @@ that was downloaded once is found again without the hub.
 """
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -19,7 +18,8 @@ from alignlab.errors import Failure, failure
 from alignlab.models import chat_templates, gguf_files
 from alignlab.models.chat_templates import FAMILIES
 from alignlab.models.gguf_files import SUFFIX, check_reader, convert, packaged_file
-from alignlab.runtime.files import building, cache_root, digest, digest_files, write_text
+from alignlab.runtime.cache import building, check_links, is_intact
+from alignlab.runtime.files import cache_root, digest, digest_files, write_text
 from alignlab.runtime.hub_access import TIMEOUT, require_hub
 from alignlab.runtime.source_hash import hash_modules
 
@@ -186,11 +186,10 @@ def published_model(model: PretrainedModel) -> Path:
 
 
 def build_once(final: Path, model: PretrainedModel, build: Callable[[PretrainedModel, Path, Path], None]) -> Path:
-    """Build a model's folder from the downloaded files, unless it exists with all files that it links to."""
-    if final.exists() and all(path.exists() for path in final.iterdir()):
+    """Build a model's folder from the downloaded files, unless it exists with the files that it links to."""
+    if is_intact(final):
         return final
-    if final.exists():  # linked files were moved or removed; the same content is linked again
-        shutil.rmtree(final)
+    check_links(final)
     source = download(model)
     with building(final) as folder:
         if folder is not None:

@@ -18,6 +18,7 @@ from alignlab.models import kinds
 from alignlab.models.references import Source, model_source, scorer_source
 from alignlab.pipeline import data_fit, memory_advice, memory_fit, setting_origins, time_estimate
 from alignlab.pipeline.model_references import REWARD, judge_hash, named_rewards, reward_hash, uses_reward_stage
+from alignlab.runtime.cache import is_intact
 from alignlab.runtime.files import cache_root, digest
 from alignlab.runtime.source_hash import hash_with_imports
 
@@ -45,8 +46,8 @@ class Stage(NamedTuple):
 
     @property
     def done(self) -> bool:
-        """Return whether the stage is finished; a folder gets its final name when it is complete."""
-        return self.folder.exists()
+        """Return whether the stage is finished, and its files are what was written."""
+        return is_intact(self.folder)
 
     @property
     def source(self) -> Source:
@@ -216,7 +217,7 @@ def show(plan: Plan) -> Iterator[str]:
     """Yield the plan as lines: one per model, and the needs of each stage that will run."""
     config = plan.config
     yield f"plan: {config.method.name} on {config.dataset.kind}, model {config.model.kind}, seed {config.seed}"
-    yield _line("base", plan.base.path.exists(), kinds.origin(config.model), plan.base.path)
+    yield _line("base", is_intact(plan.base.path), kinds.origin(config.model), plan.base.path)
     yield from (f"  {'data':<6} {line}" for line in data_lines(config))
     for stage in plan.stages:
         read = cost(config, stage)

@@ -13,7 +13,8 @@ from alignlab.pipeline import plan as planning
 from alignlab.pipeline.plan import Plan, Stage
 from alignlab.pipeline.provenance import provenance
 from alignlab.pipeline.run_folder import FROM_TRAINING, PROVENANCE, write_json
-from alignlab.runtime.files import building, copy_sharing_weights, partial_of, write_text
+from alignlab.runtime.cache import building
+from alignlab.runtime.files import copy_sharing_weights, partial_of, write_text
 from alignlab.runtime.run_files import CARD, METRICS
 
 ADAPTER_CONFIG = "adapter_config.json"  # of PEFT

@@ -21,7 +21,7 @@ from alignlab.pocket.corpus import dialogue
 from alignlab.pocket.corrupt import corrupt
 from alignlab.pocket.gold import judge
 from alignlab.pocket.world import KINDS, Prompt, Size, data_folder, draw_kind, draw_prompt, test_prompts
-from alignlab.runtime.files import building
+from alignlab.runtime.cache import building, is_intact
 
 TEST_PROMPTS = {"full": 500, "small": 60}  # test prompts of each kind
 LABELLED_TEST_PROMPTS = 60  # test prompts of each kind that have answers
@@ -41,7 +41,7 @@ class Preference(NamedTuple):
 def prepare(dataset: PocketData) -> Path:
     """Write the rows for these settings if they are not cached; return their folder."""
     final = data_folder(dataset)
-    if final.exists():
+    if is_intact(final):
         return final
     with building(final) as folder:
         if folder:

@@ -20,7 +20,8 @@ from typing import NamedTuple
 from alignlab.config.dataset import DialogueData
 from alignlab.pocket import vocabulary
 from alignlab.pocket.vocabulary import NAMES_CALLED, SLURS, TOOLS, with_article
-from alignlab.runtime.files import building, cache_root, digest
+from alignlab.runtime.cache import building, is_intact
+from alignlab.runtime.files import cache_root, digest
 from alignlab.runtime.source_hash import hash_modules
 
 FIRST, SECOND = "#Person1#", "#Person2#"
@@ -84,7 +85,7 @@ class Scene(NamedTuple):
 def prepare(world: DialogueData) -> Path:
     """Write the rows for these settings if they are not cached; return their folder."""
     final = folder(world)
-    if final.exists():
+    if is_intact(final):
         return final
     with building(final) as rows_folder:
         if rows_folder:

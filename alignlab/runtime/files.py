@@ -1,8 +1,7 @@
-"""The cache folder, hashes, and writes that leave either a whole file or none.
+"""The cache folder, hashes, locks, and writes that leave either a whole file or none.
 
-The cache holds base models, prepared data and finished stages. Each has a folder named after the hash of its inputs.
-A folder under its final name is finished: it is built in `<name>.partial` under a lock, flushed to the disk and then
-renamed.
+The cache holds base models, prepared data and finished stages. Each has a folder named after the hash of its inputs
+(see `alignlab.runtime.cache`).
 """
 
 import errno
@@ -40,33 +39,6 @@ def digest_files(paths: Iterable[Path]) -> str:
             with file.open("rb") as stream:
                 combined.update(hashlib.file_digest(stream, "sha256").digest())
     return combined.hexdigest()[:16]
-
-
-@contextmanager
-def building(final: Path, *, keep_partial: bool = False) -> Iterator[Path | None]:
-    """Build the folder `final` under a lock; yields the folder to fill, or None where `final` exists.
-
-    On success the folder is synced and renamed to `final`. On an error it is removed, unless `keep_partial`: a stage
-    keeps its checkpoints, so that the next run resumes from them.
-    """
-    with locked(final):
-        if final.exists():
-            yield None
-            return
-        partial = partial_of(final)
-        if partial.exists() and not keep_partial:
-            shutil.rmtree(partial)
-        try:
-            partial.mkdir(parents=True, exist_ok=True)
-            yield partial
-            sync(partial)
-            partial.rename(final)
-        except BaseException as error:
-            if not keep_partial:
-                shutil.rmtree(partial, ignore_errors=True)
-            if is_disk_full(error):
-                raise disk_full(final) from error
-            raise
 
 
 def partial_of(final: Path) -> Path:

@@ -1,7 +1,7 @@
 """A JSONL file to which rows are appended one by one, and which survives a crash.
 
-Each row is flushed to the disk before the next one is started. After a crash all complete rows are read back. An
-incomplete last line is removed, and its row is computed again.
+Each row is flushed to the disk before the next one is started, with its hash. After a crash all complete rows are read
+back. An incomplete last line and a row that differs from its hash are left out, and those rows are computed again.
 """
 
 import json
@@ -10,8 +10,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from alignlab.errors import failure
-from alignlab.runtime.files import disk_full, is_disk_full
+from alignlab.runtime.files import digest, disk_full, is_disk_full, write_text
+from alignlab.runtime.progress import say
+
+HASH = "row_hash"  # the field of a stored row that holds the hash of the others
 
 
 class Journal:
@@ -29,7 +31,7 @@ class Journal:
             return
         try:
             with self.path.open("a", encoding="utf-8") as stream:
-                stream.write("".join(map(line, new.values())))
+                stream.write("".join(line(row | {HASH: digest(row)}) for row in new.values()))
                 stream.flush()
                 os.fsync(stream.fileno())
         except OSError as error:
@@ -43,14 +45,25 @@ def line(row: dict[str, Any]) -> str:
 
 
 def read_complete_rows(path: Path) -> list[dict[str, Any]]:
-    """Read the complete rows of a journal, and remove an incomplete last line from the file."""
+    """Read the complete and undamaged rows of a journal, and remove an incomplete last line from the file."""
     if not path.exists():
         return []
     with path.open("r+b") as stream:
         content = stream.read()
         end = content.rfind(b"\n") + 1
         stream.truncate(end)
+    rows = {text: undamaged(text) for text in content[:end].splitlines(keepends=True)}
+    if damaged := sum(row is None for row in rows.values()):
+        say(f"{path}: {damaged:,} damaged rows; they are computed again")
+        write_text(path, b"".join(text for text, row in rows.items() if row is not None).decode("utf-8"))
+    return [row for row in rows.values() if row is not None]
+
+
+def undamaged(text: bytes) -> dict[str, Any] | None:
+    """Return the row of a line; None where the line is no JSON object, or differs from its hash."""
     try:
-        return [json.loads(text) for text in content[:end].decode("utf-8").split("\n")[:-1]]
-    except ValueError as error:
-        raise failure(str(path), f"is damaged ({error})", "remove it; its rows are computed again") from error
+        row = json.loads(text)
+        expected = row.pop(HASH, None)  # an earlier version wrote none
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        return None
+    return row if expected in {None, digest(row)} else None

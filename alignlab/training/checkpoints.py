@@ -1,9 +1,9 @@
-"""Checkpoints that are complete or ignored.
+"""Checkpoints that are complete and undamaged, or ignored.
 
 The Trainer writes a checkpoint file by file, each process its own. When all are written, training continues, and a
-thread of the first process flushes the files to the disk. It then writes `whole.json` with the size of every file. A
-checkpoint without that record, or with a file of another size, was cut short by a crash and is not resumed from. Older
-checkpoints are removed after that, except the newest ones and the best.
+thread of the first process flushes the files to the disk. It then writes `whole.json`, the manifest of the checkpoint.
+A checkpoint without that record was cut short by a crash. One whose files differ from it is damaged. Neither is resumed
+from. Older checkpoints are removed after that, except the newest ones and the best.
 """
 
 import json
@@ -18,10 +18,12 @@ from types import SimpleNamespace
 from typing import Any
 
 from transformers import TrainerCallback
+from transformers.trainer import TRAINER_STATE_NAME
 
 from alignlab.errors import failure
-from alignlab.runtime import distributed, signals
-from alignlab.runtime.files import disk_full, is_disk_full, sync, write_text
+from alignlab.runtime import distributed, manifest, signals
+from alignlab.runtime.files import disk_full, is_disk_full, sync
+from alignlab.runtime.progress import say
 
 WHOLE = "whole.json"
 
@@ -77,11 +79,10 @@ def record_of_processes() -> dict[str, Any]:
 
 
 def complete(checkpoint: Path, record: dict[str, Any]) -> None:
-    """Flush a checkpoint to the disk and write its record, `record_of_processes` and the sizes of its files."""
+    """Flush a checkpoint to the disk and write its record: `record_of_processes` and the manifest of its files."""
     try:
         sync(checkpoint)
-        sizes = {str(path.relative_to(checkpoint)): path.stat().st_size for path in files(checkpoint)}
-        write_text(checkpoint / WHOLE, json.dumps(record | {"files": sizes}, indent=1))
+        manifest.write(checkpoint, WHOLE, **record)
         for folder in (checkpoint, checkpoint.parent):
             flush(folder)
     except OSError as error:
@@ -99,31 +100,14 @@ def flush(folder: Path) -> None:
         os.close(descriptor)
 
 
-def files(checkpoint: Path) -> list[Path]:
-    """Return the files of a checkpoint, without its record."""
-    return sorted(path for path in checkpoint.rglob("*") if path.is_file() and path.name != WHOLE)
-
-
 def is_complete(checkpoint: Path) -> bool:
     """Return whether a checkpoint has all its files, each of the recorded size."""
-    sizes = read_record(checkpoint).get("files", {})
-    return bool(sizes) and all(
-        (checkpoint / name).is_file() and (checkpoint / name).stat().st_size == size for name, size in sizes.items()
-    )
-
-
-def read_record(checkpoint: Path) -> dict[str, Any]:
-    """Return the record of a checkpoint; empty where it was cut short."""
-    try:
-        record: dict[str, Any] = json.loads((checkpoint / WHOLE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return record
+    return manifest.fault(checkpoint, WHOLE, contents=False) is None
 
 
 def has_other_shards(checkpoint: str | None) -> bool:
     """Return whether a checkpoint is in shards of another number of processes."""
-    record = read_record(Path(checkpoint)) if checkpoint else {}
+    record = manifest.read(Path(checkpoint), WHOLE) if checkpoint else {}
     return record.get("kind", "").startswith("zero") and record["processes"] != distributed.world_size()
 
 
@@ -155,16 +139,38 @@ def clear(folder: Path, limit: int, best: str | None) -> None:
 
 
 def last_checkpoint(folder: Path) -> str | None:
-    """Return the newest complete checkpoint, and remove newer ones that were cut short.
+    """Return the newest undamaged checkpoint; the first process removes newer ones that are damaged or were cut short.
 
     Raises a `Failure` where it was written under another kind of hardware.
     """
-    for checkpoint in newest_first(folder):
-        if is_complete(checkpoint):
-            if (kind := read_record(checkpoint).get("kind")) != distributed.checkpoint_layout():
-                now = f"resume with hardware={kind}, or remove {folder.parent} to start again"
-                raise failure(str(checkpoint), f"was written under hardware={kind}", now)
-            return str(checkpoint)
-        if distributed.is_first():
-            shutil.rmtree(checkpoint)
+    if distributed.is_first():
+        remove_damaged(folder)
+    distributed.barrier()
+    last = next(iter(newest_first(folder)), None)
+    if last is None:
+        return None
+    if (kind := manifest.read(last, WHOLE).get("kind")) != distributed.checkpoint_layout():
+        now = f"resume with hardware={kind}, or remove {folder.parent} to start again"
+        raise failure(str(last), f"was written under hardware={kind}", now)
+    return str(last)
+
+
+def fault_of(checkpoint: Path) -> str | None:
+    """Return what is wrong with a checkpoint, or with the best one, which training loads at its end."""
+    if fault := manifest.fault(checkpoint, WHOLE):
+        return fault
+    state = checkpoint / TRAINER_STATE_NAME
+    best = json.loads(state.read_text(encoding="utf-8")).get("best_model_checkpoint") if state.exists() else None
+    if best and (fault := manifest.fault(checkpoint.with_name(Path(best).name), WHOLE)):
+        return f"the best checkpoint, {Path(best).name}, is damaged ({fault})"
     return None
+
+
+def remove_damaged(folder: Path) -> None:
+    """Remove the newest checkpoints until one is undamaged; say which were damaged."""
+    for checkpoint in newest_first(folder):
+        if (fault := fault_of(checkpoint)) is None:
+            return
+        if (checkpoint / WHOLE).exists():  # otherwise a crash cut it short
+            say(f"{checkpoint}: {fault}; training resumes from an earlier one")
+        shutil.rmtree(checkpoint)

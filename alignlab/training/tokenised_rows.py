@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from alignlab.config.method import Training
 from alignlab.data.row_authors import count_authors
 from alignlab.errors import failure
-from alignlab.runtime.files import building, cache_root, digest, digest_files, write_text
+from alignlab.runtime.cache import building
+from alignlab.runtime.files import cache_root, digest, digest_files, write_text
 from alignlab.runtime.run_files import ROW_COUNTS
 from alignlab.runtime.source_hash import hash_with_imports
 from alignlab.runtime.stage_run import Run

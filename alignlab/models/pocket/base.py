@@ -21,7 +21,8 @@ from alignlab.pocket.corpus import conversations
 from alignlab.pocket.phrases import every_phrasing
 from alignlab.pocket.vocabulary import every_word
 from alignlab.pocket.world import TEXT_MODULES, Size, hash_sources
-from alignlab.runtime.files import building, cache_root, digest
+from alignlab.runtime.cache import building, is_intact
+from alignlab.runtime.files import cache_root, digest
 from alignlab.runtime.source_hash import hash_modules
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def base_folder(model: PocketModel, dataset: DataSettings | None = None) -> Path
 def base_model(model: PocketModel, dataset: DataSettings | None = None) -> Path:
     """Return the base model's folder; train the model on first use."""
     final = base_folder(model)
-    if final.exists():
+    if is_intact(final):
         return final
     with building(final) as folder:
         if folder:

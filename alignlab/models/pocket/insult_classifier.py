@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from alignlab.models.pocket import dialogue_tokenizer
 from alignlab.models.pocket.base import threads
 from alignlab.pocket.dialogues import draw_scene, hash_sources, write_dialogue, write_summary
-from alignlab.runtime.files import building, cache_root, digest
+from alignlab.runtime.cache import building, is_intact
+from alignlab.runtime.files import cache_root, digest
 from alignlab.runtime.source_hash import hash_modules
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def folder() -> Path:
 def insult_classifier() -> Path:
     """Return the classifier's folder; train the classifier on first use."""
     final = folder()
-    if not final.exists():
+    if not is_intact(final):
         with building(final) as unfinished:
             if unfinished:
                 make(unfinished)

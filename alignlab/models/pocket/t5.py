@@ -17,7 +17,8 @@ from alignlab.models.chat_templates import PLAIN
 from alignlab.models.pocket import dialogue_tokenizer
 from alignlab.models.pocket.base import threads
 from alignlab.pocket.dialogues import draw_pretraining_row, hash_sources
-from alignlab.runtime.files import building, cache_root, digest
+from alignlab.runtime.cache import building, is_intact
+from alignlab.runtime.files import cache_root, digest
 from alignlab.runtime.source_hash import hash_modules
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def base_folder(model: PocketT5Model, dataset: DataSettings | None = None) -> Pa
 def base_model(model: PocketT5Model, dataset: DataSettings | None = None) -> Path:
     """Return the model's folder; train the model on first use."""
     final = base_folder(model)
-    if not final.exists():
+    if not is_intact(final):
         with building(final) as folder:
             if folder:
                 make(model, folder)
