@@ -130,7 +130,7 @@ def test_a_server_that_is_silent_or_away_gets_one_sentence(server):
     server.script = [(200, lambda _: time.sleep(0.4) or "")]
     with pytest.raises(Failure, match=r"gives no answer within 0\.1 s \(tried 1 time\)"):
         reward(server.address, timeout=0.1, retries=0).score(PROMPTS, TEXTS, ENDED)
-    with pytest.raises(Failure, match=r"cannot be reached .*the run resumes from its last checkpoint"):
+    with pytest.raises(Failure, match=r"cannot be reached .*the same command resumes from the last checkpoint"):
         reward("http://127.0.0.1:9", retries=1).score(PROMPTS, TEXTS, ENDED)
 
 

@@ -74,7 +74,13 @@ def trained(world, folder, track=None, hardware=HARDWARE, adapter=None, **change
     method = settings(**changed)
     model = world.model.model_copy(update={"adapter": adapter})
     config = SimpleNamespace(
-        model=model, dataset=world.dataset, hardware=hardware, seed=0, method=method, evaluation=EVALUATION
+        model=model,
+        dataset=world.dataset,
+        hardware=hardware,
+        seed=0,
+        method=method,
+        evaluation=EVALUATION,
+        origins={},
     )
     track = track or SimpleNamespace(log=lambda metrics, step: None)
     torch.manual_seed(0)

@@ -7,14 +7,12 @@ from functools import cached_property
 from itertools import chain
 from pathlib import Path
 
-import alignlab
-
 GIVEN_BY_PATH = ("experiment", "constitution")  # groups whose option may be a file anywhere
 
 
 def conf_folder() -> Path:
     """Return the folder of built-in YAML files: inside the package in a wheel, else beside it."""
-    package = Path(alignlab.__file__).parent
+    package = Path(__file__).parents[1]
     return package / "conf" if (package / "conf").exists() else package.parent / "conf"
 
 
