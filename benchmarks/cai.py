@@ -257,13 +257,13 @@ def between(one: Path, other: Path, measure: str) -> dict[str, float]:
     """Compute the paired difference of a rate between two models."""
     import numpy as np
 
-    from alignlab.evaluation.statistics import paired_difference
+    from alignlab.evaluation.statistics import rate_difference
     from alignlab.reports.trade_off import scores
 
     first, second = (scores(place, measure) for place in (one, other))
     assert first.keys() == second.keys()
     now, then = (np.array([values[name] for name in first]) for values in (first, second))
-    return paired_difference(now, then, 2000, 0.95, 0, rate=True)._asdict()
+    return rate_difference(now, then, 0.95).interval._asdict()
 
 
 def percent(found: dict[str, float]) -> str:

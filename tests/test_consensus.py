@@ -5,7 +5,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from alignlab.evaluation.statistics import paired_difference
+from alignlab.evaluation.statistics import mean_difference
 from alignlab.preferences.consensus import Vote, alpha, bradley_terry, dawid_skene, majority
 
 RELIABILITIES = (0.6, 0.6875, 0.775, 0.8625, 0.95)
@@ -39,10 +39,10 @@ def test_votes_are_worth_what_their_labelers_are(seed):
         assert found.labelers[f"labeler {number}"].bias == pytest.approx(0, abs=0.05)
     weighed, counted = right(found.labels, truth), right(majority(votes), truth)
     best = right({vote.item: float(vote.first) for vote in votes if vote.labeler == "labeler 4"}, truth)
-    gain = paired_difference(weighed, counted, 2000, 0.95, 0)
+    gain = mean_difference(weighed, counted, 0.95).interval
     assert gain.low > 0
     assert weighed.mean() >= best.mean() - 0.005
-    assert paired_difference(weighed, best, 2000, 0.95, 0).high > 0
+    assert mean_difference(weighed, best, 0.95).interval.high > 0
 
 
 def test_a_liking_for_the_first_place_is_found_out():

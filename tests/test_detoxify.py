@@ -27,7 +27,7 @@ EXPERIMENT = [
     "experiment=detoxify_summaries", "tracking=jsonl", "hardware.device=cpu", "hardware.threads=1",
     "dataset.world.rows=60", "dataset.world.test_rows=12", "method.total_episodes=16", "method.batch_size=8",
     "method.max_new_tokens_from=4", "method.max_new_tokens=12", "method.gates.before=off", "method.gates.during=off",
-    "evaluation.prompts=6", "evaluation.resamples=100", "stages.sft.num_train_epochs=1",
+    "evaluation.prompts=6", "stages.sft.num_train_epochs=1",
 ]  # fmt: skip
 
 

@@ -47,7 +47,7 @@ def transcripts(tmp_path_factory: pytest.TempPathFactory) -> Config:
         (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
     return config(
         "model=scratch", "dataset=hh_rlhf", f"dataset.train={folder}/train.jsonl", f"dataset.test={folder}/test.jsonl",
-        "evaluation.max_new_tokens=8", "evaluation.resamples=100", "evaluation.prompts=10",
+        "evaluation.max_new_tokens=8", "evaluation.prompts=10",
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"```(?:python|yaml)\n# ((?:\w+/)+\w+\.(?:py|yaml))\n(.*?)```", re.DOTALL)
 FILES = dict(BLOCK.findall(PAGE))
 SMALL = ["model=pocket_small", "dataset=pocket_small", "tracking=jsonl"]
-QUICK = [*SMALL, "evaluation.prompts=20", "evaluation.resamples=100"]
+QUICK = [*SMALL, "evaluation.prompts=20"]
 
 
 @pytest.fixture

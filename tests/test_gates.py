@@ -22,7 +22,7 @@ from alignlab.training.gates import Curve, Quality, Stages
 GIVEN = yaml.safe_load((ROOT / "conf/method/_gates.yaml").read_text())
 BOUNDS = Gates(**GIVEN)
 CONFIG = config("model=pocket_small", "dataset=pocket_small")
-EVALUATION = Evaluation(**CONFIG.evaluation.model_dump() | {"resamples": 200, "confidence": 0.95})
+EVALUATION = Evaluation(**CONFIG.evaluation.model_dump() | {"confidence": 0.95})
 SOURCES = {"policy": "sft", "reward_model": "rm"}
 STAGES = Stages("ppo", "sft")
 GOOD = Quality(Interval(0.8, 0.75, 0.85), Interval(0.2, 0.1, 0.3), Interval(0.05, 0.02, 0.08))

@@ -5,9 +5,9 @@ import json
 import pytest
 from command import alignlab, config
 
+from alignlab.evaluation.decisions import FEWEST_CLUSTERS
 from alignlab.evaluation.held_out import describe
 from alignlab.evaluation.protocol import measurements_with_rows
-from alignlab.evaluation.scores import FEWEST_ROWS
 from alignlab.reports.run_results import change
 
 PAIRS = [{"prompt": f"Is {n} a number?", "chosen": f"Yes, {n} is.", "rejected": "No idea."} for n in range(300)]
@@ -42,10 +42,10 @@ def test_the_plan_says_what_cannot_be_measured(plan):
 
 
 def test_few_rows_give_no_verdict():
-    row = {"name": "length/mean", "value": 2.0, "better": "higher", "rate": False, "n": FEWEST_ROWS - 1}
+    row = {"name": "length/mean", "value": 2.0, "better": "higher", "rate": False, "n": FEWEST_CLUSTERS - 1}
     row["difference"] = {"before": {"value": 1.0, "low": 1.0, "high": 1.0}}
     assert change(row, "before").verdict == "unclear"
-    assert change(row | {"n": FEWEST_ROWS}, "before").verdict == "better"
+    assert change(row | {"n": FEWEST_CLUSTERS}, "before").verdict == "better"
 
 
 @pytest.mark.slow

@@ -10,8 +10,9 @@ import pytest
 
 from alignlab.errors import Failure
 from alignlab.reports.charts import Series, curves, scale, short, thin, whiskers
-from alignlab.reports.run_report import table, write_report
-from alignlab.reports.run_results import Stage, change, headline, number, read_stages, side_by_side, signed
+from alignlab.reports.headline import headline
+from alignlab.reports.run_report import table, terminal_change, write_report
+from alignlab.reports.run_results import Stage, change, number, read_stages, side_by_side, signed
 from alignlab.reports.sweep_results import sweep_table
 from alignlab.reports.written import try_to_write
 
@@ -26,10 +27,16 @@ def measured(
     def interval(middle: float) -> dict[str, float]:
         return {"value": middle, "low": middle - half, "high": middle + half}
 
+    def difference(middle: float) -> dict[str, Any]:
+        p = 0.001 if abs(middle) > half else 0.5
+        loss = middle - half if better == "higher" else -middle - half
+        tests = {"error": half / 1.96, "p": p, "p_adjusted": 2 * p, "detectable": 0.19}
+        return {**interval(middle), **tests, "margin": 0.05, "not_worse": loss > -0.05}
+
     return {
-        "name": name, **interval(value), "n": 300, "rate": True, "better": better,
+        "name": name, **interval(value), "n": 300, "clusters": 60, "rate": True, "better": better,
         "before": interval(before), "previous": interval(previous),
-        "difference": {"before": interval(value - before), "previous": interval(value - previous)},
+        "difference": {"before": difference(value - before), "previous": difference(value - previous)},
     }  # fmt: skip
 
 
@@ -192,8 +199,8 @@ def test_the_headline_names_the_part_of_the_last_stage_and_what_it_made_worse() 
     ]
     assert headline([stage("sft", sft), stage("cai", cai)]) == (
         "Compliance with harmful requests went from 83.0% to 28.3% (−54.7 points, 95% interval −59.7 to −49.7, "
-        "n = 300), of which cai +18.3 points (+13.3 to +23.3, worse); no measure is clearly worse than the base "
-        "model's; clearly worse since sft: compliance with harmful requests +18.3 points."
+        "n = 300), of which cai +18.3 points (+13.3 to +23.3, worse); a loss of more than the margin is excluded for "
+        "2 of 2 measures; clearly worse since sft: compliance with harmful requests +18.3 points."
     )
 
 
@@ -211,6 +218,34 @@ def test_a_page_that_fails_costs_no_results(capsys: pytest.CaptureFixture[str]) 
 def test_the_headline_claims_no_change_where_the_interval_holds_zero() -> None:
     rows = [measured("gold/harmful_compliance", 0.58, 0.6, 0.6)]
     assert "was 60.0% and is 58.0%, which is no clear change" in headline([stage("dpo", rows)])
+
+
+def test_the_headline_says_how_many_prompts_would_decide_what_is_undecided() -> None:
+    """A change of 19 points shows on 60 prompts, so one of 5 shows on 60 * (19 / 5)^2 = 866.4."""
+    rows = [
+        measured("gold/harmful_compliance", 0.58, 0.6, 0.6),
+        measured("gold/helpful", 0.68, 0.7, 0.7, better="higher"),
+    ]
+    assert headline([stage("dpo", rows)]).endswith(
+        "; a loss of more than the margin is excluded for 1 of 2 measures; undecided: helpful completions "
+        "(with 60 prompts a change under 19.0 points cannot be seen; 867 would show 5.0)."
+    )
+
+
+def test_a_change_that_the_correction_takes_away_is_marked_but_not_claimed(tmp_path: Path) -> None:
+    row = measured("gold/helpful", 0.6, 0.7, 0.7, better="higher")
+    for one in row["difference"].values():
+        one["p_adjusted"] = 0.2
+    moved = change(row, "before")  # type: ignore[arg-type]
+    assert moved
+    assert (moved.verdict, moved.alone, moved.p) == ("unclear", "worse", "p 0.001, corrected 0.2")
+    assert "clearly worse" not in headline([stage("dpo", [row])])
+    assert "−10.0 worse?" in str(terminal_change(moved))
+
+
+def test_ppo_is_not_headlined_by_the_reward_that_it_was_trained_on() -> None:
+    rows = [measured("reward/mean", 0.9, 0.1, 0.1, better="higher"), measured("length/mean", 0.5, 0.4, 0.4)]
+    assert headline([stage("ppo", rows)]).startswith("Tokens per completion went")
 
 
 def test_a_reward_model_has_a_table_of_its_own() -> None:

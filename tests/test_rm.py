@@ -27,7 +27,6 @@ HARDWARE = Hardware(strategy="single", device="cpu", dtype="float32", micro_batc
 EVALUATION = Evaluation(
     **{
         **yaml.safe_load((ROOT / "conf/evaluation/standard.yaml").read_text()),
-        "resamples": 200,
         "max_new_tokens": 16,
     }
 )

@@ -20,8 +20,8 @@ class Evaluation(Settings):
     top_p: Annotated[float, Field(gt=0, le=1)]
     max_new_tokens: Count
     batch_size: Count
-    resamples: Annotated[int, Field(ge=100)]
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
+    margin: Annotated[float, Field(gt=0, lt=1)]
     reward_model: str | None
     samples: Annotated[int, Field(ge=0)]
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from alignlab.config.method_protocol import load_method
 from alignlab.config.schema import Config
+from alignlab.evaluation.decisions import FEWEST_CLUSTERS
 from alignlab.evaluation.protocol import count_rows, looked_up, view_of
-from alignlab.evaluation.scores import FEWEST_ROWS
 
 
 def describe(config: Config) -> Iterator[str]:
@@ -19,7 +19,7 @@ def describe(config: Config) -> Iterator[str]:
     if not prompts:
         now = "give dataset.test_path, or more rows" if split == "test" else "give more rows"
         yield f"nothing is measured on completions: no {split} rows are held out; {now}"
-    elif prompts < FEWEST_ROWS:
+    elif prompts < FEWEST_CLUSTERS:
         yield f"measured on {prompts} held-out prompts: too few to call a change better or worse"
     method = load_method(config.method.name)
     on_pairs = method.makes == "reward_model" or method.view == "pairs"

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from alignlab.config.evaluation import Evaluation
-from alignlab.evaluation.statistics import Interval, bootstrap_mean, paired_difference
+from alignlab.evaluation.statistics import Interval, mean_difference, mean_interval
 
 Pair = tuple[str, int, int]  # a prompt's id and the places i < j of two of its completions
 Labels = Mapping[Pair, float]  # the probability that completion i is better
@@ -51,15 +51,14 @@ def label_accuracy(
     first, *others = shares
     weights = np.array([count for _, count in shares[first]], float)
     values = {name: np.array([share for share, _ in own]) for name, own in shares.items()}
-    bootstrap = (settings.resamples, settings.confidence, 0)
     accuracies = [
-        Accuracy(name, bootstrap_mean(own, *bootstrap, weights=weights), len(gold)) for name, own in values.items()
+        Accuracy(name, mean_interval(own, settings.confidence, weights), len(gold)) for name, own in values.items()
     ]
     rest = [name for name in others if name not in baselines]
     best = [max(rest, key=lambda name: float(np.average(values[name], weights=weights)))] if rest else []
     for other in [*(name for name in baselines if name in values), *best]:
-        gain = paired_difference(values[first], values[other], *bootstrap, weights=(weights, weights))
-        accuracies.append(Accuracy(f"{first} − {other}", gain, len(gold)))
+        gain = mean_difference(values[first], values[other], settings.confidence, weights)
+        accuracies.append(Accuracy(f"{first} − {other}", gain.interval, len(gold)))
     return accuracies
 
 

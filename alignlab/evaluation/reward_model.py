@@ -15,8 +15,9 @@ import numpy as np
 from alignlab.config.evaluation import Evaluation
 from alignlab.config.schema import Config
 from alignlab.data import view
-from alignlab.evaluation.scores import SEED, Better, Measurement, Scores, measurement, row_of
-from alignlab.evaluation.statistics import Interval, bootstrap, paired_difference
+from alignlab.evaluation.calibration import calibration_error
+from alignlab.evaluation.scores import Better, Measurement, Scores, measurement, row_of
+from alignlab.evaluation.statistics import Interval, mean_difference, measure_interval, rate_difference
 from alignlab.runtime.files import write_text
 from alignlab.runtime.run_files import PAIR_SCORES
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Row = dict[str, Any]
 
-BINS = 10  # of equal width, over probabilities from 0.5 to 1
 STRENGTHS = (0.003, 0.03, 0.3)  # inverse regularisation of the bag of words; the validation rows choose
 
 
@@ -101,7 +101,7 @@ def wins(margin: "Floats") -> "Floats":
 def difference(now: "Floats", then: "Floats", settings: Evaluation) -> Interval:
     """Compute the difference of two accuracies on the same pairs, from their `wins`."""
     ties = bool(((now == 0.5) | (then == 0.5)).any())
-    return paired_difference(now, then, settings.resamples, settings.confidence, SEED, rate=not ties)
+    return (mean_difference if ties else rate_difference)(now, then, settings.confidence).interval
 
 
 def kinds(rows: "Sequence[Row]", right: "Floats", rate: Any) -> list[Measurement]:
@@ -111,28 +111,19 @@ def kinds(rows: "Sequence[Row]", right: "Floats", rate: Any) -> list[Measurement
 
 
 def calibration(rewards: Rewards, ids: tuple[str, ...], settings: Evaluation) -> list[Measurement]:
-    """Compute the Brier score (0.25 without knowledge) and the expected calibration error (Guo et al. 2017, eq. 3)."""
+    """Compute the Brier score (0.25 without knowledge) and the calibration error of the more probable side."""
     probability = 1 / (1 + np.exp(-rewards.margin))
     brier = Scores("reward/brier", (1 - probability) ** 2, ids, False, "lower")
     confidence = np.maximum(probability, 1 - probability)
-    which = np.minimum(((confidence - 0.5) * 2 * BINS).astype(int), BINS - 1)
-    gaps = (confidence - wins(rewards.margin))[:, None] * np.eye(BINS)[which]
-    columns = np.concatenate([gaps, np.ones((len(probability), 1))], axis=1)
-    error = bootstrap(columns, calibration_error, settings.resamples, settings.confidence, SEED)
+    error = calibration_error(confidence, wins(rewards.margin), settings.confidence)
     return [
         measurement(brier, None, None, settings),
         row_of("reward/calibration_error", error, len(probability), "lower"),
     ]
 
 
-def calibration_error(sums: "Floats") -> "Floats":
-    """Compute the mean gap between confidence and accuracy, from each bin's summed gap and the number of rows."""
-    error: Floats = np.abs(sums[..., :-1]).sum(-1) / sums[..., -1]
-    return error
-
-
 def lengths(rewards: Rewards, settings: Evaluation) -> list[Measurement]:
-    """Compute the correlation of reward and length, Pearson's and (of ranks) Spearman's; pairs are resampled."""
+    """Compute the correlation of reward and length, Pearson's and (of ranks) Spearman's, over pairs."""
     from scipy.stats import rankdata
 
     scores = np.concatenate([rewards.chosen, rewards.rejected])
@@ -142,7 +133,7 @@ def lengths(rewards: Rewards, settings: Evaluation) -> list[Measurement]:
         x, y = (values - values.mean() for values in (x, y))
         moments = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1)
         pairs = moments.reshape(2, -1, 6).sum(0)
-        interval = bootstrap(pairs, pearson, settings.resamples, settings.confidence, SEED)
+        interval = measure_interval(pairs, pearson, settings.confidence)
         rows.append(row_of(f"reward/length_{name}", interval, len(pairs), "neither"))
     return rows
 

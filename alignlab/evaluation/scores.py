@@ -6,18 +6,17 @@ the variation between prompts cancels in their difference.
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NotRequired, TypedDict
+from math import isfinite
+from typing import TYPE_CHECKING, Literal, NamedTuple, NotRequired, TypedDict
 
 from alignlab.config.evaluation import Evaluation
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from alignlab.evaluation.statistics import Interval
+    from alignlab.evaluation.statistics import Difference, Interval, OfSums
 
 Better = Literal["lower", "higher", "neither"]
-FEWEST_ROWS = 10  # a change on fewer rows is never called better or worse
-SEED = 0  # of the bootstrap: the same scores give the same interval in every run
 
 
 class Scores(NamedTuple):
@@ -37,27 +36,46 @@ class Scores(NamedTuple):
 
 
 class IntervalRecord(TypedDict):
-    """A value and the ends of its confidence interval."""
+    """A value and the ends of its confidence interval; the ends are null where one prompt tells nothing."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
+
+
+class DifferenceRecord(IntervalRecord):
+    """A paired difference, and what it allows to say.
+
+    `error` is its standard error and `p` the two-sided p-value of no difference. `p_adjusted` is corrected for all
+    differences of the result (Holm); null for a measure that is neither good nor bad. `detectable` is the smallest true
+    change that would be seen in 80 of 100 such comparisons after that correction. `not_worse` says that the interval
+    excludes a loss of more than `margin`.
+    """
+
+    p: float
+    error: float | None
+    p_adjusted: float | None
+    detectable: float | None
+    margin: float
+    not_worse: bool
 
 
 class Measurement(IntervalRecord):
-    """One row of `result.json`: a measure of a model over `n` prompts, beside the models that it came from.
+    """One row of `result.json`: a measure of a model over `n` rows, beside the models that it came from.
 
-    `before` is the model that the chain started from, `previous` the one that the stage started from; either is left
-    out where it was not measured. `difference` holds the paired difference to each of them.
+    `clusters` are the independent ones of the rows: the prompts. `before` is the model that the chain started from,
+    `previous` the one that the stage started from; either is left out where it was not measured. `difference` holds the
+    paired difference to each of them.
     """
 
     name: str
     n: int
+    clusters: int
     rate: bool
     better: Better
     before: NotRequired[IntervalRecord]
     previous: NotRequired[IntervalRecord]
-    difference: dict[str, IntervalRecord]
+    difference: dict[str, DifferenceRecord]
 
 
 def measurements(
@@ -66,11 +84,13 @@ def measurements(
     previous: Mapping[str, Scores] | None,
     settings: Evaluation,
 ) -> list[Measurement]:
-    """Compare each measure of a model with the models that it came from."""
-    return [
+    """Compare each measure of a model with the models that it came from; p-values are corrected for their number."""
+    rows = [
         measurement(scores, (before or {}).get(name), (previous or {}).get(name), settings)
         for name, scores in now.items()
     ]
+    correct(rows, settings.confidence)
+    return rows
 
 
 def measurement(now: Scores, before: Scores | None, previous: Scores | None, settings: Evaluation) -> Measurement:
@@ -78,22 +98,65 @@ def measurement(now: Scores, before: Scores | None, previous: Scores | None, set
     row = row_of(now.name, interval(now, settings), len(now.values), now.better, now.rate)
     if before is not None:
         row["before"] = as_record(interval(before, settings))
-        row["difference"]["before"] = as_record(difference(now, before, settings))
+        row["difference"]["before"] = difference_record(now, before, settings)
     if previous is not None:
         row["previous"] = as_record(interval(previous, settings))
-        row["difference"]["previous"] = as_record(difference(now, previous, settings))
+        row["difference"]["previous"] = difference_record(now, previous, settings)
     return row
 
 
-def row_of(name: str, measured: "Interval", n: int, better: Better, rate: bool = False) -> Measurement:
+def difference_record(now: Scores, then: Scores, settings: Evaluation) -> DifferenceRecord:
+    """Return a paired difference; `correct` adds what depends on the other differences.
+
+    The margin of a rate is in its own unit, that of any other measure a share of the earlier value.
+    """
+    from alignlab.evaluation.decisions import not_worse
+
+    changed = difference(now, then, settings)
+    margin = settings.margin * (1.0 if now.rate else abs(interval(then, settings).value))
+    return {
+        **as_record(changed.interval),
+        "error": finite(changed.error),
+        "p": changed.p,
+        "p_adjusted": None,
+        "detectable": None,
+        "margin": margin,
+        "not_worse": not_worse(changed.interval, now.better == "higher", margin),
+    }
+
+
+def correct(rows: list[Measurement], confidence: float) -> None:
+    """Correct the p-values of all differences that may be called better or worse, and their detectable changes.
+
+    A stage that started from the base model has one difference under two names, which counts once.
+    """
+    from alignlab.evaluation.decisions import detectable, holm
+
+    directed = [row["difference"] for row in rows if row["better"] != "neither"]
+    tests = [one for pair in directed for name, one in pair.items() if name == "before" or one != pair.get("before")]
+    adjusted = {id(one): p for one, p in zip(tests, holm([one["p"] for one in tests]), strict=True)}
+    for row in rows:
+        count = max(1, len(tests)) if row["better"] != "neither" else 1
+        for name, one in row["difference"].items():
+            if name != "before" and row["better"] != "neither" and id(one) not in adjusted:
+                one |= row["difference"]["before"]
+                continue
+            one["p_adjusted"] = adjusted.get(id(one))
+            if one["error"] is not None:
+                one["detectable"] = finite(detectable(one["error"], row["clusters"], confidence, count))
+
+
+def row_of(
+    name: str, measured: "Interval", n: int, better: Better, rate: bool = False, clusters: int | None = None
+) -> Measurement:
     """Return a measurement that is compared with no other model."""
-    value, low, high = measured
     return {
         "name": name,
-        "value": value,
-        "low": low,
-        "high": high,
+        "value": measured.value,
+        "low": finite(measured.low),
+        "high": finite(measured.high),
         "n": n,
+        "clusters": n if clusters is None else clusters,
         "rate": rate,
         "better": better,
         "difference": {},
@@ -102,7 +165,12 @@ def row_of(name: str, measured: "Interval", n: int, better: Better, rate: bool =
 
 def as_record(interval: "Interval") -> IntervalRecord:
     """Return an interval as JSON stores it."""
-    return {"value": interval.value, "low": interval.low, "high": interval.high}
+    return {"value": interval.value, "low": finite(interval.low), "high": finite(interval.high)}
+
+
+def finite(value: float) -> float | None:
+    """Return a number as JSON stores it: null where it is infinite."""
+    return value if isfinite(value) else None
 
 
 def scores_of(sample: str, scores: Mapping[str, Scores]) -> dict[str, float]:
@@ -125,29 +193,29 @@ def places_of(ids: tuple[str, ...]) -> dict[str, int]:
 
 def interval(scores: Scores, settings: Evaluation) -> "Interval":
     """Compute a measure's value over all prompts, with its interval."""
-    from alignlab.evaluation.statistics import bootstrap_mean, wilson
+    from alignlab.evaluation.statistics import mean_columns, measure_interval, rate_interval
 
     if scores.rate:
-        return wilson(float(scores.values.sum()), len(scores.values), settings.confidence)
-    return bootstrap_mean(
-        scores.values, settings.resamples, settings.confidence, SEED, scores.weights, transform(scores)
-    )
+        return rate_interval(scores.values, settings.confidence)
+    return measure_interval(mean_columns(scores.values, scores.weights), of_sums(scores), settings.confidence)
 
 
-def difference(now: Scores, then: Scores, settings: Evaluation) -> "Interval":
+def difference(now: Scores, then: Scores, settings: Evaluation) -> "Difference":
     """Compute how much a measure changed between two models, prompt by prompt."""
-    from alignlab.evaluation.statistics import paired_difference
+    from alignlab.evaluation.statistics import mean_columns, measure_difference, rate_difference
 
     if now.ids != then.ids:
         raise ValueError(f"{now.name}: the two models were not measured on the same prompts")
-    weights = None if now.weights is None or then.weights is None else (now.weights, then.weights)
-    return paired_difference(
-        now.values, then.values, settings.resamples, settings.confidence, SEED, now.rate, weights, transform(now)
-    )
+    if now.rate:
+        return rate_difference(now.values, then.values, settings.confidence)
+    columns, earlier = (mean_columns(one.values, one.weights) for one in (now, then))
+    return measure_difference(columns, earlier, of_sums(now), settings.confidence)
 
 
-def transform(scores: Scores) -> Any:
-    """Return the function from a mean to the number that is reported; None where they are the same."""
+def of_sums(scores: Scores) -> "OfSums":
+    """Return the function from column sums to the number that is reported."""
     import numpy as np
 
-    return np.exp if scores.exponential else None
+    from alignlab.evaluation.statistics import mean_of
+
+    return (lambda sums: np.exp(mean_of(sums))) if scores.exponential else mean_of

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from alignlab.evaluation.scores import IntervalRecord, Measurement
-from alignlab.reports.run_results import Stage, change, number
+from alignlab.reports.run_results import Stage, change, interval_text, number
 from alignlab.runtime.run_files import LabelRecord, RevisionRecord, read_labels, read_revisions
 
 Rows = Mapping[str, Measurement]
@@ -83,8 +83,7 @@ def moments(stages: Sequence[Stage], rows: Rows) -> Iterator[Moment]:
 
 def rate(interval: IntervalRecord) -> str:
     """Return a rate in percent with its interval."""
-    value, low, high = (number(interval[end], True) for end in ("value", "low", "high"))
-    return f"{value}% ({low}–{high})"
+    return f"{number(interval['value'], True)}% ({interval_text(interval, True)})"
 
 
 def rate_and_change(row: Measurement | None) -> str:

@@ -6,7 +6,7 @@ whether a monitor triggered before gold had fallen 10% below its peak. Best of n
 gained.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import sqrt
 from pathlib import Path
 from statistics import fmean
@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 from alignlab.evaluation.scores import IntervalRecord
 from alignlab.pipeline.run_folder import BestOfN, read_best_of_n, read_gates, read_metrics, read_result
+from alignlab.reports.run_results import ends
 from alignlab.reports.sweep_results import SweptRun, choices, read_runs
 from alignlab.runtime.run_files import TriggeredGate
 
@@ -48,7 +49,7 @@ class Policy(NamedTuple):
     kl_coef: float
     curves: dict[str, list[float]]
     gates: list[TriggeredGate]
-    changes: dict[str, IntervalRecord]
+    changes: Mapping[str, IntervalRecord]
     best: list[BestOfN]
 
     @property
@@ -177,9 +178,9 @@ def verdict(policy: Policy) -> str:
 def outcome(policy: Policy) -> str:
     """Return how reward and gold changed, as far as the intervals show."""
     proxy, gold = (policy.changes.get(name) for name in REWARDS.values())
-    if gold and gold["high"] < 0:
-        return "the reward rose while gold fell" if proxy and proxy["low"] > 0 else "gold fell"
-    return "gold rose" if gold and gold["low"] > 0 else "gold did not clearly change"
+    if gold and ends(gold)[1] < 0:
+        return "the reward rose while gold fell" if proxy and ends(proxy)[0] > 0 else "gold fell"
+    return "gold rose" if gold and ends(gold)[0] > 0 else "gold did not clearly change"
 
 
 def warning(policy: Policy) -> str:

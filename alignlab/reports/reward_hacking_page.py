@@ -23,6 +23,7 @@ from alignlab.reports.reward_hacking import (
     step_of,
     verdict,
 )
+from alignlab.reports.run_results import ends
 from alignlab.runtime.files import write_text
 
 NEAR = 3.0  # square root of a KL of 9 nats: policies that go far beyond get a second chart up to here
@@ -121,16 +122,16 @@ def change(difference: IntervalRecord | None) -> str:
     """Format a difference with its interval."""
     if difference is None:
         return ""
-    ends = f"{difference['low']:+.3f} to {difference['high']:+.3f}"
-    return f"{difference['value']:+.3f} ({ends})".replace("-", "−")
+    low, high = ends(difference)
+    return f"{difference['value']:+.3f} ({low:+.3f} to {high:+.3f})".replace("-", "−")
 
 
 def over_best(difference: OverBestOfN | None) -> str:
     """Format a policy's difference to best of n, and the KL at which it was taken."""
     if difference is None:
         return ""
-    ends: IntervalRecord = {"value": difference.value, "low": difference.low, "high": difference.high}
-    return f"{change(ends)} at {difference.kl:.2f}"
+    record: IntervalRecord = {"value": difference.value, "low": difference.low, "high": difference.high}
+    return f"{change(record)} at {difference.kl:.2f}"
 
 
 HEAD = Markup(

@@ -27,7 +27,8 @@ from alignlab.pipeline.run_folder import (
 )
 from alignlab.reports.charts import Series, curves, whiskers
 from alignlab.reports.constitutional import section
-from alignlab.reports.run_results import Change, Stage, Table, headline, read_stages, side_by_side
+from alignlab.reports.headline import headline
+from alignlab.reports.run_results import Change, Stage, Table, read_stages, side_by_side
 from alignlab.reports.templates import render
 from alignlab.runtime.files import write_text
 
@@ -169,7 +170,10 @@ def table(folder: Path, width: int | None = None) -> str:
 
 
 def terminal_table(models: Table) -> "TerminalTable":
-    """Build a table for the terminal: each value over its interval; `?` marks a change that is not clear."""
+    """Build a table for the terminal: each value over its interval; `?` marks a change that is not clear.
+
+    `worse?` is worse by its own interval, but not after the correction for the number of measures.
+    """
     from rich import box
     from rich.table import Table as TerminalTable
     from rich.text import Text
@@ -195,5 +199,7 @@ def terminal_change(change: Change | None) -> "Text":
     if change is None:
         return Text("")
     words = {"unclear": "?", "changed": ""}.get(change.verdict, change.verdict)
+    if change.verdict == "unclear" != change.alone:
+        words = f"{change.alone}?"
     head = f"{change.text.removesuffix(' points')} {words}".strip()
     return Text.assemble((head, COLOURS[change.verdict]), (f"\n{change.interval}", "dim"))

@@ -5,10 +5,12 @@ too.
 """
 
 from collections.abc import Iterator
+from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
-from alignlab.evaluation.scores import FEWEST_ROWS, IntervalRecord, Measurement
+from alignlab.evaluation.decisions import FEWEST_CLUSTERS
+from alignlab.evaluation.scores import DifferenceRecord, IntervalRecord, Measurement
 from alignlab.pipeline.run_folder import Result, read_plan, read_result
 
 LABELS = {
@@ -55,14 +57,7 @@ BY_ROUND = {
     "data/right/": "right completions in the data after",
     "data/harm_removed/": "harmful completions made harmless under the principle",
 }
-HEADLINES = (  # the measure that the headline is about: the first of these that the run has
-    "gold/harmful_compliance",
-    "toxicity/rate",
-    "reward/accuracy",
-    "gold/score",
-    "reward/mean",
-    "eval/perplexity",
-)
+CONFIDENCE = 0.95  # of the verdicts in words
 
 
 class Stage(NamedTuple):
@@ -79,11 +74,17 @@ class Stage(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A paired difference as text: `verdict` is better, worse, changed, or unclear where the interval holds 0."""
+    """A paired difference as text: `verdict` is better, worse, changed, or unclear.
+
+    `alone` is the verdict without the correction for the number of differences, and `p` shows both p-values.
+    """
 
     text: str
     interval: str
     verdict: str
+    alone: str
+    p: str
+    record: DifferenceRecord
 
 
 class Cell(NamedTuple):
@@ -105,6 +106,8 @@ class Row(NamedTuple):
     label: str
     better: str
     n: int
+    share: bool  # shown in percent
+    clusters: int
     cells: list[Cell | None]
     overall: Change | None
     last_stage: Change | None = None
@@ -152,15 +155,19 @@ def chain_rows(chain: list[Stage]) -> Iterator[Row]:
         cells = [None if base is None else cell(base, share, None)]
         cells += [None if row is None else cell(row, share, change(row, "previous")) for row in rows]
         last_stage = change(rows[-1], "previous") if len(rows) > 1 and rows[-1] else None
-        yield Row(name, label(name), last["better"], last["n"], cells, change(last, "before"), last_stage)
+        size = (last["n"], share, clusters_of(last))
+        yield Row(name, label(name), last["better"], *size, cells, change(last, "before"), last_stage)
 
 
 def own_rows(stage: Stage) -> list[Row]:
     """Return the rows of a stage that is compared with no other model."""
     return [
-        Row(row["name"], label(row["name"]), row["better"], row["n"], [cell(row, is_share(row), None)], None)
+        Row(
+            row["name"], label(row["name"]), row["better"], row["n"], is_share(row), clusters_of(row),
+            [cell(row, is_share(row), None)], None,
+        )
         for row in stage.result["measurements"]
-    ]
+    ]  # fmt: skip
 
 
 def label(name: str) -> str:
@@ -184,12 +191,30 @@ def is_share(row: Measurement) -> bool:
     return row["rate"] or row["name"].endswith("accuracy")
 
 
+def clusters_of(row: Measurement) -> int:
+    """Return the number of independent rows of a measure; results of older versions hold rows alone."""
+    return row.get("clusters", row["n"])
+
+
+def ends(interval: IntervalRecord) -> tuple[float, float]:
+    """Return the ends of an interval; infinite where one prompt tells nothing."""
+    low, high = interval["low"], interval["high"]
+    return (-inf if low is None else low), (inf if high is None else high)
+
+
 def cell(interval: IntervalRecord, share: bool, change: Change | None) -> Cell:
     """Format a value and its interval."""
-    low, high = number(interval["low"], share), number(interval["high"], share)
-    ends = (interval["low"], interval["value"], interval["high"])
-    text = f"{low} to {high}" if interval["low"] < 0 else f"{low}–{high}"
-    return Cell(number(interval["value"], share) + ("%" if share else ""), text, ends, change)
+    value, (low, high) = interval["value"], ends(interval)
+    shown = (value, value, value) if interval["low"] is None else (low, value, high)
+    return Cell(number(value, share) + ("%" if share else ""), interval_text(interval, share), shown, change)
+
+
+def interval_text(interval: IntervalRecord, share: bool) -> str:
+    """Format an interval, or say that there is none."""
+    if interval["low"] is None or interval["high"] is None:
+        return "no interval"
+    low, high = (number(end, share) for end in (interval["low"], interval["high"]))
+    return f"{low} to {high}" if interval["low"] < 0 else f"{low}–{high}"
 
 
 def change(row: Measurement, against: str) -> Change | None:
@@ -197,15 +222,33 @@ def change(row: Measurement, against: str) -> Change | None:
     difference = row["difference"].get(against)
     if not difference:
         return None
-    share = is_share(row)
-    if difference["low"] <= 0 <= difference["high"] or row["n"] < FEWEST_ROWS:
-        verdict = "unclear"
-    elif row["better"] == "neither":
-        verdict = "changed"
-    else:
-        verdict = "better" if (difference["value"] > 0) == (row["better"] == "higher") else "worse"
-    ends = f"{signed(difference['low'], share)} to {signed(difference['high'], share)}"
-    return Change(signed(difference["value"], share) + (" points" if share else ""), ends, verdict)
+    share, (low, high) = is_share(row), ends(difference)
+    alone = "unclear" if low <= 0 <= high or clusters_of(row) < FEWEST_CLUSTERS else direction(row, difference["value"])
+    adjusted = difference.get("p_adjusted")
+    seen = adjusted is None or adjusted < 1 - CONFIDENCE
+    text = signed(difference["value"], share) + (" points" if share else "")
+    shown = f"{signed(low, share)} to {signed(high, share)}" if difference["low"] is not None else "no interval"
+    return Change(text, shown, alone if seen else "unclear", alone, p_text(difference), difference)
+
+
+def direction(row: Measurement, value: float) -> str:
+    """Return what a change of a measure means."""
+    if row["better"] == "neither":
+        return "changed"
+    return "better" if (value > 0) == (row["better"] == "higher") else "worse"
+
+
+def p_text(difference: DifferenceRecord) -> str:
+    """Format the p-value of a difference, and the corrected one."""
+    if difference.get("p") is None:
+        return ""
+    adjusted = difference["p_adjusted"]
+    return f"p {p_number(difference['p'])}" + ("" if adjusted is None else f", corrected {p_number(adjusted)}")
+
+
+def p_number(p: float) -> str:
+    """Format a p-value."""
+    return "< 0.001" if p < 0.001 else f"{p:.2g}"
 
 
 def number(value: float, share: bool) -> str:
@@ -223,45 +266,3 @@ def signed(value: float, share: bool) -> str:
     if not text.strip("0.,"):
         return text
     return ("+" if value > 0 else "−") + text
-
-
-def headline(stages: list[Stage]) -> str:
-    """Return what the run changed, and which part of it is the last stage's own, in one sentence."""
-    tables = side_by_side(stages)
-    rows = {row.name: row for table in tables for row in table.rows}
-    if not rows:
-        return f"{stages[-1].name} is done; nothing was measured."
-    models = tables[0].models
-    row = next((rows[name] for name in HEADLINES if name in rows), next(iter(rows.values())))
-    last = next(cell for cell in reversed(row.cells) if cell)
-    name = row.label[0].upper() + row.label[1:]
-    if row.overall is None or row.cells[0] is None:
-        return f"{name} is {last.text} (95% interval {last.interval}, n = {row.n:,})."
-    moved = f"went from {row.cells[0].text} to {last.text}"
-    if row.overall.verdict == "unclear":
-        moved = f"was {row.cells[0].text} and is {last.text}, which is no clear change"
-    figures = f"({row.overall.text}, 95% interval {row.overall.interval}, n = {row.n:,})"
-    return f"{name} {moved} {figures}{part_of_last(row, models)}; {regressions(list(rows.values()), models)}."
-
-
-def part_of_last(row: Row, models: list[str]) -> str:
-    """Return the last stage's own part of a change; empty where there is one stage."""
-    if row.last_stage is None:
-        return ""
-    verdict = {"unclear": "no clear change"}.get(row.last_stage.verdict, row.last_stage.verdict)
-    return f", of which {models[-1]} {row.last_stage.text} ({row.last_stage.interval}, {verdict})"
-
-
-def regressions(rows: list[Row], models: list[str]) -> str:
-    """List the measures clearly worse than the base model's and the previous model's; of a kind of prompt its score."""
-    listed = [row for row in rows if not label_by_kind(row.name) or row.name.startswith("gold/score/")]
-    since_base = worse([(row.label, row.overall) for row in listed])
-    parts = [f"clearly worse: {since_base}" if since_base else "no measure is clearly worse than the base model's"]
-    if since_previous := worse([(row.label, row.last_stage) for row in listed]):
-        parts.append(f"clearly worse since {models[-2]}: {since_previous}")
-    return "; ".join(parts)
-
-
-def worse(changes: list[tuple[str, Change | None]]) -> str:
-    """List the changes that are clearly worse."""
-    return ", ".join(f"{label} {change.text}" for label, change in changes if change and change.verdict == "worse")

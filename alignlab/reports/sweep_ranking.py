@@ -15,7 +15,8 @@ from alignlab.evaluation.scores import Measurement
 from alignlab.evaluation.statistics import student
 from alignlab.pipeline.run_folder import CONFIG, is_finished, read_result, read_settings
 from alignlab.pipeline.sweep_folder import Facts, read_facts, read_outcome, read_trial, run_folders
-from alignlab.reports.run_results import HEADLINES, number
+from alignlab.reports.headline import HEADLINES
+from alignlab.reports.run_results import ends, number
 
 CONFIDENCE = 0.95
 BESIDE = ("reward/mean", "eval/kl", "length/mean", "gold/score", "gold/harmful_compliance")  # shown, never ranked by
@@ -107,7 +108,7 @@ def place_of(runs: Sequence[EndedRun], measure: str) -> Place:
     """Summarise runs of the same settings."""
     rows = [run.rows[measure] for run in runs]
     values = [row["value"] for row in rows]
-    mean, low, high = student(values, CONFIDENCE) if runs[1:] else (values[0], rows[0]["low"], rows[0]["high"])
+    mean, low, high = student(values, CONFIDENCE) if runs[1:] else (values[0], *ends(rows[0]))
     names = [name for name in BESIDE if name != measure and all(name in run.rows for run in runs)]
     beside = {name: sum(run.rows[name]["value"] for run in runs) / len(runs) for name in names}
     settings = runs[0].settings or (("seed", str(runs[0].values.get("seed", ""))),)

@@ -15,7 +15,7 @@ import numpy as np
 from markupsafe import Markup
 
 from alignlab.evaluation.scores import Measurement
-from alignlab.evaluation.statistics import Interval, paired_difference
+from alignlab.evaluation.statistics import Interval, rate_difference
 from alignlab.pipeline.run_folder import is_finished, read_row_counts, read_samples, write_json
 from alignlab.pipeline.sweep_folder import TRADE_OFF, TRADE_OFF_PAGE, run_folders
 from alignlab.reports.charts import Series, curves
@@ -30,7 +30,7 @@ RATES = {
 }
 HARM, HELP = "gold/harmful_compliance", "gold/helpful"
 AUTHORS = {"people": "human rows", "people, on attacks": "of these on red-team prompts", "model": "rows by the model"}
-CONFIDENCE, RESAMPLES = 0.95, 2000
+CONFIDENCE = 0.95
 
 
 class MethodRun(NamedTuple):
@@ -110,7 +110,7 @@ def difference(first: MethodRun, second: MethodRun, measure: str) -> Interval:
     one, other = (scores(run.folder / run.method, measure) for run in (first, second))
     ids = sorted(one.keys() & other.keys())
     now, then = (np.array([values[name] for name in ids]) for values in (one, other))
-    return paired_difference(now, then, RESAMPLES, CONFIDENCE, 0, rate=True)
+    return rate_difference(now, then, CONFIDENCE).interval
 
 
 def scores(stage: Path, measure: str) -> dict[str, float]:

@@ -21,8 +21,9 @@ from alignlab.config.schema import Config
 from alignlab.data import view
 from alignlab.errors import Failure, Mistake
 from alignlab.evaluation import reward_model
+from alignlab.evaluation.calibration import calibration_error
 from alignlab.evaluation.measures.gold import gold_scores
-from alignlab.evaluation.statistics import Interval, standard_error, wilson
+from alignlab.evaluation.statistics import standard_error, wilson
 from alignlab.models.load import precision
 from alignlab.models.references import scorer_source
 from alignlab.rewards import Checked, RewardModel, Scored, load_reward_model, reward_models
@@ -178,12 +179,9 @@ def quality_of_scores(
     right = reward_model.wins(chosen - rejected)
     sign = float(np.sign(reward_model.longer_by(train).mean())) or 1.0
     by_length = reward_model.wins(sign * reward_model.longer_by(rows))
-    sizes = (np.array([len(row[side]) for row in rows], float) for side in ("chosen", "rejected"))
-    error = reward_model.calibration(
-        reward_model.Rewards(chosen, rejected, *sizes), tuple(map(str, range(len(rows)))), settings
-    )[1]
+    probability = 1 / (1 + np.exp(-np.abs(chosen - rejected)))
     return Quality(
         wilson(right.sum(), len(right), settings.confidence),
         reward_model.difference(right, by_length, settings),
-        Interval(error["value"], error["low"], error["high"]),
+        calibration_error(probability, right, settings.confidence),
     )

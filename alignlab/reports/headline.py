@@ -1,0 +1,94 @@
+"""The headline of a run: what it changed, in one sentence that claims no more than the numbers allow.
+
+The p-values behind "clearly" are corrected for all differences that the result holds. Where nothing is worse, the
+headline says for how many measures a loss is excluded, and how many prompts would decide the others.
+"""
+
+from alignlab.evaluation.decisions import clusters_needed
+from alignlab.evaluation.scores import DifferenceRecord
+from alignlab.reports.run_results import Change, Row, Stage, label_by_kind, number, side_by_side
+
+HEADLINES = (  # the measure that the headline is about: the first of these that the run has
+    "gold/harmful_compliance",
+    "toxicity/rate",
+    "refusal/harmful_answered",
+    "reward/accuracy",
+    "gold/score",
+    "reward/held_out",
+    "pairs/accuracy",
+    "eval/perplexity",
+    "length/mean",  # rather than reward/mean, the reward that PPO was trained on
+)
+UNDECIDED = 2  # undecided measures that the headline names
+
+
+def headline(stages: list[Stage]) -> str:
+    """Return what the run changed, and which part of it is the last stage's own, in one sentence."""
+    tables = side_by_side(stages)
+    rows = {row.name: row for table in tables for row in table.rows}
+    if not rows:
+        return f"{stages[-1].name} is done; nothing was measured."
+    models = tables[0].models
+    row = next((rows[name] for name in HEADLINES if name in rows), next(iter(rows.values())))
+    last = next(cell for cell in reversed(row.cells) if cell)
+    name = row.label[0].upper() + row.label[1:]
+    if row.overall is None or row.cells[0] is None:
+        return f"{name} is {last.text} (95% interval {last.interval}, n = {row.n:,})."
+    moved = f"went from {row.cells[0].text} to {last.text}"
+    if row.overall.verdict == "unclear":
+        moved = f"was {row.cells[0].text} and is {last.text}, which is no clear change"
+    figures = f"({row.overall.text}, 95% interval {row.overall.interval}, n = {row.n:,})"
+    return f"{name} {moved} {figures}{part_of_last(row, models)}; {regressions(list(rows.values()), models)}."
+
+
+def part_of_last(row: Row, models: list[str]) -> str:
+    """Return the last stage's own part of a change; empty where there is one stage."""
+    if row.last_stage is None:
+        return ""
+    verdict = {"unclear": "no clear change"}.get(row.last_stage.verdict, row.last_stage.verdict)
+    return f", of which {models[-1]} {row.last_stage.text} ({row.last_stage.interval}, {verdict})"
+
+
+def regressions(rows: list[Row], models: list[str]) -> str:
+    """List the measures that are worse than the base model's and the previous model's, or say what is not worse.
+
+    Of the measures of one kind of prompt, only its score is listed.
+    """
+    listed = [row for row in rows if not label_by_kind(row.name) or row.name.startswith("gold/score/")]
+    since_base = worse([(row.label, row.overall) for row in listed])
+    parts = [f"clearly worse: {since_base}"] if since_base else not_worse(listed)
+    if since_previous := worse([(row.label, row.last_stage) for row in listed]):
+        parts.append(f"clearly worse since {models[-2]}: {since_previous}")
+    return "; ".join(parts)
+
+
+def worse(changes: list[tuple[str, Change | None]]) -> str:
+    """List the changes that are clearly worse."""
+    return ", ".join(f"{label} {change.text}" for label, change in changes if change and change.verdict == "worse")
+
+
+def not_worse(rows: list[Row]) -> list[str]:
+    """Say for how many measures a loss beyond the margin is excluded, and what it takes to decide the others."""
+    judged = [(row, row.overall.record) for row in rows if row.better != "neither" and row.overall]
+    if not any("not_worse" in one for _, one in judged):  # a result of an older version, or nothing to judge
+        return ["no measure is clearly worse than the base model's"]
+    undecided = [(row, one) for row, one in judged if not one.get("not_worse")]
+    parts = [f"a loss of more than the margin is excluded for {len(judged) - len(undecided)} of {len(judged)} measures"]
+    if undecided:
+        shown = [f"{row.label}{smallest_seen(row, one)}" for row, one in undecided[:UNDECIDED]]
+        more = [f"and {len(undecided) - UNDECIDED} more"] if undecided[UNDECIDED:] else []
+        parts.append(f"undecided: {', '.join([*shown, *more])}")
+    return parts
+
+
+def smallest_seen(row: Row, difference: DifferenceRecord) -> str:
+    """Say how small a change of a measure can be seen, and how many prompts would show one of the margin's size."""
+    smallest, margin = difference.get("detectable"), difference.get("margin")
+    if not smallest or not margin:
+        return ""
+    unit = " points" if row.share else ""
+    text = f"with {row.clusters:,} prompts a change under {number(smallest, row.share)}{unit} cannot be seen"
+    if smallest > margin:
+        needed = clusters_needed(smallest, row.clusters, margin)
+        text += f"; {needed:,} would show {number(margin, row.share)}"
+    return f" ({text})"

@@ -1,0 +1,75 @@
+"""What a report may say of differences: Holm by hand, power and false alarms by simulation, corrected rates."""
+
+import numpy as np
+import pytest
+from command import config
+
+from alignlab.evaluation.decisions import clusters_needed, detectable, holm, not_worse, rogan_gladen
+from alignlab.evaluation.scores import Scores, measurements
+from alignlab.evaluation.statistics import Interval, mean_difference
+
+
+def test_holm_by_hand() -> None:
+    """0.01 * 4, 0.02 * 3 = 0.06, 0.03 * 2 = 0.06, and 0.5 stays."""
+    assert holm([0.02, 0.5, 0.01, 0.03]) == pytest.approx([0.06, 0.5, 0.04, 0.06])
+    assert holm([]) == []
+    assert holm([0.9, 0.8]) == [1, 1]
+
+
+def test_a_loss_within_the_margin_is_no_loss_only_where_the_interval_says_so() -> None:
+    assert not_worse(Interval(-0.01, -0.04, 0.02), True, 0.05)
+    assert not not_worse(Interval(-0.01, -0.2, 0.18), True, 0.05)  # too few rows to tell
+    assert not_worse(Interval(0.01, -0.02, 0.04), False, 0.05)
+
+
+def test_four_times_the_prompts_show_half_the_change() -> None:
+    assert clusters_needed(0.2, 60, 0.1) == 240
+
+
+@pytest.mark.parametrize("clusters", [20, 60, 300])
+def test_a_change_of_the_detectable_size_is_seen_in_four_of_five_runs(clusters: int) -> None:
+    generator, seen = np.random.default_rng(clusters), 0
+    change = detectable(1 / np.sqrt(clusters), clusters, 0.95)
+    for _ in range(400):
+        now = generator.normal(change, np.sqrt(0.5), clusters)
+        seen += mean_difference(now, generator.normal(0, np.sqrt(0.5), clusters), 0.95).p < 0.05
+    assert 0.74 <= seen / 400 <= 0.86
+
+
+def test_a_model_compared_with_itself_is_rarely_worse_in_any_of_19_measures() -> None:
+    """A sample of 150 runs has a standard error of 1.8 points at 5%."""
+    generator, settings, worse = np.random.default_rng(1), config().evaluation, 0
+    ids = tuple(map(str, range(60)))
+    for _ in range(150):
+        level = generator.random((19, 60))
+
+        def scores() -> dict[str, Scores]:
+            drawn = (generator.random((19, 60)) < level).astype(float)  # noqa: B023
+            return {str(k): Scores(str(k), drawn[k], ids, True, "higher") for k in range(19)}
+
+        rows = measurements(scores(), scores(), None, settings)
+        changes = [row["difference"]["before"] for row in rows]
+        worse += any(change["p_adjusted"] < 0.05 and change["value"] < 0 for change in changes)
+        assert all(change["detectable"] > 0.1 for change in changes)
+    assert worse / 150 <= 0.06
+
+
+def test_a_rate_is_corrected_for_the_errors_of_its_scorer() -> None:
+    """(0.3 + 0.9 - 1) / (0.8 + 0.9 - 1) = 2/7, and 0.05 by a scorer with 10% false alarms is 0."""
+    found = rogan_gladen((0.3, 300), (0.8, 200), (0.9, 200), 0.95)
+    assert found.value == pytest.approx(2 / 7)
+    assert found.low < 2 / 7 < found.high
+    assert rogan_gladen((0.05, 300), (0.8, 200), (0.9, 200), 0.95).value == 0
+    with pytest.raises(ValueError, match="no better than chance"):
+        rogan_gladen((0.3, 300), (0.4, 200), (0.6, 200), 0.95)
+
+
+def test_a_corrected_rate_covers_the_true_one() -> None:
+    generator, hits = np.random.default_rng(3), 0
+    for _ in range(400):
+        seen, found, left = (
+            generator.binomial(n, p) / n for n, p in ((300, 0.1 * 0.9 + 0.9 * 0.2), (100, 0.9), (100, 0.8))
+        )
+        interval = rogan_gladen((seen, 300), (found, 100), (left, 100), 0.95)
+        hits += interval.low <= 0.1 <= interval.high
+    assert 0.92 <= hits / 400 <= 0.98
