@@ -10,7 +10,7 @@ from alignlab.evaluation.held_out import describe
 from alignlab.evaluation.protocol import measurements_with_rows
 from alignlab.reports.run_results import change
 
-PAIRS = [{"prompt": f"Is {n} a number?", "chosen": f"Yes, {n} is.", "rejected": "No idea."} for n in range(300)]
+PAIRS = [{"prompt": f"Is {n} a number?", "chosen": f"Yes, {n} is.", "rejected": "No idea."} for n in range(600)]
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_the_plan_says_what_cannot_be_measured(plan):
     assert lines == [few]
     assert {"perplexity", "length"} <= {*names}
     assert plan(PAIRS)[0] == []
-    lines, names = plan([{"prompt": row["prompt"]} for row in PAIRS[:299]])
+    lines, names = plan([{"prompt": row["prompt"]} for row in PAIRS[:599]])
     assert lines == ["not measured, since no rows for it are held out: perplexity"]
     assert "perplexity" not in names
     assert plan(PAIRS[:4], "evaluation=none")[0] == []
