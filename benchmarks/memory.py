@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 VOCABULARY, ROWS, PROMPT, COMPLETION = 152_000, 4, 32, 256
-CASES = ("PPO, measuring", "PPO, update", "PPO, update with entropy", "DPO", "judge, perplexity")
+CASES = ("SFT", "PPO, measuring", "PPO, update", "PPO, update with entropy", "DPO", "judge, perplexity")
 ROOT = Path(__file__).parents[1]
 
 
@@ -98,6 +98,8 @@ def prepared(case: str, dtype: Any) -> Callable[[], Any]:
         rows = [Encoded(*pair) for pair in zip(prompts, completions, strict=True)]
         return lambda: list(log_probs.completion_log_probs(policy.eval(), rows, [range(ROWS)]))
     batch = log_probs.pad_rows(prompts, completions, 0, policy.device)
+    if case == "SFT":
+        return sft(policy, torch.cat([batch.prompt, batch.completion], 1))
     if case == "DPO":
         return dpo(policy, tiny(dtype), torch.cat([batch.prompt, batch.completion], 1))
     if case == "PPO, measuring":
@@ -138,14 +140,35 @@ def update(actor: Any, batch: Any, with_entropy: bool) -> Callable[[], Any]:
     return step
 
 
+def sft(policy: Any, ids: Any) -> Callable[[], Any]:
+    """Return SFT's forward and backward pass over completions, by TRL's output head as in training."""
+    import torch
+    from trl.trainer.utils import add_fused_lm_head
+
+    from alignlab.models import log_probs
+
+    limit_tiles = getattr(log_probs, "limit_tiles", lambda: None)  # earlier code has none
+    limit_tiles()
+    add_fused_lm_head(policy, outputs=("log_probs", "entropy", "is_top1"))
+    labels = ids.clone()
+    labels[:, :PROMPT] = -100
+
+    def step() -> None:
+        outputs = policy(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels, fused_lm_head=True)
+        (-outputs.log_probs.sum() / outputs.label_mask.sum()).backward()
+
+    return step
+
+
 def dpo(policy: Any, reference: Any, ids: Any) -> Callable[[], Any]:
     """Return DPO's forward and backward pass over pairs, by TRL's output head as in training."""
     import torch
     from trl.trainer.utils import add_fused_lm_head
 
     from alignlab import losses
-    from alignlab.models.log_probs import fused_log_probs
+    from alignlab.models.log_probs import fused_log_probs, limit_tiles
 
+    limit_tiles()
     add_fused_lm_head(policy, outputs=("log_probs", "entropy", "mean_logits", "is_top1"))
     add_fused_lm_head(reference)
     mask = torch.ones_like(ids)

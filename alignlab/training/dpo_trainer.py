@@ -7,14 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from trl import DPOTrainer
-from trl.trainer import utils as trl_utils
 
 from alignlab import losses
 from alignlab.models.log_probs import fused_log_probs
 from alignlab.training.step_weights import StepWeights
-
-# TRL's output head computes 4,096 tokens by 32,768 words at once; on a CPU it needs six times their memory.
-trl_utils._CHUNKED_LOGPROB_CHUNK_SIZE = 8192
 
 
 class SoftLabelDPOTrainer(StepWeights, DPOTrainer):  # type: ignore[misc]

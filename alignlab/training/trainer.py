@@ -130,10 +130,12 @@ def fit(
     """
     from transformers import PrinterCallback
 
+    from alignlab.models.log_probs import limit_tiles
     from alignlab.training.checkpoints import Checkpoints
     from alignlab.training.master_weights import MasterWeights
     from alignlab.training.measured_precision import PrecisionCallback, frozen_networks
 
+    limit_tiles()
     gather_in_precision(settings, run.config.hardware)
     checkpoints = Checkpoints(run.method.save_total_limit, every)
     trainer = type(trainer_class.__name__, (FiniteLoss, ReshardedOptimizer, MasterWeights, trainer_class), {})(
