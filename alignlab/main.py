@@ -22,6 +22,7 @@ from alignlab.config.suggestions import close_to
 from alignlab.errors import Explained, Mistake, mistake
 from alignlab.pipeline.launch import check_alone, join, joins
 from alignlab.pipeline.model_references import check_models
+from alignlab.runtime.signals import exit_on_signals
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -44,8 +45,10 @@ def main() -> None:
     try:
         dispatch(sys.argv[1:])
     except Explained as error:
+        exit_on_signals()
         stop(str(error), error.exit_code)
     except KeyboardInterrupt:
+        exit_on_signals()
         stop("interrupted: the same command reuses finished stages and saved checkpoints", 130)
 
 
@@ -89,7 +92,7 @@ def follow(command: Command, overrides: list[str], flags: Sequence[str], is_quer
     """Run a checked command: print the config or the plan, run once, join another process, or sweep."""
     arguments = [*overrides, *flags]  # the order that argparse understands
     if is_query:
-        run_with_hydra(arguments, command.groups)
+        run_with_hydra(arguments, command.groups, is_query)
         return
     first = bind_tree(command.trees[0], command.groups).chosen(command.choices, command.typed)
     if command.several or set(flags) & set(MULTIRUN):
@@ -102,7 +105,7 @@ def follow(command: Command, overrides: list[str], flags: Sequence[str], is_quer
 
         print("\n".join(plan(first)))
     else:
-        run_with_hydra(arguments, command.groups)
+        run_with_hydra(arguments, command.groups, is_query)
 
 
 def run_sweep(command: Command, overrides: list[str], first: Config) -> None:
@@ -178,12 +181,27 @@ def unknown_flag(flag: str, argument: str) -> Mistake:
     return mistake(argument, "is not a flag", close_to(argument, [*BARE_FLAGS, *VALUED_FLAGS, *CONFIG_DIR]))
 
 
-def run_with_hydra(arguments: list[str], groups: Groups) -> None:
+def run_with_hydra(arguments: list[str], groups: Groups, is_query: bool) -> None:
     """Let Hydra compose the checked command, create the run's folder and call `job`; raise the job's error."""
     import hydra
     from omegaconf import OmegaConf
+    from omegaconf.errors import InterpolationResolutionError
 
     raised: list[Explained] = []
+    folders: dict[str, str] = {}
+
+    def new_folder(path: str) -> str:
+        """Make the folder of the run, the first time that it is asked for; a query makes none."""
+        from alignlab.pipeline.run_folder import make_exclusively
+
+        if is_query:
+            return path
+        try:
+            folders[path] = folders.get(path) or str(make_exclusively(Path(path)))
+        except Explained as error:
+            raised.append(error)  # OmegaConf raises an error of its own
+            raise
+        return folders[path]
 
     def job(cfg: "DictConfig") -> None:
         """Run the composed config; an error is stored and raised outside, since Hydra would wrap it."""
@@ -200,6 +218,11 @@ def run_with_hydra(arguments: list[str], groups: Groups) -> None:
 
     sys.argv[1:] = arguments
     OmegaConf.register_new_resolver("kind_of_run", lambda task, method: method if task == "train" else task)
-    hydra.main(config_path=str(conf_folder()), config_name="config", version_base=None)(job)()
+    OmegaConf.register_new_resolver("new_folder", new_folder)
+    try:
+        hydra.main(config_path=str(conf_folder()), config_name="config", version_base=None)(job)()
+    except InterpolationResolutionError:
+        if not raised:
+            raise
     if raised:
         raise raised[-1]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 
 import pytest
@@ -11,6 +12,7 @@ from alignlab.errors import Failure
 from alignlab.runtime import cache, manifest
 from alignlab.runtime.cache import building, check_links, is_intact
 from alignlab.runtime.journal import Journal
+from alignlab.runtime.tracking import JsonlTracker
 from alignlab.training import checkpoints
 
 CHECKPOINT = ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json", "whole.json")
@@ -140,3 +142,28 @@ def test_a_damaged_row_of_a_journal_is_computed_again(tmp_path, capsys):
     assert list(Journal(file).rows) == ["0", "1", "3", "2"]
     file.write_text('{"id": "9"}\nnonsense\n[1]\n\0\0\n')
     assert list(Journal(file).rows) == ["9"]
+
+
+def steps(file):
+    return [json.loads(line)["step"] for line in file.read_text().splitlines()]
+
+
+def test_a_line_that_a_full_disk_cut_short_is_removed(tmp_path):
+    track = JsonlTracker(tmp_path / "metrics.jsonl")
+    track.log({"train/loss": 1.0}, 1)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (track.metrics.stat().st_size + 9, limits[1]))
+    try:
+        with pytest.raises(Failure, match=r"no space left on the disk"):
+            track.log({"train/loss": 2.0}, 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    track.log({"train/loss": 3.0}, 3)
+    assert steps(track.metrics) == [1, 3]
+
+
+def test_a_line_that_a_crash_cut_short_is_removed_before_the_next(tmp_path):
+    file = tmp_path / "metrics.jsonl"
+    file.write_text('{"step": 1}\n{"step": 2, "train/l')
+    JsonlTracker(file).log({"train/loss": 3.0}, 3)
+    assert steps(file) == [1, 3]

@@ -1,7 +1,9 @@
 """Folders appear whole or not at all; a full disk is one sentence."""
 
 import os
+import re
 import subprocess
+from contextlib import closing
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 from alignlab.errors import Failure
 from alignlab.runtime.cache import building
+from alignlab.runtime.file_errors import explained_file_errors, variable_of
 from alignlab.runtime.files import cache_root, digest, digest_files, write_text
 
 
@@ -89,13 +92,76 @@ def tiny_disk(tmp_path):
     if mounted.returncode:
         pytest.skip("a small disk cannot be mounted here")
     yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
-def test_a_full_disk_is_one_sentence_and_nothing_half_written(tiny_disk):
-    with pytest.raises(Failure, match="no space left on the disk; free some, or set ALIGNLAB_CACHE"):
+def test_a_full_disk_is_one_sentence_and_nothing_half_written(tiny_disk, monkeypatch):
+    monkeypatch.setenv("ALIGNLAB_OUTPUTS", str(tiny_disk))
+    place = re.escape(str(tiny_disk / "rows"))
+    now = "free some, or set ALIGNLAB_OUTPUTS to a larger disk"
+    with pytest.raises(Failure, match=f"{place}: no space left on the disk; {now}"), explained_file_errors(tiny_disk):
         write_text(tiny_disk / "rows", "x" * 200_000)
     assert list(tiny_disk.iterdir()) == []
     with pytest.raises(Failure, match="no space left"), building(tiny_disk / "model") as folder:
         (folder / "weights").write_text("x" * 200_000)
     assert [path.name for path in tiny_disk.iterdir()] == ["model.lock"]
+
+
+def native_writers():
+    """Writers of libraries whose errors hold no number; each is called with a folder."""
+    import sqlite3
+
+    import torch
+    from safetensors.torch import save_file
+    from tiny import tiny_tokenizer
+
+    tensor = torch.zeros(50_000)
+    yield lambda folder: torch.save({"a": tensor}, folder / "optimizer.pt")
+    yield lambda folder: save_file({"a": tensor}, folder / "model.safetensors")
+    yield lambda folder: tiny_tokenizer().save_pretrained(folder / "x" / "y")
+
+    def fill(folder):
+        rows = "with recursive n(i) as (select 1 union all select i + 1 from n limit 9999) select i from n"
+        with closing(sqlite3.connect(folder / "study.db")) as database:
+            database.execute(f"create table t as {rows}")
+
+    yield fill
+
+
+def test_a_full_disk_under_a_native_library_is_the_same_sentence(tiny_disk, monkeypatch):
+    monkeypatch.setenv("ALIGNLAB_CACHE", str(tiny_disk))
+    (tiny_disk / "filler").write_bytes(bytes(60_000))
+    message = "no space left on the disk; free some, or set ALIGNLAB_CACHE to a larger disk"
+    for write in native_writers():
+        with pytest.raises(Failure, match=message), explained_file_errors(tiny_disk):
+            write(tiny_disk)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (PermissionError(13, "Permission denied", "/data/run/x"), "/data/run/x: cannot be used .Permission denied"),
+        (OSError(30, "Read-only file system", "/cache/x"), "permissions, or set ALIGNLAB_CACHE to another folder"),
+        (OSError(27, "File too large"), "run: no space left on the disk; free some, or set ALIGNLAB_OUTPUTS"),
+        (FileNotFoundError(2, "No such file or directory", "/data/run/x"), "/data/run: was removed during the run"),
+    ],
+)
+def test_errors_of_the_file_system_name_the_place_and_the_variable(error, message, monkeypatch):
+    monkeypatch.setenv("ALIGNLAB_CACHE", "/cache")
+    monkeypatch.setenv("ALIGNLAB_OUTPUTS", "/data")
+    with pytest.raises(Failure, match=message), explained_file_errors(Path("/data/run")):
+        raise error
+
+
+@pytest.mark.parametrize("error", [ValueError("Permission denied"), ConnectionRefusedError(13, "x"), RuntimeError("x")])
+def test_other_errors_stay_as_they_are(error, tmp_path):
+    with pytest.raises(type(error)), explained_file_errors(tmp_path):
+        raise error
+
+
+def test_the_innermost_folder_names_the_variable(monkeypatch, tmp_path):
+    monkeypatch.setenv("ALIGNLAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    assert variable_of(tmp_path / "cache" / "stages") == "ALIGNLAB_CACHE"
+    assert variable_of(tmp_path / "file") == "TMPDIR"

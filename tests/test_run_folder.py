@@ -87,9 +87,13 @@ def test_what_was_not_finite_is_left_out_of_the_curves(tmp_path):
 def test_a_file_that_is_missing_or_broken_is_named(tmp_path):
     with pytest.raises(Failure, match=r"result\.json: is not there; give the folder of a finished run"):
         run_folder.read_result(tmp_path)
-    (tmp_path / run_folder.RESULT).write_text("{")
-    with pytest.raises(Failure, match=r"result\.json: is not JSON"):
-        run_folder.read_result(tmp_path)
+    (tmp_path / run_files.METRICS).write_bytes(b'{"step": 2}\n{"step": 4, "tr{"step": 6}\n')
+    with pytest.raises(Failure, match=r"metrics\.jsonl:2: is not JSON .*; remove the line"):
+        run_folder.read_metrics(tmp_path)
+    for content in (b"{", b'{"stage": "\xff"}', b"[" * 200_000):
+        (tmp_path / run_folder.RESULT).write_bytes(content)
+        with pytest.raises(Failure, match=r"result\.json: is not JSON"):
+            run_folder.read_result(tmp_path)
 
 
 def test_a_folder_of_finished_runs_is_a_sweep_and_a_run_is_none(tmp_path):

@@ -17,6 +17,7 @@ from alignlab.errors import mistake
 from alignlab.pipeline.result import Result, result_of
 from alignlab.pipeline.run_folder import new_folder
 from alignlab.runtime import distributed, rendezvous, signals
+from alignlab.runtime.file_errors import explained_file_errors
 from alignlab.runtime.process_state import restored
 
 
@@ -29,7 +30,7 @@ def run(config: Config, folder: Path | str | None = None) -> Result:
     """
     place = new_folder(config) if folder is None else Path(folder)
     place.mkdir(parents=True, exist_ok=True)
-    with restored():
+    with restored(), signals.explained_stop():
         launch(config, place)
     return result_of(place)
 
@@ -44,14 +45,15 @@ def launch(config: Config, folder: Path) -> None:
     prepare(config)
     signals.handle_stop_signals()
     task = load_task(config)
-    if not trains(config):
-        task.run(config, folder)
-        return
-    from alignlab.pipeline import workers
+    with explained_file_errors(folder):
+        if not trains(config):
+            task.run(config, folder)
+            return
+        from alignlab.pipeline import workers
 
-    workers.check(config)
-    with workers.others(config):
-        task.run(config, folder)
+        workers.check(config)
+        with workers.others(config):
+            task.run(config, folder)
 
 
 def load_task(config: Config) -> Any:

@@ -4,7 +4,6 @@ A run holds one folder per stage. `alignlab.runtime.run_files` names the files t
 others are named here. Code that reads a run goes through this module.
 """
 
-import itertools
 import json
 import os
 import re
@@ -148,8 +147,8 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise failure(str(path), "is not there", "give the folder of a finished run") from error
-    except ValueError as error:
-        raise failure(str(path), f"is not JSON ({error})", "run the command again") from error
+    except (ValueError, RecursionError) as error:
+        raise failure(str(path), f"is not JSON ({str(error)[:80]})", "run the command again") from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -261,11 +260,20 @@ def new_folder(config: Config) -> Path:
     root = Path(os.environ.get("ALIGNLAB_OUTPUTS", "outputs"))
     kind = config.method.name if config.task.name == "train" else config.task.name
     now = datetime.now()
-    for count in itertools.count(1):
-        folder = root / f"{now:%Y-%m-%d}" / (f"{now:%H-%M-%S}-{kind}" + (f"-{count}" if count > 1 else ""))
+    return make_exclusively(root / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S}-{kind}")
+
+
+def make_exclusively(folder: Path) -> Path:
+    """Make a folder that no other run has; where it exists, a number is added to its name."""
+    numbered, count = folder, 1
+    while True:
         try:
-            folder.mkdir(parents=True)
+            numbered.mkdir(parents=True)
         except FileExistsError:
-            continue
-        break
-    return folder
+            count += 1
+            numbered = folder.with_name(f"{folder.name}-{count}")
+        except OSError as error:
+            what = f"cannot be made ({error.strerror})"
+            raise failure(str(numbered), what, "set ALIGNLAB_OUTPUTS to a folder that you may write") from error
+        else:
+            return numbered

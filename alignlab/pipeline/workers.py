@@ -25,6 +25,7 @@ from alignlab.config.method_protocol import load_method
 from alignlab.config.schema import Config
 from alignlab.errors import failure, mistake
 from alignlab.runtime import distributed, rendezvous, signals, worker_errors
+from alignlab.runtime.file_errors import explained_file_errors
 from alignlab.runtime.progress import say
 from alignlab.runtime.rendezvous import Rendezvous
 from alignlab.runtime.stage_run import Run, Track
@@ -85,7 +86,7 @@ def learn(job: Job, track: Track) -> None:
     from transformers import set_seed
 
     set_seed(job.config.seed)
-    with worker_errors.explain_out_of_memory():
+    with explained_file_errors(job.folder), worker_errors.explain_out_of_memory():
         run = Run(job.config, job.settings, job.inputs, job.folder, track, sources=job.sources)
         load_method(job.settings.name).train(run)
 

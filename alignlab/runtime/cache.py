@@ -15,12 +15,11 @@ from pathlib import Path
 
 from alignlab.errors import Failure, failure
 from alignlab.runtime import manifest
+from alignlab.runtime.file_errors import explained_file_errors
 from alignlab.runtime.files import (
     WEIGHTS,
     cache_root,
     digest,
-    disk_full,
-    is_disk_full,
     locked,
     partial_of,
     sync,
@@ -93,15 +92,14 @@ def building(final: Path, *, keep_partial: bool = False) -> Iterator[Path | None
         if partial.exists() and not keep_partial:
             shutil.rmtree(partial)
         try:
-            partial.mkdir(parents=True, exist_ok=True)
-            yield partial
-            finish(partial)
-            partial.rename(final)
-        except BaseException as error:
+            with explained_file_errors(partial):
+                partial.mkdir(parents=True, exist_ok=True)
+                yield partial
+                finish(partial)
+                partial.rename(final)
+        except BaseException:
             if not keep_partial:
                 shutil.rmtree(partial, ignore_errors=True)
-            if is_disk_full(error):
-                raise disk_full(final) from error
             raise
 
 

@@ -4,13 +4,12 @@ The cache holds base models, prepared data and finished stages. Each has a folde
 (see `alignlab.runtime.cache`).
 """
 
-import errno
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -95,18 +94,30 @@ def write_text(path: Path, text: str) -> None:
             os.fsync(stream.fileno())
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
-        if is_disk_full(error):
-            raise disk_full(path) from error
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        error.filename = str(path)  # a write names no file, and the partial one is of no interest
         raise
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:
-    """Read the objects of a JSONL file; an empty list where there is no file.
+    """Read the objects of a JSONL file; an empty list where there is no file. A last line without its end is left out.
 
     Only a line feed ends a line: texts may contain other characters at which `splitlines` splits.
     """
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n")[:-1]] if file.exists() else []
+    lines = file.read_bytes().split(b"\n")[:-1] if file.exists() else []
+    return [read_object(f"{file}:{number}", line) for number, line in enumerate(lines, 1)]
+
+
+def read_object(place: str, line: bytes) -> dict[str, Any]:
+    """Read a JSON object; raise a failure that names its place where it is none."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise failure(place, f"is not JSON ({str(error)[:80]})", "remove the line, or run the command again") from error
+    if not isinstance(value, dict):
+        raise failure(place, "is no JSON object", "remove the line, or run the command again")
+    return value
 
 
 def sync(folder: Path) -> None:
@@ -115,15 +126,3 @@ def sync(folder: Path) -> None:
         if path.is_file():
             with path.open("rb") as stream:
                 os.fsync(stream.fileno())
-
-
-def is_disk_full(error: BaseException) -> bool:
-    """Return whether an error says that a disk or a quota is full; native libraries say so only in the message."""
-    return (isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}) or (
-        "No space left on device" in str(error)
-    )
-
-
-def disk_full(path: Path) -> Exception:
-    """Build the failure to raise when a disk is full."""
-    return failure(str(path), "no space left on the disk", "free some, or set ALIGNLAB_CACHE to a larger disk")

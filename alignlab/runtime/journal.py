@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from alignlab.runtime.files import digest, disk_full, is_disk_full, write_text
+from alignlab.runtime.file_errors import explained_file_errors
+from alignlab.runtime.files import digest, write_text
 from alignlab.runtime.progress import say
 
 HASH = "row_hash"  # the field of a stored row that holds the hash of the others
@@ -29,13 +30,10 @@ class Journal:
         new = {row[self.key]: row for row in rows if row[self.key] not in self.rows}
         if not new:
             return
-        try:
-            with self.path.open("a", encoding="utf-8") as stream:
-                stream.write("".join(line(row | {HASH: digest(row)}) for row in new.values()))
-                stream.flush()
-                os.fsync(stream.fileno())
-        except OSError as error:
-            raise disk_full(self.path) if is_disk_full(error) else error from error
+        with explained_file_errors(self.path.parent), self.path.open("a", encoding="utf-8") as stream:
+            stream.write("".join(line(row | {HASH: digest(row)}) for row in new.values()))
+            stream.flush()
+            os.fsync(stream.fileno())
         self.rows |= new
 
 

@@ -17,7 +17,7 @@ from alignlab.runtime.signals import SIGNALS, clear_stop_request
 def restored() -> Iterator[None]:
     """Restore the state of this process that a run changes, at the end of the `with` block."""
     environment = dict(os.environ)
-    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    handlers, hook = {number: signal.getsignal(number) for number in SIGNALS}, sys.unraisablehook
     threads = torch_threads()
     generators = random_states()
     with warnings.catch_warnings():
@@ -27,6 +27,7 @@ def restored() -> Iterator[None]:
             if threading.current_thread() is threading.main_thread():
                 for number, handler in handlers.items():
                     signal.signal(number, handler)
+            sys.unraisablehook = hook
             clear_stop_request()
             restore_random(generators)
             if (torch := sys.modules.get("torch")) and threads:

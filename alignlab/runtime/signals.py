@@ -7,10 +7,11 @@ on a second signal. The same command resumes it in all cases.
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,22 @@ def stopped(why: str = "") -> Stopped:
     return (Interrupted if why == "SIGINT" else Stopped)([Fault("stopped", f"by {why}", RESUME)])
 
 
+def exit_on_signals() -> None:
+    """Make stop signals end the process at once: before a run begins, and while it ends, there is nothing to save."""
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, _exit)
+
+
+def _exit(number: int, _: Any) -> None:
+    error = stopped(signal.Signals(number).name)
+    if not _received:  # otherwise the first signal was reported
+        with suppress(OSError):
+            os.write(2, f"{error}\n".encode())
+    os._exit(error.exit_code)
+
+
 def stop_requested() -> bool:
     """Return whether this process was asked to stop."""
     return _stop_requested.is_set()
@@ -54,9 +71,32 @@ def stop_requested() -> bool:
 def handle_stop_signals() -> None:
     """Install the handler of stop signals in the process that the user started; one that is ignored stays ignored."""
     if threading.current_thread() is threading.main_thread():
+        sys.unraisablehook = _repeat_swallowed
         for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:  # by nohup, or for a background job
                 signal.signal(number, _on_signal)
+
+
+def _repeat_swallowed(unraisable: Any) -> None:
+    """Send a signal again whose exception was raised inside `__del__`, where Python drops it."""
+    if not isinstance(unraisable.exc_value, Stopped | KeyboardInterrupt) or not _received:
+        sys.__unraisablehook__(unraisable)
+        return
+    again = threading.Timer(0.05, os.kill, (os.getpid(), _received[-1]))
+    again.daemon = True
+    clear_stop_request()
+    again.start()
+
+
+@contextmanager
+def explained_stop() -> Iterator[None]:
+    """Raise `Stopped` for an error that a library made of it, such as a failed import."""
+    try:
+        yield
+    except Exception as error:
+        if stop_requested() and not isinstance(error, Explained):
+            raise stopped() from None
+        raise
 
 
 def _on_signal(number: int, _: Any) -> None:

@@ -6,6 +6,7 @@ tracker besides the JSONL file is a module of its own, `alignlab.runtime.<name>_
 
 import json
 import math
+import os
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,7 +17,8 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 from alignlab.config.schema import Config
-from alignlab.runtime.files import disk_full, is_disk_full, write_text
+from alignlab.runtime.file_errors import explained_file_errors
+from alignlab.runtime.files import write_text
 from alignlab.runtime.run_files import METRICS, TABLES
 
 REACH_SECONDS = 1.5  # a tracking server has to answer within this time
@@ -82,6 +84,8 @@ class JsonlTracker:
 
     def __init__(self, metrics: Path) -> None:
         self.metrics = metrics
+        for file in (metrics, metrics.with_name(TABLES)):
+            remove_torn_line(file)
         self.last = math.inf if metrics.is_file() else 0  # the step that was logged last; unknown where it resumes
 
     def log(self, metrics: dict[str, float], step: int) -> None:
@@ -112,14 +116,23 @@ def remove_from(file: Path, step: int) -> None:
 
 
 def append(file: Path, record: dict[str, Any]) -> None:
-    """Append a line to a JSONL file."""
-    try:
-        with file.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
-    except OSError as error:
-        if is_disk_full(error):
-            raise disk_full(file) from error
-        raise
+    """Append a line to a JSONL file; where the disk is full, the file stays as it was."""
+    with explained_file_errors(file.parent):
+        try:
+            with file.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+        except OSError:
+            remove_torn_line(file)
+            raise
+
+
+def remove_torn_line(file: Path) -> None:
+    """Remove a last line without its end, which a full disk or a crash leaves."""
+    if not file.is_file():
+        return
+    content = file.read_bytes()
+    if (end := content.rfind(b"\n") + 1) < len(content):
+        os.truncate(file, end)
 
 
 def finite(value: float) -> float | None:

@@ -22,7 +22,8 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from alignlab.errors import failure
 from alignlab.runtime import distributed, manifest, signals
-from alignlab.runtime.files import disk_full, is_disk_full, sync
+from alignlab.runtime.file_errors import explained_file_errors
+from alignlab.runtime.files import sync
 from alignlab.runtime.progress import say
 
 WHOLE = "whole.json"
@@ -80,15 +81,11 @@ def record_of_processes() -> dict[str, Any]:
 
 def complete(checkpoint: Path, record: dict[str, Any]) -> None:
     """Flush a checkpoint to the disk and write its record: `record_of_processes` and the manifest of its files."""
-    try:
+    with explained_file_errors(checkpoint):
         sync(checkpoint)
         manifest.write(checkpoint, WHOLE, **record)
         for folder in (checkpoint, checkpoint.parent):
             flush(folder)
-    except OSError as error:
-        if is_disk_full(error):
-            raise disk_full(checkpoint) from error
-        raise
 
 
 def flush(folder: Path) -> None:
