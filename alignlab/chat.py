@@ -4,13 +4,14 @@ A conversation is a list of turns. It is written with the chat template in the m
 different ids for the same text. A template must be additive: the text of a prompt must be a prefix of the text of the
 prompt with its completion.
 
-The text of a turn never becomes a special token. Where a turn contains the text of one (`<|im_end|>`), that text is
-replaced by a placeholder while the template is filled in, and restored as plain text before it is tokenised.
+The text of a turn never becomes a control token. Where a turn contains the text of one (`<|im_end|>`), that text is
+replaced by a placeholder while the template is filled in, and restored as plain text before it is tokenised. Only
+`<think>` and `</think>` in an assistant's turn become the tokens that the model itself writes around its reasoning.
 """
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import count
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 PRIVATE = 0xF0000  # the first code point of a Unicode range for private use
+PRIVATE_REASONING = 0xFF000  # another one, for the marks of reasoning
+GUARDS = "\U0010fffd\U0010fffc"  # a number between them stands in for a control token that the template writes
+MARKER = re.compile(r"\s*([<\[【].*[>\]】]|\|.+\|)\s*", re.DOTALL)  # the text of an added token that is no word
+REASONING = ("<think>", "</think>")
+OPENED = re.compile(r"<think>\s*\Z")
 
 RUST_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")  # transformers' class, since version 5 and before
 
@@ -57,7 +63,9 @@ def encode(
     answered: list[Turn] = [*turns, {"role": "assistant", "content": completion}]
     placeholders = placeholders_for(tokenizer, answered)
     before, prompt = open_turn(tokenizer, turns, placeholders)
-    after = fill_template(tokenizer, answered, placeholders, opens=False)
+    if OPENED.search(before) and (opened := opened_reasoning(tokenizer, turns, placeholders, before)):
+        answered[-1] = {"role": "assistant", "content": continue_reasoning(opened, completion)}
+    after = fill_answered(tokenizer, answered, placeholders, before)
     whole = token_ids(tokenizer, after, placeholders)
     if whole[: len(prompt)] == prompt:
         ids = whole[len(prompt) :]
@@ -67,9 +75,40 @@ def encode(
         raise failure(
             "chat template",
             "the prompt's tokens change when the answer follows",
-            "give a template whose generation prompt is how an assistant turn begins",
+            "give a template whose generation prompt is how an assistant turn begins: model.chat_template=<file>",
         )
     return Encoded(prompt, ids if tail else cut_after_end(ids, tokenizer.eos_token_id))
+
+
+def fill_answered(
+    tokenizer: "PreTrainedTokenizerBase", turns: Sequence[Turn], placeholders: Placeholders, before: str
+) -> str:
+    """Fill in the template for a conversation that ends with an answer, whose reasoning stays in it.
+
+    Some templates remove reasoning from every answer, as it is removed from earlier ones. The marks of reasoning are
+    then hidden from the template.
+    """
+    after = fill_template(tokenizer, turns, placeholders, opens=False)
+    answer = turns[-1]["content"]
+    reasoning = answer.rpartition(REASONING[1])[0].removeprefix(REASONING[0]).strip()
+    kept = REASONING[1] not in answer or (after.startswith(before) and replace_all(reasoning, placeholders) in after)
+    return after if kept else fill_template(tokenizer, turns, placeholders, opens=False, hides_reasoning=True)
+
+
+def opened_reasoning(
+    tokenizer: "PreTrainedTokenizerBase", turns: Sequence[Turn], placeholders: Placeholders, before: str
+) -> str:
+    """Return the mark of reasoning with which a template opens the assistant's turn; empty where a turn wrote it."""
+    closed = fill_template(tokenizer, turns, placeholders, opens=False)
+    match = OPENED.search(before.removeprefix(closed))
+    return match[0] if match else ""
+
+
+def continue_reasoning(opened: str, completion: str) -> str:
+    """Return a completion after `opened`, the mark that begins reasoning; one without reasoning gets an empty one."""
+    if completion.lstrip().startswith(REASONING[0]):
+        return opened + completion.lstrip().removeprefix(REASONING[0]).lstrip("\n")
+    return f"{opened}{completion}" if REASONING[1] in completion else f"{opened}\n{REASONING[1]}\n\n{completion}"
 
 
 def open_turn(
@@ -95,15 +134,41 @@ def cut_after_end(ids: list[int], end: int | None) -> list[int]:
     """End a completion with its end-of-turn token; what a template writes after it is not learned."""
     if end is None:
         return ids
-    return ids[: len(ids) - ids[::-1].index(end)] if end in ids else [*ids, end]
+    return ids[: ids.index(end) + 1] if end in ids else [*ids, end]
 
 
 def fill_template(
-    tokenizer: "PreTrainedTokenizerBase", turns: Sequence[Turn], placeholders: Placeholders, *, opens: bool
+    tokenizer: "PreTrainedTokenizerBase",
+    turns: Sequence[Turn],
+    placeholders: Placeholders,
+    *,
+    opens: bool,
+    hides_reasoning: bool = False,
 ) -> str:
-    """Fill in the chat template; `opens` adds the text that opens the assistant's turn."""
-    written = [{"role": turn["role"], "content": replace_all(turn["content"], placeholders)} for turn in turns]
-    return str(tokenizer.apply_chat_template(written, add_generation_prompt=opens, tokenize=False))
+    """Fill in the chat template; `opens` adds the text that opens the assistant's turn.
+
+    Raises a `Failure` where the template refuses the conversation.
+    """
+    from jinja2 import TemplateError
+
+    in_answers = {text: character for text, character in placeholders.items() if text not in REASONING}
+    written = [
+        {
+            "role": turn["role"],
+            "content": replace_all(turn["content"], in_answers if turn["role"] == "assistant" else placeholders),
+        }
+        for turn in turns
+    ]
+    marks: dict[str, str] = {}
+    if hides_reasoning:
+        marks = dict(zip(REASONING, unused(written[-1]["content"], PRIVATE_REASONING), strict=False))
+        written[-1]["content"] = replace_all(written[-1]["content"], marks)
+    try:
+        text = str(tokenizer.apply_chat_template(written, add_generation_prompt=opens, tokenize=False))
+    except (TemplateError, TypeError) as error:
+        what = f"it refuses a conversation ({' '.join(str(error).split())[:160]})"
+        raise failure("chat template", what, "give another one: model.chat_template=chatml, or a file") from error
+    return replace_all(text, {character: mark for mark, character in marks.items()})
 
 
 def token_ids(tokenizer: "PreTrainedTokenizerBase", text: str, placeholders: Placeholders) -> list[int]:
@@ -111,15 +176,64 @@ def token_ids(tokenizer: "PreTrainedTokenizerBase", text: str, placeholders: Pla
     if not placeholders:
         return plain_ids(tokenizer, text)
     texts = {character: special for special, character in placeholders.items()}
-    special = special_texts(tokenizer, len(tokenizer))
+    control = control_texts(tokenizer, len(tokenizer))
+    if (guarded := guarded_tokenizer(tokenizer, len(tokenizer))) and not set(GUARDS) & set(text):
+        plain = replace_all(control.sub(lambda match: guarded.guards[match[0]], text), texts)
+        return list(guarded.backend.encode_batch_fast([plain], add_special_tokens=False)[0].ids)
     ids: list[int] = []
-    for part in re.split(f"({special.pattern})", text):
-        if special.fullmatch(part):
+    for part in re.split(f"({control.pattern})", text):
+        if control.fullmatch(part):
             ids.append(tokenizer.convert_tokens_to_ids(part))
         elif part:
             plain = replace_all(part, texts)
             ids += tokenizer(plain, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     return ids
+
+
+class Guarded(NamedTuple):
+    """A tokenizer that knows its control tokens by other texts, which no turn contains: `guards`, by token."""
+
+    backend: Any
+    guards: dict[str, str]
+
+
+@lru_cache(maxsize=4)
+def guarded_tokenizer(tokenizer: "PreTrainedTokenizerBase", size: int) -> Guarded | None:
+    """Return a tokenizer that reads the texts of control tokens as plain text; None where it cannot be made.
+
+    A text is tokenised in one piece with it, so that prompts have the ids that the tokenizer itself gives them.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return None
+    from tokenizers import Tokenizer
+
+    tree = json.loads(backend.to_str())
+    known = [token["content"] for token in tree["added_tokens"]]
+    pattern = control_texts(tokenizer, size)
+    guards = {text: str(number).join(GUARDS) for number, text in enumerate(known) if pattern.fullmatch(text)}
+    for token in tree["added_tokens"]:
+        token["content"] = guards.get(token["content"], token["content"])
+    rename_pieces(tree["model"], guards)
+    tree["post_processor"] = tree["truncation"] = tree["padding"] = None
+    probe = "".join(f"a {text}b\n{text} {text}c" for text in guards)
+    try:
+        guarded = Guarded(Tokenizer.from_str(json.dumps(tree)), guards)
+        got = guarded.backend.encode(replace_all(probe, guards), add_special_tokens=False).ids
+    except Exception:  # the Rust library raises no narrower class
+        return None
+    return guarded if got == plain_ids(tokenizer, probe) else None
+
+
+def rename_pieces(model: dict[str, Any], names: Mapping[str, str]) -> None:
+    """Rename pieces in the vocabulary of a model of `tokenizers`, which is a mapping or a list of pairs."""
+    vocabulary = model["vocab"]
+    if unknown := model.get("unk_token"):
+        model["unk_token"] = names.get(unknown, unknown)
+    if isinstance(vocabulary, dict):
+        model["vocab"] = {names.get(piece, piece): number for piece, number in vocabulary.items()}
+    else:
+        model["vocab"] = [[names.get(piece, piece), score] for piece, score in vocabulary]
 
 
 def plain_ids(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
@@ -138,11 +252,15 @@ def plain_ids(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
 
 
 def placeholders_for(tokenizer: "PreTrainedTokenizerBase", turns: Sequence[Turn]) -> dict[str, str]:
-    """Return an unused character for each special token whose text is in a turn."""
+    """Return an unused character for each control token whose text is in a turn."""
     text = "\n".join(turn["content"] for turn in turns)
-    specials = dict.fromkeys(special_texts(tokenizer, len(tokenizer)).findall(text))
-    unused = (chr(code) for code in count(PRIVATE) if chr(code) not in text)
-    return dict(zip(specials, unused, strict=False))
+    control = dict.fromkeys(control_texts(tokenizer, len(tokenizer)).findall(text))
+    return dict(zip(control, unused(text, PRIVATE), strict=False))
+
+
+def unused(text: str, start: int) -> Iterator[str]:
+    """Yield the characters from a code point on that a text does not contain."""
+    return (chr(code) for code in count(start) if chr(code) not in text)
 
 
 def replace_all(text: str, new: Mapping[str, str]) -> str:
@@ -154,9 +272,13 @@ def replace_all(text: str, new: Mapping[str, str]) -> str:
 
 
 @lru_cache(maxsize=16)
-def special_texts(tokenizer: "PreTrainedTokenizerBase", size: int) -> re.Pattern[str]:
-    """Return a pattern of the texts of special tokens, longest first; `size` is the vocabulary's, which may grow."""
-    texts = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+def control_texts(tokenizer: "PreTrainedTokenizerBase", size: int) -> re.Pattern[str]:
+    """Return a pattern of the texts of control tokens, longest first; `size` is the vocabulary's, which may grow.
+
+    These are the special tokens, and other added tokens that look like a mark: `<|user|>`, `[INST]`.
+    """
+    added = tokenizer.added_tokens_decoder.values()
+    texts = {str(token) for token in added if token.special or MARKER.fullmatch(str(token))}
     texts |= set(tokenizer.all_special_tokens)
     longest_first = sorted(texts, key=lambda text: (-len(text), text))
     return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")

@@ -89,7 +89,7 @@ def test_an_answer_ends_by_the_new_end_or_the_former_one(published):
 
 def test_the_end_that_a_tokenizers_own_template_writes_is_the_one_that_counts(published):
     tokenizer = AutoTokenizer.from_pretrained(published)
-    tokenizer.chat_template = "{% for m in messages %}<user> {{ m.content }} <assistant>{% endfor %}"
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }} <assistant>{% endfor %}"
     tokenizer.save_pretrained(published)
     ready = AutoTokenizer.from_pretrained(pretrained.base_model(named(published)))
     assert (ready.eos_token, ready.chat_template) == ("<assistant>", tokenizer.chat_template)

@@ -141,6 +141,7 @@ class ScratchModel(ModelSettings):
             )
 
 
+TEMPLATES = ("chatml", "llama3", "mistral", "zephyr", "hh", "plain", "text")  # of alignlab.models.chat_templates
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")  # owner/name, or the bare name of an old model
 
 
@@ -163,7 +164,7 @@ class PretrainedModel(ModelSettings):
     path: Reference
     revision: str
     attn_implementation: Literal["eager", "sdpa", "flash_attention_2"] | None
-    chat_template: Literal["chatml", "llama3", "mistral", "zephyr", "hh", "plain", "text"] | None
+    chat_template: str | None
     parameters: Count | None = None
     shape: Widths | None = None
     encoder_decoder: bool = False  # as its YAML states, for the plan of a model before its download
@@ -200,7 +201,15 @@ class PretrainedModel(ModelSettings):
     def attention(self) -> str | None:
         return self.attn_implementation
 
+    @property
+    def template_file(self) -> Path | None:
+        """Return the file of the chat template; None where it is one of `TEMPLATES` or the tokenizer's."""
+        return None if self.chat_template in {None, *TEMPLATES} else Path(str(self.chat_template)).expanduser()
+
     def faults(self) -> Iterator[Fault]:
+        if self.template_file and not self.template_file.is_file():
+            what = f"{self.chat_template!r} is neither a template's name nor a file"
+            yield Fault("chat_template", what, f"use {', '.join(TEMPLATES)}, null, or a file with a Jinja template")
         folder = Path(self.path).expanduser()
         if folder.suffix == ".gguf" and folder.is_file():
             return

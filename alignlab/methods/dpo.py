@@ -54,7 +54,7 @@ def train(run: Run[Config]) -> None:
     model, tokenizer = load_trainable(path, hardware, run.method.dropout, **load_options(run.config))
     if model.config.is_encoder_decoder:
         raise failure(str(path), "dpo does not train encoder-decoders", "use method=sft or method=rm")
-    lora = adapter(run.config)
+    lora = adapter(run.config, model)
     reference = None if lora else load_frozen(path, hardware, implementation)
     rows = tokenise_pairs(run, tokenizer)
     settings = training_arguments(run, rows["train"])

@@ -168,7 +168,7 @@ def load_policy_and_reference(run: Run[Config]) -> tuple[Any, Any, Any]:
 
     path, hardware, implementation = run.inputs["policy"], run.config.hardware, run.config.model.attention
     policy, tokenizer = load_trainable(path, hardware, run.method.dropout, **load_options(run.config))
-    lora = adapter(run.config, lora_dropout=0.0)
+    lora = adapter(run.config, policy, lora_dropout=0.0)
     if lora is None:
         return policy, load_frozen(path, hardware, implementation), tokenizer
     from peft import get_peft_model

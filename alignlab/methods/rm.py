@@ -66,5 +66,5 @@ def train(run: Run[Config]) -> None:
         center_rewards_coefficient=method.center_rewards_coefficient,
         disable_dropout=method.dropout == 0,
     )
-    lora = adapter(run.config, task_type="SEQ_CLS", modules_to_save=["score"])
+    lora = adapter(run.config, model, task_type="SEQ_CLS", modules_to_save=["score"])
     fit(run, PairRewardTrainer, model, tokenizer, settings, rows, peft_config=lora)

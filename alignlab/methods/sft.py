@@ -73,7 +73,7 @@ def train_decoder(run: Run[Config], model: Any, tokenizer: Any) -> None:
         max_length=method.max_length,
         completion_only_loss=method.completion_only_loss,
     )
-    fit(run, with_step_weights(SFTTrainer), model, tokenizer, settings, rows, peft_config=adapter(run.config))
+    fit(run, with_step_weights(SFTTrainer), model, tokenizer, settings, rows, peft_config=adapter(run.config, model))
 
 
 def train_encoder_decoder(run: Run[Config], model: Any, tokenizer: Any) -> None:
@@ -92,7 +92,7 @@ def train_encoder_decoder(run: Run[Config], model: Any, tokenizer: Any) -> None:
     if method.packing:
         raise failure("method.packing", "an encoder-decoder reads one prompt at a time", "use method.packing=false")
     tokenizer.padding_side = "right"  # the decoder begins with the first token of the completion in every row
-    if lora := adapter(run.config):
+    if lora := adapter(run.config, model):
         model = get_peft_model(model, lora)
 
     def row(demonstration: Row) -> dict[str, list[int]]:

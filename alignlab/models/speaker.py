@@ -5,10 +5,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from jinja2 import TemplateError
 
 from alignlab.chat import Turn, encode_prompt
-from alignlab.errors import failure
 from alignlab.models.sampling import (
     LIKELIEST,
     Completion,
@@ -61,11 +59,7 @@ class Speaker:
 
     def prompt(self) -> Prompt:
         """Return the conversation without the oldest turns that do not fit into the model's context."""
-        try:
-            kept = cut_turns(self.tokenizer, self.turns, self.room)
-        except TemplateError as error:
-            what = f"the chat template of {self.name} refuses this conversation ({error})"
-            raise failure("conversation", what, "leave the system turn out") from error
+        kept = cut_turns(self.tokenizer, self.turns, self.room)
         return Prompt(kept, self.describe_cut(kept))
 
     def describe_cut(self, kept: list[Turn]) -> str:

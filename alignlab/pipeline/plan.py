@@ -218,6 +218,7 @@ def show(plan: Plan) -> Iterator[str]:
     config = plan.config
     yield f"plan: {config.method.name} on {config.dataset.kind}, model {config.model.kind}, seed {config.seed}"
     yield _line("base", is_intact(plan.base.path), kinds.origin(config.model), plan.base.path)
+    yield from (f"  {'':<6} {note}" for note in kinds.readiness(config.model))
     yield from (f"  {'data':<6} {line}" for line in data_lines(config))
     for stage in plan.stages:
         read = cost(config, stage)

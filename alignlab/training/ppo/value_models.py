@@ -1,5 +1,6 @@
 """The networks of PPO's value function: a separate model, or an adapter on the policy's frozen weights."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ def add_value_adapter(policy: Any, lora: Any) -> None:
     """Add a second trainable adapter to the policy, for the value function."""
     if policy.config.is_encoder_decoder:
         raise failure("method.value", "adapter is for decoders", "use value=separate or shared")
-    policy.add_adapter(VALUE, lora, autocast_adapter_dtype=not sharding.partitions_weights())
+    value_lora = replace(lora, trainable_token_indices=None)  # the policy's new tokens are one set
+    policy.add_adapter(VALUE, value_lora, autocast_adapter_dtype=not sharding.partitions_weights())
     policy.set_adapter("default")
     for name, weight in policy.named_parameters():
         if f".{VALUE}." in name:
