@@ -51,6 +51,7 @@ STEPS = 60
 SETTINGS = {
     "lora": [*SFT, f"method.max_steps={STEPS}", "method.num_train_epochs=20", "model/adapter=lora"],
     "ppo": [*PPO, WORDS, f"method.total_episodes={STEPS * 4}"],
+    "ppo-lora": [*PPO, WORDS, f"method.total_episodes={STEPS * 4}", "model/adapter=lora"],
 }
 
 
@@ -72,12 +73,23 @@ def test_sigterm_saves_and_says_again_and_another_number_of_processes_goes_on(pl
     assert json.loads(mark.read_text())["processes"] == 2
     stopped = int(mark.parent.name.rpartition("-")[2])
     assert 0 < stopped < steps
+    if name.endswith("lora"):
+        assert not frozen_weights(mark.parent)
     done = alignlab(*stage, "hardware.processes=1", folder=place)
     assert done.returncode == 0, done.stderr
     assert f"{method}: {steps} steps, from {stopped}" in done.stderr
     alone = job(place / "rows.jsonl", place / "alone", "single", *settings)
     learn(alone)
     assert farthest(place / "outputs/latest" / method, alone.folder) < 1e-4
+
+
+def frozen_weights(checkpoint: Path) -> set[str]:
+    """Return the names of the weights in DeepSpeed's checkpoint that do not learn."""
+    import torch
+
+    states = [torch.load(path, weights_only=False) for path in checkpoint.glob("global_step*/*model_states.pt")]
+    assert states
+    return {weight for state in states for weight in state["frozen_param_fragments"] or ()}
 
 
 def test_a_step_that_takes_long_is_ended_before_the_run_stops(place):

@@ -6,6 +6,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -187,7 +188,13 @@ def save(model: Any, tokenizer: "PreTrainedTokenizerBase", run: Run[Training]) -
 
 
 class ReshardedOptimizer:
-    """A trainer that resumes from a checkpoint in shards of another number of processes."""
+    """A trainer whose DeepSpeed checkpoints hold what learns, and resume in another number of processes."""
+
+    def _save_optimizer_and_scheduler(self: Any, output_dir: str) -> None:
+        if self.is_deepspeed_enabled:  # the weights, too, less those that adapters leave as they were
+            engine = self.model_wrapped
+            engine.save_checkpoint = partial(type(engine).save_checkpoint, engine, exclude_frozen_parameters=True)
+        super()._save_optimizer_and_scheduler(output_dir)  # type: ignore[misc]
 
     def _load_optimizer_and_scheduler(self: Any, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]

@@ -56,6 +56,13 @@ class ActorCritic(nn.Module):
         for model in filter(None, (self.policy, self.value)):
             model.gradient_checkpointing_enable(**options)
 
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load weights; those that adapters leave as they were may be missing. Raises as `Module` does for others."""
+        frozen = {name: weight for name, weight in self.named_parameters() if not weight.requires_grad}
+        missing = frozen.keys() - state_dict.keys() if hasattr(self.policy, "peft_config") else ()
+        whole = {**state_dict, **{name: frozen[name].detach() for name in missing}}
+        return super().load_state_dict(whole, strict, assign)
+
     def values(self, rows: PaddedRows, hidden: Hidden | None = None) -> Tensor:
         """Return the values before each token, [batch, tokens]; a head on the policy's states needs its `hidden`."""
         if self.head is None:
@@ -108,14 +115,6 @@ def learned_state(actor: ActorCritic) -> dict[str, Tensor]:
     if not hasattr(actor.policy, "peft_config"):
         return state
     return {name: state[name] for name, weight in actor.named_parameters() if weight.requires_grad}
-
-
-def load_learned_state(actor: ActorCritic, state: Mapping[str, Tensor]) -> None:
-    """Load what `learned_state` returned; raises a `KeyError` where a weight that learns is missing."""
-    missing = set(learned_state(actor)) - set(state)
-    if missing:
-        raise KeyError(f"{min(missing)} and {len(missing) - 1} more weights")
-    actor.load_state_dict(state, strict=not hasattr(actor.policy, "peft_config"))
 
 
 @contextmanager

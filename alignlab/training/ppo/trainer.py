@@ -28,7 +28,7 @@ from alignlab.rewards.running_stats import RunningStats
 from alignlab.runtime import distributed, sharding
 from alignlab.runtime.progress import say
 from alignlab.training.ppo import engine_mismatch
-from alignlab.training.ppo.actor_critic import ActorCritic, learned_state, load_learned_state, sampled_model
+from alignlab.training.ppo.actor_critic import ActorCritic, learned_state, sampled_model
 from alignlab.training.ppo.experience import Experience, Measured, build_experience, score_scale, shape_scores
 from alignlab.training.ppo.forward_pass import measure_rows
 from alignlab.training.ppo.gradients import clip_separately, set_value_learning_rate
@@ -277,7 +277,7 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Load the weights that `_save` wrote."""
         weights = torch.load(Path(resume_from_checkpoint) / WEIGHTS, weights_only=True, map_location="cpu")
-        load_learned_state(self.actor, weights)
+        self.actor.load_state_dict(weights)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the loop's state between two rollouts."""
