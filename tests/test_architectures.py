@@ -12,8 +12,10 @@ from architectures import NAMES, POPULAR, SPECIAL, VOCABULARY, tiny_config, tiny
 from command import ROOT
 from transformers import CONFIG_MAPPING, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, OPTConfig
 
+from alignlab.errors import Failure
 from alignlab.models import reward_heads, reward_layout
 from alignlab.models.load import set_dropout
+from alignlab.training import packing
 
 PROMPT, CHOSEN = [5, 9, 14, 7, 20, 31, 6, 48, 23, 10, 37], [11, 30, 21]
 REJECTED, OTHER = [41, 8, 17, 26, 33], [12, 50, 44, 16, 19]  # a row is longer than a tiny model's window
@@ -102,6 +104,31 @@ def test_common_models_read_packed_rows_with_every_attention(name, attention, mo
     assert check_apart(name, "pooled") > 0
 
 
+def packed_far(name):
+    """Return whether packing is allowed for a type, and how far the logits of a packed document are from its own."""
+    model = tiny_model(name)
+    first, second = [7, 5, 33, 21, 9, 40, 13, 27, 50], [12, 44, 8, 30, 6, 19]
+    if not packing.isolates(model):
+        return False, None
+    with torch.no_grad():
+        together, alone = packing.logits(model, [first, second]), packing.logits(model, [second])
+    return True, (together[len(first) :] - alone).abs().max().item()
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed"),
+    [(name, True) for name in ("llama", "qwen2", "gemma2", "gpt_neox", "phi3", "olmo2", "gpt2")]
+    + [(name, False) for name in ("opt", "falcon", "bloom", "mpt", "mamba")],
+)
+def test_packing_is_allowed_where_documents_stay_apart(name, allowed):
+    is_allowed, distance = packed_far(name)
+    assert is_allowed == allowed
+    assert not allowed or distance < 1e-4
+    if not allowed:
+        with pytest.raises(Failure, match=rf"method\.packing: {name} does not keep the documents .* apart; use "):
+            packing.check_packing(tiny_model(name).train())
+
+
 @pytest.mark.runs
 def test_both_laws_hold_for_every_decoder():
     """Write the table to build/architectures.json: what was built, how it reads pairs, and what was refused and why."""
@@ -141,4 +168,11 @@ def laws_of(name):
         limit = check_apart(name, head)
         return "plain" if limit == 0 else "packed" if limit == sys.maxsize else f"packed within {limit} tokens"
 
-    return {"dropout": attempt(dropout)} | {head: attempt(lambda h=head: layout(h)) for head in ("last", "pooled")}
+    def packs():
+        allowed, distance = packed_far(name)
+        assert not allowed or distance < 1e-4
+        return "apart" if allowed else "documents are not packed"
+
+    return {"dropout": attempt(dropout), "packing": attempt(packs)} | {
+        head: attempt(lambda h=head: layout(h)) for head in ("last", "pooled")
+    }

@@ -47,11 +47,14 @@ def train_decoder(run: Run[Config], model: Any, tokenizer: Any) -> None:
     from alignlab.models.learned_tokens import earlier_answers
     from alignlab.models.load import adapter
     from alignlab.models.truncation import cut_row, encode_within
+    from alignlab.training.packing import check_packing
     from alignlab.training.step_weights import with_step_weights
     from alignlab.training.tokenised_rows import Row, tokenise
     from alignlab.training.trainer import common_arguments, fit
 
     method, every_turn = run.method, getattr(run.config.dataset, "learn", "last") == "all"
+    if method.packing:
+        check_packing(model)
 
     def row(demonstration: Row) -> dict[str, list[int]]:
         limits = method.max_length, method.prompt_share

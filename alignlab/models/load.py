@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from alignlab.config.hardware import Hardware
 from alignlab.config.schema import Config
 from alignlab.errors import failure
-from alignlab.models import four_bit
+from alignlab.models import four_bit, weight_files
 from alignlab.runtime import sharding
+from alignlab.runtime.worker_errors import is_out_of_memory
 
 if TYPE_CHECKING:
     import torch
@@ -110,32 +111,55 @@ def _load(
     path: Path, dtype: "torch.dtype", dropout: float = 0.0, **options: Any
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """Load a decoder or an encoder-decoder, and its tokenizer."""
-    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
         settings = AutoConfig.from_pretrained(path)
-        auto_class = AutoModelForSeq2SeqLM if settings.is_encoder_decoder else AutoModelForCausalLM
-        settings = set_dropout(settings, dropout)
-        options |= {"config": settings, "dtype": dtype, "output_loading_info": True}
-        model, info = auto_class.from_pretrained(path, **options)
-    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
-        reason = (weight_pointer(path) or str(error)).splitlines()[0][:200]
-        raise failure(str(path), f"no language model can be loaded from it ({reason})") from error
-    check_weights(path, model, info["missing_keys"])
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise unreadable(path, error) from error
+    auto_class = AutoModelForSeq2SeqLM if settings.is_encoder_decoder else AutoModelForCausalLM
+    model = load_whole(auto_class, path, config=set_dropout(settings, dropout), dtype=dtype, **options)
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         raise failure(str(path), "its tokenizer has no pad token that differs from eos", "add one")
     return model, tokenizer
 
 
-def weight_pointer(path: Path) -> str | None:
-    """Return a sentence on a file of weights that Git LFS has not downloaded; None where there is none."""
-    for file in path.glob("*.safetensors"):
-        with file.open("rb") as stream:
-            if stream.read(19) == b"version https://git":
-                return f"{file.name} is a Git LFS pointer, not the weights; run git lfs pull"
-    return None
+def load_whole(auto_class: Any, path: Path, new: tuple[str, ...] = (), **options: Any) -> Any:
+    """Load a model by one of transformers' auto classes, with all its weights.
+
+    Raises a `Failure` where files are broken, weights are absent, but for those whose names begin with `new`, or are no
+    numbers.
+    """
+    from pickle import UnpicklingError
+
+    from safetensors import SafetensorError
+
+    weight_files.check(path)
+    try:
+        model, info = auto_class.from_pretrained(path, output_loading_info=True, **options)
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        ImportError,
+        EOFError,
+        UnpicklingError,
+        RuntimeError,
+        SafetensorError,
+    ) as error:
+        if is_out_of_memory(error):
+            raise
+        raise unreadable(path, error) from error
+    absent = {name for name in info["missing_keys"] if not name.startswith(new)} if new else info["missing_keys"]
+    check_weights(path, model, absent)
+    return model
+
+
+def unreadable(path: Path, error: Exception) -> Exception:
+    """Build the failure of a folder from which no model can be loaded."""
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    return failure(str(path), f"no language model can be loaded from it ({reason})")
 
 
 def check_weights(path: Path, model: Any, missing: "set[str]") -> None:
@@ -144,11 +168,14 @@ def check_weights(path: Path, model: Any, missing: "set[str]") -> None:
 
     if missing:
         what = f"{len(missing)} of its weights are in no file, {min(missing)!r} among them"
-        raise failure(str(path), what, "download the model again")
-    broken = [name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()]
+        raise failure(str(path), what, weight_files.AGAIN)
+    if getattr(model, "is_quantized", False):  # the weights in memory are codes, which are always numbers
+        broken = weight_files.not_finite(path)
+    else:
+        broken = [name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()]
     if broken:
         what = f"{len(broken)} of its weights hold NaN or infinity, {min(broken)!r} among them"
-        raise failure(str(path), what, "download the model again, or take an earlier checkpoint")
+        raise failure(str(path), what, f"{weight_files.AGAIN}, or take an earlier checkpoint")
 
 
 def load_options(config: Config) -> dict[str, Any]:

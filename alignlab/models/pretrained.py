@@ -16,9 +16,9 @@ from alignlab.config.dataset import DataSettings
 from alignlab.config.model import PretrainedModel
 from alignlab.config.schema import Config
 from alignlab.errors import Failure, failure
-from alignlab.models import chat_templates, gguf_files, prepared_tokenizer, template_repair
+from alignlab.models import chat_templates, gguf_files, prepared_tokenizer, template_repair, weight_files
 from alignlab.models.gguf_files import SUFFIX, check_reader, convert, packaged_file
-from alignlab.models.load import NEW_TOKENS
+from alignlab.models.load import NEW_TOKENS, load_whole
 from alignlab.models.prepared_tokenizer import load_tokenizer, new_tokens, prepare_tokenizer
 from alignlab.runtime.cache import building, check_links, is_intact
 from alignlab.runtime.files import cache_root, digest, digest_files, write_text
@@ -95,6 +95,7 @@ def locate(model: PretrainedModel) -> None:
     if (source := local_source(model)) or commit(model):
         if source:
             check_reader(source)
+            weight_files.check(source)
         return
     require_hub("model.path", model.path, PACKAGE if model.package_file else FOLDER)
     try:
@@ -223,9 +224,11 @@ def prepare(model: PretrainedModel, source: Path, folder: Path) -> None:
 def readiness(model: PretrainedModel) -> list[str]:
     """Return a sentence for each repair of the chat template, for the plan; none where no tokenizer is at hand yet.
 
-    Raises a `Failure` where the template cannot be repaired.
+    Raises a `Failure` where the template cannot be repaired, or where files of weights are broken.
     """
     source = local_source(model) or cached_snapshot(model)
+    if source:
+        weight_files.check(source)
     if source is None or not any((source / name).exists() for name in TOKENIZERS):
         return []
     return prepare_tokenizer(load_tokenizer(model, source), model)
@@ -240,7 +243,7 @@ def grow_vocabulary(source: Path, folder: Path, size: int) -> None:
     auto_class = AutoModelForSeq2SeqLM if settings.is_encoder_decoder else AutoModelForCausalLM
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = auto_class.from_pretrained(source, dtype="auto")
+        network = load_whole(auto_class, source, dtype="auto")
         network.resize_token_embeddings(size)
     network.save_pretrained(folder)
 

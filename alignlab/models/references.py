@@ -11,6 +11,7 @@ from typing import NamedTuple
 from alignlab.config.model import PretrainedModel
 from alignlab.config.schema import Config
 from alignlab.errors import mistake
+from alignlab.models import weight_files
 from alignlab.runtime.files import digest_files
 from alignlab.runtime.run_files import RESULT
 
@@ -29,6 +30,7 @@ def model_source(config: Config, setting: str, path: str) -> Source:
     """Return a model to start from; the fingerprint is a folder's content, or the commit of a hub id."""
     folder = find_model(setting, path)
     if folder.exists():
+        weight_files.check(folder)
         return Source(path, folder, digest_files([folder]))
     from alignlab.models.pretrained import base_folder
 
@@ -44,6 +46,7 @@ def scorer_source(config: Config, setting: str, path: str) -> Source:
         return Source(path, insult_classifier.folder(), insult_classifier.folder().name)
     folder = find_model(setting, path)
     if folder.exists():
+        weight_files.check(folder)
         return Source(path, folder, digest_files([folder]))
     from alignlab.models.pretrained import published_folder
 

@@ -25,7 +25,7 @@ from transformers import (
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from alignlab.errors import failure
-from alignlab.models.load import set_dropout
+from alignlab.models.load import load_whole, set_dropout
 from alignlab.models.reward_layout import Packed, choose_layout, counts, forward_arguments, last_tokens, unwrapped
 from alignlab.runtime import sharding
 from alignlab.runtime.progress import say
@@ -220,7 +220,7 @@ def new_reward_model(
     else:
         settings.num_labels = 1
         with sharding.partition_on_load(dtype):
-            model = AutoModelForSequenceClassification.from_pretrained(path, **options)
+            model = load_whole(AutoModelForSequenceClassification, path, new=("score.",), **options)
         model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     weight: Any = head_of(model).weight
     with sharding.gather_for_writing(weight):
@@ -235,7 +235,7 @@ def new_reward_model(
 def _on_backbone(path: Path, options: dict[str, Any], pooled: bool, **common: Any) -> PreTrainedModel:
     """Load a backbone and put one of alignlab's heads on it."""
     with sharding.partition_on_load(options["dtype"]):
-        backbone = AutoModel.from_pretrained(path, **options)
+        backbone = load_whole(AutoModel, path, new=("pooler.",), **options)
     if sum(getattr(weight, "ds_numel", weight.numel()) for weight in backbone.parameters()) < SMALL:
         AutoModel.from_config(backbone.config)
     copied = deepcopy(backbone.config)  # the constructor changes it

@@ -12,7 +12,7 @@ from alignlab.chat import Turn
 from alignlab.config.hardware import Hardware
 from alignlab.config.reward import ClassifierReward
 from alignlab.errors import failure
-from alignlab.models.load import device, precision
+from alignlab.models.load import device, load_whole, precision
 from alignlab.models.truncation import context_length
 from alignlab.rewards.protocol import Context, Scored
 from alignlab.rewards.reward_model import batches
@@ -80,19 +80,20 @@ def load(settings: ClassifierReward, context: Context) -> Classifier:
 
 def load_classifier(settings: ClassifierReward, path: Path, hardware: Hardware, name: str) -> Classifier:
     """Load a classifier; raises a `Failure` where the folder holds none, or none with this label."""
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
     try:
-        model = AutoModelForSequenceClassification.from_pretrained(path, dtype=precision(hardware))
+        architectures = AutoConfig.from_pretrained(path).architectures
         tokenizer = AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise failure(f"reward {name}", f"{settings.path} cannot be read as a classifier ({reason})") from error
-    kind = (model.config.architectures or [""])[0]
+    kind = (architectures or [""])[0]
     if not kind.endswith("ForSequenceClassification"):
         raise failure(
             f"reward {name}", f"{settings.path} is a {kind or 'model'} and no classifier", "give another path"
         )
+    model = load_whole(AutoModelForSequenceClassification, path, dtype=precision(hardware))
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if model.config.pad_token_id is None:

@@ -13,7 +13,7 @@ from alignlab.config.hardware import Hardware
 from alignlab.config.reward import ModelReward
 from alignlab.errors import failure
 from alignlab.models.fitting import in_batches
-from alignlab.models.load import device, precision, set_dropout
+from alignlab.models.load import device, load_whole, precision, set_dropout
 from alignlab.models.truncation import context_length
 from alignlab.rewards.protocol import Context, Scored
 
@@ -110,9 +110,8 @@ def load_reward_model(path: Path, hardware: Hardware) -> RewardModel:
         raise no_head(path, f"{kind or 'the model'} has no reward head")
     if settings.num_labels != 1:
         raise no_head(path, f"its head has {settings.num_labels} outputs, not one")
-    model = AutoModelForSequenceClassification.from_pretrained(
-        folder, dtype=precision(hardware), config=set_dropout(settings, 0.0)
-    )
+    options = {"dtype": precision(hardware), "config": set_dropout(settings, 0.0)}
+    model = load_whole(AutoModelForSequenceClassification, folder, **options)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     if tokenizer.chat_template is None:
         why = "its tokenizer has no chat template to write a conversation with"
