@@ -84,3 +84,15 @@ def marks(folder: Path, method: str) -> list[Path]:
 def result(folder: Path) -> dict[str, object]:
     found: dict[str, object] = json.loads((folder / "outputs" / "latest" / "result.json").read_text())
     return found
+
+
+def listening(process: int) -> set[str]:
+    """The addresses at which a command and all processes below it listen, in the kernel's hexadecimal form."""
+    sockets = set()
+    for one in [process, *children(process)]:
+        try:
+            sockets |= {str(link.readlink()) for link in Path(f"/proc/{one}/fd").iterdir()}
+        except OSError:  # the process or the file is gone
+            continue
+    lines = [line.split() for kind in ("tcp", "tcp6") for line in Path(f"/proc/net/{kind}").read_text().splitlines()]
+    return {line[1].partition(":")[0] for line in lines if line[3] == "0A" and f"socket:[{line[9]}]" in sockets}

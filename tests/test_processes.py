@@ -128,6 +128,21 @@ def test_slurm_says_where_machines_meet(nodes, place, monkeypatch):
     assert rendezvous.total_processes(hardware) == 6
     assert not rendezvous.is_host(hardware)
     assert rendezvous.resolve(config("hardware=single").hardware).nodes == 1
+    assert place in next(rendezvous.open_ports(hardware))
+    assert not list(rendezvous.open_ports(config("hardware=single").hardware))
+
+
+def test_the_name_under_which_machines_meet_cannot_be_guessed(monkeypatch, tmp_path):
+    """It is the same on all machines that mount a cache, and another one for another cache or stage."""
+    names = []
+    for cache in (tmp_path / "one", tmp_path / "other"):
+        monkeypatch.setenv("ALIGNLAB_CACHE", str(cache))
+        names += [rendezvous.run_id("sft-1"), rendezvous.run_id("sft-2")]
+        assert names[-2] == rendezvous.run_id("sft-1")
+        (key,) = cache.glob("rendezvous-*.key")
+        assert key.stat().st_mode & 0o077 == 0
+    assert len(set(names)) == 4
+    assert all(len(name) == 64 for name in names)
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,11 @@ import json
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 from command import alignlab
-from running import SFT, result, start, tiny
+from running import SFT, listening, result, start, tiny
 
 pytestmark = pytest.mark.scale
 
@@ -87,3 +88,16 @@ def test_two_machines_meet(place):
     assert "plan: sft" in (place / "log0").read_text()
     assert "plan: sft" not in (place / "log1").read_text()
     assert len(list((place / "outputs").glob("2*/*"))) == 1
+
+
+@pytest.mark.parametrize("hardware", ["ddp", "zero3"])
+def test_nothing_listens_beyond_this_machine(place, hardware):
+    """The whole tree of processes is looked at while it runs; workers do connect, at 127.0.0.1."""
+    addresses: set[str] = set()
+    command = tiny(*SFT, "method.max_steps=40", f"hardware={hardware}", "hardware.processes=2")
+    running = start(*command, folder=place)
+    while running.poll() is None:
+        addresses |= listening(running.pid)
+        time.sleep(0.1)
+    assert running.returncode == 0, (place / "log").read_text()
+    assert addresses == {"0100007F"}

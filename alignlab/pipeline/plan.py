@@ -18,6 +18,7 @@ from alignlab.models import kinds
 from alignlab.models.references import Source, model_source, scorer_source
 from alignlab.pipeline import data_fit, memory_advice, memory_fit, setting_origins, time_estimate
 from alignlab.pipeline.model_references import REWARD, judge_hash, named_rewards, reward_hash, uses_reward_stage
+from alignlab.runtime import rendezvous
 from alignlab.runtime.cache import is_intact
 from alignlab.runtime.files import cache_root, digest
 from alignlab.runtime.source_hash import hash_with_imports
@@ -220,6 +221,7 @@ def show(plan: Plan) -> Iterator[str]:
     yield _line("base", is_intact(plan.base.path), kinds.origin(config.model), plan.base.path)
     yield from (f"  {'':<6} {note}" for note in kinds.readiness(config.model))
     yield from (f"  {'data':<6} {line}" for line in data_lines(config))
+    yield from (f"  {'ports':<6} {line}" for line in rendezvous.open_ports(config.hardware))
     for stage in plan.stages:
         read = cost(config, stage)
         what = in_words(read) + learned_turns(config, stage)

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
+from secrets import token_hex
 from threading import RLock, Thread
 from typing import Any, NamedTuple
 
@@ -45,11 +46,15 @@ class Job(NamedTuple):
 
 
 class Start(NamedTuple):
-    """The parent's process id, the folder for error reports, and the pipe for metrics."""
+    """The parent's process id, the folder for error reports, and the pipe for metrics.
+
+    `store` is the file by which the workers of one machine meet; None where machines meet over the network.
+    """
 
     parent: int
     reports: Path
     wire: Connection
+    store: Path | None
 
 
 def train(job: Job, track: Track) -> None:
@@ -128,12 +133,13 @@ def launch(job: Job, track: Track) -> None:
     distributed.free_gpu_cache()
     met = rendezvous.resolve(job.config.hardware)
     folder = job.folder / worker_errors.FOLDER.format(met.rank)
+    store = folder / "store" if met.nodes == 1 else None
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
-        with quiet_launcher(), restored_signals(), listening(track) as wire:
+        with quiet_launcher(), restored_signals(), own_store(store), listening(track) as wire:
             signals.forward_to_workers(folder)
-            elastic_launch(launch_config(job, met, folder), work)(job, Start(os.getpid(), folder, wire))
+            elastic_launch(launch_config(job, met, folder), work)(job, Start(os.getpid(), folder, wire, store))
     except ChildFailedError as error:
         raise worker_errors.first_error(folder, error) from None
     except RendezvousError as error:
@@ -151,21 +157,34 @@ def launch_config(job: Job, met: Rendezvous, folder: Path) -> Any:
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.launcher.api import LaunchConfig
 
+    several = met.nodes > 1
     return LaunchConfig(
         min_nodes=met.nodes,
         max_nodes=met.nodes,
         nproc_per_node=distributed.local_world_size(job.config.hardware),
-        run_id=job.fingerprint,
+        run_id=rendezvous.run_id(job.fingerprint) if several else token_hex(),
         rdzv_backend="c10d",
-        rdzv_endpoint=met.endpoint,
-        rdzv_configs={"is_host": met.rank == 0} if met.nodes > 1 else {},
-        local_addr="127.0.0.1" if met.nodes == 1 else None,
+        rdzv_endpoint=met.endpoint if several else str(folder / "rendezvous"),
+        rdzv_configs={"is_host": met.rank == 0} if several else {"store_type": "file"},
+        local_addr=None if several else "127.0.0.1",
         max_restarts=0,
         logs_specs=DefaultLogsSpecs(str(folder / "logs")),
         signals_to_handle="SIGQUIT",  # its handlers of the others would leave 30 seconds for a checkpoint
     )
 
 
+@contextmanager
+def own_store(store: Path | None) -> Iterator[None]:
+    """Keep the launcher from opening a port for workers that meet by a file; it listens on every interface."""
+    if store is not None:
+        os.environ[NO_SHARED_STORE] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(NO_SHARED_STORE, None)
+
+
+NO_SHARED_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
 LAUNCHERS = ("torch.distributed.elastic", "torch.distributed.launcher", "torch.multiprocessing")
 
 
@@ -251,7 +270,7 @@ def work(job: Job, start: Start) -> None:
     worker_errors.record_start(start.reports, rank)
     try:
         configure_worker(job)
-        with distributed.process_group(job.config.hardware):
+        with distributed.process_group(job.config.hardware, start.store):
             learn(job, Wire(start.wire if rank == 0 else None))
     except BaseException as error:
         worker_errors.write_report(start.reports, rank, error)

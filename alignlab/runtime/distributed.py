@@ -7,10 +7,12 @@ A group exists only while a stage is trained (`alignlab.pipeline.workers`). Outs
 import gc
 import logging
 import os
+import socket
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 from alignlab.config import strategies
@@ -96,9 +98,12 @@ def check(hardware: Hardware) -> None:
 
 
 @contextmanager
-def process_group(hardware: Hardware) -> Iterator[None]:
-    """Form a group with the other processes that the environment names, while a stage is trained."""
-    connect(hardware)
+def process_group(hardware: Hardware, store: Path | None = None) -> Iterator[None]:
+    """Form a group with the other processes that the environment names, while a stage is trained.
+
+    `store` is the file by which processes of one machine meet; without it they meet at the environment's address.
+    """
+    connect(hardware, store)
     _group.append(hardware)
     try:
         yield
@@ -107,16 +112,24 @@ def process_group(hardware: Hardware) -> Iterator[None]:
         unset_deepspeed_config()
 
 
-def connect(hardware: Hardware) -> None:
+def connect(hardware: Hardware, store: Path | None = None) -> None:
     """Initialise torch.distributed, and DeepSpeed where it is used; does nothing the second time."""
     import torch
     from torch import distributed
+
+    if store is not None:
+        listen_on_loopback()
 
     on_gpus = bool(gpu_count(hardware))
     if on_gpus:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     if not distributed.is_initialized():
-        distributed.init_process_group("nccl" if on_gpus else "gloo", timeout=TIMEOUT)
+        met: dict[str, Any] = {}
+        if store is not None:
+            size = int(os.environ["WORLD_SIZE"])
+            by_file = distributed.FileStore(str(store), size)  # type: ignore[attr-defined]
+            met = {"store": by_file, "rank": int(os.environ["RANK"]), "world_size": size}
+        distributed.init_process_group("nccl" if on_gpus else "gloo", timeout=TIMEOUT, **met)
     if hardware.deepspeed:
         if not on_gpus:
             os.environ["DS_ACCELERATOR"] = "cpu"
@@ -125,6 +138,13 @@ def connect(hardware: Hardware) -> None:
         if not on_gpus:  # reductions through shared memory would compile an extension for a minute
             deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         deepspeed.init_distributed("nccl" if on_gpus else "gloo", auto_mpi_discovery=False, verbose=False)
+
+
+def listen_on_loopback() -> None:
+    """Make gloo and NCCL listen on this machine's loopback interface only."""
+    names = [name for _, name in socket.if_nameindex() if name in {"lo", "lo0"}]  # of Linux and of macOS
+    for library in ("GLOO", "NCCL") if names else ():
+        os.environ[f"{library}_SOCKET_IFNAME"] = names[0]
 
 
 def unset_deepspeed_config() -> None:

@@ -5,15 +5,19 @@ join when a stage is trained. The cache has to be on a disk that all of them mou
 machine) the number, the count and the address are read from its environment.
 """
 
+import hmac
 import os
 import re
 import socket
 import time
+from collections.abc import Iterator
+from secrets import token_bytes
 from typing import NamedTuple
 
 from alignlab.config.hardware import Hardware
 from alignlab.errors import mistake
 from alignlab.runtime import distributed
+from alignlab.runtime.files import cache_root, locked
 
 PORT = 29400  # of a Slurm job, plus the last digits of its number, so that two jobs on a machine use different ports
 
@@ -39,6 +43,28 @@ def resolve(hardware: Hardware) -> Rendezvous:
         now = "give that of machine 0, such as node1:29500"
         raise mistake("hardware.rendezvous", f"{endpoint!r} is not host:port", now)
     return Rendezvous(nodes, rank, endpoint)
+
+
+def open_ports(hardware: Hardware) -> Iterator[str]:
+    """Yield what the plan says of the ports that other machines can reach; nothing where one machine trains."""
+    if hardware.strategy_record.several_processes and distributed.started_outside():
+        yield "those that the launcher opened; fence them off (docs/hardware.md)"
+    elif (met := resolve(hardware)).nodes > 1:
+        yield f"machine 0 listens at {met.endpoint} on every interface, and all machines at other ports"
+        yield "whoever reaches them can run code: fence them off (docs/hardware.md)"
+
+
+def run_id(fingerprint: str) -> str:
+    """Return the name under which machines meet to train a stage; only a reader of the cache can know it.
+
+    It is derived from a random key in the cache, which all machines mount. Machine 0 makes the key before it listens.
+    """
+    file = cache_root() / f"rendezvous-{os.getuid()}.key"
+    with locked(file):
+        if not file.exists():
+            file.touch(mode=0o600)
+            file.write_bytes(token_bytes(32))
+    return hmac.digest(file.read_bytes(), fingerprint.encode(), "sha256").hex()
 
 
 def check_tasks(hardware: Hardware) -> None:
