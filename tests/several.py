@@ -8,7 +8,7 @@ from command import config
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from alignlab.models.from_scratch import base_model
-from alignlab.pipeline import workers
+from alignlab.pipeline import elastic, workers
 from alignlab.pipeline.workers import Job
 from alignlab.runtime import distributed, signals
 from alignlab.runtime.signals import Stopped
@@ -85,7 +85,7 @@ def in_two(jobs: list[Job]) -> None:
         1, 1, 2, run_id=str(os.getpid()), rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0", local_addr="127.0.0.1",
         max_restarts=0,
     )  # fmt: skip
-    with workers.quiet_launcher(), workers.restored_signals():
+    with elastic.contained(None):
         elastic_launch(settings, learn_all)(jobs)
 
 

@@ -15,7 +15,7 @@ from alignlab.errors import Failure
 from alignlab.judges.chat_server import ChatServer, orders
 from alignlab.judges.label import label_all, labels_in
 from alignlab.judges.protocol import Item, Labelled, Unlabelled
-from alignlab.models.chat_client import Retry, parse_json, retry_after
+from alignlab.models.chat_client import Retry, UnusableAnswer, parse_json, retry_after
 from alignlab.preferences.agreement import Bias, biases, votes
 from alignlab.runtime.journal import Journal
 
@@ -126,6 +126,27 @@ def test_words_and_fences_around_json_are_no_nonsense():
     with chat_server(lambda body, number: said(lengths(body), fence=True)) as server:
         assert type(next(iter(judge(server.url).label(ITEMS, ())))) is Labelled
     assert parse_json('{a} then {"b": 1} and more') == {"b": 1}
+
+
+def test_no_label_at_all_is_a_failure(tmp_path):
+    """Fewer prompts than `give_up_after`, and a server that is down."""
+    with pytest.raises(Failure, match="judge: none of 2 prompts got a label: the server cannot be reached"):
+        label_all(judge("http://127.0.0.1:9/v1", retries=0), ITEMS[:2], Journal(tmp_path / "labels.jsonl"))
+
+
+def test_dates_without_a_zone_are_utc_and_others_no_dates():
+    assert retry_after("Mon, 30 Nov 2026 10:00:00 -0000") is not None
+    assert retry_after("Mon, 99 Foo 99999 99:99:99 +9999") is None
+    assert retry_after("nan") == 0.0
+
+
+def test_the_search_for_an_object_takes_linear_time():
+    began = time.monotonic()
+    for part in ("{", '{"a":', '{"x"', "{  "):
+        with pytest.raises(UnusableAnswer):
+            parse_json(part * 200_000)
+    assert time.monotonic() - began < 3
+    assert parse_json(r"\frac{a}{b} " * 9999 + '{"mark": 1}') == {"mark": 1}
 
 
 def test_an_item_that_gets_no_label_is_left_out_and_asked_for_again(tmp_path):

@@ -4,6 +4,7 @@ import json
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+from types import SimpleNamespace
 
 import pytest
 from tiny import ask
@@ -96,9 +97,9 @@ def test_a_busy_server_is_asked_again(server):
 
 def test_waiting_doubles_before_each_further_try(server, monkeypatch):
     waited = []
-    monkeypatch.setattr("alignlab.rewards.http_server.time.sleep", waited.append)
     server.script = [(500, "")]
-    with pytest.raises(Failure, match=r"answers 500 Internal Server Error \(tried 4 times\)"):
+    monkeypatch.setattr("alignlab.runtime.http_client.Event", lambda: SimpleNamespace(wait=waited.append))
+    with pytest.raises(Failure, match=r"answers /score with 500: '' \(tried 4 times\)"):
         reward(server.address, retries=3, backoff=0.5).score(PROMPTS, TEXTS, ENDED)
     assert waited == [0.5, 1.0, 2.0]
 
@@ -110,9 +111,10 @@ def test_waiting_doubles_before_each_further_try(server, monkeypatch):
         ((200, '{"score": [1]}'), "answers without a list of scores: "),
         ((200, "[1, 2]"), "answers without a list of scores: "),
         ((200, '{"scores": [1]}'), "gives 1 scores for 2 completions"),
-        ((200, '{"scores": [1, NaN]}'), "gives a score that is no finite number: nan"),
+        ((200, '{"scores": [1, NaN]}'), "answers with no JSON: "),
+        ((200, '{"scores": [1, 1e999]}'), "gives a score that is no finite number: inf"),
         ((200, '{"scores": [1, "2"]}'), "gives a score that is no finite number: '2'"),
-        ((401, ""), "answers 401 Unauthorized; see what the server expects"),
+        ((401, ""), "answers 401: ''; see what the server expects"),
         ((200, dawdle), r"gives no answer within 0.3 s (tried 2 times); start the server or raise reward.timeout"),
     ],
 )

@@ -7,28 +7,26 @@ unusable is told why. Failures that do not pass (a wrong key, an unknown model) 
 """
 
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from threading import Event
-from time import monotonic
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from alignlab.chat import Turn
 from alignlab.config.judge import Host, Server
 from alignlab.errors import Failure, failure
-
-if TYPE_CHECKING:
-    import httpx
+from alignlab.runtime.http_client import Answer, HTTPClient, Unanswered, check_values
 
 Value = TypeVar("Value")
 Result = TypeVar("Result")
-TRANSIENT = {408, 409, 425, 429}  # statuses that are retried, besides every 5xx
 FORMATS = ("json_schema", "json_object", "text")
 UNKNOWN_FORMAT = {400, 415, 422, 501}  # statuses of servers that do not know a requested format
+OBJECT = re.compile(r'\{(?=\s*["}])')  # where a JSON object may begin
+MOST_OBJECTS = 1000  # places at which an object is looked for in an answer
+LONGEST_QUOTE = 20_000  # characters of an unusable answer that the model is shown again
+MOST_TOKENS = 10**9  # of one answer; a larger count is an error of the server
 
 
 class UnusableAnswer(Exception):
@@ -85,12 +83,10 @@ class ChatClient:
     """A client of one server, used by several threads at once; `stop` ends all waiting."""
 
     def __init__(self, settings: Host, place: str) -> None:
-        import httpx
-
         self.settings, self.place = settings, place
-        self.client = httpx.Client(timeout=settings.timeout, limits=httpx.Limits(max_connections=settings.concurrency))
+        self.client = HTTPClient(settings, settings.concurrency)
         self.format = FORMATS.index(settings.format) if isinstance(settings, Server) else 0  # known to the server
-        self.stop = Event()
+        self.stop = self.client.stop
 
     def ask(self, turns: Sequence[Turn], schema: Mapping[str, Any], read: Callable[[Any], Value]) -> Answered[Value]:
         """Ask until `read` accepts the JSON of an answer; it raises `UnusableAnswer` for one that it does not.
@@ -120,8 +116,8 @@ class ChatClient:
         """Return completions of a conversation as text; `options` go into the request. Raises as `ask` does."""
 
         def attempt() -> list[Choice] | Retry:
-            response = self.request({"messages": list(turns), **options})
-            return response if isinstance(response, Retry) else self.read_choices(*response)
+            answer = self.request({"messages": list(turns), **options})
+            return answer if isinstance(answer, Retry) else self.read_choices(answer)
 
         choices = self.with_retries(attempt, Counter())
         if isinstance(choices, NoAnswer):
@@ -153,79 +149,62 @@ class ChatClient:
         options = {"temperature": self.settings.temperature, "max_tokens": self.settings.max_tokens}
         while True:
             tried = self.format
-            response = self.request({"messages": messages, **options, **response_format(FORMATS[tried], schema)})
-            if isinstance(response, Retry):
-                return response
-            if response[0] in UNKNOWN_FORMAT and tried < len(FORMATS) - 1:
+            answer = self.request({"messages": messages, **options, **response_format(FORMATS[tried], schema)})
+            if isinstance(answer, Retry):
+                return answer
+            if answer.status in UNKNOWN_FORMAT and tried < len(FORMATS) - 1:
                 self.format = max(self.format, tried + 1)
                 continue
-            return self.read_reply(*response)
+            return self.read_reply(answer)
 
-    def request(self, body: Mapping[str, Any]) -> tuple[int, bytes] | Retry:
-        """Send a request; return the status and the body of the response, or the reason to retry."""
-        import httpx
-
+    def request(self, body: Mapping[str, Any]) -> Answer | Retry:
+        """Send a request; return the server's answer, or the reason to retry."""
+        url = f"{self.settings.url.rstrip('/')}/chat/completions"
         try:
-            status, headers, content = self.post(body)
-        except httpx.TimeoutException:
-            return Retry("timeout", f"no answer within {self.settings.timeout:g} s")
-        except httpx.HTTPError as error:
-            return Retry("unreachable", f"the server cannot be reached ({type(error).__name__})")
-        if status in TRANSIENT or (status >= 500 and status not in UNKNOWN_FORMAT):
-            return Retry(str(status), f"the server answers {status}", retry_after(headers.get("retry-after")))
-        return status, content
+            answer = self.client.request("POST", url, {"model": self.settings.model, **body})
+        except Unanswered as error:
+            return Retry(error.kind, f"the server {error}")
+        if answer.is_transient and answer.status not in UNKNOWN_FORMAT:
+            kind = str(answer.status)
+            return Retry(kind, f"the server answers {kind}", retry_after(answer.headers.get("retry-after")))
+        return answer
 
-    def post(self, body: Mapping[str, Any]) -> "tuple[int, httpx.Headers, bytes]":
-        """Post a request and read the whole response within the timeout."""
-        import httpx
-
-        settings = self.settings
-        key = os.environ.get(settings.key_env, "") if settings.key_env else ""
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        url = f"{settings.url.rstrip('/')}/chat/completions"
-        deadline, chunks = monotonic() + settings.timeout, []
-        with self.client.stream("POST", url, json={"model": settings.model, **body}, headers=headers) as response:
-            for chunk in response.iter_bytes():
-                chunks.append(chunk)
-                if monotonic() > deadline:
-                    raise httpx.ReadTimeout("the response is not complete in time")
-            return response.status_code, response.headers, b"".join(chunks)
-
-    def read_reply(self, status: int, body: bytes) -> Reply | Retry:
-        """Read the text and the token counts of a response; raises a `Failure` for an error that is not retried."""
-        choices = self.read_choices(status, body)
+    def read_reply(self, answer: Answer) -> Reply | Retry:
+        """Read the text and the token counts of an answer; raises a `Failure` for an error that is not retried."""
+        choices = self.read_choices(answer)
         if isinstance(choices, Retry):
             return choices
         try:
-            counts = json.loads(body).get("usage") or {}
-            tokens = (int(counts.get(f"{kind}_tokens") or 0) for kind in ("prompt", "completion"))
-            return Reply(choices[0].text, *tokens)
-        except (ValueError, TypeError, AttributeError):
-            return broken_answer(body)
+            used = answer.json().get("usage") or {}
+            return Reply(
+                choices[0].text, *(token_count(used.get(f"{kind}_tokens")) for kind in ("prompt", "completion"))
+            )
+        except (ValueError, AttributeError):
+            return broken_answer(answer)
 
-    def read_choices(self, status: int, body: bytes) -> list[Choice] | Retry:
-        """Read the texts of a response; raises a `Failure` for an error that is not retried."""
-        if status >= 500:
-            return Retry(str(status), f"the server answers {status}")
-        if status >= 400:
-            raise self.failure(status, body)
+    def read_choices(self, answer: Answer) -> list[Choice] | Retry:
+        """Read the texts of an answer; raises a `Failure` for an error that is not retried."""
+        if answer.status >= 500:
+            return Retry(str(answer.status), f"the server answers {answer.status}")
+        if answer.status >= 300:
+            raise self.failure(answer)
         try:
             choices = [
                 Choice(str(choice["message"]["content"] or ""), choice.get("finish_reason") != "length")
-                for choice in json.loads(body)["choices"]
+                for choice in answer.json()["choices"]
             ]
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+        except (ValueError, LookupError, TypeError, AttributeError):
             choices = []
-        return choices or broken_answer(body)
+        return choices or broken_answer(answer)
 
-    def failure(self, status: int, body: bytes) -> Failure:
+    def failure(self, answer: Answer) -> Failure:
         """Build the failure that stops the run."""
         remedy = {
             401: "set the key's environment variable (key_env)",
             403: "check what the key may do",
             404: "check url (it ends in /v1 with most servers) and model",
-        }.get(status, "check what the server expects")
-        what = f"{self.settings.url} answers {status} for the model {self.settings.model}: {excerpt(body)}"
+        }.get(answer.status, "redirects are not followed" if answer.is_redirect else "check what the server expects")
+        what = f"{self.settings.url} answers {answer.status} for the model {self.settings.model}: {answer.excerpt()}"
         return failure(self.place, what, remedy)
 
 
@@ -242,20 +221,30 @@ def response_format(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_json(text: str) -> Any:
-    """Return the first JSON object in a text; raises `UnusableAnswer` where there is none."""
-    why = "it holds no JSON object"
-    for brace in re.finditer("{", text):
+    """Return the first JSON object in a text; raises `UnusableAnswer` where there is none.
+
+    After an object that is broken, the search continues where it breaks: the time is linear in the text.
+    """
+    why, position = "it holds no JSON object", 0
+    for _ in range(MOST_OBJECTS):
+        brace = OBJECT.search(text, position)
+        if not brace:
+            break
         try:
-            return json.JSONDecoder().raw_decode(text, brace.start())[0]
-        except ValueError as error:
-            why = f"its JSON is broken ({error})"
+            value = json.JSONDecoder().raw_decode(text, brace.start())[0]
+            check_values(value)
+            return value
+        except json.JSONDecodeError as error:
+            why, position = f"its JSON is broken ({error})", max(error.pos, brace.end())
+        except (RecursionError, ValueError) as error:
+            raise UnusableAnswer(f"its JSON cannot be read ({str(error)[:80]})") from None
     raise UnusableAnswer(why)
 
 
 def correction(text: str, why: str) -> list[Turn]:
     """Return the turns that tell a model why its answer is unusable."""
     return [
-        {"role": "assistant", "content": text},
+        {"role": "assistant", "content": text[:LONGEST_QUOTE]},
         {"role": "user", "content": f"That cannot be used: {why}. Answer again, with one JSON object as asked for."},
     ]
 
@@ -270,16 +259,21 @@ def retry_after(header: str | None) -> float | None:
         pass
     try:
         until = parsedate_to_datetime(header)
-    except ValueError:
+        zoned = until if until.tzinfo else until.replace(tzinfo=UTC)
+        return max(0.0, (zoned - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError, LookupError, OverflowError):
         return None
-    return max(0.0, (until - datetime.now(UTC)).total_seconds())
 
 
-def broken_answer(body: bytes) -> Retry:
-    """Return the reason to retry after a response that does not follow the protocol."""
-    return Retry("broken answer", f"the server's answer is broken: {excerpt(body)}")
+def token_count(value: Any) -> int:
+    """Return a number of tokens, 0 where it is missing; raises a `ValueError` for what is no such number."""
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= MOST_TOKENS:
+        raise ValueError(f"{value!r} is no number of tokens")
+    return int(value)
 
 
-def excerpt(body: bytes) -> str:
-    """Return the beginning of a response, for a message."""
-    return repr(" ".join(body.decode("utf-8", "replace").split())[:120])
+def broken_answer(answer: Answer) -> Retry:
+    """Return the reason to retry after an answer that does not follow the protocol."""
+    return Retry("broken answer", f"the server's answer is broken: {answer.excerpt()}")

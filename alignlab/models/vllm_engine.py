@@ -116,6 +116,7 @@ class VLLMEngine:
     ) -> list[Completion]:
         """Sample one completion for each prompt, or for those in `rows`; see `alignlab.models.engines.Engine`."""
         _, ends = special_tokens(model, tokenizer)
+        size = model.get_input_embeddings().num_embeddings
         limits = draw_limits(seed, len(ids), sampling).tolist()
         sampled = range(len(ids)) if rows is None else rows
         every = NEUTRAL | {
@@ -132,6 +133,8 @@ class VLLMEngine:
             progress(len(bodies), "sampling", "completions") as advance,
         ):
             for answer in threads.map(self.client.complete, bodies):
+                if max(answer.tokens) >= size:
+                    raise self.client.failed(f"gives token {max(answer.tokens)} of {size}", "serve the policy's model")
                 completion = to_completion(tokenizer, answer.tokens, ends)
                 completions.append(completion._replace(logps=tuple(answer.logps[: len(completion.tokens)])))
                 advance(1)

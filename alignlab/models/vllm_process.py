@@ -17,8 +17,10 @@ from pathlib import Path
 
 from alignlab.config.vllm import Vllm
 from alignlab.errors import Failure, failure
+from alignlab.runtime.http_client import status_of
 
 NAME = "policy"  # of the model that is served
+HEALTH_SECONDS = 5.0  # for an answer to that question
 POLL = 0.5  # seconds between two questions whether the server has started
 END_WITH_PARENT = """
 import ctypes, os, signal, sys
@@ -58,7 +60,7 @@ class VLLMProcess:
     def wait(self) -> None:
         """Wait until the server answers; raises a `Failure` where it ends or takes too long."""
         until = time.monotonic() + self.settings.startup_timeout
-        while not answers(f"{self.url}/health"):
+        while status_of(f"{self.url}/health", HEALTH_SECONDS, trust_env=False) != 200:
             if (code := self.process.poll()) is not None:
                 raise self.failed(f"ended with code {code}")
             if time.monotonic() > until:
@@ -85,16 +87,6 @@ class VLLMProcess:
             os.killpg(self.process.pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
-
-
-def answers(url: str) -> bool:
-    """Return whether a server answers at an address."""
-    import httpx
-
-    try:
-        return httpx.get(url, timeout=5, trust_env=False).status_code == 200
-    except httpx.HTTPError:
-        return False
 
 
 def free_port() -> int:

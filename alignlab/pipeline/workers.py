@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from secrets import token_hex
 from threading import RLock, Thread
 from typing import Any, NamedTuple
 
@@ -25,10 +24,10 @@ from alignlab.config.method import Method, Training
 from alignlab.config.method_protocol import load_method
 from alignlab.config.schema import Config
 from alignlab.errors import failure, mistake
+from alignlab.pipeline import elastic
 from alignlab.runtime import distributed, rendezvous, signals, worker_errors
 from alignlab.runtime.file_errors import explained_file_errors
 from alignlab.runtime.progress import say
-from alignlab.runtime.rendezvous import Rendezvous
 from alignlab.runtime.stage_run import Run, Track
 from alignlab.runtime.worker_errors import OutOfMemory
 
@@ -137,9 +136,11 @@ def launch(job: Job, track: Track) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
-        with quiet_launcher(), restored_signals(), own_store(store), listening(track) as wire:
+        with elastic.contained(store), listening(track) as wire:
             signals.forward_to_workers(folder)
-            elastic_launch(launch_config(job, met, folder), work)(job, Start(os.getpid(), folder, wire, store))
+            elastic_launch(elastic.config(job.config.hardware, job.fingerprint, folder), work)(
+                job, Start(os.getpid(), folder, wire, store)
+            )
     except ChildFailedError as error:
         raise worker_errors.first_error(folder, error) from None
     except RendezvousError as error:
@@ -150,71 +151,6 @@ def launch(job: Job, track: Track) -> None:
         raise (KeyboardInterrupt if error.sigval == signal.SIGINT else signals.stopped(error.sigval.name)) from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def launch_config(job: Job, met: Rendezvous, folder: Path) -> Any:
-    """Return the configuration of torch's elastic launcher for a stage; `folder` is the workers' folder."""
-    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
-    from torch.distributed.launcher.api import LaunchConfig
-
-    several = met.nodes > 1
-    return LaunchConfig(
-        min_nodes=met.nodes,
-        max_nodes=met.nodes,
-        nproc_per_node=distributed.local_world_size(job.config.hardware),
-        run_id=rendezvous.run_id(job.fingerprint) if several else token_hex(),
-        rdzv_backend="c10d",
-        rdzv_endpoint=met.endpoint if several else str(folder / "rendezvous"),
-        rdzv_configs={"is_host": met.rank == 0} if several else {"store_type": "file"},
-        local_addr=None if several else "127.0.0.1",
-        max_restarts=0,
-        logs_specs=DefaultLogsSpecs(str(folder / "logs")),
-        signals_to_handle="SIGQUIT",  # its handlers of the others would leave 30 seconds for a checkpoint
-    )
-
-
-@contextmanager
-def own_store(store: Path | None) -> Iterator[None]:
-    """Keep the launcher from opening a port for workers that meet by a file; it listens on every interface."""
-    if store is not None:
-        os.environ[NO_SHARED_STORE] = "1"
-    try:
-        yield
-    finally:
-        os.environ.pop(NO_SHARED_STORE, None)
-
-
-NO_SHARED_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
-LAUNCHERS = ("torch.distributed.elastic", "torch.distributed.launcher", "torch.multiprocessing")
-
-
-@contextmanager
-def quiet_launcher() -> Iterator[None]:
-    """Silence the launcher's log, since failures are reported by `worker_errors`."""
-    import logging
-
-    names = [name for name in logging.root.manager.loggerDict if name.startswith(LAUNCHERS)]  # each has its own level
-    logs = [logging.getLogger(name) for name in names]
-    levels = [log.level for log in logs]
-    for log in logs:
-        log.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for log, level in zip(logs, levels, strict=True):
-            log.setLevel(level)
-
-
-@contextmanager
-def restored_signals() -> Iterator[None]:
-    """Restore the signal handlers that the launcher replaces."""
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
-    before = {number: signal.getsignal(number) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

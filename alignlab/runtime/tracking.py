@@ -13,12 +13,11 @@ from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.error import HTTPError
-from urllib.request import urlopen
 
 from alignlab.config.schema import Config
 from alignlab.runtime.file_errors import explained_file_errors
 from alignlab.runtime.files import write_text
+from alignlab.runtime.http_client import status_of
 from alignlab.runtime.run_files import METRICS, TABLES
 
 REACH_SECONDS = 1.5  # a tracking server has to answer within this time
@@ -145,12 +144,8 @@ def is_reachable(server: str, seconds: float) -> bool:
     answered = threading.Event()
 
     def ask() -> None:
-        try:
-            urlopen(server, timeout=seconds).close()
-        except OSError as error:
-            if not isinstance(error, HTTPError):
-                return
-        answered.set()
+        if status_of(server, seconds) is not None:
+            answered.set()
 
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()

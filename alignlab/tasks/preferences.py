@@ -14,7 +14,7 @@ from alignlab.config.judge import Host
 from alignlab.config.schema import Config
 from alignlab.errors import failure
 from alignlab.judges.label import label_all, labels_in
-from alignlab.judges.protocol import Labelled, Unlabelled
+from alignlab.judges.protocol import Item, Labelled, Unlabelled
 from alignlab.models.references import Source
 from alignlab.pipeline.preference_inputs import Work, begin, judge_context
 from alignlab.pipeline.prepare_inputs import locate_models, prepare_base, prepare_data
@@ -81,7 +81,7 @@ def sample_missing(work: Work, journal: Journal) -> None:
 
 def judge_answers(work: Work, answers: list[dict[str, Any]]) -> tuple[list[Labelled], list[Unlabelled]]:
     """Return the labels of all answers, in the order of the prompts, and the items that could not be labelled."""
-    compared = items(answers)
+    compared = different(answers)
     with locked(work.labels):
         journal = Journal(work.labels)
         print_recorded("labels", journal, len(compared))
@@ -90,6 +90,14 @@ def judge_answers(work: Work, answers: list[dict[str, Any]]) -> tuple[list[Label
             judge = judges.load(work.settings.judge, judge_context(work))
             missing = label_all(judge, compared, journal)
     return labels_in(journal, compared), missing
+
+
+def different(answers: list[dict[str, Any]]) -> list[Item]:
+    """Return the prompts with different answers, as a judge sees them; raises a `Failure` where there are none."""
+    compared = items(answers)
+    if not compared:
+        raise failure("task=preferences", "no prompt has two different answers", "raise preferences.temperature")
+    return compared
 
 
 def print_recorded(what: str, journal: Journal, wanted: int) -> None:
@@ -124,9 +132,7 @@ def hand_out(work: Work, folder: Path, answers: list[dict[str, Any]], criteria: 
     """Write the table that people fill in, and their instructions."""
     from alignlab.judges.human_tables import table_to_fill_in
 
-    compared = items(answers)
-    if not compared:
-        raise failure("task=preferences", "no prompt has two different answers", "raise preferences.temperature")
+    compared = different(answers)
     table = folder / LABELING_TABLE
     write_text(folder / ANSWERS, "".join(map(line, answers)))
     write_text(table, table_to_fill_in(compared, criteria, work.config.seed))
