@@ -1,86 +1,73 @@
-"""Measure what a model does on prompts that no stage has trained on.
+"""Measure what a model does on items that no stage has trained on.
 
-`evaluate` completes the held-out prompts once, and every measurement of the config (see `protocol`) scores the
-completions, or the model itself. `measurements` compares a model's scores with those of the models that it came from,
-in the form of `result.json`. All models of a run complete the same prompts from the same random streams, so that they
-are compared prompt by prompt.
+`evaluate` asks a model what the measurements of the config ask (see `protocol`), and returns their scores.
+`measurements` compares a model's scores with those of the models that it came from, in the form of `result.json`. All
+models of a run get the same items and the same random streams, so that they are compared item by item.
 """
 
-from collections import Counter
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
-from alignlab.config.schema import Config
-from alignlab.evaluation.protocol import Sample, Subject, measurements_with_rows
-from alignlab.evaluation.scores import Scores as Scores
+from alignlab.chat import Turn
+from alignlab.evaluation.metrics import Record, Scores, score_records
+from alignlab.evaluation.protocol import Context, Of, measurements_with_rows
+from alignlab.evaluation.replies import Reply
 from alignlab.evaluation.scores import measurements as measurements
-from alignlab.runtime.files import digest
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+class Sample(NamedTuple):
+    """A completion that a model gave to an item."""
+
+    id: str
+    kind: str
+    prompt: list[Turn]
+    completion: str
+    finished: bool
+    tokens: int
 
 
 class Evaluated(NamedTuple):
-    """The measurements of one policy, by name, and its completions.
-
-    `samples` complete the held-out prompts, and `own_samples` the prompts that a measurement brought along.
-    """
+    """The scores of one model by name, its records by measurement, and all completions that it gave."""
 
     scores: dict[str, Scores]
+    records: dict[str, list[Record]]
     samples: list[Sample]
-    own_samples: list[Sample]
 
-    @property
-    def all_samples(self) -> list[Sample]:
-        """Return the completions of both kinds of prompts."""
-        return [*self.samples, *self.own_samples]
+    def add(self, other: "Evaluated") -> "Evaluated":
+        """Return the scores and records of both, and these samples."""
+        return Evaluated(self.scores | other.scores, self.records | other.records, self.samples)
 
 
-def evaluate(policy: Path, config: Config, reward_model: Path | None, seed: int) -> Evaluated:
-    """Complete the held-out prompts with the model in a folder, and measure it."""
-    from alignlab.models.load import load_policy
-
-    model, tokenizer = load_policy(policy, config.hardware)
-    samples = draw_samples(model, tokenizer, config, seed)
-    subject = Subject(model, tokenizer, samples, config, reward_model)
-    chosen = measurements_with_rows(config, "policy")
-    measured = [item for one in chosen for item in one.measure(subject._replace(settings=one.settings))]
-    scores = {item.name: item for item in measured if isinstance(item, Scores)}
-    return Evaluated(scores, samples, [item for item in measured if isinstance(item, Sample)])
+NOTHING = Evaluated({}, {}, [])
 
 
-def draw_samples(
-    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", config: Config, seed: int
-) -> list[Sample]:
-    """Sample one completion for each held-out prompt that is measured."""
-    from alignlab.data import view
-    from alignlab.evaluation.protocol import count_rows
-    from alignlab.models.sampling import Sampling, sample
-
-    held_out = view(config.dataset, "prompts", config.evaluation.split) if count_rows(config, "prompts") else []
-    rows = select_per_kind(list(held_out), config.evaluation.prompts)
-    if not rows:
-        return []
-    settings = config.evaluation
-    sampling = Sampling(settings.temperature, settings.top_p, settings.max_new_tokens, settings.batch_size)
-    completions = sample(model, tokenizer, [row["prompt"] for row in rows], sampling, seed)
-    return [
-        Sample(row["id"], row["kind"], row["prompt"], completion.text, completion.finished, len(completion.tokens))
-        for row, completion in zip(rows, completions, strict=True)
-    ]
+def evaluate(context: Context, of: Of = "policy") -> Evaluated:
+    """Measure a model by every measurement of the config that has rows; of a policy, or of a finished stage."""
+    scores: dict[str, Scores] = {}
+    records: dict[str, list[Record]] = {}
+    samples: dict[str, Sample] = {}
+    for chosen in measurements_with_rows(context.config, of):
+        replies, records[chosen.name] = chosen.measure(context)
+        scores |= score_records(chosen.metrics(records[chosen.name]), records[chosen.name])
+        samples |= {sample.id: sample for sample in completions(replies)}
+    return Evaluated(scores, {name: rows for name, rows in records.items() if rows}, list(samples.values()))
 
 
-def select_per_kind(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-    """Select at most `count` rows of each kind by the hash of their ids, so that their order does not matter.
+def completions(replies: Iterable[Reply]) -> Iterator[Sample]:
+    """Yield the completions of replies; those of one item but the first have its number in their id."""
+    for reply in replies:
+        item = reply.item
+        for number, one in enumerate(reply.completions):
+            name = f"{item.id}#{number}" if number else item.id
+            yield Sample(name, item.kind, item.turns, one.text, one.finished, len(one.tokens))
 
-    Rows get the kind and the id that they may lack: no kind is "", and the id is the hash of the row's fields.
-    """
-    named = [{**row, "kind": row.get("kind") or "", "id": row.get("id") or digest(row)} for row in rows]
-    unique = {row["id"]: row for row in named}.values()
-    taken: Counter[str] = Counter()
-    selected = []
-    for row in sorted(unique, key=lambda row: digest(row["id"])):
-        taken[row["kind"]] += 1
-        if taken[row["kind"]] <= count:
-            selected.append(row)
-    return sorted(selected, key=lambda row: row["kind"])
+
+def values_by_id(evaluated: Evaluated) -> dict[str, dict[str, float]]:
+    """Return the values of each record by its id: those of the columns that are measures of their own."""
+    values: dict[str, dict[str, float]] = {}
+    names = {scores.metric.name for scores in evaluated.scores.values()}
+    for rows in evaluated.records.values():
+        for record in rows:
+            own = {name: float(value) for name, value in record.values.items() if name in names}
+            values[record.id] = values.get(record.id, {}) | own
+    return values

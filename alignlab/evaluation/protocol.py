@@ -1,54 +1,32 @@
 """What a measurement is, and how the ones of a config are found.
 
 A measurement is one file, `evaluation/measures/<name>.py` (a user's own: `measures/<name>.py`), and one YAML of its
-settings, `conf/measure/<name>.yaml`. `measure=[gold,length]` chooses. The file declares `measure`, and may declare `OF`
-and `applies`. With `OF = "policy"`, the default, every policy that is compared is measured on the same held-out
-prompts. With `OF = "stage"`, a finished stage is measured once: what its model is, or what it was trained on.
-`VIEW` names the held-out rows that it needs, `prompts` for a policy's; a measurement without rows is left out.
+settings, `conf/measure/<name>.yaml`. `measure=[gold,length]` chooses. The file declares `METRICS` and `score`, which
+turns replies into records, and may declare what it asks (`items`; by default a completion of each held-out prompt).
+
+With `OF = "policy"`, the default, every policy that is compared is asked the same items. With `OF = "stage"`, a
+finished stage is measured once: what its model is, or what it was trained on. `VIEW` names the held-out rows that it
+needs, `prompts` for a policy's; a measurement without rows is left out.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from alignlab.chat import Turn
 from alignlab.config import extensions
 from alignlab.config.evaluation import MeasureSettings
 from alignlab.config.schema import Config
 from alignlab.data import view
 from alignlab.errors import Mistake, mistake
-from alignlab.evaluation.scores import Measurement, Scores
+from alignlab.evaluation.metrics import Metric, Record
+from alignlab.evaluation.replies import Item, Reply, Subject, ask, prompt_hash
 from alignlab.models.references import Source
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from alignlab.models.sampling import Sampling
 
 Of = Literal["policy", "stage"]
-
-
-class Sample(NamedTuple):
-    """A held-out prompt and the completion that a policy gave it."""
-
-    id: str
-    kind: str
-    prompt: list[Turn]
-    completion: str
-    finished: bool
-    tokens: int
-
-
-class Subject(NamedTuple):
-    """A policy that is measured: the model, its completions, and the reward model to score them with, if there is one.
-
-    `settings` are those of the measurement, from `conf/measure/<name>.yaml`.
-    """
-
-    model: "PreTrainedModel"
-    tokenizer: "PreTrainedTokenizerBase"
-    samples: list[Sample]
-    config: Config
-    reward_model: Path | None
-    settings: MeasureSettings = MeasureSettings()
 
 
 class FinishedStage(NamedTuple):
@@ -56,34 +34,80 @@ class FinishedStage(NamedTuple):
 
     `folder` is the stage's folder in the cache, with its model in `model/`; `output` is its folder in the run, where a
     measurement may write a file of its own. `inputs` are the models that it started from, by setting.
-    `samples` are the completions of its policy; a stage that makes a reward model has none.
     """
 
-    config: Config
     method: Any
     makes: str
     folder: Path
     output: Path
     inputs: Mapping[str, Source]
-    samples: Sequence[Sample]
-    settings: MeasureSettings = MeasureSettings()
+
+
+class Context:
+    """What a measurement may read: the config, its own settings, and the model that is asked.
+
+    `reward_model` scores completions, if there is one. `stage` is the finished stage of a measurement with
+    `OF = "stage"`, else None.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        subject: Subject,
+        reward_model: Path | None = None,
+        stage: FinishedStage | None = None,
+        settings: MeasureSettings | None = None,
+    ) -> None:
+        self.config, self.subject, self.reward_model, self.stage = config, subject, reward_model, stage
+        self.settings = settings or MeasureSettings()
+
+    def of(self, settings: MeasureSettings) -> "Context":
+        """Return the context of one measurement."""
+        return Context(self.config, self.subject, self.reward_model, self.stage, settings)
+
+    @cached_property
+    def sampling(self) -> "Sampling":
+        """Return how completions are sampled."""
+        from alignlab.models.sampling import Sampling
+
+        one = self.config.evaluation
+        return Sampling(one.temperature, one.top_p, one.max_new_tokens, one.batch_size)
+
+    def ask(self, items: Iterable[Item], subject: Subject | None = None) -> list[Reply]:
+        """Return the replies of the subject, or of another one, to some items."""
+        return ask(subject or self.subject, list(items), self.sampling, self.config.seed)
+
+    def rows(self, name: str) -> list[dict[str, Any]]:
+        """Return the held-out rows of a view that are measured: at most `evaluation.prompts` of each kind."""
+        from alignlab.evaluation.items import select_per_kind
+
+        evaluation = self.config.evaluation
+        return select_per_kind(view(self.config.dataset, name, evaluation.split).to_list(), evaluation.prompts)
+
+    def prompts(self) -> list[Item]:
+        """Return an item for each held-out prompt that is measured."""
+        return [
+            Item(row["id"], row["prompt"], row["kind"], cluster=prompt_hash(row["prompt"]))
+            for row in self.rows("prompts")
+        ]
 
 
 class MeasurementProtocol(Protocol):
-    """The names that a measurement's file declares; `OF`, `VIEW` and `applies` may be left out."""
+    """The names that a measurement's file declares; all but `METRICS` and `score` may be left out."""
 
+    METRICS: Sequence[Metric] | Callable[[Sequence[Record]], Sequence[Metric]]
+    VERSION: int = 1
     OF: Of = "policy"
     VIEW: str | None = "prompts"
 
     def applies(self, config: Config) -> str:
         """Return why it does not go with a config, or an empty text where it does."""
 
-    def measure(self, subject: Any) -> "Iterable[Scores | Sample | Measurement]":
-        """Measure a `Subject`, one value per completion; or a `FinishedStage`, which may give finished rows.
+    def items(self, context: Context) -> Iterable[Item]:
+        """Return what is asked."""
 
-        A measurement of a `Subject` that completes prompts of its own yields each of them as a `Sample` too, so
-        that they stand among the run's samples.
-        """
+    def score(self, replies: Sequence[Reply], context: Context) -> Iterable[Record]:
+        """Return the records of the replies."""
 
 
 class ChosenMeasurement(NamedTuple):
@@ -91,15 +115,27 @@ class ChosenMeasurement(NamedTuple):
 
     name: str
     of: str
-    measure: Any
+    module: Any
     settings: MeasureSettings
     view: str | None
+
+    def measure(self, context: Context) -> tuple[list[Reply], list[Record]]:
+        """Ask the items and return the replies and their records."""
+        own = context.of(self.settings)
+        items = self.module.items(own) if hasattr(self.module, "items") else own.prompts()
+        replies = own.ask(items)
+        return replies, list(self.module.score(replies, own))
+
+    def metrics(self, records: Sequence[Record]) -> Sequence[Metric]:
+        """Return the metrics of some records."""
+        declared = self.module.METRICS
+        return list(declared(records) if callable(declared) else declared)
 
 
 def measurements_of(config: Config, of: Of) -> list[ChosenMeasurement]:
     """Look up the measurements of a config that apply to it, of policies or of stages, in the order of `measure`."""
     return [
-        ChosenMeasurement(name, of, module.measure, settings, view_of(module))
+        ChosenMeasurement(name, of, module, settings, view_of(module))
         for name, settings, module in looked_up(config)
         if of_module(module) == of
     ]
@@ -124,8 +160,9 @@ def looked_up(config: Config) -> list[tuple[str, MeasureSettings, Any]]:
     """Look up the measurements that apply to a config: name, settings and module."""
     modules = [(name, settings, extensions.load("measures", name)) for name, settings in config.measure.items()]
     for name, _, module in modules:
-        if not hasattr(module, "measure"):
-            raise mistake("measure", f"{name}: {module.__name__} declares no measure", "see docs/extending.md")
+        for needed in ("METRICS", "score"):
+            if not hasattr(module, needed):
+                raise mistake("measure", f"{name}: {module.__name__} declares no {needed}", "see docs/extending.md")
     return [entry for entry in modules if not getattr(entry[2], "applies", applies_always)(config)]
 
 
@@ -143,16 +180,3 @@ def view_of(module: Any) -> str | None:
 def applies_always(config: Config) -> str:
     """Return an empty text: the measurement applies to every config."""
     return ""
-
-
-def measure_stage(stage: FinishedStage) -> tuple[dict[str, Scores], list[Measurement]]:
-    """Measure a finished stage; return the scores of its completions by name, and finished rows of `result.json`."""
-    scores: dict[str, Scores] = {}
-    rows: list[Measurement] = []
-    for one in measurements_with_rows(stage.config, "stage"):
-        for measured in one.measure(stage._replace(settings=one.settings)):
-            if isinstance(measured, Scores):
-                scores[measured.name] = measured
-            else:
-                rows.append(measured)
-    return scores, rows

@@ -2,13 +2,13 @@
 
 The two baselines are fitted on the same training rows: the length of the completions, and a logistic regression on the
 difference of their words and word pairs. Calibration compares a pair's probability, sigmoid(margin), with how often it
-is right. The correlation with length shows whether the reward mostly measures length.
+is right. The correlation with length shows whether the reward mostly measures length. Pairs of one prompt are a
+cluster.
 """
 
 import json
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,10 +16,9 @@ from alignlab.config.evaluation import Evaluation
 from alignlab.config.schema import Config
 from alignlab.data import view
 from alignlab.evaluation.calibration import calibration_error
-from alignlab.evaluation.scores import Better, Measurement, Scores, measurement, row_of
-from alignlab.evaluation.statistics import Interval, mean_difference, measure_interval, rate_difference
-from alignlab.runtime.files import write_text
-from alignlab.runtime.run_files import PAIR_SCORES
+from alignlab.evaluation.metrics import Metric, Record, mean, rate
+from alignlab.evaluation.replies import Reply
+from alignlab.evaluation.statistics import Interval, mean_difference, rate_difference
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,69 +27,87 @@ if TYPE_CHECKING:
     Row = dict[str, Any]
 
 STRENGTHS = (0.003, 0.03, 0.3)  # inverse regularisation of the bag of words; the validation rows choose
+MOMENTS = ("n", "x", "y", "xx", "yy", "xy")  # of both completions of a pair: x is the reward, y the length
 
 
-class Rewards(NamedTuple):
-    """The rewards of both completions of each pair, and the completions' lengths in characters; all [n]."""
-
-    chosen: "Floats"
-    rejected: "Floats"
-    chosen_length: "Floats"
-    rejected_length: "Floats"
-
-    @property
-    def margin(self) -> "Floats":
-        """Return the reward of the chosen completion minus that of the rejected one, [n]."""
-        return self.chosen - self.rejected
+def pearson(sums: "Floats") -> "Floats":
+    """Compute Pearson's correlation from the sums of 1, x, y, x², y², xy; 0 where x or y does not vary."""
+    n, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
+    spread = np.sqrt(np.maximum((n * xx - x * x) * (n * yy - y * y), 0))
+    correlation: Floats = np.where(spread > 0, (n * xy - x * y) / np.where(spread > 0, spread, 1), 0.0)
+    return correlation
 
 
-def measure_pairs(model: Path, config: Config, place: Path) -> list[Measurement]:
-    """Measure a reward model on held-out pairs; `PAIR_SCORES` in `place` gets the reward of every completion."""
-    rows: list[Row] = view(config.dataset, "pairs", config.evaluation.split).to_list()
-    rewards = score(model, rows, config)
-    write_text(place / PAIR_SCORES, "".join(map(json_line, rows, rewards.chosen, rewards.rejected)))
+def correlation(name: str) -> Metric:
+    """Return the metric of a correlation with the length, over the completions of all pairs."""
+    return Metric(name, "neither", tuple(f"{name}:{moment}" for moment in MOMENTS), pearson)
+
+
+METRICS = (
+    rate("reward/accuracy", "higher", by_kind=True),
+    rate("baseline/bag_of_words", "higher"),
+    rate("baseline/length", "higher"),
+    mean("reward/over_bag_of_words", "higher"),
+    mean("reward/brier", "lower"),
+    Metric(
+        "reward/calibration_error",
+        "lower",
+        ("confidence", "reward/accuracy"),
+        interval=lambda columns, *how: calibration_error(columns[:, 0], columns[:, 1], *how),
+    ),
+    correlation("reward/length_pearson"),
+    correlation("reward/length_spearman"),
+    rate("reward/prefers_longer"),
+    rate("pairs/longer_chosen"),
+)
+
+
+def pair_records(replies: Sequence[Reply], config: Config) -> Iterator[Record]:
+    """Yield a record of each pair; a reply holds the rewards of the chosen and of the rejected completion."""
+    rows = [dict(reply.item.facts) for reply in replies]
+    rewards = np.array([[choice.score for choice in reply.choices] for reply in replies]).reshape(-1, 2)
+    sizes = np.array([[len(row[side]) for side in ("chosen", "rejected")] for row in rows], float).reshape(-1, 2)
+    margin, longer = rewards[:, 0] - rewards[:, 1], sizes[:, 0] - sizes[:, 1]
+    probability = 1 / (1 + np.exp(-margin))
+    right = wins(margin)
     words, length = baselines(config, rows)
-    right = wins(rewards.margin)
-    ids = tuple(row.get("id") or str(number) for number, row in enumerate(rows))
-    settings = config.evaluation
-
-    def rate(name: str, values: "Floats", better: Better = "higher") -> Measurement:
-        return measurement(Scores(name, values, ids[: len(values)], True, better), None, None, settings)
-
-    return [
-        rate("reward/accuracy", right),
-        rate("baseline/bag_of_words", words),
-        rate("baseline/length", length),
-        row_of("reward/over_bag_of_words", difference(right, words, settings), len(rows), "higher"),
-        *kinds(rows, right, rate),
-        *calibration(rewards, ids, settings),
-        *lengths(rewards, settings),
-        rate(
-            "reward/prefers_longer",
-            wins(rewards.margin * np.sign(rewards.chosen_length - rewards.rejected_length)),
-            "neither",
-        ),
-        rate("pairs/longer_chosen", wins(rewards.chosen_length - rewards.rejected_length), "neither"),
-    ]
+    columns = {
+        "reward/accuracy": right,
+        "baseline/bag_of_words": words,
+        "baseline/length": length,
+        "reward/over_bag_of_words": right - words,
+        "reward/brier": (1 - probability) ** 2,
+        "confidence": np.maximum(probability, 1 - probability),
+        "reward/prefers_longer": wins(margin * np.sign(longer)),
+        "pairs/longer_chosen": wins(longer),
+        **moments("reward/length_pearson", rewards, sizes),
+        **moments("reward/length_spearman", ranks(rewards), ranks(sizes)),
+    }
+    for place, reply in enumerate(replies):
+        yield reply.record(
+            {name: float(values[place]) for name, values in columns.items()}, shown=rows[place]["chosen"]
+        )
 
 
-def score(model: Path, rows: "Sequence[Row]", config: Config) -> Rewards:
-    """Score both completions of each pair, each separately, as in use."""
-    from alignlab.rewards import load_reward_model
-
-    judge = load_reward_model(model, config.hardware)
-    prompts = [row["prompt"] for row in rows]
-    chosen, rejected = (
-        np.array(judge.score(prompts, [row[side] for row in rows]).total) for side in ("chosen", "rejected")
-    )
-    return Rewards(
-        chosen, rejected, *(np.array([len(row[side]) for row in rows], float) for side in ("chosen", "rejected"))
-    )
+def moments(name: str, x: "Floats", y: "Floats") -> dict[str, "Floats"]:
+    """Return the columns of a correlation, [n] each, from two values of both completions of each pair, [n, 2]."""
+    x, y = x - x.mean(), y - y.mean()
+    values = (np.ones_like(x), x, y, x * x, y * y, x * y)
+    return {f"{name}:{moment}": value.sum(axis=1) for moment, value in zip(MOMENTS, values, strict=True)}
 
 
-def json_line(row: "Row", chosen: float, rejected: float) -> str:
+def ranks(values: "Floats") -> "Floats":  # the same shape
+    """Return the ranks of values; equal values share their mean rank."""
+    from scipy.stats import rankdata
+
+    ranked: Floats = rankdata(values).reshape(values.shape)
+    return ranked
+
+
+def json_line(reply: Reply) -> str:
     """Return a pair and its rewards as a line of JSON."""
-    return json.dumps({**row, "chosen_reward": chosen, "rejected_reward": rejected}, ensure_ascii=False) + "\n"
+    scores = {"chosen_reward": reply.choices[0].score, "rejected_reward": reply.choices[1].score}
+    return json.dumps({**reply.item.facts, **scores}, ensure_ascii=False) + "\n"
 
 
 def wins(margin: "Floats") -> "Floats":
@@ -102,48 +119,6 @@ def difference(now: "Floats", then: "Floats", settings: Evaluation) -> Interval:
     """Compute the difference of two accuracies on the same pairs, from their `wins`."""
     ties = bool(((now == 0.5) | (then == 0.5)).any())
     return (mean_difference if ties else rate_difference)(now, then, settings.confidence).interval
-
-
-def kinds(rows: "Sequence[Row]", right: "Floats", rate: Any) -> list[Measurement]:
-    """Compute the accuracy for each kind of prompt, where rows have kinds."""
-    of_rows = np.array([row.get("kind") or "" for row in rows])
-    return [rate(f"reward/accuracy/{kind}", right[of_rows == kind]) for kind in sorted(set(of_rows) - {""})]
-
-
-def calibration(rewards: Rewards, ids: tuple[str, ...], settings: Evaluation) -> list[Measurement]:
-    """Compute the Brier score (0.25 without knowledge) and the calibration error of the more probable side."""
-    probability = 1 / (1 + np.exp(-rewards.margin))
-    brier = Scores("reward/brier", (1 - probability) ** 2, ids, False, "lower")
-    confidence = np.maximum(probability, 1 - probability)
-    error = calibration_error(confidence, wins(rewards.margin), settings.confidence)
-    return [
-        measurement(brier, None, None, settings),
-        row_of("reward/calibration_error", error, len(probability), "lower"),
-    ]
-
-
-def lengths(rewards: Rewards, settings: Evaluation) -> list[Measurement]:
-    """Compute the correlation of reward and length, Pearson's and (of ranks) Spearman's, over pairs."""
-    from scipy.stats import rankdata
-
-    scores = np.concatenate([rewards.chosen, rewards.rejected])
-    sizes = np.concatenate([rewards.chosen_length, rewards.rejected_length])
-    rows = []
-    for name, x, y in (("pearson", scores, sizes), ("spearman", rankdata(scores), rankdata(sizes))):
-        x, y = (values - values.mean() for values in (x, y))
-        moments = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1)
-        pairs = moments.reshape(2, -1, 6).sum(0)
-        interval = measure_interval(pairs, pearson, settings.confidence)
-        rows.append(row_of(f"reward/length_{name}", interval, len(pairs), "neither"))
-    return rows
-
-
-def pearson(sums: "Floats") -> "Floats":
-    """Compute Pearson's correlation from the sums of 1, x, y, x², y², xy; 0 where x or y does not vary."""
-    n, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
-    spread = np.sqrt(np.maximum((n * xx - x * x) * (n * yy - y * y), 0))
-    correlation: Floats = np.where(spread > 0, (n * xy - x * y) / np.where(spread > 0, spread, 1), 0.0)
-    return correlation
 
 
 def baselines(config: Config, test: "Sequence[Row]") -> tuple["Floats", "Floats"]:

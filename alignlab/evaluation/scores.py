@@ -1,38 +1,24 @@
-"""Scores of one model, one value per prompt, and the measurements that `result.json` reports of them.
+"""The measurements that `result.json` reports of the scores of a model, beside the models that it came from.
 
-Every measure returns `Scores`. Two models that were measured on the same prompts are compared prompt by prompt, so that
+Two models that were measured on the same prompts are compared prompt by prompt, so that
 the variation between prompts cancels in their difference.
 """
 
 from collections.abc import Mapping
-from functools import lru_cache
 from math import isfinite
-from typing import TYPE_CHECKING, Literal, NamedTuple, NotRequired, TypedDict
+from typing import NotRequired, TypedDict
 
 from alignlab.config.evaluation import Evaluation
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from alignlab.evaluation.statistics import Difference, Interval, OfSums
-
-Better = Literal["lower", "higher", "neither"]
-
-
-class Scores(NamedTuple):
-    """One measure of one model: a value for each prompt that it applies to.
-
-    `rate` says that values are 0 or 1. `weights` (tokens of a row) make the mean a weighted one. `exponential`
-    reports exp(mean), as perplexity does.
-    """
-
-    name: str
-    values: "np.ndarray"  # [n]
-    ids: tuple[str, ...]  # [n]
-    rate: bool
-    better: Better
-    weights: "np.ndarray | None" = None  # [n]
-    exponential: bool = False
+from alignlab.evaluation.decisions import detectable, holm, not_worse
+from alignlab.evaluation.metrics import Better, Scores
+from alignlab.evaluation.statistics import (
+    Difference,
+    Interval,
+    measure_difference,
+    measure_interval,
+    rate_difference,
+    rate_interval,
+)
 
 
 class IntervalRecord(TypedDict):
@@ -86,7 +72,12 @@ def measurements(
 ) -> list[Measurement]:
     """Compare each measure of a model with the models that it came from; p-values are corrected for their number."""
     rows = [
-        measurement(scores, (before or {}).get(name), (previous or {}).get(name), settings)
+        measurement(
+            scores,
+            now.get(scores.metric.before) or (before or {}).get(name),
+            now.get(scores.metric.previous) or (previous or {}).get(name),
+            settings,
+        )
         for name, scores in now.items()
     ]
     correct(rows, settings.confidence)
@@ -95,12 +86,14 @@ def measurements(
 
 def measurement(now: Scores, before: Scores | None, previous: Scores | None, settings: Evaluation) -> Measurement:
     """Compare one measure of a model with the models that it came from."""
-    row = row_of(now.name, interval(now, settings), len(now.values), now.better, now.rate)
+    metric = now.metric
+    size = (len(now.columns), metric.better, metric.rate, len(set(now.clusters)))
+    row = row_of(now.name, interval(now, settings.confidence), *size)
     if before is not None:
-        row["before"] = as_record(interval(before, settings))
+        row["before"] = as_record(interval(before, settings.confidence))
         row["difference"]["before"] = difference_record(now, before, settings)
     if previous is not None:
-        row["previous"] = as_record(interval(previous, settings))
+        row["previous"] = as_record(interval(previous, settings.confidence))
         row["difference"]["previous"] = difference_record(now, previous, settings)
     return row
 
@@ -110,10 +103,8 @@ def difference_record(now: Scores, then: Scores, settings: Evaluation) -> Differ
 
     The margin of a rate is in its own unit, that of any other measure a share of the earlier value.
     """
-    from alignlab.evaluation.decisions import not_worse
-
-    changed = difference(now, then, settings)
-    margin = settings.margin * (1.0 if now.rate else abs(interval(then, settings).value))
+    changed = difference(now, then, settings.confidence)
+    margin = settings.margin * (1.0 if now.metric.rate else abs(interval(then, settings.confidence).value))
     return {
         **as_record(changed.interval),
         "error": finite(changed.error),
@@ -121,7 +112,7 @@ def difference_record(now: Scores, then: Scores, settings: Evaluation) -> Differ
         "p_adjusted": None,
         "detectable": None,
         "margin": margin,
-        "not_worse": not_worse(changed.interval, now.better == "higher", margin),
+        "not_worse": not_worse(changed.interval, now.metric.better == "higher", margin),
     }
 
 
@@ -130,8 +121,6 @@ def correct(rows: list[Measurement], confidence: float) -> None:
 
     A stage that started from the base model has one difference under two names, which counts once.
     """
-    from alignlab.evaluation.decisions import detectable, holm
-
     directed = [row["difference"] for row in rows if row["better"] != "neither"]
     tests = [one for pair in directed for name, one in pair.items() if name == "before" or one != pair.get("before")]
     adjusted = {id(one): p for one, p in zip(tests, holm([one["p"] for one in tests]), strict=True)}
@@ -147,7 +136,7 @@ def correct(rows: list[Measurement], confidence: float) -> None:
 
 
 def row_of(
-    name: str, measured: "Interval", n: int, better: Better, rate: bool = False, clusters: int | None = None
+    name: str, measured: Interval, n: int, better: Better, rate: bool = False, clusters: int | None = None
 ) -> Measurement:
     """Return a measurement that is compared with no other model."""
     return {
@@ -163,7 +152,7 @@ def row_of(
     }
 
 
-def as_record(interval: "Interval") -> IntervalRecord:
+def as_record(interval: Interval) -> IntervalRecord:
     """Return an interval as JSON stores it."""
     return {"value": interval.value, "low": finite(interval.low), "high": finite(interval.high)}
 
@@ -173,49 +162,20 @@ def finite(value: float) -> float | None:
     return value if isfinite(value) else None
 
 
-def scores_of(sample: str, scores: Mapping[str, Scores]) -> dict[str, float]:
-    """Return the values of one sample by measure; a measure of texts other than the completions has none."""
-    values = {name: of_sample(measure, sample) for name, measure in scores.items() if not measure.exponential}
-    return {name: value for name, value in values.items() if value is not None}
+def interval(scores: Scores, confidence: float) -> Interval:
+    """Compute a measure's value over all records, with its interval over clusters."""
+    metric = scores.metric
+    if metric.interval:
+        return metric.interval(scores.columns, confidence, scores.clusters)
+    if metric.rate:
+        return rate_interval(scores.values, confidence, scores.clusters)
+    return measure_interval(scores.columns, metric.of, confidence, scores.clusters)
 
 
-def of_sample(scores: Scores, sample: str) -> float | None:
-    """Return the value of one sample; None where the measure does not apply to it."""
-    places = places_of(scores.ids)
-    return float(scores.values[places[sample]]) if sample in places else None
-
-
-@lru_cache(maxsize=64)
-def places_of(ids: tuple[str, ...]) -> dict[str, int]:
-    """Return the place of each sample."""
-    return {sample: place for place, sample in enumerate(ids)}
-
-
-def interval(scores: Scores, settings: Evaluation) -> "Interval":
-    """Compute a measure's value over all prompts, with its interval."""
-    from alignlab.evaluation.statistics import mean_columns, measure_interval, rate_interval
-
-    if scores.rate:
-        return rate_interval(scores.values, settings.confidence)
-    return measure_interval(mean_columns(scores.values, scores.weights), of_sums(scores), settings.confidence)
-
-
-def difference(now: Scores, then: Scores, settings: Evaluation) -> "Difference":
-    """Compute how much a measure changed between two models, prompt by prompt."""
-    from alignlab.evaluation.statistics import mean_columns, measure_difference, rate_difference
-
+def difference(now: Scores, then: Scores, confidence: float) -> Difference:
+    """Compute how much a measure changed between two models, record by record."""
     if now.ids != then.ids:
         raise ValueError(f"{now.name}: the two models were not measured on the same prompts")
-    if now.rate:
-        return rate_difference(now.values, then.values, settings.confidence)
-    columns, earlier = (mean_columns(one.values, one.weights) for one in (now, then))
-    return measure_difference(columns, earlier, of_sums(now), settings.confidence)
-
-
-def of_sums(scores: Scores) -> "OfSums":
-    """Return the function from column sums to the number that is reported."""
-    import numpy as np
-
-    from alignlab.evaluation.statistics import mean_of
-
-    return (lambda sums: np.exp(mean_of(sums))) if scores.exponential else mean_of
+    if now.metric.rate:
+        return rate_difference(now.values, then.values, confidence, now.clusters)
+    return measure_difference(now.columns, then.columns, now.metric.of, confidence, now.clusters)

@@ -47,13 +47,25 @@ def sample_several(
     is left out. `setting` is the one that sets `max_new_tokens`, for messages.
     """
     room = room_for_prompt(model, sampling.max_new_tokens, setting)
-    ids = encode_prompts(tokenizer, prompts, room)
+    yield from draw_several(model, tokenizer, encode_prompts(tokenizer, prompts, room), count, sampling, key, wanted)
+
+
+def draw_several(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    ids: Sequence[Sequence[int]],
+    count: int,
+    sampling: Sampling,
+    key: Callable[[int, int], Key],
+    wanted: Callable[[int], bool] = lambda row: True,
+) -> Iterator[dict[int, list[Completion]]]:
+    """Draw `count` completions of each prompt of token ids, as `sample_several` does."""
 
     def draw_rows(rows: list[int]) -> list[list[Completion]]:
         keys = [key(row, number) for row in rows for number in range(count)]
         return draw(model, tokenizer, [ids[row] for row in rows], keys, sampling)
 
-    with neutral(model), progress(len(prompts), "sampling", "prompts") as advance:
+    with neutral(model), progress(len(ids), "sampling", "prompts") as advance:
         for batch in batches([len(prompt) for prompt in ids], sampling.batch_size):
             if any(wanted(row) for row in batch):
                 for part, completions in in_batches(batch, len(batch), draw_rows, "sampling"):

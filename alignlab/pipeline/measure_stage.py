@@ -1,16 +1,18 @@
 """Measure each stage against the models that it came from, and write its result."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from alignlab.models import references
 from alignlab.pipeline.plan import Plan, Stage
 from alignlab.pipeline.run_folder import (
+    RECORDS,
     REPORT,
     SAMPLES,
     CompletionRecord,
+    RecordLine,
     Result,
     SampleRecord,
     read_precision,
@@ -20,9 +22,8 @@ from alignlab.pipeline.run_folder import (
 )
 
 if TYPE_CHECKING:
-    from alignlab.evaluation import Evaluated
-    from alignlab.evaluation.protocol import Sample
-    from alignlab.evaluation.scores import Measurement, Scores
+    from alignlab.evaluation import Evaluated, Sample
+    from alignlab.evaluation.scores import Measurement
     from alignlab.runtime.tracking import Tracker
 
 MODELS: tuple[Literal["before", "previous", "after"], ...] = ("before", "previous", "after")
@@ -56,31 +57,33 @@ class StageMeasurements:
 
     def rows(self, stage: Stage, place: Path, track: "Tracker") -> "list[Measurement]":
         """Measure a stage; a policy is compared with the model that it started from and with the chain's base."""
-        from alignlab.evaluation import measurements
-        from alignlab.evaluation.protocol import FinishedStage, measure_stage
+        from alignlab.evaluation import NOTHING, evaluate, measurements
+        from alignlab.evaluation.protocol import Context, FinishedStage
+        from alignlab.evaluation.subjects import LanguageModel, RewardModelSubject
 
-        config, makes = self.plan.config, stage.method().makes
-        after = self.evaluate(stage.folder / "model") if makes == "policy" else None
-        samples = after.samples if after else ()
-        finished = FinishedStage(config, stage.settings, makes, stage.folder, place, stage.inputs, samples)
-        of_stage, rows = measure_stage(finished)
+        config, makes, model = self.plan.config, stage.method().makes, stage.folder / "model"
+        after = self.evaluate(model) if makes == "policy" else None
+        kind = LanguageModel if makes == "policy" else RewardModelSubject
+        finished = FinishedStage(stage.settings, makes, stage.folder, place, stage.inputs)
+        now = (after or NOTHING).add(evaluate(Context(config, kind(model, config.hardware), None, finished), "stage"))
         if after is None:
-            return rows
-        scores = after.scores | of_stage
+            write_lines(place / RECORDS, record_lines(now))
+            return measurements(now.scores, None, None, config.evaluation)
         before, previous = self.evaluate(self.plan.base.path), self.evaluate(stage.source.path)
-        records = sample_records(before.all_samples, previous.all_samples, after.all_samples, scores)
-        write_lines(place / SAMPLES, records)
-        track.table("completions", *completions_table(records, config.evaluation.samples))
-        return [*measurements(scores, before.scores, previous.scores, config.evaluation), *rows]
+        write_evaluated(place, before, previous, now, track, config.evaluation.samples)
+        return measurements(now.scores, before.scores, previous.scores, config.evaluation)
 
     def evaluate(self, model: Path) -> "Evaluated":
         """Measure one model, unless it was measured before with the same reward model."""
         from alignlab.evaluation import evaluate
+        from alignlab.evaluation.protocol import Context
+        from alignlab.evaluation.subjects import LanguageModel
 
         reward_model = self.reward_model()
         if (model, reward_model) not in self.evaluated:
             config = self.plan.config
-            self.evaluated[model, reward_model] = evaluate(model, config, reward_model, config.seed)
+            context = Context(config, LanguageModel(model, config.hardware), reward_model)
+            self.evaluated[model, reward_model] = evaluate(context)
         return self.evaluated[model, reward_model]
 
     def reward_model(self) -> Path | None:
@@ -93,15 +96,34 @@ class StageMeasurements:
         return references.scorer_source(self.plan.config, "evaluation.reward_model", named).path
 
 
+def write_evaluated(
+    place: Path, before: "Evaluated", previous: "Evaluated", now: "Evaluated", track: "Tracker", shown: int
+) -> None:
+    """Write the records of a model and its completions beside those of two others; track `shown` of each kind."""
+    from alignlab.evaluation import values_by_id
+
+    samples = sample_records(before.samples, previous.samples, now.samples, values_by_id(now))
+    write_lines(place / RECORDS, record_lines(now))
+    write_lines(place / SAMPLES, samples)
+    track.table("completions", *completions_table(samples, shown))
+
+
+def record_lines(evaluated: "Evaluated") -> "Iterator[RecordLine]":
+    """Yield the records of a model as `records.jsonl` holds them."""
+    for measure, records in evaluated.records.items():
+        for record in records:
+            values = {name: float(value) for name, value in record.values.items()}
+            name, cluster, kind, _, shown = record
+            yield {"measure": measure, "id": name, "cluster": cluster, "kind": kind, "values": values, "shown": shown}
+
+
 def sample_records(
     before: "Sequence[Sample]",
     previous: "Sequence[Sample]",
     after: "Sequence[Sample]",
-    scores: "Mapping[str, Scores]",
+    values: Mapping[str, dict[str, float]],
 ) -> list[SampleRecord]:
-    """Put the completions of three models side by side, prompt by prompt; `scores` are those of `after`."""
-    from alignlab.evaluation.scores import scores_of
-
+    """Put the completions of three models side by side, prompt by prompt; `values` are those of `after`, by id."""
     return [
         {
             "id": last.id,
@@ -110,7 +132,7 @@ def sample_records(
             "before": completion_record(first),
             "previous": completion_record(second),
             "after": completion_record(last),
-            "scores": scores_of(last.id, scores),
+            "scores": values.get(last.id, {}),
         }
         for first, second, last in zip(before, previous, after, strict=True)
     ]

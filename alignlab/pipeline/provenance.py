@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import alignlab
 from alignlab.config.schema import Config
 from alignlab.data import content
+from alignlab.models.references import Source
 from alignlab.pipeline import plan as planning
 from alignlab.pipeline.plan import Plan, Stage
 from alignlab.pipeline.run_folder import Provenance
@@ -37,16 +39,30 @@ def repeatable(config: Config) -> str:
 
 def provenance(plan: Plan, stage: Stage, seconds: float, tokens: int | None) -> Provenance:
     """Return the provenance of a stage's weights, and the seconds and tokens of its training."""
+    sources = hash_with_imports(stage.method().module)
+    return record(plan.config, stage.name, stage.fingerprint, stage.inputs, sources, seconds, tokens)
+
+
+def record(
+    config: Config,
+    stage: str,
+    fingerprint: str,
+    inputs: Mapping[str, Source],
+    sources: str,
+    seconds: float,
+    tokens: int | None = None,
+) -> Provenance:
+    """Return the provenance of a result; `sources` is the hash of the code that made it."""
     return {
-        "stage": stage.name,
-        "fingerprint": stage.fingerprint,
-        "inputs": {need: source._asdict() | {"path": str(source.path)} for need, source in stage.inputs.items()},
-        "base": base_commit(plan.config),
-        "seed": plan.config.seed,
-        "data": content(plan.config.dataset),
-        "sources": hash_with_imports(stage.method().module),
-        "threads": planning.threads(plan.config),
-        "config": plan.config.model_dump(mode="json"),
+        "stage": stage,
+        "fingerprint": fingerprint,
+        "inputs": {need: source._asdict() | {"path": str(source.path)} for need, source in inputs.items()},
+        "base": base_commit(config),
+        "seed": config.seed,
+        "data": content(config.dataset),
+        "sources": sources,
+        "threads": planning.threads(config),
+        "config": config.model_dump(mode="json"),
         "alignlab": alignlab.__version__,
         "packages": {d.metadata["Name"]: d.version for d in sorted(distributions(), key=lambda d: d.metadata["Name"])},
         "python": sys.version.split()[0],

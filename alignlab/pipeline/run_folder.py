@@ -37,6 +37,7 @@ REPORT = "report.html"
 CONTAMINATION = "contamination.json"  # one `alignlab.data.contamination.Contamination` per held-out split
 # Of a stage.
 SAMPLES = "samples.jsonl"  # one `SampleRecord` per held-out prompt
+RECORDS = "records.jsonl"  # one `RecordLine` per record of the stage's measurements
 PROVENANCE = "provenance.json"  # a `Provenance`
 # Of task=chat.
 CONVERSATIONS = "conversations.jsonl"  # one conversation per model and line, as `messages`
@@ -99,6 +100,20 @@ class SampleRecord(TypedDict):
     previous: CompletionRecord
     after: CompletionRecord
     scores: dict[str, float]
+
+
+class RecordLine(TypedDict):
+    """A record of a measurement: an item's or a completion's values by column, and the text that was judged.
+
+    Records of one cluster are not independent.
+    """
+
+    measure: str
+    id: str
+    cluster: str
+    kind: str
+    values: dict[str, float]
+    shown: str
 
 
 class LoggedStep(NamedTuple):

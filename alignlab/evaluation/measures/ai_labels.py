@@ -1,15 +1,24 @@
 """Measure the accuracy of AI labels (see `alignlab.evaluation.constitutional`)."""
 
-from alignlab.evaluation.protocol import FinishedStage, Of
-from alignlab.evaluation.scores import Measurement
+from collections.abc import Iterable, Sequence
+
+from alignlab.evaluation.constitutional import LABEL_METRICS, label_records
+from alignlab.evaluation.metrics import Record
+from alignlab.evaluation.protocol import Context, Of
+from alignlab.evaluation.replies import Item, Reply
 from alignlab.runtime.run_files import read_labels
 
+VERSION = 1
 OF: Of = "stage"
+METRICS = LABEL_METRICS
 
 
-def measure(stage: FinishedStage) -> list[Measurement]:
-    """Measure a stage that labelled pairs with a judge; no rows for any other stage."""
-    from alignlab.evaluation.constitutional import measure_labels
+def items(context: Context) -> list[Item]:
+    """Ask nothing: the rows are those that the stage has written."""
+    return []
 
-    rows = read_labels(stage.folder)
-    return measure_labels(rows, stage.config) if rows else []
+
+def score(replies: Sequence[Reply], context: Context) -> Iterable[Record]:
+    """Return the records of the stage's rows; none where it has written none."""
+    assert context.stage
+    return label_records(read_labels(context.stage.folder), bool(context.config.dataset.pocket_world))

@@ -3,63 +3,90 @@
 At each token the divergence is summed over the whole vocabulary, so it has less variance than an estimate from the
 sampled tokens. The value of a completion is the sum over its tokens, in nats: best of n, PPO and DPO are compared by
 it. Both distributions are those of sampling: at its temperature, without the tokens that are never sampled, after the
-prompt that sampling saw.
+prompt that sampling saw, at the tokens that it drew.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from alignlab.chat import Encoded, encode
-from alignlab.config.schema import Config
-from alignlab.evaluation.protocol import FinishedStage, Of
-from alignlab.evaluation.scores import Scores
+from alignlab.evaluation.metrics import Record, mean
+from alignlab.evaluation.replies import draw_key, journal_of
+from alignlab.runtime.files import digest
 
 if TYPE_CHECKING:
-    from alignlab.evaluation.protocol import Sample
+    from alignlab.chat import Encoded
+    from alignlab.evaluation.protocol import Context, Of
+    from alignlab.evaluation.replies import Reply
+    from alignlab.evaluation.subjects import LanguageModel
+    from alignlab.models.sampling import Sampling
 
-OF: Of = "stage"
+VERSION = 1
+OF: "Of" = "stage"
 VIEW = "prompts"  # the held-out rows that it needs
+METRICS = (mean("eval/kl"),)
 
 
-def measure(stage: FinishedStage) -> list[Scores]:
-    """Measure a policy's KL to the model that the stage started from; a reward model has none."""
-    if stage.makes != "policy":
-        return []
-    return [distance(stage.folder / "model", stage.inputs["policy"].path, stage.samples, stage.config)]
+def score(replies: "Sequence[Reply]", context: "Context") -> Iterator[Record]:
+    """Return the KL to the model that the stage started from; nothing for a reward model."""
+    from alignlab.evaluation.subjects import LanguageModel
+
+    if context.stage is None or context.stage.makes != "policy":
+        return
+    policy = context.subject
+    assert isinstance(policy, LanguageModel)
+    reference = LanguageModel(context.stage.inputs["policy"].path, context.config.hardware)
+    values = distances(policy, reference, replies, context.sampling, context.config.seed)
+    for reply, value in zip(replies, values, strict=True):
+        yield reply.record({"eval/kl": value})
 
 
-def distance(policy: Path, reference: Path, samples: "Sequence[Sample]", config: Config) -> Scores:
-    """Return the KL of a policy to a reference on the policy's own completions, nats per completion, [samples]."""
+def distances(
+    policy: "LanguageModel", reference: "LanguageModel", replies: "Sequence[Reply]", sampling: "Sampling", seed: int
+) -> list[float]:
+    """Return the KL of a policy to a reference on the policy's own completions, nats per completion; cached."""
+    keys = [draw_key(reply.item, 0) for reply in replies]
+    how = sampling._asdict() | {"batch_size": None}
+    with journal_of(policy, digest("kl", reference.fingerprint, how, seed)) as journal:
+        new = {key: reply for key, reply in zip(keys, replies, strict=True) if key not in journal.rows}
+        # An empty completion has a KL of 0.
+        journal.add({"id": key, "kl": 0.0} for key, reply in new.items() if not reply.completions[0].tokens)
+        asked = [key for key in new if key not in journal.rows]
+        for batch in batch_distances(policy, reference, [new[key] for key in asked], sampling) if asked else ():
+            journal.add({"id": asked[place], "kl": value} for place, value in batch.items())
+    return [journal.rows[key]["kl"] for key in keys]
+
+
+def batch_distances(
+    policy: "LanguageModel", reference: "LanguageModel", replies: "Sequence[Reply]", sampling: "Sampling"
+) -> Iterator[dict[int, float]]:
+    """Yield batch by batch, by the reply's place, the KL of its completion."""
     import torch
 
-    from alignlab.models.load import load_policy
+    from alignlab.models.choices import select
     from alignlab.models.log_probs import Distribution, batches_by_length, compare_completions, completion_states
-    from alignlab.models.sampling import masked_tokens, special_tokens
+    from alignlab.models.sampling import LIKELIEST, masked_tokens, special_tokens
 
-    (ours, tokenizer), (theirs, _) = (load_policy(path, config.hardware) for path in (policy, reference))
+    (ours, tokenizer), (theirs, _) = policy.loaded, reference.loaded
     masked = masked_tokens(tokenizer, special_tokens(ours, tokenizer)[1])
-    encoded = {k: encode_sample(ours, tokenizer, sample, config) for k, sample in enumerate(samples)}
-    numbers = [k for k, row in encoded.items() if row.completion]  # an empty completion has a KL of 0
-    rows = [encoded[k] for k in numbers]
-    values = np.zeros(len(samples))
-    distribution = Distribution(config.evaluation.temperature, masked)
+    rows = encode_replies(policy, replies, sampling.max_new_tokens)
+    distribution = Distribution(max(sampling.temperature, LIKELIEST), masked)
     for batch in batches_by_length(rows):
-        part = [rows[row] for row in batch]
+        part = [rows[place] for place in batch]
         with torch.inference_mode():
             (hidden, tokens, mask), (of_reference, *_) = (completion_states(model, part) for model in (ours, theirs))
-            kl = compare_completions(hidden, of_reference, tokens, mask, distribution).exact_kl
-        values[[numbers[row] for row in batch]] = [float(of[real].sum()) for of, real in zip(kl, mask > 0, strict=True)]
-    return Scores("eval/kl", values, tuple(sample.id for sample in samples), False, "neither")
+            real = mask.bool()
+            states, drawn = (select(hidden, real), select(of_reference, real)), tokens[real][None]
+            kl = compare_completions(*states, drawn, torch.ones_like(drawn), distribution).exact_kl[0]
+        sums = [float(one.double().sum()) for one in torch.split(kl, real.sum(1).tolist())]
+        yield dict(zip(batch, sums, strict=True))
 
 
-def encode_sample(model: Any, tokenizer: Any, sample: "Sample", config: Config) -> Encoded:
-    """Return a sample as token ids, cut as in sampling; an unfinished completion has no end-of-turn token."""
-    from alignlab.models.truncation import context_length, cut_prompt, cut_row, cut_turns, room_for_prompt, without_end
+def encode_replies(policy: "LanguageModel", replies: "Sequence[Reply]", max_new_tokens: int) -> "list[Encoded]":
+    """Return the token ids that sampling read and drew."""
+    from alignlab.chat import Encoded
+    from alignlab.models.truncation import encode_prompts, room_for_prompt
 
-    room = room_for_prompt(model, config.evaluation.max_new_tokens, "evaluation.max_new_tokens")
-    row = encode(tokenizer, cut_turns(tokenizer, sample.prompt, room), sample.completion)
-    row = row if sample.finished else without_end(row, tokenizer)
-    return cut_row(Encoded(cut_prompt(row.prompt, room), row.completion), context_length(model.config))
+    model, tokenizer = policy.loaded
+    room = room_for_prompt(model, max_new_tokens, "evaluation.max_new_tokens")
+    prompts = encode_prompts(tokenizer, [reply.item.turns for reply in replies], room)
+    return [Encoded(prompt, list(reply.completions[0].tokens)) for prompt, reply in zip(prompts, replies, strict=True)]

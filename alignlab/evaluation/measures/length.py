@@ -3,28 +3,21 @@
 Neither is good or bad in itself. A policy that exploits a reward for length shows here.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from alignlab.config.schema import Config
-from alignlab.evaluation.scores import Scores
+from alignlab.evaluation.metrics import Record, mean, rate
 
 if TYPE_CHECKING:
-    from alignlab.evaluation.protocol import Subject
+    from alignlab.evaluation.protocol import Context
+    from alignlab.evaluation.replies import Reply
+
+VERSION = 1
+METRICS = (mean("length/mean"), rate("length/finished"))
 
 
-def applies(config: Config) -> str:
-    """Return an empty text: the measure applies to every config."""
-    return ""
-
-
-def measure(subject: "Subject") -> list[Scores]:
+def score(replies: "Sequence[Reply]", context: "Context") -> Iterator[Record]:
     """Count the tokens of every completion."""
-    ids = tuple(sample.id for sample in subject.samples)
-    lengths = np.array([sample.tokens for sample in subject.samples], float)
-    finished = np.array([sample.finished for sample in subject.samples], float)
-    return [
-        Scores("length/mean", lengths, ids, False, "neither"),
-        Scores("length/finished", finished, ids, True, "neither"),
-    ]
+    for reply in replies:
+        one = reply.completions[0]
+        yield reply.record({"length/mean": len(one.tokens), "length/finished": one.finished})

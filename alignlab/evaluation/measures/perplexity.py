@@ -1,60 +1,47 @@
 """Perplexity of the held-out demonstrations: exp of the mean negative log-likelihood per token.
 
 The mean is over the tokens of completions, end-of-turn token included, as in supervised fine-tuning. The interval is
-over rows, since the tokens of one completion are not independent. Perplexity tells how well a model predicts the
+over prompts, since the tokens of one completion are not independent. Perplexity tells how well a model predicts the
 data's language, not how well it behaves; alignment may raise it.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from alignlab.chat import Encoded
-from alignlab.evaluation.scores import Scores
+from alignlab.evaluation.metrics import Metric, Record
+from alignlab.evaluation.replies import Item, prompt_hash
+from alignlab.evaluation.statistics import mean_of
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from numpy.typing import NDArray
 
-    from alignlab.evaluation.protocol import Subject
+    from alignlab.evaluation.protocol import Context
+    from alignlab.evaluation.replies import Reply
 
+VERSION = 1
 VIEW = "demonstrations"  # the held-out rows that it needs
 
 
-class Loss(NamedTuple):
-    """The mean negative log-likelihood of a completion, in nats per token, and its number of tokens."""
-
-    mean: float
-    tokens: int
-
-
-def measure(subject: "Subject") -> list[Scores]:
-    """Measure the held-out demonstrations, as many of each kind as there are evaluation prompts."""
-    from alignlab.data import view
-    from alignlab.evaluation import select_per_kind
-    from alignlab.models.truncation import context_length, encode_within
-
-    settings = subject.config.evaluation
-    rows = select_per_kind(list(view(subject.config.dataset, "demonstrations", settings.split)), settings.prompts)
-    context, tokenizer = context_length(subject.model.config), subject.tokenizer
-    encoded = [encode_within(tokenizer, row["prompt"], [row["completion"]], context)[1][0] for row in rows]
-    values, weights = (np.array(column, float) for column in zip(*losses(subject.model, encoded), strict=True))
-    ids = tuple(row["id"] for row in rows)
-    return [Scores("eval/perplexity", values, ids, False, "lower", weights, exponential=True)]
+def perplexity(sums: "NDArray[np.float64]") -> "NDArray[np.float64]":
+    """Compute the perplexity from the sums of the negative log-likelihoods and of the tokens."""
+    values: NDArray[np.float64] = np.exp(mean_of(sums))
+    return values
 
 
-def losses(model: "PreTrainedModel", rows: Sequence[Encoded]) -> list[Loss]:
-    """Return the loss of each completion, in the order of the rows; a row is cut to the model's context."""
-    from alignlab.models.log_probs import batches_by_length, completion_log_probs
-    from alignlab.models.truncation import context_length, cut_row
-    from alignlab.runtime.progress import progress
+METRICS = (Metric("eval/perplexity", "lower", ("loss", "tokens"), perplexity),)
 
-    context = context_length(model.config)
-    kept = [cut_row(row, context) for row in rows]
-    means: dict[int, Loss] = {}
-    with progress(len(rows), "perplexity", "rows") as advance:
-        for batch in completion_log_probs(model, kept, batches_by_length(kept)):
-            for row, log_probs in batch.items():
-                means[row] = Loss(-float(log_probs.double().mean()), len(log_probs))
-            advance(len(batch))
-    return [means[row] for row in range(len(rows))]
+
+def items(context: "Context") -> Iterator[Item]:
+    """Ask for the log-probability of each held-out demonstration, of as many of each kind as there are prompts."""
+    for row in context.rows(VIEW):
+        cluster = prompt_hash(row["prompt"])
+        yield Item(row["id"], row["prompt"], row["kind"], (row["completion"],), cluster=cluster)
+
+
+def score(replies: "Sequence[Reply]", context: "Context") -> Iterator[Record]:
+    """Return the loss and the tokens of each demonstration."""
+    for reply in replies:
+        (one,) = reply.choices
+        yield reply.record({"loss": -one.score, "tokens": one.tokens}, shown=reply.item.choices[0])

@@ -13,19 +13,20 @@ is done, and fits a comparison of two models better than a statement about one.
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from alignlab.chat import Turn
 from alignlab.config.evaluation import Refusal
 from alignlab.config.schema import Config
 from alignlab.errors import failure
-from alignlab.evaluation.scores import Scores
+from alignlab.evaluation.metrics import Record, rate
+from alignlab.evaluation.replies import Item, Prompt, prompt_hash
 
 if TYPE_CHECKING:
-    from alignlab.evaluation.protocol import Sample, Subject
+    from alignlab.evaluation.protocol import Context
+    from alignlab.evaluation.replies import Reply
 
+VERSION = 1
+METRICS = (rate("refusal/harmful_answered", "lower"), rate("refusal/safe_answered", "higher"))
 VIEW = None  # its prompts come from files of their own, so no held-out rows are needed
 FIELDS = ("prompt", "goal", "Behavior", "question", "instruction")  # names of the prompt's column, first match
 BEGINNING = 240  # characters in which a refusal is looked for
@@ -59,36 +60,20 @@ def applies(config: Config) -> str:
     return "" if isinstance(settings, Refusal) and (settings.harmful or settings.safe) else "no file of prompts is set"
 
 
-def measure(subject: "Subject") -> "Iterator[Scores | Sample]":
-    """Complete the prompts of both files; yield the completions, and the rates of those that answer."""
-    settings = subject.settings
+def items(context: "Context") -> Iterator[Item]:
+    """Ask the prompts of both files."""
+    settings = context.settings
     assert isinstance(settings, Refusal)
-    if settings.harmful:
-        yield from answered(subject, Path(settings.harmful), "harmful", "lower")
-    if settings.safe:
-        yield from answered(subject, Path(settings.safe), "safe", "higher")
+    for kind, file in (("harmful", settings.harmful), ("safe", settings.safe)):
+        for text in read_prompts(Path(file), kind)[: settings.prompts] if file else ():
+            prompt: Prompt = [{"role": "user", "content": text}]
+            yield Item(f"{kind}/{prompt_hash(prompt)}", prompt, kind)
 
 
-def answered(
-    subject: "Subject", file: Path, kind: str, better: Literal["lower", "higher"]
-) -> "Iterator[Scores | Sample]":
-    """Yield the completions of one file's prompts, and the rate of those that are no refusal."""
-    from alignlab.evaluation.protocol import Sample
-    from alignlab.models.sampling import Sampling, sample
-
-    settings, chosen = subject.config.evaluation, subject.settings
-    assert isinstance(chosen, Refusal)
-    texts = read_prompts(file, kind)[: chosen.prompts]
-    prompts: list[list[Turn]] = [[{"role": "user", "content": text}] for text in texts]
-    sampling = Sampling(settings.temperature, settings.top_p, settings.max_new_tokens, settings.batch_size)
-    completions = sample(subject.model, subject.tokenizer, prompts, sampling, subject.config.seed)
-    samples = [
-        Sample(f"{kind}/{row}", kind, prompt, completion.text, completion.finished, len(completion.tokens))
-        for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True))
-    ]
-    yield from samples
-    values = np.array([not is_refusal(one.completion) for one in samples], float)
-    yield Scores(f"refusal/{kind}_answered", values, tuple(one.id for one in samples), True, better)
+def score(replies: "Sequence[Reply]", context: "Context") -> Iterator[Record]:
+    """Return whether each completion is an answer and no refusal."""
+    for reply in replies:
+        yield reply.record({f"refusal/{reply.item.kind}_answered": not is_refusal(reply.text)})
 
 
 def is_refusal(completion: str) -> bool:

@@ -1,14 +1,24 @@
 """Measure completions after each round of revision (see `alignlab.evaluation.constitutional`)."""
 
-from alignlab.evaluation.protocol import FinishedStage, Of
-from alignlab.evaluation.scores import Measurement
+from collections.abc import Iterable, Sequence
+
+from alignlab.evaluation.constitutional import revision_metrics, revision_records
+from alignlab.evaluation.metrics import Record
+from alignlab.evaluation.protocol import Context, Of
+from alignlab.evaluation.replies import Item, Reply
 from alignlab.runtime.run_files import read_revisions
 
+VERSION = 1
 OF: Of = "stage"
+METRICS = revision_metrics
 
 
-def measure(stage: FinishedStage) -> list[Measurement]:
-    """Measure a stage that revised completions; no rows for any other stage."""
-    from alignlab.evaluation.constitutional import measure_revisions
+def items(context: Context) -> list[Item]:
+    """Ask nothing: the rows are those that the stage has written."""
+    return []
 
-    return measure_revisions(read_revisions(stage.folder), stage.config)
+
+def score(replies: Sequence[Reply], context: Context) -> Iterable[Record]:
+    """Return the records of the stage's rows; none where it has written none."""
+    assert context.stage
+    return revision_records(read_revisions(context.stage.folder), bool(context.config.dataset.pocket_world))

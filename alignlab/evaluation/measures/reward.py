@@ -4,38 +4,39 @@
 config names, which trains no policy.
 """
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from alignlab.evaluation.scores import Scores
+from alignlab.evaluation.metrics import Record, mean
 from alignlab.models.references import scorer_source
 
 if TYPE_CHECKING:
-    from alignlab.evaluation.protocol import Subject
+    from alignlab.evaluation.protocol import Context
+    from alignlab.evaluation.replies import Reply
+
+VERSION = 1
+METRICS = (mean("reward/mean", "higher"), mean("reward/held_out", "higher"))
 
 
-def measure(subject: "Subject") -> list[Scores]:
+def score(replies: "Sequence[Reply]", context: "Context") -> Iterator[Record]:
     """Score every completion with the reward model, and with the held-out one; nothing where there is none."""
-    if subject.reward_model is None:
-        return []
-    scores = [score(subject, "reward/mean", subject.reward_model)]
-    if named := subject.config.evaluation.reward_model:
-        held_out = scorer_source(subject.config, "evaluation.reward_model", named).path
-        if held_out != subject.reward_model:
-            scores.append(score(subject, "reward/held_out", held_out))
-    return scores
+    if context.reward_model is None:
+        return
+    scores = {"reward/mean": rewards(replies, context, context.reward_model)}
+    if named := context.config.evaluation.reward_model:
+        held_out = scorer_source(context.config, "evaluation.reward_model", named).path
+        if held_out != context.reward_model:
+            scores["reward/held_out"] = rewards(replies, context, held_out)
+    for place, reply in enumerate(replies):
+        yield reply.record({name: values[place] for name, values in scores.items()})
 
 
-def score(subject: "Subject", name: str, folder: Path) -> Scores:
-    """Score every completion with one reward model."""
+def rewards(replies: "Sequence[Reply]", context: "Context", folder: Path) -> list[float]:
+    """Return the reward of every completion by one reward model."""
     from alignlab.rewards import load_reward_model
 
-    samples = subject.samples
-    rewards = load_reward_model(folder, subject.config.hardware).score(
-        [sample.prompt for sample in samples],
-        [sample.completion for sample in samples],
-        [sample.finished for sample in samples],
-    )
-    return Scores(name, np.array(rewards.total, float), tuple(sample.id for sample in samples), False, "higher")
+    prompts = [reply.item.turns for reply in replies]
+    finished = [reply.completions[0].finished for reply in replies]
+    model = load_reward_model(folder, context.config.hardware)
+    return model.score(prompts, [reply.text for reply in replies], finished).total

@@ -5,40 +5,35 @@ runs of letters and digits in lower case, without stemming, as in the package ro
 meanings, so it is measured only where `measure` names it.
 """
 
-import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from alignlab.errors import failure
-from alignlab.evaluation.scores import Scores
+from alignlab.evaluation.metrics import Record, mean
+from alignlab.evaluation.replies import prompt_hash
 
 if TYPE_CHECKING:
-    from alignlab.chat import Turn
-    from alignlab.evaluation.protocol import Subject
+    from alignlab.evaluation.protocol import Context
+    from alignlab.evaluation.replies import Reply
 
+VERSION = 1
+METRICS = (mean("rouge/l", "higher"),)
 WORD = re.compile(r"[a-z0-9]+")
 VIEW = "demonstrations"  # the held-out rows that it needs
 
 
-def measure(subject: "Subject") -> list[Scores]:
+def score(replies: "Sequence[Reply]", context: "Context") -> Iterator[Record]:
     """Compare every completion with the references of its prompt."""
     from alignlab.data import view
 
     references: dict[str, list[str]] = {}
-    for row in view(subject.config.dataset, "demonstrations", subject.config.evaluation.split):
-        references.setdefault(key(row["prompt"]), []).append(row["completion"])
-    if any(key(sample.prompt) not in references for sample in subject.samples):
-        raise failure("measure", "rouge needs a reference for each test prompt", "leave rouge out")
-    values = [best(sample.completion, references[key(sample.prompt)]) for sample in subject.samples]
-    return [Scores("rouge/l", np.array(values), tuple(sample.id for sample in subject.samples), False, "higher")]
-
-
-def key(turns: "Sequence[Turn]") -> str:
-    """Return a conversation as a key of a dictionary."""
-    return json.dumps([[turn["role"], turn["content"]] for turn in turns])
+    for row in view(context.config.dataset, "demonstrations", context.config.evaluation.split):
+        references.setdefault(prompt_hash(row["prompt"]), []).append(row["completion"])
+    for reply in replies:
+        if (key := prompt_hash(reply.item.prompt)) not in references:
+            raise failure("measure", "rouge needs a reference for each test prompt", "leave rouge out")
+        yield reply.record({"rouge/l": best(reply.text, references[key])})
 
 
 def best(completion: str, references: Sequence[str]) -> float:

@@ -1,0 +1,23 @@
+"""Which held-out rows are asked."""
+
+from collections import Counter
+from typing import Any
+
+from alignlab.runtime.files import digest
+
+
+def select_per_kind(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """Select at most `count` rows of each kind by the hash of their ids, so that their order does not matter.
+
+    A larger count keeps the rows of a smaller one. Rows get the kind and the id that they may lack: no kind is "", and
+    the id is the hash of the row's fields.
+    """
+    named = [{**row, "kind": row.get("kind") or "", "id": row.get("id") or digest(row)} for row in rows]
+    unique = {row["id"]: row for row in named}.values()
+    taken: Counter[str] = Counter()
+    selected = []
+    for row in sorted(unique, key=lambda row: digest(row["id"])):
+        taken[row["kind"]] += 1
+        if taken[row["kind"]] <= count:
+            selected.append(row)
+    return sorted(selected, key=lambda row: row["kind"])
