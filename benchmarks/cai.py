@@ -193,7 +193,9 @@ def plainly(place: Path, seed: int, cache: Path) -> Rows:
     """Judge the pairs of a run again by the A/B question; store the labels in the run's folder."""
     os.environ["ALIGNLAB_CACHE"] = str(cache)
     from alignlab.config.compose import bind_tree, check
-    from alignlab.evaluation.constitutional import measure_labels
+    from alignlab.evaluation.constitutional import LABEL_METRICS, label_records
+    from alignlab.evaluation.metrics import score_records
+    from alignlab.evaluation.scores import measurements
     from alignlab.judges.model_logprobs import verdicts
     from alignlab.judges.protocol import Item
     from alignlab.models.load import load_policy
@@ -213,7 +215,9 @@ def plainly(place: Path, seed: int, cache: Path) -> Rows:
         said = verdicts(model, tokenizer, items, method.constitution, method.judge)
         record.write_text(json.dumps([one._asdict() for one in said]), encoding="utf-8")
     again = zip(rows, json.loads(record.read_text(encoding="utf-8")), strict=True)
-    return {row["name"]: row for row in measure_labels([one | {"verdict": said} for one, said in again], config)}
+    records = list(label_records([one | {"verdict": said} for one, said in again], in_gold=True))
+    measured = measurements(score_records(LABEL_METRICS, records), None, None, config.evaluation)
+    return {row["name"]: row for row in measured}
 
 
 def beside_people(folder: Path) -> Iterator[str]:

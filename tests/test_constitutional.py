@@ -8,7 +8,9 @@ from command import config
 from datasets import Dataset
 
 from alignlab.data.row_authors import count_authors
-from alignlab.evaluation.constitutional import measure_labels, measure_revisions
+from alignlab.evaluation.constitutional import LABEL_METRICS, label_records, revision_metrics, revision_records
+from alignlab.evaluation.metrics import score_records
+from alignlab.evaluation.scores import measurements
 from alignlab.pocket.answers import write_answer
 from alignlab.pocket.world import draw_prompt
 from alignlab.reports.run_report import write_report
@@ -63,6 +65,16 @@ LABELLED = [
     label(RIGHT, HARM, 0.52, -1.0, kept=False),  # right against its liking, a tie
     label(RIGHT, RIGHT, 0.6, 0.0),  # the truth ties
 ]
+
+
+def measure_revisions(rows, settings):
+    records = list(revision_records(rows, bool(settings.dataset.pocket_world)))
+    return measurements(score_records(revision_metrics(records), records), None, None, settings.evaluation)
+
+
+def measure_labels(rows, settings):
+    records = list(label_records(rows, bool(settings.dataset.pocket_world)))
+    return measurements(score_records(LABEL_METRICS, records), None, None, settings.evaluation)
 
 
 def by_name(rows):
@@ -125,7 +137,8 @@ def test_the_report_tells_steps_principles_and_what_can_go_wrong(tmp_path):
     page = write_report(tmp_path).read_text()
     for said in ("after 2 rounds", "Effect of each principle", "Known risks"):
         assert said in page
-    assert "Of critiques of harmful completions, 33.3% (9.7–70.0) find nothing wrong." in page
+    # All rows share one prompt, which tells little.
+    assert "Of critiques of harmful completions, 33.3% (2.5–90.6) find nothing wrong." in page
     assert "the critic finds some in 50.0%" in page
     assert "&lt;img src=x" in page
     assert EVIL not in page

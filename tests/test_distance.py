@@ -1,6 +1,5 @@
 """How far a policy is from where it started, by hand; and the table of completions with what each was worth."""
 
-import numpy as np
 import pytest
 import torch
 from command import config
@@ -8,9 +7,13 @@ from tiny import ask, tiny_model, tiny_tokenizer
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from alignlab.chat import encode, encode_prompt
-from alignlab.evaluation import Sample
-from alignlab.evaluation.measures.kl import distance
-from alignlab.evaluation.scores import Scores, scores_of
+from alignlab.evaluation import Evaluated, values_by_id
+from alignlab.evaluation.measures.kl import distances
+from alignlab.evaluation.metrics import Record, mean, score_records
+from alignlab.evaluation.protocol import Context
+from alignlab.evaluation.replies import Item, Reply
+from alignlab.evaluation.subjects import LanguageModel
+from alignlab.models.sampling import Completion
 from alignlab.models.truncation import cut_turns
 from alignlab.pipeline.measure_stage import completions_table
 
@@ -25,17 +28,29 @@ def two(tmp_path_factory):
 
 
 SETTINGS = ["hardware.device=cpu", "evaluation.temperature=0.5"]
-SAMPLES = [
-    Sample("a", "", ask("how do i bake bread"), "mix flour and water", True, 5),
-    Sample("b", "", ask("why"), "no", False, 1),
-    Sample("c", "", ask("stop"), "", False, 0),
+
+
+def reply(name, prompt, text, finished=True):
+    ids = encode(tiny_tokenizer(), prompt, text).completion
+    completion = Completion(text, finished, tuple(ids if finished else ids[:-1]))
+    return Reply(Item(name, prompt), (completion,))
+
+
+REPLIES = [
+    reply("a", ask("how do i bake bread"), "mix flour and water"),
+    reply("b", ask("why"), "no", finished=False),
+    reply("c", ask("stop"), "", finished=False),
 ]
 
 
-def by_hand(folders, sample):
+def distance(policy, reference, replies, settings):
+    models = [LanguageModel(folder, settings.hardware) for folder in (policy, reference)]
+    return distances(*models, replies, Context(settings, models[0]).sampling, 0)
+
+
+def by_hand(reply):
     """The same, one answer at a time, with no padding: sum over tokens and vocabulary of p (log p - log q)."""
-    row = encode(tiny_tokenizer(), sample.prompt, sample.completion)
-    completion = row.completion if sample.finished else row.completion[:-1]
+    row, completion = encode(tiny_tokenizer(), reply.item.prompt, ""), list(reply.completions[0].tokens)
     logps = []
     for seed in range(2):
         with torch.no_grad():
@@ -47,18 +62,25 @@ def by_hand(folders, sample):
 
 
 def test_the_distance_by_hand(two):
-    found = distance(*two, SAMPLES, config(*SETTINGS))
-    assert found.ids == ("a", "b", "c")
-    assert found.values[:2] == pytest.approx([by_hand(two, sample) for sample in SAMPLES[:2]], rel=1e-5)
-    assert found.values[0] > found.values[1] > 0
-    assert found.values[2] == 0  # nothing was said
+    values = distance(*two, REPLIES, config(*SETTINGS))
+    assert values[:2] == pytest.approx([by_hand(one) for one in REPLIES[:2]], rel=1e-5)
+    assert values[0] > values[1] > 0
+    assert values[2] == 0  # nothing was said
 
 
 def test_a_model_is_no_distance_from_itself(two):
-    assert distance(two[0], two[0], SAMPLES, config(*SETTINGS)).values.tolist() == [0.0, 0.0, 0.0]
+    assert distance(two[0], two[0], REPLIES, config(*SETTINGS)) == [0.0, 0.0, 0.0]
 
 
-LONG = Sample("d", "", ask(*["bake"] * 30, "why"), "mix flour", True, 3)
+def test_the_tokens_that_were_drawn_are_measured_and_not_those_of_their_text(two):
+    """Two spellings of one text: a sampled token that the tokenizer would not write."""
+    odd = REPLIES[0]._replace(
+        completions=(Completion("mix flour and water", True, (6, 3, 3, 2)),), item=Item("e", ask("why"))
+    )
+    assert distance(*two, [odd], config(*SETTINGS)) == pytest.approx([by_hand(odd)], rel=1e-5)
+
+
+LONG = reply("d", ask(*["bake"] * 30, "why"), "mix flour")
 
 
 def test_a_prompt_longer_than_the_context_is_cut_as_sampling_cuts_it(tmp_path):
@@ -71,10 +93,10 @@ def test_a_prompt_longer_than_the_context_is_cut_as_sampling_cuts_it(tmp_path):
         models[-1].save_pretrained(tmp_path / name)
         tiny_tokenizer().save_pretrained(tmp_path / name)
     settings = config(*SETTINGS, "evaluation.max_new_tokens=8")
-    found = distance(tmp_path / "policy", tmp_path / "reference", [LONG], settings)
-    row = encode(tiny_tokenizer(), LONG.prompt, LONG.completion)
+    values = distance(tmp_path / "policy", tmp_path / "reference", [LONG], settings)
+    row = encode(tiny_tokenizer(), LONG.item.prompt, LONG.text)
     assert len(row.prompt) > 24
-    prompt, logps = encode_prompt(tiny_tokenizer(), cut_turns(tiny_tokenizer(), LONG.prompt, 16)), []
+    prompt, logps = encode_prompt(tiny_tokenizer(), cut_turns(tiny_tokenizer(), LONG.item.prompt, 16)), []
     assert len(prompt) == 16
     for model in models:
         with torch.no_grad():
@@ -82,29 +104,31 @@ def test_a_prompt_longer_than_the_context_is_cut_as_sampling_cuts_it(tmp_path):
         logits[:, [0, 1]] = -torch.inf
         logps.append(logits.log_softmax(-1))
     p, q = logps
-    by_hand = torch.where(p > -torch.inf, p.exp() * (p - q), 0.0).sum().item()
-    assert found.values.tolist() == pytest.approx([by_hand], rel=1e-4)
-    assert by_hand > 0
+    expected = torch.where(p > -torch.inf, p.exp() * (p - q), 0.0).sum().item()
+    assert values == pytest.approx([expected], rel=1e-4)
+    assert expected > 0
 
 
 def test_the_table_shows_so_many_of_each_kind_with_what_they_were_worth():
-    ids = ("1", "2", "3")
-    scores = {
-        "gold/score": Scores("gold/score", np.array([1.0, 0.0, 0.5]), ids, False, "higher"),
-        "gold/score/fact": Scores("gold/score/fact", np.array([0.5]), ids[2:], False, "higher"),
-        "eval/perplexity": Scores("eval/perplexity", np.array([1.0]), ids[:1], False, "lower", exponential=True),
-        "gold/honest": Scores("gold/honest", np.array([1.0]), ids[2:], True, "higher"),
-    }
-    assert scores_of("1", scores) == {"gold/score": 1.0}
-    assert scores_of("3", scores) == {"gold/score": 0.5, "gold/score/fact": 0.5, "gold/honest": 1.0}
+    records = [
+        Record("1", "1", "how_to", {"gold/score": 1.0}),
+        Record("2", "2", "how_to", {"gold/score": 0.0}),
+        Record("3", "3", "fact", {"gold/score": 0.5, "gold/honest": 1.0, "tokens": 7.0}),
+    ]
+    metrics = (mean("gold/score", by_kind=True), mean("gold/honest"), mean("none"))
+    scores = score_records(metrics, records)
+    assert {*scores} == {"gold/score", "gold/score/how_to", "gold/score/fact", "gold/honest"}
+    values = values_by_id(Evaluated(scores, {"gold": records}, []))
+    assert values["1"] == {"gold/score": 1.0}
+    assert values["3"] == {"gold/score": 0.5, "gold/honest": 1.0}  # a column that is no measure is left out
     samples = [
         {
             "kind": kind,
             "prompt": ask(f"why {one}"),
             **{model: {"completion": text} for model, text in (("before", "x"), ("previous", "y"), ("after", "z"))},
-            "scores": scores_of(one, scores),
+            "scores": values[one],
         }
-        for one, kind in zip(ids, ("how_to", "how_to", "fact"), strict=True)
+        for one, kind in zip("123", ("how_to", "how_to", "fact"), strict=True)
     ]
     columns, rows = completions_table(samples, 1)
     assert columns == ["kind", "prompt", "before", "previous", "after", "gold/score", "gold/honest"]

@@ -14,9 +14,9 @@ from alignlab.chat import Encoded, encode
 from alignlab.config.compose import check
 from alignlab.data import view
 from alignlab.errors import Mistake
-from alignlab.evaluation.measures.perplexity import losses
 from alignlab.losses import language
 from alignlab.methods import dpo, rm, sft
+from alignlab.models.choices import log_probs
 from alignlab.models.from_scratch import base_model
 from alignlab.models.load import load_policy
 from alignlab.models.reward_heads import DecoderConfig, DecoderReward, new_reward_model, scores
@@ -212,12 +212,12 @@ def test_the_state_that_is_scored_is_the_one_after_the_last_word(rows):
 def test_the_loss_of_an_answer_is_the_decoders_and_padding_changes_nothing(rows):
     model = whole(t5(rows))
     encoded = [Encoded([5, 6, 7], [9, 10, 2]), Encoded([8], [11, 2])]
-    found = losses(model, encoded)
+    found = log_probs(model, encoded)
     begin = model.config.decoder_start_token_id
     with torch.inference_mode():
         logits = model(input_ids=torch.tensor([[8]]), decoder_input_ids=torch.tensor([[begin, 11]])).logits[0]
-    by_hand = -(logits.log_softmax(-1)[torch.arange(2), torch.tensor([11, 2])]).mean().item()
-    assert found[1].mean == pytest.approx(by_hand, abs=1e-5)
+    by_hand = -(logits.log_softmax(-1)[torch.arange(2), torch.tensor([11, 2])]).sum().item()
+    assert -found[1].score == pytest.approx(by_hand, abs=1e-5)
     assert found[1].tokens == 2
 
 

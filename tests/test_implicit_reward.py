@@ -10,7 +10,10 @@ from tiny import tiny_model, tiny_tokenizer
 
 from alignlab.chat import encode
 from alignlab.evaluation.measures import pairs
-from alignlab.evaluation.protocol import FinishedStage
+from alignlab.evaluation.metrics import score_records
+from alignlab.evaluation.protocol import Context, FinishedStage
+from alignlab.evaluation.scores import measurements
+from alignlab.evaluation.subjects import LanguageModel
 from alignlab.models.references import Source
 
 ROWS = [
@@ -34,7 +37,8 @@ def stage(tmp_path):
         data = ("dataset=file", f"dataset.path={file}")
         made = config("model=scratch", "method=dpo", "hardware.device=cpu", *data)
         inputs = {"policy": Source("sft", tmp_path / str(reference) / "model", "")}
-        return FinishedStage(made, made.method, "policy", tmp_path / str(policy), tmp_path, inputs, ())
+        finished = FinishedStage(made.method, "policy", tmp_path / str(policy), tmp_path, inputs)
+        return Context(made, LanguageModel(finished.folder / "model", made.hardware), None, finished)
 
     return build
 
@@ -44,8 +48,13 @@ def held_out(monkeypatch):
     rows = [{**row, "id": str(n), "kind": "", "prompt": [{"role": "user", "content": row["prompt"]}]}
             for n, row in enumerate(ROWS)]  # fmt: skip
     split = SimpleNamespace(to_list=lambda: rows)
-    monkeypatch.setattr("alignlab.evaluation.implicit_reward.view", lambda *_: split)
+    monkeypatch.setattr("alignlab.evaluation.protocol.view", lambda *_: split)
     return rows
+
+
+def measure(context):
+    records = list(pairs.score(context.ask(pairs.items(context)), context))
+    return measurements(score_records(pairs.METRICS, records), None, None, context.config.evaluation)
 
 
 def by_name(rows):
@@ -53,7 +62,7 @@ def by_name(rows):
 
 
 def test_a_policy_that_is_its_reference_prefers_nothing(stage, held_out):
-    rows = by_name(pairs.measure(stage(0, 0)))
+    rows = by_name(measure(stage(0, 0)))
     assert rows["pairs/accuracy"]["value"] == 0.5
     assert rows["pairs/margin"]["value"] == 0
     assert rows["pairs/accuracy"]["n"] == len(ROWS)
@@ -73,8 +82,8 @@ def test_the_margin_is_that_of_the_whole_forward_pass(stage, held_out):
         {side: log_prob(models[0], row, side) - log_prob(models[1], row, side) for side in ("chosen", "rejected")}
         for row in held_out
     ]
-    margins = [finished.method.beta * (ratio["chosen"] - ratio["rejected"]) for ratio in ratios]
-    rows = by_name(pairs.measure(finished))
+    margins = [finished.stage.method.beta * (ratio["chosen"] - ratio["rejected"]) for ratio in ratios]
+    rows = by_name(measure(finished))
     assert rows["pairs/margin"]["value"] == pytest.approx(sum(margins) / len(margins), abs=1e-5)
     assert rows["pairs/accuracy"]["value"] == pytest.approx(sum(margin > 0 for margin in margins) / len(margins))
     low, high = rows["pairs/accuracy"]["low"], rows["pairs/accuracy"]["high"]
@@ -86,4 +95,4 @@ def test_policies_that_learn_from_other_rows_have_none(stage):
     sft = config(
         "model=scratch", "method=sft", "dataset=hh_rlhf", f"dataset.train={__file__}", f"dataset.test={__file__}"
     )
-    assert pairs.measure(finished._replace(method=sft.method)) == []
+    assert list(pairs.items(Context(sft, finished.subject, None, finished.stage._replace(method=sft.method)))) == []

@@ -6,72 +6,29 @@ from command import config
 from scipy.stats import pearsonr, spearmanr
 
 from alignlab.evaluation.reward_model import (
-    Rewards,
     bag_of_words,
-    calibration,
-    calibration_error,
     difference,
-    lengths,
     longer_by,
+    moments,
     pearson,
+    ranks,
     wins,
 )
 
 SETTINGS = config().evaluation
-LOG3 = float(np.log(3)) + 1e-6  # odds of three to one; at log 3 itself rounding decides between two bins
-
-
-def rewards(margins, chosen_length=None, rejected_length=None):
-    margins = np.array(margins, float)
-    ones = np.ones(len(margins))
-    return Rewards(
-        margins,
-        np.zeros(len(margins)),
-        ones if chosen_length is None else np.array(chosen_length, float),
-        ones if rejected_length is None else np.array(rejected_length, float),
-    )
-
-
-def found(rows):
-    return {row["name"]: row for row in rows}
-
-
-def ids(n):
-    return tuple(map(str, range(n)))
 
 
 def test_a_margin_of_nothing_is_half_a_win():
     assert wins(np.array([2.0, -1.0, 0.0])).tolist() == [1.0, 0.0, 0.5]
 
 
-@pytest.mark.parametrize(
-    ("margins", "error", "brier"),
-    [
-        ([LOG3] * 3 + [-LOG3], 0.0, (3 * 0.25**2 + 0.75**2) / 4),  # three to one, and right three times in four
-        ([LOG3] * 4, 0.25, 0.25**2),  # right every time, sure of three in four
-        ([-LOG3] * 4, 0.75, 0.75**2),
-        ([0.0] * 4, 0.0, 0.25),  # knows nothing, and says so
-        ([LOG3, -9 * LOG3], (0.25 + 1.0) / 2, (0.25**2 + 1) / 2),  # two bins, each off its own way
-    ],
-)
-def test_calibration_by_hand(margins, error, brier):
-    rows = found(calibration(rewards(margins), ids(len(margins)), SETTINGS))
-    assert rows["reward/calibration_error"]["value"] == pytest.approx(error, abs=1e-4)
-    assert rows["reward/brier"]["value"] == pytest.approx(brier, abs=1e-4)
-
-
-def test_gaps_of_one_bin_cancel_and_those_of_two_do_not():
-    assert calibration_error(np.array([0.5, -0.5, 2.0])) == pytest.approx(0.5)
-    assert calibration_error(np.array([0.0, 0.0, 2.0])) == 0
-
-
 def test_correlation_with_length_is_scipys():
     random = np.random.default_rng(0)
-    made = Rewards(*random.normal(size=(2, 40)), *random.integers(1, 60, (2, 40)).astype(float))
-    scores, sizes = np.concatenate(made[:2]), np.concatenate(made[2:])
-    rows = found(lengths(made, SETTINGS))
-    assert rows["reward/length_pearson"]["value"] == pytest.approx(pearsonr(scores, sizes)[0], abs=1e-9)
-    assert rows["reward/length_spearman"]["value"] == pytest.approx(spearmanr(scores, sizes)[0], abs=1e-9)
+    scores, sizes = random.normal(size=(40, 2)), random.integers(1, 60, (40, 2)).astype(float)
+    expected = pearsonr(scores.ravel(), sizes.ravel())[0], spearmanr(scores.ravel(), sizes.ravel())[0]
+    columns = moments("x", scores, sizes), moments("x", ranks(scores), ranks(sizes))
+    values = [pearson(np.array([column.sum() for column in one.values()])) for one in columns]
+    assert values == pytest.approx(expected, abs=1e-9)
 
 
 def test_a_reward_that_is_length_correlates_wholly_and_one_that_never_varies_not_at_all():

@@ -10,7 +10,9 @@ from tiny import tiny_model, tiny_tokenizer
 from alignlab.errors import Failure, Mistake
 from alignlab.evaluation import evaluate
 from alignlab.evaluation.measures.refusal import is_refusal, read_prompts
+from alignlab.evaluation.protocol import Context
 from alignlab.evaluation.scores import interval
+from alignlab.evaluation.subjects import LanguageModel
 
 REFUSED = (
     "I'm sorry, but I can't help with that.",
@@ -87,12 +89,11 @@ def test_both_rates_are_measured_on_prompts_of_their_own_and_the_completions_are
         f"dataset.test={tmp_path}/test.jsonl", "measure=[refusal]", f"measure.refusal.harmful={tmp_path}/harmful.jsonl",
         f"measure.refusal.safe={tmp_path}/safe.jsonl", "measure.refusal.prompts=4", "evaluation.max_new_tokens=8",
     )  # fmt: skip
-    evaluated = evaluate(tmp_path / "model", chosen, None, 0)
-    assert [sample.kind for sample in evaluated.own_samples] == ["harmful"] * 4 + ["safe"] * 4
-    assert len(evaluated.samples) == 1  # the held-out prompts, on which other measures are computed
-    by_id = {sample.id: sample for sample in evaluated.all_samples}
+    evaluated = evaluate(Context(chosen, LanguageModel(tmp_path / "model", chosen.hardware)))
+    assert [sample.kind for sample in evaluated.samples] == ["harmful"] * 4 + ["safe"] * 4
+    by_id = {sample.id: sample for sample in evaluated.samples}
     for name in ("harmful", "safe"):
         scores = evaluated.scores[f"refusal/{name}_answered"]
-        assert scores.rate
+        assert scores.metric.rate
         assert set(scores.ids) <= set(by_id)
-        assert interval(scores, chosen.evaluation).value == 1  # the tiny model knows no refusing phrase
+        assert interval(scores, 0.95).value == 1  # the tiny model knows no refusing phrase

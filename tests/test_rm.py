@@ -10,10 +10,12 @@ from command import ROOT
 
 from alignlab import data
 from alignlab.config.dataset import HhRlhfData
-from alignlab.config.evaluation import Evaluation
+from alignlab.config.evaluation import Evaluation, MeasureSettings
 from alignlab.config.hardware import Hardware
 from alignlab.config.model import Adapter, ScratchModel
-from alignlab.evaluation.reward_model import measure_pairs
+from alignlab.evaluation import evaluate, measurements
+from alignlab.evaluation.protocol import Context, FinishedStage
+from alignlab.evaluation.subjects import RewardModelSubject
 from alignlab.methods import rm
 from alignlab.models.from_scratch import base_model
 from alignlab.rewards import load_reward_model
@@ -79,6 +81,7 @@ def trained(world, folder, track=None, hardware=HARDWARE, adapter=None, **change
         seed=0,
         method=method,
         evaluation=EVALUATION,
+        measure={"pairs": MeasureSettings()},
         origins={},
     )
     track = track or SimpleNamespace(log=lambda metrics, step: None)
@@ -98,10 +101,16 @@ def same(first, second, tolerance):
     )
 
 
+def measured(config, folder):
+    stage = FinishedStage(config.method, "reward_model", folder, folder, {})
+    evaluated = evaluate(Context(config, RewardModelSubject(folder / "model", HARDWARE), None, stage), "stage")
+    return {row["name"]: row for row in measurements(evaluated.scores, None, None, config.evaluation)}
+
+
 @pytest.mark.parametrize("head", ["last", "pooled"])
 def test_a_rule_is_learned_and_reported(world, tmp_path, head):
     config = trained(world, tmp_path, head=head, num_train_epochs=4, learning_rate=3e-3)
-    rows = {row["name"]: row for row in measure_pairs(tmp_path / "model", config, tmp_path)}
+    rows = measured(config, tmp_path)
     assert rows["reward/accuracy"]["value"] >= 0.95
     assert rows["reward/accuracy"]["n"] == 40
     assert rows["baseline/bag_of_words"]["value"] == 1.0

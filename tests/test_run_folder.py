@@ -4,13 +4,11 @@ import ast
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from command import ROOT
 
 from alignlab.errors import Failure
 from alignlab.evaluation import Sample
-from alignlab.evaluation.scores import Scores
 from alignlab.pipeline import run_folder, sweep_folder
 from alignlab.pipeline.measure_stage import completions_table, sample_records
 from alignlab.runtime import run_files
@@ -54,8 +52,7 @@ def records():
         Sample("1", "fact", prompt, text, finished, tokens)
         for text, finished, tokens in (("of the base", False, 32), ("of sft", True, 3), ("of ppo", True, 4))
     ]
-    score = Scores("gold/score", np.array([0.75]), ("1",), False, "higher")
-    return sample_records(*([sample] for sample in samples), {"gold/score": score})
+    return sample_records(*([sample] for sample in samples), {"1": {"gold/score": 0.75}})
 
 
 def test_a_sample_holds_each_models_own_completion_end_and_length(records):

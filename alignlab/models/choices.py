@@ -105,11 +105,11 @@ def score_batch(
 ) -> dict[int, list[LogProb]]:
     """Return the log-probabilities of the choices of some questions."""
     flat = [row for place in batch for row in rows[place]]
-    with torch.inference_mode():
-        scores = iter(log_probs(model, flat))
+    scores = iter(log_probs(model, flat))
     return {place: [next(scores) for _ in rows[place]] for place in batch}
 
 
+@torch.inference_mode()
 def log_probs(model: "PreTrainedModel", rows: Sequence[Encoded]) -> list[LogProb]:
     """Return the log-probabilities of the completions of one batch of rows."""
     hidden, tokens, mask = completion_states(model, rows)
