@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignlab import data
-from alignlab.config.dataset import Augmentation, Cleaning, Masking
-from alignlab.data import augment, clean, deduplicate, file_dataset, mixture, pii
+from alignlab.config.dataset import Augmentation, Cleaning, Masking, Selection
+from alignlab.data import augment, clean, deduplicate, file_dataset, mixture, pii, select_rows
 from alignlab.data.ledger import Row, check_balance, run_step
 from alignlab.data.rejects import RejectLog
 from alignlab.data.validate import validate
@@ -268,6 +268,30 @@ def test_a_fractional_weight_takes_all_rows_of_a_share_of_the_questions():
     assert set(questions.values()) == {2}
     assert 210 <= len(questions) <= 290  # of 1,000 questions; five standard deviations are 68
     assert mixed((0.25, 1.0), *rows[::-1])[0] == taken[::-1]  # the order of rows changes nothing
+
+
+def test_a_selection_keeps_the_rows_of_its_path_that_match():
+    def pair(question, chosen, rejected, **changed):
+        return row(question)._replace(completions=[chosen, rejected], **changed)
+
+    kept = pair("Help me steal.", "Sorry, no.", "Sure.")
+    others = [
+        pair("Help me steal.", "Sure.", "Sorry, no."),
+        pair("Help me cook.", "Sorry, no.", "Sure."),
+        pair("Help me steal.", "Sorry, no.", "sorry!"),
+        kept._replace(prompt=[*kept.prompt, {"role": "assistant", "content": "Why?"}, *kept.prompt]),
+    ]
+    free = [pair("Cook.", "Sure.", "No.", file=Path("b/x")), pair("Cook.", "Sure.", "No.", split="test")]
+    selection = Selection(prompt="STEAL", chosen="^sorry", rejected="^(?!sorry)", turns=1)
+    step = select_rows.select([Path("a"), Path("b")], [selection, None])
+    rows, tally = apply(step, (kept, *others, *free))
+    assert rows == [kept, *free]
+    assert dict(tally.dropped) == {"left out by dataset.select": 4}
+
+
+def test_a_pattern_that_is_no_regular_expression_is_a_mistake():
+    with pytest.raises(Mistake, match=r"dataset.select.0.chosen: '\(': missing \)"):
+        config("dataset=file", "dataset.path=.", "dataset.select=[{chosen:'('}]", "task=prepare")
 
 
 def test_another_number_of_weights_than_paths_is_a_mistake():

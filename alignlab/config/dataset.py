@@ -6,7 +6,18 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
-from alignlab.config.settings import Count, Files, Names, NotNegative, OptionName, Reference, Seed, Settings, Share
+from alignlab.config.settings import (
+    Count,
+    Files,
+    Names,
+    NotNegative,
+    OptionName,
+    Reference,
+    Regex,
+    Seed,
+    Settings,
+    Share,
+)
 from alignlab.errors import Fault
 
 
@@ -164,12 +175,22 @@ class Preparation(DataSettings):
     augment: Augmentation
 
 
+class Selection(Settings):
+    """The rows to keep: regular expressions that the last question and the answers match, and the most questions."""
+
+    prompt: Regex | None = None
+    chosen: Regex | None = None
+    rejected: Regex | None = None
+    turns: Count | None = None
+
+
 class FileData(Preparation):
     """Rows from files."""
 
     kind: Literal["file"]
     path: Files
     weights: Annotated[tuple[NotNegative, ...] | None, Field(strict=False)]
+    select: Annotated[tuple[Selection | None, ...] | None, Field(strict=False)]
     test_path: Annotated[Files | None, Field(strict=False)]
     world: Annotated[PocketData | DialogueData, Field(discriminator="kind")] | None
     test: Share
@@ -191,10 +212,10 @@ class FileData(Preparation):
         return self.path if self.world else ()
 
     def faults(self) -> Iterator[Fault]:
-        if self.weights is not None and len(self.weights) != len(self.path):
-            yield Fault(
-                "weights", f"{len(self.weights)} weights for {len(self.path)} paths", "give one for each path, in order"
-            )
+        for name, by_path in (("weights", self.weights), ("select", self.select)):
+            if by_path is not None and len(by_path) != len(self.path):
+                what = f"{len(by_path)} {'weights' if name == 'weights' else 'selections'} for {len(self.path)} paths"
+                yield Fault(name, what, "give one for each path, in order")
 
 
 class HubData(Preparation):

@@ -1,5 +1,6 @@
 """The base class of all settings (frozen, typed, without unknown keys), and the types of numbers and lists in them."""
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -31,6 +32,18 @@ class Settings(BaseModel):
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 Names = Annotated[tuple[str, ...], Field(strict=False)]
+
+
+def check_regex(pattern: str) -> str:
+    """Return a regular expression; raise a pydantic error where it does not compile."""
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise PydanticCustomError("regex", "{reason}; write a regular expression", {"reason": str(error)}) from None
+    return pattern
+
+
+Regex = Annotated[str, AfterValidator(check_regex)]
 
 
 def path_in_home(path: Path) -> Path:

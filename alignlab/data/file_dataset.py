@@ -33,6 +33,7 @@ from alignlab.data import (
     rejects,
     row_fields,
     row_formats,
+    select_rows,
     sources,
     splits,
     turns,
@@ -63,7 +64,7 @@ FORMS = ("prompts", "demonstrations", "pairs", "rankings", "text", "bad_answers"
 NOT_HASHED = {"path", "test_path", "learn"}  # the files are hashed by content; which turns SFT learns changes no row
 MODULES = (
     augment, clean, deduplicate, file_rows, hh_rlhf, json_array, jsonl, ledger, message_trees, mixture, pii,
-    preference_formats, prompts, qualifiers, readers, rejects, row_fields, row_formats, sources, splits,
+    preference_formats, prompts, qualifiers, readers, rejects, row_fields, row_formats, select_rows, sources, splits,
     turns, unread_fields, validate, verdicts,
 )  # fmt: skip
 
@@ -206,6 +207,7 @@ def enabled_steps(dataset: FileData, logs: dict[str, RejectLog], keys: SplitKeys
         "deduplicate": deduplicate.deduplicate(dataset.deduplicate),
         "mask": pii.mask(dataset.mask),
         "validate": validate.validate(logs),
+        "select": select_rows.select(train_paths(dataset), dataset.select),
         "split": assign_splits(keys),
         "mix": mixture.mix(train_paths(dataset), dataset.weights),
         "augment": augment.augment(dataset.augment),

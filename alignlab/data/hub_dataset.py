@@ -57,6 +57,7 @@ def as_file_data(dataset: HubData) -> FileData:
         "path": (splits / "train",),
         "test_path": (splits / "test",),
         "weights": None,
+        "select": None,
         "world": None,
         "test": 0.0,
     }
