@@ -24,6 +24,9 @@ class Shape(NamedTuple):
     family: str = ""  # `model_type` of its config.json
 
 
+AGAIN = "fetch the model again"
+
+
 def shapes(folder: Path) -> Shapes:
     """Read the shapes of the tensors in a model's folder, by name; empty without safetensors files.
 
@@ -36,8 +39,11 @@ def shapes(folder: Path) -> Shapes:
             if size > file.stat().st_size - 8:
                 what = "is no safetensors file, or its end is missing"
                 raise failure(str(file), what, "fetch it again; for a Git LFS pointer: git lfs pull")
-            header = json.loads(stream.read(size))
-        tensors |= {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
+            try:
+                header = json.loads(stream.read(size))
+                tensors |= {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
+            except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+                raise failure(str(file), "has no header of a safetensors file", AGAIN) from None
     return tensors
 
 
@@ -63,7 +69,13 @@ def parameters_in(folder: Path) -> int | None:
 
 def shape_in(folder: Path) -> Shape | None:
     """Return the sizes of the model in a folder, from its config.json; None without one, or for an unknown family."""
-    return read_shape(config_in(folder))
+    try:
+        shape = read_shape(config_in(folder))
+    except (TypeError, ValueError) as error:
+        raise failure(str(folder / "config.json"), f"holds a size that is no number ({error})", AGAIN) from error
+    if shape and min(shape.hidden, shape.keys, shape.mlp, shape.layers, shape.vocabulary) < 1:
+        raise failure(str(folder / "config.json"), f"holds a size under 1 ({shape.layers} layers)", AGAIN)
+    return shape
 
 
 def config_in(folder: Path) -> dict[str, Any]:
@@ -71,8 +83,8 @@ def config_in(folder: Path) -> dict[str, Any]:
     file = folder / "config.json"
     try:
         return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
-    except ValueError as error:
-        raise failure(str(file), "is not JSON", "fetch the model again") from error
+    except (ValueError, TypeError, RecursionError) as error:
+        raise failure(str(file), "holds no JSON object", AGAIN) from error
 
 
 def read_shape(settings: Mapping[str, Any]) -> Shape | None:

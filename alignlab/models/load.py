@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 from alignlab.config.hardware import Hardware
 from alignlab.config.schema import Config
 from alignlab.errors import failure
-from alignlab.models import four_bit, weight_files
+from alignlab.models import four_bit, model_folder, weight_files
 from alignlab.runtime import sharding
-from alignlab.runtime.worker_errors import is_out_of_memory
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 
 
 NEW_TOKENS = "new_token_ids"  # in a model's config.json: tokens that got their first embeddings when it was made ready
+
+UNREADABLE = "no language model can be loaded from it"
 
 
 def device(hardware: Hardware) -> "torch.device":
@@ -113,11 +114,10 @@ def _load(
     """Load a decoder or an encoder-decoder, and its tokenizer."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
-    try:
+    model_folder.check(path)
+    with model_folder.explained_loading(str(path), UNREADABLE, path):
         tokenizer = AutoTokenizer.from_pretrained(path)
         settings = AutoConfig.from_pretrained(path)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise unreadable(path, error) from error
     auto_class = AutoModelForSeq2SeqLM if settings.is_encoder_decoder else AutoModelForCausalLM
     model = load_whole(auto_class, path, config=set_dropout(settings, dropout), dtype=dtype, **options)
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
@@ -131,35 +131,12 @@ def load_whole(auto_class: Any, path: Path, new: tuple[str, ...] = (), **options
     Raises a `Failure` where files are broken, weights are absent, but for those whose names begin with `new`, or are no
     numbers.
     """
-    from pickle import UnpicklingError
-
-    from safetensors import SafetensorError
-
-    weight_files.check(path)
-    try:
+    model_folder.check(path)
+    with model_folder.explained_loading(str(path), UNREADABLE, path):
         model, info = auto_class.from_pretrained(path, output_loading_info=True, **options)
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        ImportError,
-        EOFError,
-        UnpicklingError,
-        RuntimeError,
-        SafetensorError,
-    ) as error:
-        if is_out_of_memory(error):
-            raise
-        raise unreadable(path, error) from error
     absent = {name for name in info["missing_keys"] if not name.startswith(new)} if new else info["missing_keys"]
     check_weights(path, model, absent)
     return model
-
-
-def unreadable(path: Path, error: Exception) -> Exception:
-    """Build the failure of a folder from which no model can be loaded."""
-    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-    return failure(str(path), f"no language model can be loaded from it ({reason})")
 
 
 def check_weights(path: Path, model: Any, missing: "set[str]") -> None:

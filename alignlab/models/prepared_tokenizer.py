@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from alignlab.config.model import PretrainedModel
 from alignlab.errors import failure
 from alignlab.models.chat_templates import FAMILIES
+from alignlab.models.model_folder import explained_loading
 from alignlab.models.template_repair import CHOOSE, make_special, repair
 
 if TYPE_CHECKING:
@@ -19,10 +20,8 @@ def load_tokenizer(model: PretrainedModel, source: Path) -> "PreTrainedTokenizer
     """Load the tokenizer of a model as it was published."""
     from transformers import AutoTokenizer
 
-    try:
+    with explained_loading("model.path", f"{model.path} cannot be read", source):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError, KeyError) as error:
-        raise failure("model.path", f"{model.path} cannot be read ({str(error).splitlines()[0][:160]})") from error
     return tokenizer
 
 

@@ -16,7 +16,7 @@ from alignlab.config.dataset import DataSettings
 from alignlab.config.model import PretrainedModel
 from alignlab.config.schema import Config
 from alignlab.errors import Failure, failure
-from alignlab.models import chat_templates, gguf_files, prepared_tokenizer, template_repair, weight_files
+from alignlab.models import chat_templates, gguf_files, model_folder, prepared_tokenizer, template_repair
 from alignlab.models.gguf_files import SUFFIX, check_reader, convert, packaged_file
 from alignlab.models.load import NEW_TOKENS, load_whole
 from alignlab.models.prepared_tokenizer import load_tokenizer, new_tokens, prepare_tokenizer
@@ -95,7 +95,7 @@ def locate(model: PretrainedModel) -> None:
     if (source := local_source(model)) or commit(model):
         if source:
             check_reader(source)
-            weight_files.check(source)
+            model_folder.check(source)
         return
     require_hub("model.path", model.path, PACKAGE if model.package_file else FOLDER)
     try:
@@ -205,20 +205,17 @@ def prepare(model: PretrainedModel, source: Path, folder: Path) -> None:
     """Write the tokenizer and the token ids, and link the weights or grow them."""
     from transformers import AutoConfig
 
-    tokenizer = load_tokenizer(model, source)
-    try:
-        settings = AutoConfig.from_pretrained(source)
-    except (OSError, ValueError, KeyError) as error:
-        raise failure("model.path", f"{model.path} cannot be read ({str(error).splitlines()[0][:160]})") from error
-    known = set(tokenizer.get_vocab())
-    prepare_tokenizer(tokenizer, model)
-    rows = settings.get_text_config().vocab_size
-    if len(tokenizer) > rows:
-        grow_vocabulary(source, folder, len(tokenizer))
-    else:
-        link(source, folder)
-    tokenizer.save_pretrained(folder)
-    write_token_ids(folder, tokenizer, new_tokens(tokenizer, known))
+    with model_folder.explained_loading("model.path", f"{model.path} cannot be read", folder):
+        tokenizer, settings = load_tokenizer(model, source), AutoConfig.from_pretrained(source)
+        known = set(tokenizer.get_vocab())
+        prepare_tokenizer(tokenizer, model)
+        rows = settings.get_text_config().vocab_size
+        if len(tokenizer) > rows:
+            grow_vocabulary(source, folder, len(tokenizer))
+        else:
+            link(source, folder)
+        tokenizer.save_pretrained(folder)
+        write_token_ids(folder, tokenizer, new_tokens(tokenizer, known))
 
 
 def readiness(model: PretrainedModel) -> list[str]:
@@ -228,7 +225,7 @@ def readiness(model: PretrainedModel) -> list[str]:
     """
     source = local_source(model) or cached_snapshot(model)
     if source:
-        weight_files.check(source)
+        model_folder.check(source)
     if source is None or not any((source / name).exists() for name in TOKENIZERS):
         return []
     return prepare_tokenizer(load_tokenizer(model, source), model)
@@ -267,6 +264,8 @@ def write_token_ids(folder: Path, tokenizer: "PreTrainedTokenizerBase", added: l
     generation: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     former = generation.get("eos_token_id", config.get("eos_token_id"))
     ends = [tokenizer.eos_token_id, *(former if isinstance(former, list) else [former])]
+    if odd := [end for end in ends if end is not None and not isinstance(end, int)]:
+        raise failure(str(path), f"its eos_token_id is {odd[0]!r}, not a number", "give the number of the token")
     ends = [end for end in dict.fromkeys(ends) if end not in {None, tokenizer.pad_token_id}]
     ids = {"pad_token_id": tokenizer.pad_token_id, "bos_token_id": tokenizer.bos_token_id}
     new = {NEW_TOKENS: added} if added else {}

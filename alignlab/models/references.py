@@ -4,14 +4,13 @@ A model to start from is prepared first (chat template, padding). One that only 
 is used as it was published, with its own tokenizer and template.
 """
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
 from alignlab.config.model import PretrainedModel
 from alignlab.config.schema import Config
 from alignlab.errors import mistake
-from alignlab.models import weight_files
+from alignlab.models import model_folder
 from alignlab.runtime.files import digest_files
 from alignlab.runtime.run_files import RESULT
 
@@ -30,7 +29,6 @@ def model_source(config: Config, setting: str, path: str) -> Source:
     """Return a model to start from; the fingerprint is a folder's content, or the commit of a hub id."""
     folder = find_model(setting, path)
     if folder.exists():
-        weight_files.check(folder)
         return Source(path, folder, digest_files([folder]))
     from alignlab.models.pretrained import base_folder
 
@@ -46,7 +44,6 @@ def scorer_source(config: Config, setting: str, path: str) -> Source:
         return Source(path, insult_classifier.folder(), insult_classifier.folder().name)
     folder = find_model(setting, path)
     if folder.exists():
-        weight_files.check(folder)
         return Source(path, folder, digest_files([folder]))
     from alignlab.models.pretrained import published_folder
 
@@ -71,8 +68,8 @@ def last_stage(run: Path) -> list[Path]:
     file = run / RESULT
     if not file.exists():
         return []
-    stage: str = json.loads(file.read_text(encoding="utf-8"))["stage"]
-    return [run / stage / "model"]
+    stage = model_folder.read_object(file).get("stage")
+    return [run / str(stage) / "model"] if stage else []
 
 
 def find_model(setting: str, path: str) -> Path:
@@ -83,6 +80,7 @@ def find_model(setting: str, path: str) -> Path:
     folder = Path(path).expanduser()
     for candidate in (folder / "model", folder, *last_stage(folder)):
         if (candidate / "config.json").exists():
+            model_folder.check(candidate)
             return candidate.absolute()
     if folder.exists():
         raise mistake(setting, f"{path} holds no model", "give a folder with config.json in it, or auto, or base")
@@ -97,8 +95,8 @@ GENERATES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")  # ending
 def check_generates(setting: str, folder: Path) -> None:
     """Raise a `Mistake` where a model has no language head by its config.json."""
     file = folder / "config.json"
-    classes = json.loads(file.read_text(encoding="utf-8")).get("architectures") if file.exists() else None
-    if classes and not any(name.endswith(GENERATES) for name in classes):
+    classes = model_folder.read_object(file).get("architectures") if file.exists() else None
+    if classes and not any(str(name).endswith(GENERATES) for name in classes):
         raise mistake(setting, f"{folder} is a {classes[0]}, which generates nothing", "give a language model's folder")
 
 
@@ -106,6 +104,6 @@ def classifier_labels(folder: Path) -> list[str]:
     """Return the labels of a classifier in their order; empty where its folder does not exist yet."""
     if not (folder / "config.json").exists():
         return []
-    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    settings = model_folder.read_object(folder / "config.json")
     labels = settings.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
     return [label for _, label in sorted(labels.items(), key=lambda entry: int(entry[0]))]

@@ -25,6 +25,7 @@ from transformers import (
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from alignlab.errors import failure
+from alignlab.models import model_folder
 from alignlab.models.load import load_whole, set_dropout
 from alignlab.models.reward_layout import Packed, choose_layout, counts, forward_arguments, last_tokens, unwrapped
 from alignlab.runtime import sharding
@@ -187,7 +188,9 @@ def choose_head(head: str, path: Path, is_automatic: bool) -> str:
 
     Raises a `Failure` where `last` was set by the user.
     """
-    settings = AutoConfig.from_pretrained(path)
+    model_folder.check(path)
+    with model_folder.explained_loading(str(path), "no model can be loaded from it", path):
+        settings = AutoConfig.from_pretrained(path)
     if head == "pooled" or settings.is_encoder_decoder or reads_last_token(settings):
         return head
     what = f"transformers has no reward model that reads the last token of {settings.model_type}"

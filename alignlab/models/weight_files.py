@@ -27,7 +27,8 @@ def faults(folder: Path) -> Iterator[tuple[str, str]]:
             elif file.suffix == ".safetensors" and (reason := damage(file)):
                 yield f"{file.name} is damaged or cut off ({reason})", AGAIN
     for index in folder.glob("*.index.json"):
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        named = json.loads(index.read_text(encoding="utf-8")).get("weight_map")
+        shards = set(map(str, named.values())) if isinstance(named, dict) else {"weight_map"}
         if absent := sorted(name for name in shards if not (folder / name).exists()):
             yield f"{len(absent)} of its {len(shards)} files of weights are missing, {absent[0]} first", AGAIN
     adapters = [file.name for file in files if file.name.startswith("adapter_")]

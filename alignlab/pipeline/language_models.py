@@ -6,6 +6,7 @@ from alignlab.config.schema import Config
 from alignlab.errors import mistake
 from alignlab.models import kinds, references
 from alignlab.models.gguf_files import SUFFIX
+from alignlab.models.model_folder import explained_loading
 from alignlab.models.references import Source
 from alignlab.pipeline.prepare_inputs import prepare_data
 
@@ -55,5 +56,6 @@ def is_ready(folder: Path) -> bool:
     """Return whether a folder's tokenizer has a chat template, and a pad token that does not end a turn."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    with explained_loading(str(folder), "no tokenizer can be loaded from it", folder):
+        tokenizer = AutoTokenizer.from_pretrained(folder)
     return bool(tokenizer.chat_template) and tokenizer.pad_token_id not in {None, tokenizer.eos_token_id}

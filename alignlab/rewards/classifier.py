@@ -12,6 +12,7 @@ from alignlab.chat import Turn
 from alignlab.config.hardware import Hardware
 from alignlab.config.reward import ClassifierReward
 from alignlab.errors import failure
+from alignlab.models import model_folder
 from alignlab.models.load import device, load_whole, precision
 from alignlab.models.truncation import context_length
 from alignlab.rewards.protocol import Context, Scored
@@ -82,12 +83,10 @@ def load_classifier(settings: ClassifierReward, path: Path, hardware: Hardware, 
     """Load a classifier; raises a `Failure` where the folder holds none, or none with this label."""
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-    try:
+    model_folder.check(path)
+    with model_folder.explained_loading(f"reward {name}", f"{settings.path} cannot be read as a classifier", path):
         architectures = AutoConfig.from_pretrained(path).architectures
         tokenizer = AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise failure(f"reward {name}", f"{settings.path} cannot be read as a classifier ({reason})") from error
     kind = (architectures or [""])[0]
     if not kind.endswith("ForSequenceClassification"):
         raise failure(

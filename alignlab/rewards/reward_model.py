@@ -98,9 +98,10 @@ def load_reward_model(path: Path, hardware: Hardware) -> RewardModel:
     """
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-    from alignlab.models import reward_heads, reward_layout
+    from alignlab.models import model_folder, reward_heads, reward_layout
 
     folder = path / "model" if (path / "model" / "config.json").exists() else path
+    model_folder.check(folder)
     try:
         settings = AutoConfig.from_pretrained(folder)
     except (OSError, ValueError) as error:
