@@ -1,8 +1,14 @@
 """The formats of rows: each is detected by its fields and parsed to the same draft."""
 
-import pytest
+import json
 
+import pytest
+from command import config
+
+from alignlab.data import file_dataset
+from alignlab.data.row_fields import is_misspelt
 from alignlab.data.row_formats import FORMATS, Draft, detect
+from alignlab.errors import Failure
 
 
 def user(text):
@@ -62,3 +68,35 @@ def test_the_prompt_of_a_dialogue_asks_for_a_summary_and_text_has_no_prompt():
 def test_alpaca_keeps_input_system_and_history():
     row = {"instruction": "Add.", "input": "1 2", "output": "3", "system": "Be kind.", "history": [["Hi", "Hello"]]}
     assert FORMATS["alpaca"].parse(row)[0].prompt == [SYSTEM, user("Hi"), bot("Hello"), user("Add.\n\n1 2")]
+
+
+@pytest.mark.parametrize(
+    ("row", "rename"),
+    [
+        ({"promt": "How?", "chosen": "So.", "rejected": "No."}, "rename it to prompt"),
+        ({"prompt": "How?", "chozen": "So.", "rejected": "No."}, "rename it to chosen"),
+        ({"instruction": "Do it.", "outptu": "Done."}, "rename it to output"),
+        ({"promt": "How?", "completion": "So."}, "rename promt to prompt"),
+        ({"mesages": [{"role": "user", "content": "How?"}]}, "rename mesages to messages"),
+    ],
+)
+def test_a_misspelt_field_is_named_with_the_field_that_was_meant(row, rename, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    with pytest.raises(Failure, match=rename):
+        file_dataset.read_report(config("task=prepare", "dataset=file", f"dataset.path={path}").dataset)
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "misspelt"),
+    [
+        ("promt", "prompt", True),
+        ("prmopt", "prompt", True),
+        ("prompts", "prompt", False),
+        ("label", "labels", False),
+        ("prompt_id", "prompt", False),
+        ("pos", "pot", False),
+    ],
+)
+def test_one_letter_makes_a_misspelt_name(name, known, misspelt):
+    assert is_misspelt(name, known) is misspelt

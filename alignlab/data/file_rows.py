@@ -17,15 +17,16 @@ from alignlab.data.message_trees import Assembled
 from alignlab.data.qualifiers import SOFT, qualify
 from alignlab.data.rejects import Reject, RejectLog
 from alignlab.data.row_fields import Broken, Draft, LeftOut, RowFields
-from alignlab.data.row_formats import FORMATS, RowFormat, detect, format_of
+from alignlab.data.row_formats import CATCH_ALL, FORMATS, RowFormat, detect, format_of, misspelt_field
 from alignlab.data.sources import Source
 from alignlab.data.splits import Split
 from alignlab.data.turns import take_reasoning, think
 from alignlab.data.unread_fields import MOST_NAMES, OTHERS, ignored_names, refuse_media, unread_fields
-from alignlab.errors import failure, mistake
+from alignlab.errors import Failure, failure, mistake
 
 DETECTION_ROWS = 50  # rows by which the format of a file is detected
 TURNS = (("role", "content"), ("from", "value"))  # fields of a row that is one turn
+NOT_A_FIELD = "no format reads a field of this name"
 READ_BESIDE = ("kind",)  # fields that are read from every row
 
 
@@ -97,28 +98,27 @@ def detect_format(source: Source, name: str | None, ignored: frozenset[str]) -> 
         return FORMATS["message_tree"], message_trees.assemble(everything)
     row_format = named_format(name) if name else detect(fields)
     if row_format is None and fields:
-        check_shape(source, fields[0])
-        names = ", ".join(str(name)[:30] for name in list(fields[0])[:8]) or "none"
-        known = "; ".join(map(str, FORMATS.values()))
-        raise failure(
-            str(source.path),
-            f"rows with the fields {names} have no known format",
-            f"known are {known}; docs/data.md lists their fields",
-        )
+        raise unknown_format(source, fields[0])
     return row_format or FORMATS["prompt_completion"], (Assembled(record, 1) for record in everything)
 
 
-def check_shape(source: Source, fields: RowFields) -> None:
-    """Raise a failure that says more where rows without a known format are single turns, or lists of rows."""
+def unknown_format(source: Source, fields: RowFields) -> Failure:
+    """Build the failure for rows without a known format: single turns, a misspelt field, lists of rows, or others."""
     if any(set(turn) <= set(fields) for turn in TURNS):
         what = "each row is one turn, and nothing says which turns are one conversation"
-        raise failure(str(source.path), what, "write one row a conversation, with its turns as a list in `messages`")
+        return failure(str(source.path), what, "write one row a conversation, with its turns as a list in `messages`")
+    names = ", ".join(str(name)[:30] for name in list(fields)[:8]) or "none"
+    what = f"rows with the fields {names} have no known format"
+    if misspelt := misspelt_field(fields):
+        return failure(str(source.path), what, f"rename {misspelt[0]} to {misspelt[1]}")
     lists = [
         name for name in fields if isinstance(rows := fields.peek(name), list) and rows and isinstance(rows[0], dict)
     ]
     if lists:
         what = f"the rows lie in lists inside an object: {', '.join(lists[:5])}"
-        raise failure(str(source.path), what, "write each list as a file of its own")
+        return failure(str(source.path), what, "write each list as a file of its own")
+    known = "; ".join(map(str, FORMATS.values()))
+    return failure(str(source.path), what, f"known are {known}; docs/data.md lists their fields")
 
 
 def named_format(name: str) -> RowFormat:
@@ -148,7 +148,11 @@ def parse_record(main: RowFormat, record: Record | Reject, dataset: FileData) ->
             fields.get(name or "")
         drafts = refuse_media(fields, drafts)
         unread = unread_fields(fields, drafts)
+        if row_format.name in CATCH_ALL and misspelt_field(fields):
+            raise Broken("", NOT_A_FIELD, "")
     except Broken as error:
+        if misspelt := misspelt_field(fields):
+            error = Broken(misspelt[0], NOT_A_FIELD, misspelt[1], f"rename it to {misspelt[1]}")
         return Reject(record.file, record.line, error.field, error.reason, error.expected, error.remedy)
     notes = tuple(dict.fromkeys(fields.all_notes()))
     if drafts and notes:

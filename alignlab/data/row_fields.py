@@ -10,11 +10,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
+from os.path import commonprefix
 from typing import Any, NamedTuple
 
 from alignlab.chat import Turn
 
 BETWEEN_WORDS = re.compile(r"[\s\-]+")
+SHORTEST_NAME = 5  # letters; a letter more or less makes another word of a shorter name
 LARGEST_STRUCTURE = 1 << 20  # characters of a cell that is read as JSON or as a Python literal
 
 
@@ -123,6 +125,18 @@ def fields_of(values: Mapping[str, Any]) -> RowFields:
 def canonical(name: str) -> str:
     """Return a name without case, and with underscores between its words."""
     return BETWEEN_WORDS.sub("_", name.strip("\ufeff \t\r\n").casefold())
+
+
+def is_misspelt(name: str, known: str) -> bool:
+    """Return whether a name has one letter more, less or other than a known name, or two letters swapped.
+
+    A singular is no misspelt plural.
+    """
+    same = len(commonprefix([name, known]))
+    rest, other = name[same:], known[same:]
+    swapped = rest[1::-1] == other[:2] and rest[2:] == other[2:]
+    is_close = rest[1:] == other[1:] or rest == other[1:] or rest[1:] == other or swapped
+    return is_close and name.rstrip("s") != known.rstrip("s") and min(len(name), len(known)) >= SHORTEST_NAME
 
 
 def is_held(value: Any, depth: int = 3) -> bool:

@@ -17,7 +17,7 @@ from alignlab.data.hh_rlhf import parse_transcript
 from alignlab.data.prompts import COMPLETIONS, PROMPTS, parse_completion, parse_prompt
 from alignlab.data.row_fields import Broken as Broken
 from alignlab.data.row_fields import Draft as Draft
-from alignlab.data.row_fields import RowFields, fields_of, note, parse_text
+from alignlab.data.row_fields import RowFields, canonical, fields_of, is_misspelt, note, parse_text
 from alignlab.data.turns import MARKERS, WITH_MARKERS, conversation, transcript_turns
 
 Fields = Mapping[str, Any]
@@ -69,6 +69,16 @@ def _first_format(names: frozenset[str]) -> RowFormat | None:
 def matches(row_format: RowFormat, row: Fields) -> bool:
     """Return whether a row has the required fields."""
     return all(any(name in row for name in names) for names in row_format.required)
+
+
+def misspelt_field(row: RowFields) -> tuple[str, str] | None:
+    """Return the first unread field whose name is one letter away from that of a field of a format, and that name."""
+    known = {name for row_format in FORMATS.values() for names in row_format.required for name in names}
+    for name, _ in row.unread():
+        meant = sorted(field for field in known if is_misspelt(canonical(name), field) and not row.holds(field))
+        if meant and canonical(name) not in known:
+            return name, meant[0]
+    return None
 
 
 def messages(fields: Fields) -> list[Draft]:

@@ -7,9 +7,10 @@ reject until `dataset.ignore` names the field. Fields of images, sounds and film
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
-from alignlab.data.row_fields import Broken, Draft, RowFields, canonical, decode
+from alignlab.data.row_fields import Broken, Draft, RowFields, canonical, decode, is_misspelt
 
 ANSWER_NAMES = {
     "answer", "answers", "response", "responses", "completion", "completions", "output", "outputs", "chosen",
@@ -120,12 +121,14 @@ def unread_fields(fields: RowFields, drafts: list[Draft]) -> list[str]:
     return list(names)
 
 
+@lru_cache(maxsize=4096)
 def least_words(name: str, compared: bool) -> float:
     """Return the number of words from which an unread field of this name refuses a row."""
     parts = set(canonical(name.rpartition(".")[2]).split("_"))
     if parts & METADATA_NAMES and not parts & ANSWER_NAMES:
         return float("inf")
-    if parts & (ANSWER_NAMES | CONTEXT_NAMES):
+    meant = ANSWER_NAMES | CONTEXT_NAMES
+    if parts & meant or any(is_misspelt(part, known) for part in parts for known in meant):
         return SEVERAL_WORDS
     return float("inf") if compared and parts & EXPLANATIONS else MANY_WORDS
 
