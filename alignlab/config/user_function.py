@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
+from traceback import extract_tb
 from typing import Any, NamedTuple
 
 
@@ -125,6 +126,25 @@ def imports(file: Path, module: str) -> Iterator[str]:
             start = ".".join(filter(None, [*above, node.module or ""]))
             yield start
             yield from (f"{start}.{alias.name}" for alias in node.names)
+
+
+def place_of(error: BaseException) -> str:
+    """Return the file and line of the user's own code that raised an error, ` (rewards.py:12)`; empty for no such."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f" ({shown_path(error.filename)}:{error.lineno})"
+    frames = extract_tb(error.__traceback__)
+    package = Path(__file__).parents[1]
+    of_user = [
+        frame
+        for frame in frames
+        if (file := Path(frame.filename)).suffix == ".py" and not file.is_relative_to(package) and not installed(file)
+    ]
+    return f" ({shown_path(of_user[-1].filename)}:{of_user[-1].lineno})" if of_user else ""
+
+
+def shown_path(file: str) -> str:
+    """Return a path relative to the current folder where it lies in it."""
+    return str(Path(file).relative_to(Path.cwd()) if Path(file).is_relative_to(Path.cwd()) else file)
 
 
 def installed(file: Path) -> bool:

@@ -151,13 +151,19 @@ def parse_record(main: RowFormat, record: Record | Reject, dataset: FileData) ->
         if row_format.name in CATCH_ALL and misspelt_field(fields):
             raise Broken("", NOT_A_FIELD, "")
     except Broken as error:
-        if misspelt := misspelt_field(fields):
-            error = Broken(misspelt[0], NOT_A_FIELD, misspelt[1], f"rename it to {misspelt[1]}")
-        return Reject(record.file, record.line, error.field, error.reason, error.expected, error.remedy)
+        return build_reject(record, fields, error)
     notes = tuple(dict.fromkeys(fields.all_notes()))
     if drafts and notes:
         drafts[0] = drafts[0]._replace(notes=(*drafts[0].notes, *notes))
     return Parsed(drafts, row_format.name, unread)
+
+
+def build_reject(record: Record, fields: RowFields, error: Broken) -> Reject:
+    """Build the reject of a row that does not match its format; a misspelt field is the likely cause, and is named."""
+    if misspelt := misspelt_field(fields):
+        field, meant = misspelt
+        return Reject(record.file, record.line, field, NOT_A_FIELD, meant, f"rename it to {meant}")
+    return Reject(record.file, record.line, error.field, error.reason, error.expected, error.remedy)
 
 
 def _complete(draft: Draft, fields: RowFields) -> Draft:

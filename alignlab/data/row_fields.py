@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
-from os.path import commonprefix
 from typing import Any, NamedTuple
 
 from alignlab.chat import Turn
@@ -132,7 +131,9 @@ def is_misspelt(name: str, known: str) -> bool:
 
     A singular is no misspelt plural.
     """
-    same = len(commonprefix([name, known]))
+    same = next(
+        (place for place, (a, b) in enumerate(zip(name, known, strict=False)) if a != b), min(len(name), len(known))
+    )
     rest, other = name[same:], known[same:]
     swapped = rest[1::-1] == other[:2] and rest[2:] == other[2:]
     is_close = rest[1:] == other[1:] or rest == other[1:] or rest[1:] == other or swapped

@@ -100,6 +100,36 @@ def check_generates(setting: str, folder: Path) -> None:
         raise mistake(setting, f"{folder} is a {classes[0]}, which generates nothing", "give a language model's folder")
 
 
+CLASSIFIES = ("ForSequenceClassification",)  # the ending of transformers' classifiers
+SCORES = (*CLASSIFIES, "PooledReward", "DecoderReward")  # and the reward models of method=rm
+
+
+def check_scores(setting: str, folder: Path, endings: tuple[str, ...]) -> None:
+    """Raise a `Mistake` where a model has no head that scores; a reward model has one output, and a template."""
+    file = folder / "config.json"
+    if not file.exists():
+        return
+    name = (json.loads(file.read_text(encoding="utf-8")).get("architectures") or ["model of no class"])[0]
+    now = "give a sequence classifier" if endings == CLASSIFIES else "give the folder of a method=rm run"
+    if not name.endswith(endings):
+        raise mistake(setting, f"{folder} is a {name}, which has no head that scores", now)
+    if endings == SCORES and (outputs := len(classifier_labels(folder))) != 1:
+        raise mistake(setting, f"the head of {folder} has {outputs} outputs, not one", f"{now}, or {AS_CLASSIFIER}")
+    if endings == SCORES and not has_template(folder):
+        raise mistake(setting, f"the tokenizer of {folder} has no chat template", f"{now}, or {AS_CLASSIFIER}")
+
+
+AS_CLASSIFIER = "use reward=classifier reward.include_prompt=true"
+
+
+def has_template(folder: Path) -> bool:
+    """Return whether a model's folder has a chat template."""
+    if (folder / "chat_template.jinja").exists() or (folder / "chat_template.json").exists():
+        return True
+    file = folder / "tokenizer_config.json"
+    return not file.exists() or "chat_template" in json.loads(file.read_text(encoding="utf-8"))
+
+
 def classifier_labels(folder: Path) -> list[str]:
     """Return the labels of a classifier in their order; empty where its folder does not exist yet."""
     if not (folder / "config.json").exists():

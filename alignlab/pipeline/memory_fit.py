@@ -179,11 +179,18 @@ def available(hardware: Hardware) -> int | None:
 
 
 def on_cpus(hardware: Hardware) -> bool:
-    """Return whether the run computes on CPUs; cuda, or bfloat16 without a GPU, is a plan for another machine."""
+    """Return whether the run computes on CPUs."""
     from alignlab.runtime.distributed import gpu_count
 
-    elsewhere = hardware.device == "cuda" or (hardware.device == "auto" and hardware.dtype == "bfloat16")
-    return not gpu_count(hardware) and not elsewhere
+    return not gpu_count(hardware) and not is_elsewhere(hardware)
+
+
+def is_elsewhere(hardware: Hardware) -> bool:
+    """Return whether this is a plan for another machine: cuda, or bfloat16, where there is no GPU."""
+    from alignlab.runtime.distributed import gpu_count
+
+    for_gpus = hardware.device == "cuda" or (hardware.device == "auto" and hardware.dtype == "bfloat16")
+    return for_gpus and not gpu_count(hardware)
 
 
 def describe(memory: MemoryFit) -> Iterator[str]:

@@ -12,12 +12,15 @@ from alignlab.config import extensions
 from alignlab.config.evaluation import Toxicity
 from alignlab.config.method_protocol import load_method
 from alignlab.config.model import PretrainedModel
-from alignlab.config.reward import every, singles
+from alignlab.config.reward import ClassifierReward, ModelReward, every, singles
 from alignlab.config.schema import Config
 from alignlab.errors import mistake
 from alignlab.models.references import (
+    CLASSIFIES,
     POCKET,
+    SCORES,
     check_generates,
+    check_scores,
     classifier_labels,
     find_model,
     hub_model,
@@ -63,24 +66,37 @@ def check_models(config: Config) -> None:
         check_generates(place, find_model(place, name))
     if model := config.model.pretrained:
         check_generates("model.path", Path(model.path).expanduser())
-    check_labels(config, fetched=False)
+    check_scorers(config, fetched=False)
     name, trains = config.method.name, config.task.name == "train"
     if trains and config.model.is_encoder_decoder and not load_method(name).encoder_decoders:
         raise mistake("method", f"{name} does not train encoder-decoders", "use method=sft or method=rm")
 
 
-def check_labels(config: Config, fetched: bool) -> None:
-    """Raise a `Mistake` where a classifier lacks its label; one on the hub is checked after its download."""
-    used = {place for place, _ in named_scorers(config)}
-    for place, one in singles(config.reward):
-        path, label = one.model_path, one.required_label
-        if path and label and f"{place}.path" in used:
-            folder = Path() if path == POCKET else find_model(f"{place}.path", path)
-            if fetched and (path == POCKET or not folder.exists()):
-                folder = scorer_source(config, f"{place}.path", path).path
-            labels = classifier_labels(folder)
+def check_scorers(config: Config, fetched: bool) -> None:
+    """Raise a `Mistake` where a model that scores has no head for it, or a classifier lacks its label.
+
+    A model of the hub is checked after its download (`fetched`).
+    """
+    rewards = {f"{place}.path": one for place, one in singles(config.reward) if one.model_path}
+    for place, name in named_scorers(config):
+        folder = scorer_folder(config, place, name, fetched)
+        reward = rewards.get(place)
+        if folder and (reward is None or isinstance(reward, ModelReward | ClassifierReward)):
+            is_classifier = isinstance(reward, ClassifierReward) or place.startswith("measure.")
+            check_scores(place, folder, CLASSIFIES if is_classifier else SCORES)
+        if reward and (label := reward.required_label):
+            labels = classifier_labels(folder or Path())
             if labels and label not in labels:
-                raise mistake(f"{place}.label", f"{path} has no {label!r}", f"it has {', '.join(labels)}")
+                where = f"{place.removesuffix('path')}label"
+                raise mistake(where, f"{name} has no {label!r}", f"it has {', '.join(labels)}")
+
+
+def scorer_folder(config: Config, place: str, name: str, fetched: bool) -> Path | None:
+    """Return the folder of a model that scores; None for one that is still to be downloaded or trained."""
+    folder = Path() if name == POCKET else find_model(place, name)
+    if fetched and (name == POCKET or not folder.exists()):
+        return scorer_source(config, place, name).path
+    return None if name == POCKET or not folder.exists() else folder
 
 
 def named_policies(config: Config) -> Iterator[tuple[str, str]]:

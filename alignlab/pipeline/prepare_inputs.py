@@ -56,5 +56,5 @@ def prepare_base(config: Config) -> None:
         from alignlab.models.pocket.insult_classifier import insult_classifier
 
         insult_classifier()
-    model_references.check_labels(config, fetched=True)
+    model_references.check_scorers(config, fetched=True)
     kinds.base_model(config.model, config.dataset)

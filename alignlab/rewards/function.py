@@ -10,7 +10,7 @@ decides the stage's fingerprint.
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from alignlab.chat import Turn
 from alignlab.config import user_function
@@ -42,16 +42,42 @@ class FunctionOf(NamedTuple):
 
 
 def load(settings: FunctionReward, context: Context) -> FunctionOf:
+    """Return the function as a reward, with the data set's answers where it wants them."""
+    function = import_function(settings, context)
+    answers = references(context.dataset) if wants_references(function) else None
+    return FunctionOf(context.name(settings.kind), function, answers)
+
+
+def import_function(settings: FunctionReward, context: Context) -> Callable[..., Any]:
     """Import the function by its dotted name; raises a `Failure` where that fails."""
     where, name = settings.function, context.name(settings.kind)
     try:
         function = user_function.load(where)
     except Exception as error:
         what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise failure(f"reward {name}", f"{where} cannot be imported ({what})") from error
+        raise failure(
+            f"reward {name}", f"{where} cannot be imported ({what}){user_function.place_of(error)}"
+        ) from error
     if not callable(function):
         raise failure(f"reward {name}", f"{where} is a {type(function).__name__} and cannot be called")
-    return FunctionOf(name, function, references(context.dataset) if wants_references(function) else None)
+    return cast("Callable[..., Any]", function)
+
+
+def check(settings: FunctionReward, context: Context) -> None:
+    """Import the function and compare its parameters with the call; raises a `Failure` where they differ.
+
+    The function is not called: it may take long, or cost something.
+    """
+    function = import_function(settings, context)
+    try:
+        parameters = inspect.signature(function)
+    except (TypeError, ValueError):  # some builtins have no signature
+        return
+    try:
+        parameters.bind(*([None] * (4 if wants_references(function) else 3)))
+    except TypeError as error:
+        what = f"{settings.function}{parameters} cannot be called as (prompts, completions, finished): {error}"
+        raise failure(f"reward {context.name(settings.kind)}", what, "see docs/rewards-and-gates.md") from error
 
 
 def wants_references(function: Callable[..., Any]) -> bool:

@@ -67,4 +67,10 @@ def load(settings: UrlReward, context: Context) -> Server:
     return Server(context.name(settings.kind), settings, HTTPClient(settings))
 
 
+def check(settings: UrlReward, context: Context) -> None:
+    """Ask the server for one score; raises a `Failure` where it gives none."""
+    quick = settings.model_copy(update={"retries": min(1, settings.retries)})
+    load(quick, context).score([[{"role": "user", "content": "Hello."}]], ["Hello."], [True])
+
+
 EXPECTED = 'it has to answer {"scores": [number, …]}, one a completion, in their order'

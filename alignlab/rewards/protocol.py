@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from alignlab.chat import Turn
+from alignlab.config import user_function
 from alignlab.config.dataset import DataSet
 from alignlab.config.hardware import Hardware
 from alignlab.errors import Explained, failure
@@ -137,7 +138,7 @@ class Checked:
         except Exception as error:
             text = self.first_that_raises(prompts, completions, finished)
             what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-            raise self.failed(f"raised {what}", text) from error
+            raise self.failed(f"raised {what}{user_function.place_of(error)}", text) from error
         for place, why in sorted(scored.errors.items()):
             raise self.failed(f"gave no score ({why})", completions[place])
         terms, parts = (

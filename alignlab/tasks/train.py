@@ -11,6 +11,7 @@ from pathlib import Path
 from alignlab.config.schema import Config
 from alignlab.models import four_bit
 from alignlab.models.load import device
+from alignlab.pipeline import input_checks
 from alignlab.pipeline import plan as planning
 from alignlab.pipeline.measure_stage import StageMeasurements
 from alignlab.pipeline.prepare_inputs import locate_models, prepare_base, prepare_data, report_contamination
@@ -24,7 +25,9 @@ from alignlab.runtime.files import write_text
 def plan(config: Config) -> Iterator[str]:
     """Yield what would run, what is cached, and what each stage needs."""
     prepare_data(config)
-    yield from planning.show(planning.make(config))
+    plan = planning.make(config)
+    input_checks.check(plan)
+    yield from planning.show(plan)
 
 
 def run(config: Config, folder: Path) -> None:
@@ -39,6 +42,7 @@ def run(config: Config, folder: Path) -> None:
     device(config.hardware)  # raises a failure where cuda is set and there is no GPU
     four_bit.check(config)
     planning.check_memory(plan)
+    input_checks.check(plan)
     from alignlab.pipeline.held_out_reward_model import with_held_out
 
     write_text(folder / CONFIG, repeatable(config))
