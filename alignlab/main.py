@@ -78,7 +78,9 @@ def dispatch(arguments: list[str]) -> None:
     flags, typed = split(arguments)
     overrides, groups = command_line.read(typed)
     if {"--help", "-h"} & set(flags):
-        print(usage(groups))
+        from alignlab.config.help import help_lines
+
+        print("\n".join(help_lines(overrides, groups)) or usage(groups))
         return
     is_query = bool({flag.partition("=")[0] for flag in flags} & set(HYDRA_FLAGS))
     multirun = bool(set(flags) & set(MULTIRUN))

@@ -1,10 +1,12 @@
 """The plan: what a fingerprint depends on, what is reused, what is refused."""
 
+import json
+
 import pytest
 from command import alignlab, config
 
 from alignlab.errors import Mistake
-from alignlab.pipeline import plan
+from alignlab.pipeline import fingerprint, plan
 
 SMALL = ["method=dpo", "model=pocket_small", "dataset=pocket_small"]
 
@@ -95,3 +97,26 @@ def test_a_dry_run_prints_the_plan_and_makes_no_run(tmp_path):
     assert [name for name, _ in lines] == ["base", "sft", "dpo"]
     assert [action for _, action in lines[1:]] == ["run", "run"]
     assert not (tmp_path / "outputs").exists()
+
+
+def finished(made):
+    """Leave the last stage of a plan in the cache, finished, with the parts of its fingerprint alone."""
+    stage = made.stages[-1]
+    facts = {"parts": fingerprint.parts(made.config, stage.settings, stage.inputs)}
+    stage.folder.mkdir(parents=True)
+    (stage.folder / "provenance.json").write_text(json.dumps(facts))
+
+
+def test_a_plan_says_what_differs_from_the_nearest_finished_stage(monkeypatch, tmp_path):
+    def line(*overrides):
+        bound = config(*SMALL, "method=sft", "hardware.threads=2", *overrides)
+        return list(fingerprint.describe_change(bound, bound.method, {"policy": plan.base_model(bound)}))
+
+    monkeypatch.setattr(fingerprint, "cache_root", lambda: tmp_path)
+    monkeypatch.setattr(plan, "cache_root", lambda: tmp_path)
+    assert line() == []
+    finished(plan.make(config(*SMALL, "method=sft", "hardware.threads=2")))
+    finished(plan.make(config(*SMALL, "method=sft", "hardware.threads=2", "seed=5", "method.batch_size=8")))
+    assert line("hardware.threads=1") == ["not reused: threads 2 → 1"]
+    assert line("seed=5") == ["not reused: method.batch_size 8 → 32"]
+    assert line("dataset.seed=7") == ["not reused: data changed"]

@@ -55,8 +55,13 @@ class ModelKind(NamedTuple):
     def __str__(self) -> str:
         if self.models == "embedded":
             return "the embedded model"
-        size = "a model of unknown size" if self.parameters is None else f"{self.parameters / 1e9:.2g}B parameters"
+        size = "a model of unknown size" if self.parameters is None else f"{in_words(self.parameters)} parameters"
         return f"{size}, {'LoRA' if self.adapter == 'lora' else 'all weights'}"
+
+
+def in_words(parameters: int) -> str:
+    """Return a number of parameters in billions or millions: 7B, 135M."""
+    return f"{parameters / 1e9:.2g}B" if parameters >= 1e9 else f"{parameters / 1e6:.3g}M"
 
 
 class Filled(NamedTuple):

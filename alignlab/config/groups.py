@@ -68,6 +68,7 @@ def usage(groups: Groups) -> str:
         "  python -m alignlab method=rm seed=3             another method, another seed",
         "  python -m alignlab method.kl_coef=0.1,0.3 -m    one run per value",
         "  python -m alignlab dry_run=true                 print the plan and stop",
+        "  python -m alignlab method=dpo --help            explain the settings of an option",
         "  python -m alignlab --cfg job                    print every setting",
         "  python -m alignlab --config-dir conf …          options of your own, from the folder conf/",
         "",

@@ -157,6 +157,8 @@ def inherited_comment(path: tuple[str, ...], owner: type | None, comments: Mappi
     """Return the comment of a setting that has none in its own file."""
     if path[:3] == SWEPT and path[3:]:
         return comments.get(tuple(".".join(path[3:]).split("."))) or "Values that the sweep tries."
+    if path[-1] == "kind":
+        return FIXED["kind"]
     named = comments_by_field().get((owner, path[-1]), "") if owner else comments.get(path[:-1], "")
     return comments.get(path) or named or FIXED.get(path[-1], "")
 

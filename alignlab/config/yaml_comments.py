@@ -64,9 +64,10 @@ def read_defaults(file: Path) -> list[Entry]:
 @cache
 def read_tree(file: Path) -> dict[str, Any]:
     """Return the values of a file, `defaults` included."""
-    from yaml import safe_load
+    import yaml
 
-    return safe_load(file.read_text(encoding="utf-8")) or {}
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return yaml.load(file.read_text(encoding="utf-8"), loader) or {}
 
 
 def read_entry(entry: str | dict[str, str | list[str] | None]) -> list[Entry]:

@@ -119,6 +119,6 @@ def follow(config: Config) -> None:
 
 def prepare(config: Config) -> None:
     """Configure this process by the config."""
-    from alignlab.pipeline.plan import threads
+    from alignlab.pipeline.fingerprint import threads
 
     distributed.configure_process(threads(config))

@@ -1,11 +1,9 @@
 """Plan the stages of a run: which it needs, which are in the cache, and the cost of each.
 
-A stage is found in the cache by its fingerprint, the hash of everything that decides its weights: its settings, the
-model and the data by content, the fingerprints of its inputs, seed, precision, threads, the sources of the modules that
-it imports, and the versions of the libraries. Tracking, evaluation and folders are not part of it.
+A stage is found in the cache by its fingerprint (`alignlab.pipeline.fingerprint`). For one that is not, the plan says
+what differs from the nearest finished stage.
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,24 +14,11 @@ from alignlab.config.schema import Config
 from alignlab.errors import Explained, mistake
 from alignlab.models import kinds
 from alignlab.models.references import Source, model_source, scorer_source
-from alignlab.pipeline import data_fit, memory_advice, memory_fit, setting_origins, time_estimate
-from alignlab.pipeline.model_references import REWARD, judge_hash, named_rewards, reward_hash, uses_reward_stage
+from alignlab.pipeline import data_fit, fingerprint, memory_advice, memory_fit, setting_origins, time_estimate
+from alignlab.pipeline.model_references import REWARD, named_rewards, uses_reward_stage
 from alignlab.runtime import rendezvous
 from alignlab.runtime.cache import is_intact
-from alignlab.runtime.files import cache_root, digest
-from alignlab.runtime.source_hash import hash_with_imports
-
-LIBRARIES = ("torch", "transformers", "trl", "peft")
-NOT_IN_FINGERPRINT = {
-    "push_to_hub",
-    "hub_model_id",
-    "logging_steps",
-    "save_steps",
-    "save_total_limit",
-    "gates",
-    "offload",
-    "vllm",
-}
+from alignlab.runtime.files import cache_root
 
 
 class Stage(NamedTuple):
@@ -98,7 +83,7 @@ def _stage(config: Config, place: str, settings: Method, base: Source, stages: d
             inputs[need] = Source(stage, earlier.folder / "model", earlier.fingerprint)
     if REWARD in module.needs:
         inputs |= {name: scorer_source(config, f"{name}.path", path) for name, path in named_rewards(config)}
-    key = fingerprint(config, settings, inputs)
+    key = fingerprint.of_stage(config, settings, inputs)
     stages[settings.name] = Stage(
         settings.name, settings, inputs, key, cache_root() / "stages" / f"{settings.name}-{key}"
     )
@@ -125,45 +110,6 @@ def needs(config: Config, module: Any) -> list[str]:
     """
     others = [name for name in module.needs if name != "policy"]
     return [*(name for name in others if name != REWARD or uses_reward_stage(config)), "policy"]
-
-
-def fingerprint(config: Config, settings: Method, inputs: dict[str, Source]) -> str:
-    """Hash everything that decides a stage's weights."""
-    from alignlab.data import content, module_name
-    from alignlab.models.load import device_type, precision
-
-    arithmetic = [device_type(config.hardware), str(precision(config.hardware))]
-    return digest(
-        settings.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT),
-        config.model.adapter.model_dump(mode="json") if config.model.adapter else None,
-        config.model.attention,
-        [
-            content(config.dataset),
-            getattr(config.dataset, "learn", None),
-            hash_with_imports(module_name(config.dataset)),
-        ],
-        {need: source.fingerprint for need, source in inputs.items()},
-        reward_hash(config) if REWARD in load_method(settings.name).needs else None,
-        judge_hash(settings),
-        config.seed,
-        [*arithmetic, threads(config)] if arithmetic[0] == "cpu" else arithmetic,
-        config.hardware.micro_batch_size,
-        hash_with_imports(load_method(settings.name).module),
-        versions(),
-    )
-
-
-def threads(config: Config) -> int:
-    """Return the CPU threads: as set, else OMP_NUM_THREADS, else the cores that this process may use."""
-    count = config.hardware.threads or os.environ.get("OMP_NUM_THREADS")
-    return int(count) if count else len(os.sched_getaffinity(0))
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of the libraries that decide a stage's weights."""
-    from importlib.metadata import version
-
-    return {name: version(name) for name in LIBRARIES}
 
 
 class Cost(NamedTuple):
@@ -263,6 +209,7 @@ def needed(plan: Plan, stage: Stage, read: Cost | None) -> Iterator[str]:
     config, settings = plan.config, stage.settings
     assert isinstance(settings, Training)
     place = "method" if stage == plan.stages[-1] else f"stages.{stage.name}"
+    yield from fingerprint.describe_change(config, settings, stage.inputs)
     yield from setting_origins.describe(config, settings, place)
     yield from data_fit.warnings(config, settings, place, plan.base, read.rows if read else None)
     yield from memory_fit.describe(memory_fit.memory_fit(config, settings, stage.inputs, plan.base))

@@ -17,7 +17,7 @@ from alignlab.errors import mistake
 from alignlab.judges.protocol import Context
 from alignlab.models import references
 from alignlab.models.references import Source
-from alignlab.pipeline import model_references
+from alignlab.pipeline import fingerprint, model_references
 from alignlab.pipeline import plan as planning
 from alignlab.preferences.sample_answers import Prompt, draw_prompts
 from alignlab.runtime.files import cache_root, digest, digest_files
@@ -117,9 +117,9 @@ def hash_answers(config: Config, settings: Preferences, policy: Source | Host) -
         policy.model if isinstance(policy, Host) else policy.fingerprint,
         content(config.dataset),
         config.seed,
-        [str(device(config.hardware)), str(precision(config.hardware)), planning.threads(config)],
+        [str(device(config.hardware)), str(precision(config.hardware)), fingerprint.threads(config)],
         hash_with_imports("alignlab.preferences.sample_answers"),
-        planning.versions(),
+        fingerprint.versions(),
     )
 
 

@@ -13,7 +13,7 @@ import alignlab
 from alignlab.config.schema import Config
 from alignlab.data import content
 from alignlab.models.references import Source
-from alignlab.pipeline import plan as planning
+from alignlab.pipeline.fingerprint import parts, threads
 from alignlab.pipeline.plan import Plan, Stage
 from alignlab.pipeline.run_folder import Provenance
 from alignlab.runtime.source_hash import hash_with_imports
@@ -40,7 +40,8 @@ def repeatable(config: Config) -> str:
 def provenance(plan: Plan, stage: Stage, seconds: float, tokens: int | None) -> Provenance:
     """Return the provenance of a stage's weights, and the seconds and tokens of its training."""
     sources = hash_with_imports(stage.method().module)
-    return record(plan.config, stage.name, stage.fingerprint, stage.inputs, sources, seconds, tokens)
+    facts = record(plan.config, stage.name, stage.fingerprint, stage.inputs, sources, seconds, tokens)
+    return {**facts, "parts": parts(plan.config, stage.settings, stage.inputs)}
 
 
 def record(
@@ -61,7 +62,7 @@ def record(
         "seed": config.seed,
         "data": content(config.dataset),
         "sources": sources,
-        "threads": planning.threads(config),
+        "threads": threads(config),
         "config": config.model_dump(mode="json"),
         "alignlab": alignlab.__version__,
         "packages": {d.metadata["Name"]: d.version for d in sorted(distributions(), key=lambda d: d.metadata["Name"])},

@@ -154,6 +154,7 @@ class Provenance(TypedDict):
     git: dict[str, Any] | None
     seconds: float
     tokens: int | None
+    parts: NotRequired[dict[str, Any]]  # of the fingerprint
 
 
 def read_json(path: Path) -> Any:

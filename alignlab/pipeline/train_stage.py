@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alignlab.config.schema import Config
+from alignlab.pipeline import fingerprint
 from alignlab.pipeline import plan as planning
 from alignlab.pipeline.plan import Plan, Stage
 from alignlab.pipeline.provenance import provenance
@@ -112,4 +113,4 @@ def job(plan: Plan, stage: Stage, partial: Path) -> "Job":
 
     inputs = {need: source.path for need, source in stage.inputs.items()}
     sources = {need: source.name for need, source in stage.inputs.items()}
-    return Job(plan.config, stage.settings, inputs, partial, stage.fingerprint, planning.threads(plan.config), sources)
+    return Job(plan.config, stage.settings, inputs, partial, stage.fingerprint, fingerprint.threads(plan.config), sources)

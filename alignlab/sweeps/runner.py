@@ -108,7 +108,7 @@ def folder_of(command: Command, config: Config, space: Space) -> Path:
 def sweep_hash(config: Config, space: Space) -> str:
     """Hash everything that decides the results of a sweep's runs."""
     from alignlab import data
-    from alignlab.pipeline.plan import versions
+    from alignlab.pipeline.fingerprint import versions
     from alignlab.runtime.source_hash import hash_with_imports
 
     content = None if config.dataset.is_remote else data.content(config.dataset)  # settings hold a hub's revision
