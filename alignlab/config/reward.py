@@ -28,6 +28,11 @@ class RewardSettings(Settings):
         return None
 
     @property
+    def scorer(self) -> Literal["reward_model", "classifier"] | None:
+        """Return the kind of model that scores; None where only the reward's own code knows."""
+        return None
+
+    @property
     def required_label(self) -> str | None:
         """Return the label that the model must know, or None."""
         return None
@@ -47,6 +52,10 @@ class ModelReward(RewardSettings):
     def model_path(self) -> str:
         return self.path
 
+    @property
+    def scorer(self) -> Literal["reward_model", "classifier"]:
+        return "reward_model"
+
 
 class ClassifierReward(RewardSettings):
     """One class of a sequence classifier."""
@@ -60,6 +69,10 @@ class ClassifierReward(RewardSettings):
     @property
     def model_path(self) -> str:
         return self.path
+
+    @property
+    def scorer(self) -> Literal["reward_model", "classifier"]:
+        return "classifier"
 
     @property
     def required_label(self) -> str:

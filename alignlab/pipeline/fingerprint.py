@@ -119,9 +119,7 @@ def flat(tree: Any, place: str = "") -> dict[str, Any]:
 def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return in words what differs between two fingerprints; hashes are named without their values."""
     changes = [
-        (place, before.get(place), now.get(place))
-        for place in {**now, **before}
-        if before.get(place) != now.get(place)
+        (place, before.get(place), now.get(place)) for place in {**now, **before} if before.get(place) != now.get(place)
     ]
     changes.sort(key=lambda change: is_hash(change[1]) or is_hash(change[2]))  # values come first
     return [in_words(*change) for change in changes]

@@ -5,15 +5,18 @@ machine checks no rewards and no servers, which may be there and not here.
 """
 
 from alignlab.config import extensions
+from alignlab.config.judge import Host
 from alignlab.config.reward import singles
 from alignlab.config.schema import Config
-from alignlab.errors import Explained, Fault, Mistake
-from alignlab.models import references, weight_files
+from alignlab.errors import Explained, Fault, Mistake, failure, mistake
+from alignlab.models import references
 from alignlab.models.chat_client import ChatClient
+from alignlab.models.pretrained import WEIGHTS, cached_snapshot, local_source
 from alignlab.pipeline import model_references
 from alignlab.pipeline.memory_fit import is_elsewhere
 from alignlab.pipeline.model_references import REWARD
 from alignlab.pipeline.plan import Plan, Stage
+from alignlab.runtime.http_client import Unanswered
 
 
 def check(plan: Plan) -> None:
@@ -29,18 +32,29 @@ def check(plan: Plan) -> None:
     for stage in stages:
         judge = getattr(stage.settings, "judge", None)
         if judge and judge.server:
-            ChatClient(judge.server, "judge").check()
+            check_server(judge.server, "judge")
 
 
 def check_models(config: Config) -> None:
-    """Check the template and the weights of starting models, and the weights of the models that only score."""
-    from alignlab.models import pretrained
+    """Raise a `Mistake` for the first model on this machine whose folder holds no weights."""
+    bases = (local_source(model) or cached_snapshot(model) for model in model_references.pretrained_models(config))
+    named = (*model_references.named_policies(config), *model_references.named_scorers(config))
+    others = ((place, references.find_model(place, name)) for place, name in named if name != references.POCKET)
+    for place, folder in (*(("model.path", base) for base in bases if base), *others):
+        if folder.is_dir() and not any(file.name.endswith(WEIGHTS) for file in folder.iterdir()):
+            what = f"{folder} holds no weights ({', '.join('*' + ending for ending in WEIGHTS)})"
+            raise mistake(place, what, "download the model again")
 
-    for model in model_references.pretrained_models(config):
-        pretrained.check(model)
-    for place, name in (*model_references.named_policies(config), *model_references.named_scorers(config)):
-        if name != references.POCKET and (folder := references.find_model(place, name)).exists():
-            weight_files.check(place, folder)
+
+def check_server(server: Host, place: str) -> None:
+    """Raise a `Failure` where a chat model's server cannot be reached, or refuses the key; asks the model nothing."""
+    client = ChatClient(server, place)
+    try:
+        answer = client.client.request("GET", f"{server.url.rstrip('/')}/models")
+    except Unanswered as error:
+        raise failure(place, f"{server.url} {error}", "start the server, or correct its url") from error
+    if answer.status in {401, 403}:
+        raise client.failure(answer)
 
 
 def check_rewards(config: Config, stages: list[Stage]) -> None:
@@ -51,10 +65,12 @@ def check_rewards(config: Config, stages: list[Stage]) -> None:
     faults: list[Fault] = []
     for place, reward in singles(config.reward):
         module = extensions.load("rewards", reward.kind)
-        if hasattr(module, "check"):
-            try:
+        try:
+            if isinstance(reward, Host):
+                check_server(reward, place)
+            elif hasattr(module, "check"):
                 module.check(reward, Context(inputs, config.hardware, place, config.dataset))
-            except Explained as error:
-                faults += error.faults
+        except Explained as error:
+            faults += error.faults
     if faults:
         raise Mistake(faults)

@@ -12,7 +12,7 @@ from alignlab.config import extensions
 from alignlab.config.evaluation import Toxicity
 from alignlab.config.method_protocol import load_method
 from alignlab.config.model import PretrainedModel
-from alignlab.config.reward import ClassifierReward, ModelReward, every, singles
+from alignlab.config.reward import every, singles
 from alignlab.config.schema import Config
 from alignlab.errors import mistake
 from alignlab.models.references import (
@@ -81,9 +81,9 @@ def check_scorers(config: Config, fetched: bool) -> None:
     for place, name in named_scorers(config):
         folder = scorer_folder(config, place, name, fetched)
         reward = rewards.get(place)
-        if folder and (reward is None or isinstance(reward, ModelReward | ClassifierReward)):
-            is_classifier = isinstance(reward, ClassifierReward) or place.startswith("measure.")
-            check_scores(place, folder, CLASSIFIES if is_classifier else SCORES)
+        scorer = reward.scorer if reward else "classifier" if place.startswith("measure.") else "reward_model"
+        if folder and scorer:
+            check_scores(place, folder, CLASSIFIES if scorer == "classifier" else SCORES)
         if reward and (label := reward.required_label):
             labels = classifier_labels(folder or Path())
             if labels and label not in labels:

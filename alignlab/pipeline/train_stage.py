@@ -113,4 +113,6 @@ def job(plan: Plan, stage: Stage, partial: Path) -> "Job":
 
     inputs = {need: source.path for need, source in stage.inputs.items()}
     sources = {need: source.name for need, source in stage.inputs.items()}
-    return Job(plan.config, stage.settings, inputs, partial, stage.fingerprint, fingerprint.threads(plan.config), sources)
+    return Job(
+        plan.config, stage.settings, inputs, partial, stage.fingerprint, fingerprint.threads(plan.config), sources
+    )

@@ -79,8 +79,3 @@ class ChatJudge:
 def load(settings: JudgeReward, context: Context) -> ChatJudge:
     """Return the judge; the server is first asked when it grades."""
     return ChatJudge(context.name(settings.kind), settings)
-
-
-def check(settings: JudgeReward, context: Context) -> None:
-    """Raise a `Failure` where the server cannot be reached."""
-    load(settings, context).client.check()
