@@ -20,7 +20,7 @@ from alignlab.evaluation.metrics import Scores, mean, rate, score_records
 from alignlab.evaluation.protocol import Context, Of, measurements_of
 from alignlab.evaluation.replies import Item, Reply
 from alignlab.evaluation.subjects import LanguageModel
-from alignlab.models.choices import log_probs, score_choices
+from alignlab.models.choices import can_share, log_probs, score_choices, shared_log_probs
 from alignlab.models.sampling import Completion
 
 PAIRS = [
@@ -112,6 +112,29 @@ def test_padding_and_batching_change_no_log_probability() -> None:
         alone = [log_probs(model, [encode(tokenizer, prompt, choice)])[0] for choice in choices]
         assert [one.score for one in together[place]] == pytest.approx([one.score for one in alone], rel=1e-5)
         assert [one.tokens for one in together[place]] == [one.tokens for one in alone]
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_choices_in_one_row_score_as_each_alone(attention: str) -> None:
+    model, tokenizer = tiny_model(), tiny_tokenizer()
+    model.set_attn_implementation(attention)
+    questions = [
+        [encode(tokenizer, ask(*prompt.split()), choice) for choice in (good, bad, "now", "mix flour and water now")]
+        for prompt, good, bad in PAIRS[:4]
+    ]
+    assert can_share(model, questions[0])
+    for shared, rows in zip(shared_log_probs(model, questions), questions, strict=True):
+        alone = log_probs(model, rows)
+        assert [one.score for one in shared] == pytest.approx([one.score for one in alone], rel=1e-5)
+        assert [one[1:] for one in shared] == [one[1:] for one in alone]
+
+
+def test_a_model_that_does_not_read_positions_or_masks_shares_no_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokenizer = tiny_model(1), tiny_tokenizer()
+    rows = [encode(tokenizer, ask("how", "do", "i"), choice) for choice in ("bake bread", "mix flour")]
+    forward = model.model.forward
+    monkeypatch.setattr(model.model, "forward", lambda input_ids, **rest: forward(input_ids=input_ids, use_cache=False))
+    assert not can_share(model, rows)
 
 
 def test_a_flat_model_gives_each_token_one_over_the_vocabulary() -> None:

@@ -1,6 +1,7 @@
 """Replies: drawn once, kept under all that decides them, and the same wherever an item stands."""
 
 import pytest
+from chat_server import chat_server, said
 from tiny import ask, tiny_model, tiny_tokenizer
 
 from alignlab.config.hardware import Hardware
@@ -144,3 +145,19 @@ def test_a_temperature_of_nothing_takes_the_likeliest_tokens(folder):
     greedy = [Item(f"greedy {n}", ask("why"), temperature=0.0) for n in range(3)]
     texts = {one[0].text for one in answers(Counted(folder), greedy).values()}
     assert len(texts) == 1
+
+
+def test_a_server_completes_prompts_with_a_seed_each_and_is_asked_once():
+    from alignlab.config.judge import Host
+    from alignlab.evaluation.server_subject import ServerModel
+
+    how = {"key_env": None, "timeout": 10.0, "retries": 0, "backoff": 0.0, "longest_wait": 1.0, "concurrency": 2}
+    with chat_server(lambda body, number: said(f"{body['messages'][-1]['content']}!")) as server:
+        model = ServerModel(Host(url=server.url, model="name", **how))
+        items = [item._replace(samples=2) for item in ITEMS]
+        (first, *_), again = (replies.ask(model, items, SAMPLING, 0) for _ in range(2))
+        seeds = [body["seed"] for *_, body in server.asked]
+    assert first.text == again[0].text == "how!"
+    assert len(seeds) == len(set(seeds)) == 10
+    with pytest.raises(TypeError, match="scores no choices"):
+        model.score(items)

@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from alignlab.config import extensions
+from alignlab.config.judge import Host
 from alignlab.config.settings import Count, File, NotNegative, Reference, Settings
 from alignlab.config.suggestions import close_to
 from alignlab.errors import Fault
@@ -24,6 +25,17 @@ class Task(Settings):
         if self.name not in TASKS and extensions.module_name("tasks", self.name) is None:
             now = close_to(self.name, list(TASKS)) or f"write tasks/{self.name}.py in this folder to add it"
             yield Fault("name", f"{self.name!r} is none of {', '.join(TASKS)}", now)
+
+
+class Evaluate(Task):
+    """Settings of `conf/task/evaluate.yaml`: a model of the user's, or one behind a server."""
+
+    server: Host
+
+    def faults(self) -> Iterator[Fault]:
+        yield from super().faults()
+        if not self.model and not self.server.url:
+            yield Fault("model", "no value was given", "add task.model=… (or task.server.url=… of a server)")
 
 
 class Sampled(Task):
@@ -56,4 +68,4 @@ class Generate(Sampled):
             yield Fault("prompts", f"{self.prompts} is not there", "give a file of prompts")
 
 
-OWN_SETTINGS: dict[str, type[Task]] = {"chat": Chat, "generate": Generate}
+OWN_SETTINGS: dict[str, type[Task]] = {"evaluate": Evaluate, "chat": Chat, "generate": Generate}

@@ -48,7 +48,8 @@ def evaluate(context: Context, of: Of = "policy") -> Evaluated:
     samples: dict[str, Sample] = {}
     for chosen in measurements_with_rows(context.config, of):
         replies, records[chosen.name] = chosen.measure(context)
-        scores |= score_records(chosen.metrics(records[chosen.name]), records[chosen.name])
+        own = score_records(chosen.metrics(records[chosen.name]), records[chosen.name])
+        scores |= {name: one._replace(version=chosen.version) for name, one in own.items()}
         samples |= {sample.id: sample for sample in completions(replies)}
     return Evaluated(scores, {name: rows for name, rows in records.items() if rows}, list(samples.values()))
 

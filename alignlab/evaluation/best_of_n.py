@@ -70,15 +70,16 @@ def sample_scores(policy: Source, reward: Source, config: Config, sampling: "Sam
     """Sample completions and score them by the reward model and by gold, [prompts, completions] each."""
     from alignlab.data import view
     from alignlab.evaluation.measures.gold import gold_scores
-    from alignlab.models.load import load_policy
-    from alignlab.models.sampling import sample
+    from alignlab.evaluation.replies import Item, ask
+    from alignlab.evaluation.subjects import LanguageModel
     from alignlab.rewards import load_reward_model
 
     rows = view(config.dataset, "prompts", "train").shuffle(seed=config.seed).to_list()[:PROMPTS]
-    prompts = [row["prompt"] for row in rows for _ in range(SIZES[-1])]
-    completions = sample(*load_policy(policy.path, config.hardware), prompts, sampling, config.seed)
-    texts = [completion.text for completion in completions]
-    finished = [completion.finished for completion in completions]
+    items = [Item(row["id"], row["prompt"], row["kind"], samples=SIZES[-1]) for row in rows]
+    replies = ask(LanguageModel(policy.path, config.hardware), items, sampling, config.seed)
+    prompts = [reply.item.turns for reply in replies for _ in reply.completions]
+    texts = [one.text for reply in replies for one in reply.completions]
+    finished = [one.finished for reply in replies for one in reply.completions]
     proxy = load_reward_model(reward.path, config.hardware).score(prompts, texts, finished).total
     gold = gold_scores(prompts, texts, finished)
     by_proxy, by_gold = (np.array(values, float).reshape(len(rows), SIZES[-1]) for values in (proxy, gold))

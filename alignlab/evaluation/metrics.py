@@ -72,13 +72,17 @@ def ratio(name: str, numerator: str, denominator: str, better: Better = "neither
 
 
 class Scores(NamedTuple):
-    """One metric of one model: the columns of each record that has them, [n, k]."""
+    """One metric of one model: the columns of each record that has them, [n, k].
+
+    Scores of another `version` of the measurement must not be compared with these.
+    """
 
     metric: Metric
     name: str
     columns: "Floats"
     ids: tuple[str, ...]
     clusters: tuple[str, ...]
+    version: int = 1
 
     @property
     def values(self) -> "Floats":

@@ -22,6 +22,7 @@ from alignlab.errors import Mistake, mistake
 from alignlab.evaluation.metrics import Metric, Record
 from alignlab.evaluation.replies import Item, Reply, Subject, ask, prompt_hash
 from alignlab.models.references import Source
+from alignlab.runtime.progress import say
 
 if TYPE_CHECKING:
     from alignlab.models.sampling import Sampling
@@ -119,10 +120,18 @@ class ChosenMeasurement(NamedTuple):
     settings: MeasureSettings
     view: str | None
 
+    @property
+    def version(self) -> int:
+        """Return the version of the measurement: the same replies get the same values in each."""
+        return int(getattr(self.module, "VERSION", 1))
+
     def measure(self, context: Context) -> tuple[list[Reply], list[Record]]:
         """Ask the items and return the replies and their records."""
         own = context.of(self.settings)
-        items = self.module.items(own) if hasattr(self.module, "items") else own.prompts()
+        items = list(self.module.items(own) if hasattr(self.module, "items") else own.prompts())
+        if any(item.choices for item in items) and not context.subject.scores_choices:
+            say(f"{self.name} is left out: a server gives no log-probabilities of given texts")
+            return [], []
         replies = own.ask(items)
         return replies, list(self.module.score(replies, own))
 

@@ -89,7 +89,9 @@ class Reply(NamedTuple):
 
 
 class Subject(Protocol):
-    """A model that is asked."""
+    """A model that is asked; `scores_choices` says whether it can score choices."""
+
+    scores_choices: bool
 
     @property
     def fingerprint(self) -> str:

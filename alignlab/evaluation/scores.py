@@ -49,6 +49,7 @@ class DifferenceRecord(IntervalRecord):
 class Measurement(IntervalRecord):
     """One row of `result.json`: a measure of a model over `n` rows, beside the models that it came from.
 
+    Rows of another `version` of a measure must not be compared with it.
     `clusters` are the independent ones of the rows: the prompts. `before` is the model that the chain started from,
     `previous` the one that the stage started from; either is left out where it was not measured. `difference` holds the
     paired difference to each of them.
@@ -59,6 +60,7 @@ class Measurement(IntervalRecord):
     clusters: int
     rate: bool
     better: Better
+    version: NotRequired[int]
     before: NotRequired[IntervalRecord]
     previous: NotRequired[IntervalRecord]
     difference: dict[str, DifferenceRecord]
@@ -89,6 +91,7 @@ def measurement(now: Scores, before: Scores | None, previous: Scores | None, set
     metric = now.metric
     size = (len(now.columns), metric.better, metric.rate, len(set(now.clusters)))
     row = row_of(now.name, interval(now, settings.confidence), *size)
+    row["version"] = now.version
     if before is not None:
         row["before"] = as_record(interval(before, settings.confidence))
         row["difference"]["before"] = difference_record(now, before, settings)

@@ -1,4 +1,4 @@
-"""The models that can be asked: a language model in a folder, a reward model in a folder, a server.
+"""The models that can be asked: a language model and a reward model in a folder (for a server, see `server_subject`).
 
 A model in a folder is loaded when its first new question is asked, not before. Its fingerprint covers its files, the
 precision and the code that computes replies, so that a changed weight reuses no reply.
@@ -39,6 +39,8 @@ def fingerprint(folder: Path, hardware: Hardware) -> str:
 
 class LanguageModel:
     """A language model in a folder: it samples completions, and scores choices by their log-probabilities."""
+
+    scores_choices = True
 
     def __init__(self, folder: Path, hardware: Hardware) -> None:
         self.folder, self.hardware = folder, hardware
@@ -98,6 +100,7 @@ class RewardModelSubject:
     """A reward model in a folder: it scores choices by their rewards; it completes nothing."""
 
     BATCH = 64  # items
+    scores_choices = True
 
     def __init__(self, folder: Path, hardware: Hardware) -> None:
         self.folder, self.hardware = folder, hardware

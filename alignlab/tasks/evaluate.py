@@ -2,9 +2,10 @@
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from alignlab.config.schema import Config
-from alignlab.errors import mistake
+from alignlab.config.task import Evaluate
 from alignlab.pipeline.measure_stage import write_evaluated
 from alignlab.pipeline.prepare_inputs import locate_models, prepare_base, prepare_data
 from alignlab.pipeline.provenance import record, repeatable
@@ -20,50 +21,52 @@ from alignlab.pipeline.run_folder import (
 )
 from alignlab.runtime.files import write_text
 
+if TYPE_CHECKING:
+    from alignlab.evaluation.replies import Subject
+    from alignlab.models.references import Source
+
 STAGE = "evaluate"  # the folder of the results
 
 
 def run(config: Config, folder: Path) -> None:
-    """Measure `task.model` beside the base model and report; the last line printed is the report's path."""
+    """Measure `task.model` beside the base model, or a server alone; the last line printed is the report's path."""
     from alignlab.evaluation import evaluate, measurements
     from alignlab.evaluation.protocol import Context
-    from alignlab.evaluation.subjects import LanguageModel, code_hash
+    from alignlab.evaluation.subjects import code_hash
     from alignlab.models import references
-    from alignlab.pipeline import plan as planning
     from alignlab.reports.run_report import table, write_report
     from alignlab.reports.written import try_to_write
     from alignlab.runtime.tracking import open_tracker
 
-    if config.task.model is None:
-        raise mistake("task.model", "no value was given", "add task.model=<folder>")
     prepare_data(config)
     config = locate_models(config)
     write_text(folder / CONFIG, repeatable(config))
     started, place = time.monotonic(), folder / STAGE
-    model = references.model_source(config, "task.model", str(config.task.model))
-    base = planning.base_model(config)
+    measured = find_models(config)
     named = config.evaluation.reward_model
     scorer = references.scorer_source(config, "evaluation.reward_model", named) if named else None
-    prepare_base(config)
     place.mkdir(parents=True, exist_ok=True)
     track = open_tracker(config, STAGE, folder)
     try:
-        subjects = [LanguageModel(source.path, config.hardware) for source in (base, model)]
-        before, now = (evaluate(Context(config, subject, scorer and scorer.path)) for subject in subjects)
-        rows = measurements(now.scores, before.scores, before.scores, config.evaluation)
+        contexts = [Context(config, subject, scorer and scorer.path) for subject in measured.subjects]
+        evaluated = [evaluate(context) for context in contexts]
+        before, now = evaluated[0], evaluated[-1]
+        earlier = before.scores if contexts[1:] else None
+        rows = measurements(now.scores, earlier, earlier, config.evaluation)
         write_evaluated(place, before, before, now, track, config.evaluation.samples)
         track.summary({row["name"]: row["value"] for row in rows})
     finally:
         track.close()
     seconds = round(time.monotonic() - started, 1)
-    inputs = {"model": model, "base": base} | ({"reward_model": scorer} if scorer else {})
-    write_json(place / PROVENANCE, record(config, STAGE, subjects[1].fingerprint, inputs, code_hash(), seconds))
+    inputs = measured.sources | ({"reward_model": scorer} if scorer else {})
+    facts = record(config, STAGE, measured.subjects[-1].fingerprint, inputs, code_hash(), seconds)
+    write_json(place / PROVENANCE, facts)
     result: Result = {
         "stage": STAGE,
         "seed": config.seed,
         "measurements": rows,
         "seconds": seconds,
-        "model": str(model.path),
+        "model": measured.name,
         "report": str(folder / REPORT),
     }
     write_result(result, place, folder)
@@ -72,3 +75,29 @@ def run(config: Config, folder: Path) -> None:
     print(table(folder))
     for path in try_to_write("the report", lambda: write_report(folder)):
         print(path)
+
+
+class Measured(NamedTuple):
+    """What is measured: the base model, if there is one, and the model; their sources, and the model's name."""
+
+    subjects: "list[Subject]"
+    sources: "dict[str, Source]"
+    name: str
+
+
+def find_models(config: Config) -> Measured:
+    """Return the server of `task.server`, or the base model and the model of `task.model`."""
+    from alignlab.evaluation.server_subject import ServerModel
+    from alignlab.evaluation.subjects import LanguageModel
+    from alignlab.models import references
+    from alignlab.pipeline import plan as planning
+
+    assert isinstance(config.task, Evaluate)
+    server = config.task.server
+    if server.url:
+        return Measured([ServerModel(server)], {}, f"{server.url} {server.model}")
+    model = references.model_source(config, "task.model", str(config.task.model))
+    base = planning.base_model(config)
+    prepare_base(config)
+    subjects: list[Subject] = [LanguageModel(source.path, config.hardware) for source in (base, model)]
+    return Measured(subjects, {"model": model, "base": base}, str(model.path))

@@ -17,7 +17,8 @@ METRICS = (mean("length/mean"), rate("length/finished"))
 
 
 def score(replies: "Sequence[Reply]", context: "Context") -> Iterator[Record]:
-    """Count the tokens of every completion."""
+    """Count the tokens of every completion; a server does not tell them."""
     for reply in replies:
         one = reply.completions[0]
-        yield reply.record({"length/mean": len(one.tokens), "length/finished": one.finished})
+        tokens = {} if one.text and not one.tokens else {"length/mean": len(one.tokens)}
+        yield reply.record({**tokens, "length/finished": one.finished})
