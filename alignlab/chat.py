@@ -272,6 +272,13 @@ def replace_all(text: str, new: Mapping[str, str]) -> str:
 
 
 @lru_cache(maxsize=16)
+def reasoning_ids(tokenizer: "PreTrainedTokenizerBase", size: int) -> dict[int, str]:
+    """Return the marks of reasoning that are special tokens, by id; decoding leaves special tokens out."""
+    added = tokenizer.added_tokens_decoder.items()
+    return {number: str(token) for number, token in added if token.special and str(token) in REASONING}
+
+
+@lru_cache(maxsize=16)
 def control_texts(tokenizer: "PreTrainedTokenizerBase", size: int) -> re.Pattern[str]:
     """Return a pattern of the texts of control tokens, longest first; `size` is the vocabulary's, which may grow.
 

@@ -150,12 +150,13 @@ STYLES = {
         GEMMA3, ("<start_of_turn>", "<end_of_turn>"), bos="<bos>", eos="<eos>", adds_bos=True, kind="unigram"
     ),
     "qwen 2.5": Style(QWEN25, IM, ("<tool_call>",), eos="<|im_end|>"),
-    "qwen 3": Style(QWEN3, IM, ("<think>", "</think>"), eos="<|im_end|>"),
+    "qwen 3": Style(QWEN3, IM, ("<think>", "</think>"), eos="<|im_end|>", repair="only the last one"),
     "qwen 3 thinking": Style(
-        QWEN3.replace("assistant\\n' }}{% endif", "assistant\\n<think>\\n' }}{% endif"), IM, ("<think>", "</think>")
+        QWEN3.replace("assistant\\n' }}{% endif", "assistant\\n<think>\\n' }}{% endif"), IM, ("<think>", "</think>"),
+        repair="only the last one",
     ),
     "r1 old": Style(R1 + OPEN.format("<|Assistant|>"), **SEEK, adds_bos=True),
-    "r1 new": Style(R1 + OPEN.format("<|Assistant|><think>\\n"), **SEEK, adds_bos=True),
+    "r1 new": Style(R1 + OPEN.format("<|Assistant|><think>\\n"), **SEEK, adds_bos=True, repair="only the last one"),
     "phi 3": Style(
         PHI3, ("<|user|>", "<|assistant|>", "<|system|>", "<|end|>"), **LLAMA | {"adds_bos": False}, kind="llama",
         pads_with_eos=True, repair="<|end|> and </s> after an answer",
@@ -237,10 +238,12 @@ def character_core(style: Style) -> Tokenizer:
     else:
         core.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=style.kind, split=False)
         core.decoder = decoders.Metaspace(prepend_scheme=style.kind)
+    kept, core.pre_tokenizer = core.pre_tokenizer, pre_tokenizers.Metaspace(prepend_scheme="never")  # splits at words
     special = ["<unk>", *filter(None, (style.bos, style.eos))]
     core.train_from_iterator(
         LINES, trainers.BpeTrainer(vocab_size=300, special_tokens=special, initial_alphabet=["\n"], show_progress=False)
     )
+    core.pre_tokenizer = kept
     return core
 
 

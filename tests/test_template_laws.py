@@ -12,6 +12,7 @@ from alignlab.chat import control_texts, encode, encode_prompt
 from alignlab.config.model import PretrainedModel
 from alignlab.errors import Failure
 from alignlab.models.prepared_tokenizer import prepare_tokenizer
+from alignlab.models.sampling import to_completion
 from alignlab.models.template_repair import DAY
 
 THINK = ("<think>", "</think>")
@@ -113,6 +114,14 @@ def test_an_answer_without_reasoning_closes_what_the_prompt_opens():
     assert tokenizer.decode(completion) == "\n</think>\n\nGreen.<|finish|>"
     sampled = encode(tokenizer, [USER], "It is winter.\n</think>\n\nGreen.")  # as the model writes after the prompt
     assert tokenizer.decode(sampled.completion) == "It is winter.\n</think>\n\nGreen.<|finish|>"
+
+
+def test_the_text_of_a_completion_keeps_its_reasoning(monkeypatch):
+    monkeypatch.setitem(STYLES, "special marks", Style(CHATML, (*IM, *THINK)))
+    tokenizer = build("special marks")
+    prepare_tokenizer(tokenizer, settings_of())
+    ids = encode(tokenizer, [USER], THOUGHT).completion
+    assert to_completion(tokenizer, ids, {tokenizer.eos_token_id}).text == THOUGHT
 
 
 def test_a_date_is_the_same_every_day():

@@ -115,7 +115,7 @@ def _load(
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
     model_folder.check(path)
-    with model_folder.explained_loading(str(path), UNREADABLE, path):
+    with model_folder.explained_loading(str(weight_files.origin(path)), UNREADABLE, path):
         tokenizer = AutoTokenizer.from_pretrained(path)
         settings = AutoConfig.from_pretrained(path)
     auto_class = AutoModelForSeq2SeqLM if settings.is_encoder_decoder else AutoModelForCausalLM
@@ -132,7 +132,7 @@ def load_whole(auto_class: Any, path: Path, new: tuple[str, ...] = (), **options
     numbers.
     """
     model_folder.check(path)
-    with model_folder.explained_loading(str(path), UNREADABLE, path):
+    with model_folder.explained_loading(str(weight_files.origin(path)), UNREADABLE, path):
         model, info = auto_class.from_pretrained(path, output_loading_info=True, **options)
     absent = {name for name in info["missing_keys"] if not name.startswith(new)} if new else info["missing_keys"]
     check_weights(path, model, absent)
@@ -145,14 +145,14 @@ def check_weights(path: Path, model: Any, missing: "set[str]") -> None:
 
     if missing:
         what = f"{len(missing)} of its weights are in no file, {min(missing)!r} among them"
-        raise failure(str(path), what, weight_files.AGAIN)
+        raise failure(str(weight_files.origin(path)), what, weight_files.AGAIN)
     if getattr(model, "is_quantized", False):  # the weights in memory are codes, which are always numbers
         broken = weight_files.not_finite(path)
     else:
         broken = [name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()]
     if broken:
         what = f"{len(broken)} of its weights hold NaN or infinity, {min(broken)!r} among them"
-        raise failure(str(path), what, f"{weight_files.AGAIN}, or take an earlier checkpoint")
+        raise failure(str(weight_files.origin(path)), what, f"{weight_files.AGAIN}, or take an earlier checkpoint")
 
 
 def load_options(config: Config) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from alignlab.chat import Turn
+from alignlab.chat import Turn, reasoning_ids
 from alignlab.models.decoding import decode, is_plain_decoder
 from alignlab.models.fitting import in_batches
 from alignlab.models.truncation import encode_prompts, room_for_prompt
@@ -245,8 +245,18 @@ def to_completion(tokenizer: "PreTrainedTokenizerBase", ids: list[int], ends: se
     """Cut a row of new tokens at its first end token, and decode its text."""
     end = next((index for index, token in enumerate(ids) if token in ends), None)
     kept = ids if end is None else ids[: end + 1]
-    text = tokenizer.decode(kept[:end], skip_special_tokens=True).strip()
-    return Completion(text, end is not None, tuple(kept))
+    return Completion(text_of(tokenizer, kept[:end]).strip(), end is not None, tuple(kept))
+
+
+def text_of(tokenizer: "PreTrainedTokenizerBase", ids: list[int]) -> str:
+    """Decode the tokens of a completion without special ones; the marks of reasoning stay, as its words do."""
+    marks = reasoning_ids(tokenizer, len(tokenizer))
+    places = [place for place, token in enumerate(ids) if token in marks]
+    starts, stops = [0, *(place + 1 for place in places)], [*places, len(ids)]
+    parts = [
+        tokenizer.decode(ids[start:stop], skip_special_tokens=True) for start, stop in zip(starts, stops, strict=True)
+    ]
+    return parts[0] + "".join(marks[ids[place]] + part for place, part in zip(places, parts[1:], strict=True))
 
 
 def special_tokens(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> tuple[int, set[int]]:

@@ -9,9 +9,10 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from alignlab.chat import MARKER, Turn, control_texts, encode, fill_template
+from alignlab.chat import MARKER, Turn, control_texts, encode, encode_prompt, fill_template
 from alignlab.errors import Failure, failure
 from alignlab.models.chat_templates import FAMILIES
+from alignlab.models.learned_tokens import earlier_answers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -64,15 +65,20 @@ PINNED_DATE = (
 )
 
 
+def repair_words(tokenizer: "PreTrainedTokenizerBase") -> list[str]:
+    """Repair what a template writes, and nothing about its ends: for a model that scores as it was published."""
+    return [note for step in (choose_default, pin_date, write_words) if (note := step(tokenizer))]
+
+
 def repair(tokenizer: "PreTrainedTokenizerBase") -> list[str]:
     """Repair the chat template, set the end token, and check both; return one sentence for each repair.
 
     Raises a `Failure` where a law stays broken.
     """
-    steps = (choose_default, give_end, pin_date, write_words, open_answer, close_once, set_end, begin_once)
-    notes = [note for step in steps if (note := step(tokenizer))]
+    notes = [give_end(tokenizer), *repair_words(tokenizer)]
+    notes += [step(tokenizer) for step in (open_answer, close_once, set_end, begin_once)]
     check(tokenizer)
-    return notes
+    return [note for note in (*notes, describe_earlier_answers(tokenizer)) if note]
 
 
 def choose_default(tokenizer: "PreTrainedTokenizerBase") -> str:
@@ -90,7 +96,7 @@ def choose_default(tokenizer: "PreTrainedTokenizerBase") -> str:
 
 def give_end(tokenizer: "PreTrainedTokenizerBase") -> str:
     """Give an end token to a tokenizer that names none, where the template writes it."""
-    if tokenizer.eos_token is not None or "eos_token" not in tokenizer.chat_template:
+    if tokenizer.eos_token is not None or "eos_token" not in str(tokenizer.chat_template):
         return ""
     return name_end(tokenizer)
 
@@ -228,6 +234,14 @@ def begin_once(tokenizer: "PreTrainedTokenizerBase") -> str:
         return ""
     tokenizer.chat_template = "{{ bos_token }}" + tokenizer.chat_template
     return f"the chat template does not begin with {begin}, which the tokenizer puts before every text, so it is added"
+
+
+def describe_earlier_answers(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """Return a sentence where the template writes an earlier answer in another way than the last one."""
+    prompt = encode_prompt(tokenizer, PROBE)
+    if any(earlier_answers(tokenizer, PROBE, prompt)):
+        return ""
+    return "the chat template writes earlier answers differently from the last one, so only the last one is learned"
 
 
 def make_special(tokenizer: "PreTrainedTokenizerBase", names: tuple[str, ...]) -> None:

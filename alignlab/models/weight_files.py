@@ -14,7 +14,7 @@ AGAIN = "download the model again"
 def check(folder: Path) -> None:
     """Raise a `Failure` for the first fault of a folder's files of weights; a folder without any has none."""
     for what, now in faults(folder):
-        raise failure(str(folder), what, now)
+        raise failure(str(origin(folder)), what, now)
 
 
 def faults(folder: Path) -> Iterator[tuple[str, str]]:
@@ -35,6 +35,12 @@ def faults(folder: Path) -> Iterator[tuple[str, str]]:
     if adapters and len(adapters) == len(files):
         what = f"it holds an adapter ({adapters[0]}) and not the weights of its model"
         yield what, "merge the adapter into its model (PEFT: merge_and_unload), and give that folder"
+
+
+def origin(folder: Path) -> Path:
+    """Return the folder that weights are linked from, which a user knows, else the folder itself."""
+    linked = (file.resolve().parent for file in folder.glob("*.safetensors") if file.is_symlink())
+    return next((parent for parent in linked if (parent / "config.json").exists()), folder)
 
 
 def damage(file: Path) -> str:

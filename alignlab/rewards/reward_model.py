@@ -98,7 +98,7 @@ def load_reward_model(path: Path, hardware: Hardware) -> RewardModel:
     """
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-    from alignlab.models import model_folder, reward_heads, reward_layout
+    from alignlab.models import model_folder, reward_heads, reward_layout, template_repair
 
     folder = path / "model" if (path / "model" / "config.json").exists() else path
     model_folder.check(folder)
@@ -117,6 +117,7 @@ def load_reward_model(path: Path, hardware: Hardware) -> RewardModel:
     if tokenizer.chat_template is None:
         why = "its tokenizer has no chat template to write a conversation with"
         raise failure(str(path), why, "use it as a classifier: reward=classifier reward.include_prompt=true")
+    template_repair.repair_words(tokenizer)
     longest = min(tokenizer.model_max_length, context_length(settings) or tokenizer.model_max_length)
     model = model.to(device(hardware)).eval()
     if isinstance(model, reward_heads.PooledReward):
