@@ -12,7 +12,6 @@ from alignlab.config import dataset as settings
 from alignlab.config.compose import compose
 from alignlab.data import row_formats
 from alignlab.errors import Mistake
-from alignlab.runtime import source_hash
 
 EXAMPLE = re.compile(r"```(?:python|yaml)\n# ((?:conf/dataset|formats)/\S+)\n(.*?)```", re.DOTALL)
 
@@ -52,7 +51,6 @@ def test_its_code_is_part_of_the_content(project):
     before, file = data.content(dataset), project / "formats" / "grade_school.py"
     for addition, is_same in (("# a comment", True), ("OTHER = 1", False)):
         file.write_text(f"{file.read_text()}\n{addition}\n")
-        source_hash.syntax.cache_clear()
         assert (data.content(dataset) == before) == is_same
 
 

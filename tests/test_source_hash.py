@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from alignlab.runtime import source_hash
+from alignlab.runtime import known_sources, source_hash
 
 
 @pytest.fixture
@@ -20,11 +20,9 @@ def copy(tmp_path, monkeypatch):
         text = file.read_text(encoding="utf-8")
         assert old in text
         file.write_text(text.replace(old, new, 1) if old else text + new, encoding="utf-8")
-        source_hash.syntax.cache_clear()
         return source_hash.hash_with_imports(f"alignlab.methods.{method}")
 
-    yield hash_after
-    source_hash.syntax.cache_clear()
+    return hash_after
 
 
 def modules():
@@ -42,8 +40,7 @@ def test_a_docstring_or_a_comment_of_any_module_changes_no_hash(tmp_path):
         changed.write_text(text.replace('"""', '"""Other words. ', 1) + "\n# a comment\n", encoding="utf-8")
         plain = tmp_path / "plain.py"
         plain.write_text(text, encoding="utf-8")
-        source_hash.syntax.cache_clear()
-        assert source_hash.syntax(changed) == source_hash.syntax(plain), module
+        assert source_hash.read_source(changed).syntax == source_hash.read_source(plain).syntax, module
 
 
 def test_a_docstring_within_a_function_or_a_class_changes_no_hash(copy):
@@ -79,3 +76,24 @@ def test_the_modules_of_a_method_are_those_it_imports():
     assert {"alignlab.training.trainer", "alignlab.models.load", "alignlab.chat"} <= set(
         source_hash.imported("alignlab.methods.sft")
     )
+
+
+def test_what_was_parsed_is_kept_and_a_damaged_file_of_it_is_made_anew(tmp_path, monkeypatch):
+    place, parsed = tmp_path / "entries.json", []
+    source = known_sources.Source("a hash", [known_sources.ImportStatement(1, "losses", ["kl_of"])])
+
+    def parse():
+        parsed.append(1)
+        return source
+
+    def read():
+        known_sources.entries.cache_clear()
+        assert known_sources.get("content", parse) == source
+        known_sources.save()
+        return len(parsed)
+
+    monkeypatch.setattr(known_sources, "place", lambda: place)
+    assert [read(), read()] == [1, 1]
+    place.write_text('{"content": 3}')
+    assert [read(), read()] == [2, 2]
+    known_sources.entries.cache_clear()

@@ -7,7 +7,7 @@ stage's fingerprint also covers that source, and the user's other modules that i
 import ast
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
@@ -115,17 +115,40 @@ def sources(name: str) -> list[Path]:
     return [files[module] for module in sorted(files)]
 
 
+class ImportStatement(NamedTuple):
+    """An import of a file: `from module import names`, `level` packages up, or `import module`, without names."""
+
+    level: int
+    module: str
+    names: list[str]
+
+
 def imports(file: Path, module: str) -> Iterator[str]:
     """Yield the full names of the modules that a file may import."""
-    package = module if file.name == "__init__.py" else module.rpartition(".")[0]
-    for node in ast.walk(tree_of(file)):
+    return full_names(import_statements(tree_of(file)), file, module)
+
+
+def import_statements(tree: ast.AST) -> Iterator[ImportStatement]:
+    """Yield the imports of a file, less those that only type checkers read."""
+    for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            yield from (ImportStatement(0, alias.name, []) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-            start = ".".join(filter(None, [*above, node.module or ""]))
-            yield start
-            yield from (f"{start}.{alias.name}" for alias in node.names)
+            yield ImportStatement(node.level, node.module or "", [alias.name for alias in node.names])
+        elif isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            yield from import_statements(ast.Module(node.orelse, []))
+        elif isinstance(node, ast.stmt | ast.ExceptHandler | ast.match_case):
+            yield from import_statements(node)
+
+
+def full_names(statements: Iterable[ImportStatement], file: Path, module: str) -> Iterator[str]:
+    """Yield the full names of what a file may import: modules, and what `from … import` names."""
+    package = module if file.name == "__init__.py" else module.rpartition(".")[0]
+    for level, name, names in statements:
+        above = package.split(".")[: len(package.split(".")) - level + 1] if level else []
+        start = ".".join(filter(None, [*above, name]))
+        yield start
+        yield from (f"{start}.{imported}" for imported in names)
 
 
 def place_of(error: BaseException) -> str:

@@ -7,10 +7,11 @@ the config, and the packages that only measure.
 
 import ast
 import hashlib
-from functools import cache
 from pathlib import Path
 
 from alignlab.config import user_function
+from alignlab.runtime import known_sources
+from alignlab.runtime.known_sources import Source
 
 ROOT = Path(__file__).parent.parent  # of the package; importing it by name would make every module a part of this one
 # Packages and modules that report, measure or stop a run.
@@ -31,7 +32,8 @@ def hash_modules(*modules: str) -> str:
     combined = hashlib.sha256()
     for module in modules:
         if file := file_of(module, root=module):
-            combined.update(syntax(file).encode())
+            combined.update(read_source(file).syntax.encode())
+    known_sources.save()
     return combined.hexdigest()[:16]
 
 
@@ -76,18 +78,20 @@ def file_of(module: str, root: str = "") -> Path | None:
 def imports_of(module: str, root: str) -> list[str]:
     """List the names that a module imports, modules and what they hold alike."""
     file = file_of(module, root)
-    return list(user_function.imports(file, module)) if file else []
+    return list(user_function.full_names(read_source(file).imports, file, module)) if file else []
 
 
-def tree_of(file: Path) -> ast.Module:
-    """Parse a file."""
-    return ast.parse(file.read_text(encoding="utf-8"))
+def read_source(file: Path) -> Source:
+    """Return the syntax of a file, without docstrings and the fields of settings classes, and its imports."""
+    content, all_classes = file.read_bytes(), file.is_relative_to(SETTINGS)
 
+    def parse() -> Source:
+        tree = ast.parse(content)
+        imports = list(user_function.import_statements(tree))
+        syntax = ast.dump(Stripped(all_classes).visit(tree))  # without positions
+        return Source(hashlib.sha256(syntax.encode()).hexdigest(), imports)
 
-@cache
-def syntax(file: Path) -> str:
-    """Return the syntax of a file as text, without positions, docstrings and the fields of settings classes."""
-    return ast.dump(Stripped(all_classes=file.is_relative_to(SETTINGS)).visit(tree_of(file)))
+    return known_sources.get(hashlib.sha256(content + bytes([all_classes])).hexdigest(), parse)
 
 
 class Stripped(ast.NodeTransformer):
