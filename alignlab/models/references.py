@@ -110,7 +110,7 @@ def check_scores(setting: str, folder: Path, endings: tuple[str, ...]) -> None:
     file = folder / "config.json"
     if not file.exists():
         return
-    name = (json.loads(file.read_text(encoding="utf-8")).get("architectures") or ["model of no class"])[0]
+    name = (model_folder.read_object(file).get("architectures") or ["model of no class"])[0]
     now = "give a sequence classifier" if endings == CLASSIFIES else "give the folder of a method=rm run"
     if not name.endswith(endings):
         raise mistake(setting, f"{folder} is a {name}, which has no head that scores", now)
@@ -128,7 +128,7 @@ def has_template(folder: Path) -> bool:
     if (folder / "chat_template.jinja").exists() or (folder / "chat_template.json").exists():
         return True
     file = folder / "tokenizer_config.json"
-    return not file.exists() or "chat_template" in json.loads(file.read_text(encoding="utf-8"))
+    return not file.exists() or "chat_template" in model_folder.read_object(file)
 
 
 def classifier_labels(folder: Path) -> list[str]:
