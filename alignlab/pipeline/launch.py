@@ -19,6 +19,7 @@ from alignlab.pipeline.run_folder import new_folder
 from alignlab.runtime import distributed, rendezvous, signals
 from alignlab.runtime.file_errors import explained_file_errors
 from alignlab.runtime.process_state import restored
+from alignlab.runtime.temporary_files import temporary_files
 
 
 def run(config: Config, folder: Path | str | None = None) -> Result:
@@ -45,7 +46,7 @@ def launch(config: Config, folder: Path) -> None:
     prepare(config)
     signals.handle_stop_signals()
     task = load_task(config)
-    with explained_file_errors(folder):
+    with explained_file_errors(folder), temporary_files():
         if not trains(config):
             task.run(config, folder)
             return

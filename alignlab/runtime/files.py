@@ -50,11 +50,14 @@ def locked(path: Path) -> Iterator[None]:
     """Hold the lock that belongs to `path`; waits while another process holds it."""
     from filelock import FileLock
 
+    lock = FileLock(path.with_name(path.name + ".lock"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
     except OSError as error:
         raise failure(str(path.parent), f"cannot be written ({error.strerror})", "set ALIGNLAB_CACHE") from error
-    with FileLock(path.with_name(path.name + ".lock")):
+    with lock:
+        lock.release()  # what was acquired above; the block holds its own
         yield
 
 
