@@ -6,8 +6,8 @@ import time
 import pytest
 from command import alignlab, config
 
-from alignlab.config.compose import check
-from alignlab.errors import Mistake
+from alignlab.config.compose import check, compose
+from alignlab.errors import Explained, Mistake
 from alignlab.main import main
 
 HH = ["model=scratch", "dataset=hh_rlhf"]
@@ -150,3 +150,26 @@ def test_bound_configs_are_frozen_and_typed():
     assert (bound.seed, bound.method.kl_coef) == (3, 1.0)
     with pytest.raises(Exception, match="frozen"):
         bound.seed = 4
+
+
+BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (BOMB, "its aliases stand for more than 100,000 values"),
+        ("a: &a\n  b: *a\n", "contains itself, or is nested too deeply"),
+        ("a: " + "[" * 5_000 + "]" * 5_000, "nested too deeply|is no YAML"),
+    ],
+)
+def test_a_yaml_file_that_stands_for_too_much_is_refused_at_once(tmp_path, content, message):
+    (tmp_path / "dataset").mkdir()
+    for name in ("bomb.yaml", "dataset/bomb.yaml"):
+        (tmp_path / name).write_text(content)
+    for overrides, folder in (([f"experiment={tmp_path}/bomb.yaml"], None), (["dataset=bomb"], str(tmp_path))):
+        with pytest.raises(Explained, match=message) as caught:
+            compose(*overrides, config_dir=folder)
+        assert "bomb.yaml" in str(caught.value)
+    with pytest.raises(Explained, match=message):
+        compose(f"constitution={tmp_path}/bomb.yaml")

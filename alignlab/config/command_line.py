@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from alignlab.config.groups import GIVEN_BY_PATH, Groups, conf_folder
 from alignlab.config.quoting import in_quotes, quote_value, split_values
 from alignlab.config.suggestions import close_to
+from alignlab.config.yaml_files import bounded_yaml
 from alignlab.errors import failure, mistake
 
 OPTIONAL = ("model/adapter", "experiment", "sweep")  # the groups that conf/config.yaml sets to null
@@ -133,7 +134,8 @@ def loaded(path: Path) -> Mapping[Any, Any]:
     from yaml import YAMLError
 
     try:
-        node: Any = OmegaConf.load(path)
-    except (YAMLError, UnicodeDecodeError) as error:
+        with bounded_yaml():
+            node: Any = OmegaConf.load(path)
+    except (YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise failure(str(path), f"is no YAML ({' '.join(str(error).split())[:120]})") from error
     return node  # type: ignore[no-any-return]

@@ -7,9 +7,7 @@ time.
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from copy import deepcopy
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alignlab.config import command_line
@@ -17,6 +15,7 @@ from alignlab.config.bind import bind
 from alignlab.config.groups import Groups, conf_folder
 from alignlab.config.overrides import parse, sweep_faults, unchecked, values_of
 from alignlab.config.schema import Config
+from alignlab.config.yaml_files import bounded_yaml
 from alignlab.errors import Fault, Mistake, mistake
 
 if TYPE_CHECKING:
@@ -94,7 +93,7 @@ def compose_with_hydra(parsed: "list[Override]", groups: Groups) -> tuple[Comman
     from omegaconf.errors import OmegaConfBaseException
 
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(conf_folder()), version_base=None), fast_yaml():
+    with initialize_config_dir(str(conf_folder()), version_base=None), bounded_yaml():
         try:
             first = hydra_compose(
                 "config", [unchecked(override, groups) for override in parsed], return_hydra_config=True
@@ -115,18 +114,6 @@ def compose_with_hydra(parsed: "list[Override]", groups: Groups) -> tuple[Comman
         except (HydraException, OmegaConfBaseException) as error:
             return None, [hydra_fault(str(error))]
     return command, []
-
-
-@contextmanager
-def fast_yaml() -> Iterator[None]:
-    """Make OmegaConf read YAML with libyaml, which is four times as fast as the reader in Python."""
-    yaml: Any = import_module("yaml")
-    python_loader = yaml.SafeLoader
-    yaml.SafeLoader = getattr(yaml, "CSafeLoader", python_loader)
-    try:
-        yield
-    finally:
-        yaml.SafeLoader = python_loader
 
 
 def sweep_folder(cfg: "DictConfig") -> str:

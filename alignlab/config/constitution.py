@@ -18,6 +18,7 @@ from pydantic import Field, ValidationError
 from alignlab.config.bind import RULES
 from alignlab.config.settings import Positive, Settings
 from alignlab.config.suggestions import close_to
+from alignlab.config.yaml_files import check as check_yaml
 from alignlab.errors import Fault, Mistake, failure, mistake
 
 SLOTS = {"prompt", "first", "second"}
@@ -84,10 +85,12 @@ def read(path: Path) -> Constitution:
 
     try:
         text = path.read_text(encoding="utf-8")
-        tree, marks = yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
+        marks = yaml.compose(text, yaml.SafeLoader)
+        check_yaml(marks)
+        tree = yaml.safe_load(text)
     except OSError as error:
         raise mistake("constitution", f"{path} cannot be read ({error.strerror})", "give a YAML file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise failure(str(path), f"is no YAML ({' '.join(str(error).split())[:120]})") from error
     try:
         constitution = Constitution.model_validate(tree)
