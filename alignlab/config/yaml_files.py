@@ -21,8 +21,12 @@ def bounded_yaml() -> Iterator[None]:
 
     class Bounded(getattr(yaml, "CSafeLoader", python_loader)):  # type: ignore[misc]
         def get_single_node(self) -> Any:
-            """Return the tree of a file; raise a `Failure` where its aliases stand for too many values."""
-            node = super().get_single_node()
+            """Return the tree of a file; raise a `Failure` where it is no YAML, or its aliases stand for too much."""
+            try:
+                node = super().get_single_node()
+            except yaml.YAMLError as error:
+                file = mark.name if (mark := getattr(error, "problem_mark", None)) else "a YAML file"
+                raise failure(file, f"is no YAML ({' '.join(str(error).split())[:120]})") from error
             check(node)
             return node
 
@@ -40,9 +44,8 @@ def check(node: Any) -> None:
     try:
         number = count(node, {})
     except RecursionError:
-        raise failure(
-            node.start_mark.name, "a value contains itself, or is nested too deeply", "write it out"
-        ) from None
+        what = "a value contains itself, or is nested too deeply"
+        raise failure(node.start_mark.name, what, "write it out") from None
     if number > MOST:
         what = f"its aliases stand for more than {MOST:,} values"
         raise failure(node.start_mark.name, what, "write out the values that you need")

@@ -4,7 +4,6 @@ A model to start from is prepared first (chat template, padding). One that only 
 is used as it was published, with its own tokenizer and template.
 """
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
