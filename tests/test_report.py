@@ -365,6 +365,6 @@ def test_gates_that_triggered_are_shown(tmp_path: Path) -> None:
     (folder / "dpo" / "gates.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     text = write_report(folder).read_text()
     assert text.count("the KL is 19 and must be at most 15; ") == 2
-    assert "<td>before training</td>" in text
-    assert "<td>7</td>" in text
+    assert "before training</small>" in text
+    assert "rollout 7</small>" in text
     assert EVIL not in text

@@ -58,10 +58,11 @@ DAY = re.compile(r"\d{4}-\d\d-\d\d")  # the name of the folder that holds a day'
 
 
 class PlannedStage(TypedDict):
-    """A stage of a run, and whether it was trained or found in the cache."""
+    """A stage of a run: trained, found in the cache, or stopped by an error, which `why` holds."""
 
     stage: str
-    action: Literal["ran", "reused"]
+    action: Literal["ran", "reused", "stopped"]
+    why: NotRequired[str]
 
 
 class Result(TypedDict):

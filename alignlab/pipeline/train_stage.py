@@ -78,11 +78,16 @@ def train_stage(plan: Plan, stage: Stage, folder: Path, track: "Tracker") -> Non
         if (stage.folder / name).exists():
             copy_sharing_weights(stage.folder / name, folder / name)
     name_base(folder / "adapter", base_name(plan, stage, folder))
-    for name in FROM_TRAINING:
-        if (stage.folder / name).exists():
-            shutil.copyfile(stage.folder / name, folder / name)
+    copy_from_training(stage.folder, folder)
     if signals.stop_requested():
         raise signals.stopped()
+
+
+def copy_from_training(trained: Path, folder: Path) -> None:
+    """Copy the records of a stage's training, as far as there are any, from the cache into the run's folder."""
+    for name in FROM_TRAINING:
+        if (trained / name).exists():
+            shutil.copyfile(trained / name, folder / name)
 
 
 def base_name(plan: Plan, stage: Stage, folder: Path) -> str:

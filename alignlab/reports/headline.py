@@ -27,7 +27,7 @@ def headline(stages: list[Stage]) -> str:
     tables = side_by_side(stages)
     rows = {row.name: row for table in tables for row in table.rows}
     if not rows:
-        return f"{stages[-1].name} is done; nothing was measured."
+        return f"{stages[-1].name} is done; nothing was measured." if stages else "Nothing was measured."
     models = tables[0].models
     row = next((rows[name] for name in HEADLINES if name in rows), next(iter(rows.values())))
     last = next(cell for cell in reversed(row.cells) if cell)

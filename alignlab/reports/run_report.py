@@ -28,7 +28,7 @@ from alignlab.pipeline.run_folder import (
 from alignlab.reports.charts import Series, curves, whiskers
 from alignlab.reports.constitutional import section
 from alignlab.reports.headline import headline
-from alignlab.reports.run_results import Change, Stage, Table, read_stages, side_by_side
+from alignlab.reports.run_results import Change, Stage, Table, read_stages, read_stopped, side_by_side
 from alignlab.reports.templates import render
 from alignlab.runtime.files import write_text
 
@@ -79,15 +79,19 @@ def write_report(folder: Path) -> Path:
 
 def facts(folder: Path) -> dict[str, Any]:
     """Collect everything that the template shows."""
-    stages = read_stages(folder)
+    stages, stopped = read_stages(folder), read_stopped(folder)
+    names = [stage.name for stage in stages] + ([stopped["stage"]] if stopped else [])
     models, samples = read_completions(folder, stages)
     return {
-        "title": " → ".join(stage.name for stage in stages),
+        "title": " → ".join(names),
         "headline": headline(stages),
         "stages": stages,
+        "names": names,
+        "stopped": stopped,
+        "seed": read_settings(folder).get("seed", ""),
         "tables": side_by_side(stages),
-        "charts": [charts for stage in stages if (charts := draw(folder, stage)).first],
-        "gates": [gate for stage in stages for gate in read_gates(folder / stage.name)],
+        "charts": [charts for name in names if (charts := draw(folder, name)).first],
+        "gates": [gate for name in names for gate in read_gates(folder / name)],
         "constitutional": section(folder, stages),
         "models": models,
         "samples": samples,
@@ -142,17 +146,17 @@ def scores_text(sample: SampleRecord | None) -> str:
     return ", ".join(f"{name} {scores[key]:.2f}" for key, name in SCORES.items() if key in scores)
 
 
-def draw(folder: Path, stage: Stage) -> StageCharts:
+def draw(folder: Path, stage: str) -> StageCharts:
     """Draw the curves of a stage's metrics; a step that was logged again after resuming counts once."""
     points: dict[str, dict[float, float]] = {}
-    for step, metrics in read_metrics(folder / stage.name):
+    for step, metrics in read_metrics(folder / stage):
         for name, value in metrics.items():
             points.setdefault(name, {})[step] = value
     series = {name: Series(name, sorted(own.items())) for name, own in points.items() if name not in NOT_DRAWN}
     first = [curves(title, shown) for title, names in CHARTS if (shown := [series[n] for n in names if n in series])]
     in_charts = {name for _, names in CHARTS for name in names}
     rest = [curves(name, [own]) for name, own in sorted(series.items()) if name not in in_charts and own.points[1:]]
-    return StageCharts(stage.name, first, rest)
+    return StageCharts(stage, first, rest)
 
 
 def table(folder: Path, width: int | None = None) -> str:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from alignlab.evaluation.decisions import FEWEST_CLUSTERS
 from alignlab.evaluation.scores import DifferenceRecord, IntervalRecord, Measurement
-from alignlab.pipeline.run_folder import Result, read_plan, read_result
+from alignlab.pipeline.run_folder import PlannedStage, Result, read_plan, read_result
 
 LABELS = {
     "gold/harmful_compliance": "compliance with harmful requests",
@@ -127,8 +127,14 @@ class Table(NamedTuple):
 
 
 def read_stages(folder: Path) -> list[Stage]:
-    """Read the stages of the run in a folder, in their order."""
-    return [Stage(one["stage"], one["action"], read_result(folder / one["stage"])) for one in read_plan(folder)]
+    """Read the finished stages of the run in a folder, in their order."""
+    finished = [one for one in read_plan(folder) if one["action"] != "stopped"]
+    return [Stage(one["stage"], one["action"], read_result(folder / one["stage"])) for one in finished]
+
+
+def read_stopped(folder: Path) -> PlannedStage | None:
+    """Read the stage that an error stopped; None for a finished run."""
+    return next((one for one in read_plan(folder) if one["action"] == "stopped"), None)
 
 
 def side_by_side(stages: list[Stage]) -> list[Table]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from alignlab.config.schema import Config
+from alignlab.errors import Failure
 from alignlab.models import four_bit
 from alignlab.models.load import device
 from alignlab.pipeline import input_checks
@@ -18,8 +19,10 @@ from alignlab.pipeline.prepare_inputs import locate_models, prepare_base, prepar
 from alignlab.pipeline.provenance import repeatable
 from alignlab.pipeline.publish import publish
 from alignlab.pipeline.run_folder import CONFIG, PlannedStage, point_latest, write_plan
-from alignlab.pipeline.train_stage import clearing, tracker, train_stage, watched
-from alignlab.runtime.files import write_text
+from alignlab.pipeline.train_stage import clearing, copy_from_training, tracker, train_stage, watched
+from alignlab.pipeline.trial_reporter import Pruned
+from alignlab.runtime.files import partial_of, write_text
+from alignlab.runtime.run_files import RESULT
 
 
 def plan(config: Config) -> Iterator[str]:
@@ -52,9 +55,23 @@ def run(config: Config, folder: Path) -> None:
     planned: list[PlannedStage] = [
         {"stage": stage.name, "action": "reused" if stage.done else "ran"} for stage in plan.stages
     ]
+    try:
+        train_and_measure(plan, folder)
+    except Failure as error:
+        report_stop(plan, folder, planned, error)
+        raise
+    write_plan(folder, planned)
+    point_latest(folder)
+    print(table(folder))
+    for path in try_to_write("the report", lambda: write_report(folder)):
+        print(path)
+
+
+def train_and_measure(plan: planning.Plan, folder: Path) -> None:
+    """Train each stage, unless it is finished, and measure it."""
     measurements = StageMeasurements(plan, folder)
     for stage in plan.stages:
-        track = watched(tracker(stage, config, folder), stage == plan.stages[-1], folder)
+        track = watched(tracker(stage, plan.config, folder), stage == plan.stages[-1], folder)
         try:
             with clearing(stage):
                 train_stage(plan, stage, folder / stage.name, track)
@@ -63,8 +80,18 @@ def run(config: Config, folder: Path) -> None:
             track.close()
         if getattr(stage.settings, "push_to_hub", False):
             publish(plan, stage, result, folder / stage.name)
-    write_plan(folder, planned)
-    point_latest(folder)
-    print(table(folder))
+
+
+def report_stop(plan: planning.Plan, folder: Path, planned: list[PlannedStage], error: Failure) -> None:
+    """Write the report of a run that an error has stopped: its finished stages, and the curves of the stopped one."""
+    from alignlab.reports.run_report import write_report
+    from alignlab.reports.written import try_to_write
+
+    finished = [entry for entry in planned if (folder / entry["stage"] / RESULT).exists()]
+    stage = plan.stages[len(finished)] if len(finished) < len(plan.stages) else None
+    if stage is None or isinstance(error, Pruned):
+        return
+    copy_from_training(partial_of(stage.folder), folder / stage.name)
+    write_plan(folder, [*finished, {"stage": stage.name, "action": "stopped", "why": str(error)}])
     for path in try_to_write("the report", lambda: write_report(folder)):
         print(path)
