@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alignlab.config.compose import bind_tree, choices_of, to_tree
 from alignlab.config.groups import conf_folder
-from alignlab.errors import Explained
+from alignlab.errors import Explained, failure
 from alignlab.pipeline.sweep_folder import OUTCOME, read_trial, write_outcome
 from alignlab.runtime import signals
 from alignlab.runtime.signals import Stopped, die_with, stopped
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
     from hydra.plugins.launcher import Launcher
     from omegaconf import DictConfig
+
+
+KILLED = ("TerminatedWorkerError", "BrokenProcessPool")  # errors of joblib and of concurrent.futures
 
 
 class Space(NamedTuple):
@@ -54,11 +57,25 @@ def launcher(folder: Path, space: Space) -> "Iterator[tuple[Any, int]]":
 
         def start(batch: Sequence[Draw]) -> None:
             if batch:
-                results = chosen.launch([overrides(run, space) for run in batch], batch[0].number)
+                with explained_worker():
+                    results = chosen.launch([overrides(run, space) for run in batch], batch[0].number)
                 if any(result.return_value == STOPPED for result in results):  # or raises the run's own error
                     raise stopped()
 
         yield start, at_once(master.hydra.launcher)
+
+
+@contextmanager
+def explained_worker() -> Iterator[None]:
+    """Raise a `Failure` where a process of the launcher was killed."""
+    try:
+        yield
+    except Exception as error:
+        if type(error).__name__ not in KILLED:
+            raise
+        what = "a worker process of the launcher was killed, and the others were stopped"
+        now = "check the system's log for the OOM killer, or lower hydra.launcher.n_jobs; the same command resumes"
+        raise failure("hydra/launcher", what, now) from None
 
 
 def overrides(run: Draw, space: Space) -> list[str]:

@@ -9,12 +9,14 @@ curve with the others' (median rule: Golovin et al. 2017, section 3.2.2).
 The rule counts the points of a curve, not optimizer steps: a run with more passes over a rollout takes more steps.
 """
 
+import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alignlab.config.sweep import Sweep
-from alignlab.errors import mistake
+from alignlab.errors import failure, mistake
 from alignlab.pipeline.sweep_folder import STUDY
 from alignlab.runtime.files import digest
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
 STUDY_NAME = "sweep"  # of the study in a database of its own
+ATTEMPTS = 6  # to open a database that another process is creating
+BUSY = ("already exists", "UNIQUE constraint", "database is locked")
 
 
 class Draw(NamedTuple):
@@ -44,12 +48,8 @@ class Search:
         self.settings = settings
         self.space = {name: distribution(name, values) for name, values in space.items()}
         self.storage = settings.storage or f"sqlite:///{(folder / STUDY).absolute()}"
-        self.study: Study = optuna.create_study(
-            storage=self.storage,
-            study_name=STUDY_NAME if settings.storage is None else folder.name,
-            direction=settings.direction,
-            load_if_exists=True,
-        )
+        name = STUDY_NAME if settings.storage is None else folder.name
+        self.study: Study = open_study(self.storage, name, settings.direction)
 
     def count(self, *states: str) -> int:
         """Count the runs in one of some states: running, complete, pruned, fail."""
@@ -80,6 +80,27 @@ class Search:
     def report_to(self) -> dict[str, Any]:
         """Return what a run needs to report to this search."""
         return {**self.settings.model_dump(), "storage": self.storage, "study": self.study.study_name}
+
+
+def open_study(storage: str, name: str, direction: str) -> "Study":
+    """Open a study, which is made where there is none; raise a `Failure` where the storage cannot be opened.
+
+    Where two searches create the tables of a new database at once, one of them fails, and finds them when it retries.
+    """
+    import optuna
+
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            return optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
+        except Exception as error:  # of SQLAlchemy, of a driver, or a driver that is not installed
+            if attempt < ATTEMPTS and any(text in str(error) for text in BUSY):
+                time.sleep(0.5 * attempt)
+                continue
+            reason = re.sub(r"//[^@/\s]*@", "//…@", " ".join(str(error).split()))[:160]
+            now = "give an address such as sqlite:////folder/study.db, whose folder exists"
+            raise failure("sweep.storage", f"cannot be opened ({type(error).__name__}: {reason})", now) from None
 
 
 def as_text(params: Mapping[str, Any], distributions: "Mapping[str, BaseDistribution]") -> dict[str, str]:

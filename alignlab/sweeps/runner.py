@@ -20,6 +20,7 @@ from alignlab.config.sweep import DRAWS
 from alignlab.errors import Failure, Fault, failure, mistake
 from alignlab.pipeline.run_folder import read_result, write_json
 from alignlab.pipeline.sweep_folder import FACTS, TRIAL, Facts, read_facts, read_outcome
+from alignlab.runtime.file_errors import explained_file_errors
 from alignlab.runtime.files import digest, write_text
 from alignlab.sweeps.launchers import Space, launcher, say
 from alignlab.sweeps.optuna_search import Draw, Search
@@ -41,7 +42,7 @@ def sweep(command: Command, overrides: list[str]) -> SweepResult:
     folder, failed = folder_of(command, config, space), None
     if not draws(config):
         combinations(space)  # raises its mistakes before the folder is made
-    with exclusive(folder):
+    with explained_file_errors(folder), exclusive(folder):
         write_facts(folder, command, config, space, overrides)
         with launcher(folder, space) as (start, at_once):
             runs = drawn_runs(folder, config, space, at_once) if draws(config) else grid_runs(folder, space)
