@@ -24,6 +24,12 @@ class Evaluation(Settings):
     margin: Annotated[float, Field(gt=0, lt=1)]
     reward_model: str | None
     samples: Annotated[int, Field(ge=0)]
+    data: str | None
+
+    def faults(self) -> Iterator[Fault]:
+        if self.data and not Path(self.data).expanduser().is_dir():
+            now = "give the folder of the suites' files, such as evaluation.data=<folder>, or set ALIGNLAB_DATA"
+            yield Fault("data", f"there is no folder {self.data}", now)
 
 
 class MeasureSettings(Settings):
@@ -54,9 +60,27 @@ class Refusal(MeasureSettings):
                 yield Fault(name, f"{path} is not there", "give a file of prompts")
 
 
+class Suite(MeasureSettings):
+    """Settings of a public suite: its file or folder, in place of the one in `evaluation.data`."""
+
+    path: str | None
+
+    def faults(self) -> Iterator[Fault]:
+        if self.path and not Path(self.path).expanduser().exists():
+            yield Fault("path", f"{self.path} is not there", "give the suite's file, or a folder of its files")
+
+
+class TruthfulQa(Suite):
+    """Settings of `conf/measure/truthfulqa.yaml`."""
+
+    examples: bool
+
+
 MEASURES: dict[str, type[MeasureSettings]] = {  # the built-in measurements
     **dict.fromkeys(("gold", "reward", "rouge", "perplexity", "length", "kl", "pairs"), MeasureSettings),
     **dict.fromkeys(("revisions", "ai_labels", "best_of_n"), MeasureSettings),
     "toxicity": Toxicity,
     "refusal": Refusal,
+    "bbq": Suite,
+    "truthfulqa": TruthfulQa,
 }

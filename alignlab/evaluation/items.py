@@ -1,8 +1,10 @@
-"""Which held-out rows are asked."""
+"""Which held-out rows, and which items of a suite, are asked."""
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
+from alignlab.evaluation.replies import Item
 from alignlab.runtime.files import digest
 
 
@@ -21,3 +23,9 @@ def select_per_kind(rows: list[dict[str, Any]], count: int) -> list[dict[str, An
         if taken[row["kind"]] <= count:
             selected.append(row)
     return sorted(selected, key=lambda row: row["kind"])
+
+
+def select_items(items: Iterable[Item], count: int) -> list[Item]:
+    """Select at most `count` items of each kind, as `select_per_kind` does."""
+    rows = [{"id": item.id, "kind": item.kind, "item": item} for item in items]
+    return [row["item"] for row in select_per_kind(rows, count)]

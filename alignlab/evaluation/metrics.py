@@ -71,6 +71,20 @@ def ratio(name: str, numerator: str, denominator: str, better: Better = "neither
     return Metric(name, better, (numerator, denominator))
 
 
+def share(
+    name: str, part: str, whole: str, better: Better = "neither", by_kind: bool | Literal["only"] = False
+) -> Metric:
+    """Return the metric that is a `ratio` of two columns, but 0 where the second is 0 in all records."""
+    return Metric(name, better, (part, whole), share_of, by_kind=by_kind)
+
+
+def share_of(sums: "Floats") -> "Floats":
+    """Compute the first sum over the second; 0 where the second is 0."""
+    part, whole = sums[..., 0], sums[..., 1]
+    value: Floats = np.where(whole == 0, 0.0, part / np.where(whole == 0, 1.0, whole))
+    return value
+
+
 class Scores(NamedTuple):
     """One metric of one model: the columns of each record that has them, [n, k].
 

@@ -85,6 +85,12 @@ class Context:
         evaluation = self.config.evaluation
         return select_per_kind(view(self.config.dataset, name, evaluation.split).to_list(), evaluation.prompts)
 
+    def select(self, items: Iterable[Item]) -> list[Item]:
+        """Return the items of a suite that are measured: at most `evaluation.prompts` of each kind."""
+        from alignlab.evaluation.items import select_items
+
+        return select_items(items, self.config.evaluation.prompts)
+
     def prompts(self) -> list[Item]:
         """Return an item for each held-out prompt that is measured."""
         return [

@@ -1,0 +1,46 @@
+"""The files of a public suite: its own `path`, or those of the folder `evaluation.data` in its known layout."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from alignlab.config.evaluation import Suite
+from alignlab.config.schema import Config
+from alignlab.errors import failure
+
+
+def suite_files(config: Config, name: str, pattern: str) -> list[Path]:
+    """Return the files of a suite, sorted; `pattern` is where they lie in `evaluation.data`. None may be there."""
+    settings = config.measure.get(name)
+    path = settings.path if isinstance(settings, Suite) else None
+    if path is None:
+        data = config.evaluation.data
+        return sorted(Path(data).expanduser().glob(pattern)) if data else []
+    place = Path(path).expanduser()
+    return sorted(place.glob(Path(pattern).name)) if place.is_dir() else [place]
+
+
+def missing(config: Config, name: str, pattern: str) -> str:
+    """Return why a suite cannot be measured; an empty text where its files are there."""
+    if suite_files(config, name, pattern):
+        return ""
+    return f"there is no {pattern} in evaluation.data, and no measure.{name}.path"
+
+
+def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the rows of a file, each with its place for messages; raise a `Failure` at one that cannot be read."""
+    from alignlab.data.readers import read_records
+    from alignlab.data.rejects import Reject
+
+    for row in read_records(path):
+        if isinstance(row, Reject):
+            raise failure(f"{path}:{row.line}", row.reason, "mend the row")
+        yield f"{path}:{row.line}", row.fields
+
+
+def fields_of(row: dict[str, Any], where: str, *names: str) -> list[Any]:
+    """Return fields of a row; raise a `Failure` that names the missing ones."""
+    absent = [name for name in names if row.get(name) is None]
+    if absent:
+        raise failure(where, f"the row has no {', '.join(absent)}", "give the suite's file in its published format")
+    return [row[name] for name in names]
