@@ -69,6 +69,8 @@ def arguments_in(folder: Path, arguments: list[str]) -> list[str]:
         if key == "preferences.panel":
             (folder / "labels.jsonl").touch()
             argument = f"{key}=[{folder}]"
+        elif key == "evaluation.data":
+            argument = f"{key}={folder}"
         elif (key in exists and ("/" in value or value.endswith(".jsonl"))) or key == "preferences.people.path":
             paths = [folder / Path(name).name for name in value.strip("[]").split(",")]
             for path in paths:
