@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 import alignlab
 from alignlab.config import command_line
 from alignlab.config.compose import Command, bind_tree, check, choices_of, to_tree, typed_in
+from alignlab.config.credentials import redacted
 from alignlab.config.groups import Groups, conf_folder, usage
 from alignlab.config.schema import Config
 from alignlab.config.suggestions import close_to
@@ -36,6 +37,10 @@ VALUED_FLAGS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("--info", "-i"), ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")),
     **dict.fromkeys(("--package", "-p"), ()),
 }
+IN_DOTENV = (
+    *("HF_TOKEN", "WANDB_API_KEY", "OPENAI_API_KEY"),
+    *("ALIGNLAB_OUTPUTS", "ALIGNLAB_MULTIRUN", "ALIGNLAB_CACHE", "ALIGNLAB_DATA", "HF_HOME"),
+)  # what `.env` may set
 BARE_FLAGS = ("--help", "-h", "--version", "--resolve", *MULTIRUN, "--hydra-help", "--shell-completion", "-sc")
 
 
@@ -65,7 +70,7 @@ def stop(message: str, code: int) -> NoReturn:
     """Print an error message and exit."""
     gc.collect()
     with suppress(OSError):  # the terminal may have closed
-        print(message, file=sys.stderr)
+        print(redacted(message), file=sys.stderr)
     sys.exit(code)
 
 
@@ -135,11 +140,24 @@ def with_plus(override: str) -> str:
 
 
 def read_environment() -> None:
-    """Read keys and folders from `.env` in the current folder; variables that are set already come first."""
-    if Path(".env").is_file():
-        from dotenv import load_dotenv
+    """Read keys and folders from `.env` in the current folder; variables that are set already come first.
 
-        load_dotenv(".env")
+    Only the names of `.env.example` are read: a folder may be somebody else's, and other variables could run code.
+    """
+    if not Path(".env").is_file():
+        return
+    from dotenv import dotenv_values
+
+    try:
+        values = dotenv_values(".env", interpolate=False)
+    except (OSError, UnicodeDecodeError) as error:
+        raise mistake(".env", f"cannot be read ({error})", "mend or remove it") from None
+    if others := [name for name in values if name not in IN_DOTENV]:
+        listed = ", ".join(repr(name)[1:-1][:40] for name in others[:3])
+        print(f".env: {listed} ignored; a file .env may set {', '.join(IN_DOTENV)}", file=sys.stderr)
+    for name in IN_DOTENV:
+        if value := values.get(name):
+            os.environ.setdefault(name, value)
 
 
 def split(arguments: list[str]) -> tuple[list[str], list[str]]:

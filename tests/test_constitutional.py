@@ -183,6 +183,7 @@ def test_two_ways_are_compared_prompt_by_prompt(tmp_path):
     assert write_trade_off(tmp_path) is None  # people's labels alone
     write_method_run(tmp_path / "1", "cai", "cai_sft", [1] * 8 + [0] * 2, [1] * 9 + [0], rows=10)
     page = write_trade_off(tmp_path)
+    assert "default-src 'none'" in page.read_text()
     found = json.loads((tmp_path / "trade_off.json").read_text())
     assert [(one["method"], one["rows"]["people"], one["seconds"]) for one in found["runs"]] == [
         ("dpo", 60, 41.0),

@@ -1,11 +1,13 @@
 """`.env` in the current folder: keys and folders, without a word about them, and less than the environment itself."""
 
 import os
+import re
 
 import pytest
-from command import alignlab
+from command import ROOT, alignlab
 
 from alignlab import main
+from alignlab.errors import Mistake
 
 PREPARE = ["task=prepare", "dataset=file", "dataset.path=rows.jsonl"]
 
@@ -26,10 +28,40 @@ def test_folders_are_read_from_a_file(tmp_path, monkeypatch):
 
 
 def test_the_environment_counts_more(tmp_path, monkeypatch):
-    (tmp_path / ".env").write_text("ALIGNLAB_FIRST=file\nALIGNLAB_SECOND=file\n")
+    (tmp_path / ".env").write_text("HF_TOKEN=file\nHF_HOME=file\nWANDB_API_KEY=\n")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("ALIGNLAB_FIRST", "environment")
-    monkeypatch.setenv("ALIGNLAB_SECOND", "")
-    monkeypatch.delenv("ALIGNLAB_SECOND")
+    monkeypatch.setenv("HF_TOKEN", "environment")
+    for name in ("HF_HOME", "WANDB_API_KEY"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
     main.read_environment()
-    assert (os.environ["ALIGNLAB_FIRST"], os.environ["ALIGNLAB_SECOND"]) == ("environment", "file")
+    assert (os.environ["HF_TOKEN"], os.environ["HF_HOME"]) == ("environment", "file")
+    assert "WANDB_API_KEY" not in os.environ
+
+
+def test_a_foreign_file_sets_no_variable_that_runs_code(tmp_path, monkeypatch, capsys):
+    """The names that are ignored are printed, their values are not; nothing is filled in from the environment."""
+    (tmp_path / ".env").write_text("LD_PRELOAD=/evil.so\nHF_ENDPOINT=http://evil\nexport HF_HOME=${SECRET}\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SECRET", "s3cret")
+    monkeypatch.setenv("HF_HOME", "")
+    monkeypatch.delenv("HF_HOME")
+    before = dict(os.environ)
+    main.read_environment()
+    assert dict(os.environ) == {**before, "HF_HOME": "${SECRET}"}
+    printed = capsys.readouterr().err
+    assert printed.startswith(".env: LD_PRELOAD, HF_ENDPOINT ignored; a file .env may set HF_TOKEN")
+    assert "evil" not in printed
+
+
+def test_a_file_that_cannot_be_read_is_a_mistake(tmp_path, monkeypatch):
+    (tmp_path / ".env").write_bytes(b"HF_TOKEN=\xff\xfe")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Mistake, match=r"^\.env: cannot be read"):
+        main.read_environment()
+
+
+def test_the_example_lists_what_is_read():
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    names = {line.lstrip("# ").partition("=")[0] for line in lines if re.match(r"(# )?[A-Z_]+=", line)}
+    assert names == set(main.IN_DOTENV)

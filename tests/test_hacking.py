@@ -116,6 +116,7 @@ def test_a_sweep_over_rewards_ends_with_its_page(folder):
     *_, page, table = sweep_summary.summarise(folder)
     assert (page, table) == (str(folder / "hacking.html"), str(folder / "sweep.md"))
     text = (folder / "hacking.html").read_text()
+    assert "default-src 'none'" in text
     assert text.count("<svg") == 4  # two rewards, each with its own curve and gold's
     assert text.count(">best of n<") == 8  # in both drawings of both: in the legend and on the line
     assert "Best of n has most gold at n = 32 (0.300, at 2.50 nats)" in text

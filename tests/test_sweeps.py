@@ -266,6 +266,7 @@ def test_the_page_holds_its_drawing_and_harmless_text(tmp_path: Path) -> None:
     found = ranking(write_sweep(tmp_path, "reward/mean"))
     assert found is not None
     page = write_page(tmp_path, found, "python -m alignlab <x>").read_text()
+    assert "default-src 'none'" in page
     assert "data:image/png;base64," in page
     assert "&lt;x&gt;" in page
     assert "method.beta=&lt;9&gt;" in page

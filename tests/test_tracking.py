@@ -131,6 +131,57 @@ def test_mlflow_reads_back_or_is_missed_in_one_sentence(tmp_path: Path) -> None:
     assert run.info.artifact_uri.startswith((tmp_path / "deep").as_uri())  # and not in whatever folder we are in
 
 
+def broken(*_: Any) -> None:
+    raise ConnectionResetError("Connection lost\nin two lines")
+
+
+@pytest.mark.parametrize("method", ["log", "table", "summary", "close", "open_tracker"])
+def test_a_tracker_that_fails_is_reported_once_and_left_out(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from alignlab.runtime import tensorboard_tracker
+
+    owner = tensorboard_tracker if method == "open_tracker" else tensorboard_tracker.TensorboardTracker
+    monkeypatch.setattr(owner, method, broken)
+    log_three_steps(open_tracker(config("tensorboard"), "sft", tmp_path))
+    assert capsys.readouterr().err == (
+        "tracking: tensorboard is left out from here: ConnectionResetError: Connection lost in two lines; "
+        "metrics.jsonl is complete\n"
+    )
+    assert len((tmp_path / "sft" / "metrics.jsonl").read_text().splitlines()) == 3
+
+
+@pytest.mark.runs
+@pytest.mark.parametrize("trouble", ["killed", "a project that is none", "no program"])
+def test_wandb_that_fails_ends_no_process(trouble: str, tmp_path: Path) -> None:
+    """In a process of its own, whose end is looked at too: W&B's own hooks would print a traceback."""
+    script = """
+import os, signal, sys, psutil
+sys.path.insert(0, sys.argv[2])
+from pathlib import Path
+import test_tracking as here
+if sys.argv[3] == "no program":
+    import wandb.sdk.lib.service.service_process as process
+    process.get_core_path = lambda: "/nowhere/wandb-core"
+project = "a/b" if "project" in sys.argv[3] else "test"
+tracker = here.open_tracker(here.config("wandb", project=project), "sft", Path(sys.argv[1]))
+tracker.log({"train/loss": 3.0}, 1)
+if sys.argv[3] == "killed":
+    for child in psutil.Process().children(recursive=True):
+        child.kill()
+        child.wait()
+here.log_three_steps(tracker)
+"""
+    command = [sys.executable, "-c", script, str(tmp_path), str(Path(__file__).parent), trouble]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=250, env={**os.environ, "WANDB_MODE": "offline"}
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("tracking: wandb is left out from here: ")
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert len((tmp_path / "sft" / "metrics.jsonl").read_text().splitlines()) == 4
+
+
 def test_disabled_wandb_writes_the_jsonl_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WANDB_MODE", raising=False)
     log_three_steps(open_tracker(config("wandb", mode="disabled"), "sft", tmp_path))

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from alignlab.config import command_line
-from alignlab.config.bind import bind
+from alignlab.config import command_line, credentials
+from alignlab.config.bind import as_typed, bind
+from alignlab.config.credentials import variable_faults
 from alignlab.config.groups import Groups, conf_folder
 from alignlab.config.overrides import parse, sweep_faults, unchecked, values_of
 from alignlab.config.schema import Config
@@ -73,14 +74,16 @@ def check(
     parsed, faults = parse(overrides, groups)
     command, hydra_faults = compose_with_hydra(parsed, groups)
     if command is None:
-        raise Mistake([*faults, *hydra_faults])
+        raise Mistake(list(map(without_secrets, [*faults, *hydra_faults])))
     if not (multirun or command.several):
         faults += sweep_faults(parsed)
     unknown = tuple(fault.where for fault in faults)  # the settings of a misspelt option are not known
+    for tree in command.trees:
+        faults += map(as_typed, credentials.faults(tree))
     for tree in command.trees if binds else ():
         faults += [fault for fault in faults_of(tree, checks, groups) if not fault.where.startswith(unknown)]
     if faults:
-        raise Mistake(list(dict.fromkeys(faults)))
+        raise Mistake(list(dict.fromkeys(map(without_secrets, faults))))
     return command
 
 
@@ -98,6 +101,8 @@ def compose_with_hydra(parsed: "list[Override]", groups: Groups) -> tuple[Comman
             first = hydra_compose(
                 "config", [unchecked(override, groups) for override in parsed], return_hydra_config=True
             )
+            if secret := [*variable_faults(unresolved(first)), *override_faults(parsed)]:
+                return None, secret
             tree = to_tree(first)
             trees = [variant(tree, parsed, other, groups) for other in variants(first, parsed)]
             params = swept(first, parsed)
@@ -114,6 +119,26 @@ def compose_with_hydra(parsed: "list[Override]", groups: Groups) -> tuple[Comman
         except (HydraException, OmegaConfBaseException) as error:
             return None, [hydra_fault(str(error))]
     return command, []
+
+
+def without_secrets(fault: Fault) -> Fault:
+    """Return a fault without the passwords, keys and tokens in the values that it repeats."""
+    return Fault(*map(credentials.redacted, fault))
+
+
+def unresolved(cfg: "DictConfig") -> Any:
+    """Return a composed config as plain values, with its interpolations as they are written."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(cfg, resolve=False)
+
+
+def override_faults(parsed: "list[Override]") -> Iterator[Fault]:
+    """Yield a fault for each override with a secret in one of its values, which may be several."""
+    for override in parsed:
+        text = str(override.input_line).partition("=")[2]
+        for fault in (*variable_faults(text), *credentials.faults(text)):
+            yield fault._replace(where=override.key_or_group)
 
 
 def sweep_folder(cfg: "DictConfig") -> str:

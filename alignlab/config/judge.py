@@ -5,6 +5,7 @@ its labels, and the settings that do not change the labels.
 """
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from string import ascii_uppercase
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, Tag
 
+from alignlab.config import credentials
 from alignlab.config.settings import EXTENSION, Count, File, NotNegative, Positive, Settings, Share, by_kind, not_empty
 from alignlab.errors import Fault
 
@@ -135,13 +137,21 @@ class HumanJudge(JudgeSettings):
 
 def address_faults(url: str, key_env: str | None) -> Iterator[Fault]:
     """Yield the faults of a server's address (`url`) and of the variable that holds its key (`key_env`)."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         yield Fault("url", f"{url!r} is not the address of a server", "give http://… or https://…")
-    if parts.username or parts.password:
-        yield Fault("url", "holds a password", "put it into an environment variable and name that in key_env")
-    if key_env and key_env not in os.environ:
+    yield from credentials.faults(url, "url")
+    if not key_env:
+        return
+    if not re.fullmatch(r"[A-Za-z_]\w*", key_env, re.ASCII):
+        yield Fault("key_env", "is not the name of an environment variable", "give the name, not the key itself")
+    elif key_env not in os.environ:
         yield Fault("key_env", f"the environment variable {key_env} is not set", "set it to the server's key")
+    elif not (key := os.environ[key_env].strip()).isascii() or not key.isprintable():
+        yield Fault("key_env", f"the value of {key_env} holds characters that no header can carry", "set it again")
 
 
 class Host(Settings):

@@ -89,7 +89,7 @@ def write_model(model: ScratchModel, tokenizer: "PreTrainedTokenizerFast", folde
     auto_class = AutoModelForSeq2SeqLM if settings.is_encoder_decoder else AutoModelForCausalLM
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(model.seed)
-        auto_class.from_config(settings).save_pretrained(folder)
+        auto_class.from_config(settings, trust_remote_code=False).save_pretrained(folder)
     if not (folder / "model.safetensors").exists():
         raise failure(str(folder), "the model was not written")
 

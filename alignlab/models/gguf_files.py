@@ -52,8 +52,8 @@ def _convert(path: Path, folder: Path) -> None:
     modeling_gguf_pytorch_utils.tqdm = lambda tensors, **_: tensors  # its bar would fill a log, and has no switch
     options = {"gguf_file": path.name, "quantization_config": GgufConfig(dequantize=True), "dtype": torch.float32}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-        model = AutoModelForCausalLM.from_pretrained(path.parent, **options)
+        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(path.parent, **options, trust_remote_code=False)
     except Exception as error:  # the reader raises classes of its own
         reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise failure("model.path", f"{path.name} cannot be read as a GGUF file ({reason})") from error

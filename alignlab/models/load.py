@@ -116,8 +116,8 @@ def _load(
 
     model_folder.check(path)
     with model_folder.explained_loading(str(weight_files.origin(path)), UNREADABLE, path):
-        tokenizer = AutoTokenizer.from_pretrained(path)
-        settings = AutoConfig.from_pretrained(path)
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        settings = AutoConfig.from_pretrained(path, trust_remote_code=False)
     auto_class = AutoModelForSeq2SeqLM if settings.is_encoder_decoder else AutoModelForCausalLM
     model = load_whole(auto_class, path, config=set_dropout(settings, dropout), dtype=dtype, **options)
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
@@ -133,7 +133,7 @@ def load_whole(auto_class: Any, path: Path, new: tuple[str, ...] = (), **options
     """
     model_folder.check(path)
     with model_folder.explained_loading(str(weight_files.origin(path)), UNREADABLE, path):
-        model, info = auto_class.from_pretrained(path, output_loading_info=True, **options)
+        model, info = auto_class.from_pretrained(path, output_loading_info=True, **options, trust_remote_code=False)
     absent = {name for name in info["missing_keys"] if not name.startswith(new)} if new else info["missing_keys"]
     check_weights(path, model, absent)
     return model

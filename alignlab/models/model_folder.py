@@ -70,5 +70,10 @@ def explained_loading(place: str, what: str, folder: Path) -> Iterator[None]:
 
 
 def reason(error: BaseException) -> str:
-    """Return an error's message on one line, cut to 200 characters."""
+    """Return an error's message on one line, cut to 200 characters.
+
+    Transformers' advice to run the Python code of a model's folder is left out: such code is never run.
+    """
+    if "trust_remote_code" in str(error):
+        return "it needs Python code of its own (auto_map), which is not run; choose a model that transformers knows"
     return " ".join(str(error).split())[:200] or type(error).__name__

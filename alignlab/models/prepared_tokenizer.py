@@ -21,7 +21,7 @@ def load_tokenizer(model: PretrainedModel, source: Path) -> "PreTrainedTokenizer
     from transformers import AutoTokenizer
 
     with explained_loading("model.path", f"{model.path} cannot be read", source):
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     return tokenizer
 
 

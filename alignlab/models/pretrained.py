@@ -206,7 +206,7 @@ def prepare(model: PretrainedModel, source: Path, folder: Path) -> None:
     from transformers import AutoConfig
 
     with model_folder.explained_loading("model.path", f"{model.path} cannot be read", folder):
-        tokenizer, settings = load_tokenizer(model, source), AutoConfig.from_pretrained(source)
+        tokenizer, settings = load_tokenizer(model, source), AutoConfig.from_pretrained(source, trust_remote_code=False)
         known = set(tokenizer.get_vocab())
         prepare_tokenizer(tokenizer, model)
         rows = settings.get_text_config().vocab_size
@@ -236,7 +236,7 @@ def grow_vocabulary(source: Path, folder: Path, size: int) -> None:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-    settings = AutoConfig.from_pretrained(source)
+    settings = AutoConfig.from_pretrained(source, trust_remote_code=False)
     auto_class = AutoModelForSeq2SeqLM if settings.is_encoder_decoder else AutoModelForCausalLM
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -72,7 +72,9 @@ class PooledReward(PreTrainedModel):  # type: ignore[misc]
 
     def __init__(self, config: PooledConfig, backbone: PreTrainedModel | None = None) -> None:
         super().__init__(config)
-        self.backbone = AutoModel.from_config(config.backbone) if backbone is None else backbone
+        self.backbone = (
+            AutoModel.from_config(config.backbone, trust_remote_code=False) if backbone is None else backbone
+        )
         width = config.hidden_size
         self.dropout = nn.Dropout(config.dropout)
         self.score = nn.Linear(3 * width, 1, bias=False)
@@ -114,7 +116,9 @@ class DecoderReward(PreTrainedModel):  # type: ignore[misc]
 
     def __init__(self, config: DecoderConfig, backbone: PreTrainedModel | None = None) -> None:
         super().__init__(config)
-        self.backbone = AutoModel.from_config(config.backbone) if backbone is None else backbone
+        self.backbone = (
+            AutoModel.from_config(config.backbone, trust_remote_code=False) if backbone is None else backbone
+        )
         self.dropout = nn.Dropout(config.dropout)
         self.score = nn.Linear((3 if config.pooled else 1) * config.hidden_size, 1, bias=False)
         self.post_init()
@@ -190,7 +194,7 @@ def choose_head(head: str, path: Path, is_automatic: bool) -> str:
     """
     model_folder.check(path)
     with model_folder.explained_loading(str(path), "no model can be loaded from it", path):
-        settings = AutoConfig.from_pretrained(path)
+        settings = AutoConfig.from_pretrained(path, trust_remote_code=False)
     if head == "pooled" or settings.is_encoder_decoder or reads_last_token(settings):
         return head
     what = f"transformers has no reward model that reads the last token of {settings.model_type}"
@@ -206,7 +210,7 @@ def reads_last_token(settings: PretrainedConfig) -> bool:
     if type(settings) not in known:
         return False
     with torch.device("meta"):
-        model = AutoModelForSequenceClassification.from_config(settings)
+        model = AutoModelForSequenceClassification.from_config(settings, trust_remote_code=False)
     return isinstance(getattr(model, "score", None), nn.Linear)
 
 
@@ -214,8 +218,8 @@ def new_reward_model(
     path: Path, head: str, dropout: float, dtype: torch.dtype = torch.float32, **options: Any
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """Put a new head on the language model in a folder; its weights have a standard deviation of 1/sqrt(d + 1)."""
-    tokenizer = AutoTokenizer.from_pretrained(path)
-    settings = set_dropout(AutoConfig.from_pretrained(path), dropout)
+    tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    settings = set_dropout(AutoConfig.from_pretrained(path, trust_remote_code=False), dropout)
     options |= {"config": settings, "dtype": dtype}
     if settings.is_encoder_decoder or head == "pooled":
         common = {"dropout": dropout, "pad_token_id": tokenizer.pad_token_id}
@@ -240,7 +244,7 @@ def _on_backbone(path: Path, options: dict[str, Any], pooled: bool, **common: An
     with sharding.partition_on_load(options["dtype"]):
         backbone = load_whole(AutoModel, path, new=("pooler.",), **options)
     if sum(getattr(weight, "ds_numel", weight.numel()) for weight in backbone.parameters()) < SMALL:
-        AutoModel.from_config(backbone.config)
+        AutoModel.from_config(backbone.config, trust_remote_code=False)
     copied = deepcopy(backbone.config)  # the constructor changes it
     if copied.is_encoder_decoder:
         model: Any = DecoderReward(DecoderConfig(copied, pooled=pooled, **common), backbone)

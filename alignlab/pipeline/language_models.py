@@ -57,5 +57,5 @@ def is_ready(folder: Path) -> bool:
     from transformers import AutoTokenizer
 
     with explained_loading(str(folder), "no tokenizer can be loaded from it", folder):
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     return bool(tokenizer.chat_template) and tokenizer.pad_token_id not in {None, tokenizer.eos_token_id}

@@ -24,6 +24,7 @@ from alignlab.reports.reward_hacking import (
     verdict,
 )
 from alignlab.reports.run_results import ends
+from alignlab.reports.templates import CONTENT_POLICY
 from alignlab.runtime.files import write_text
 
 NEAR = 3.0  # square root of a KL of 9 nats: policies that go far beyond get a second chart up to here
@@ -148,7 +149,8 @@ STYLE = Markup(
     ".c0{color:#c0392b}.c1{color:#d68910}.c2{color:#1e8449}.c3{color:#2471a3}.c4{color:#777}.key{margin-left:.6rem}"
 )
 PAGE = Markup(
-    '<!doctype html><html lang="en"><meta charset="utf-8"><title>Reward hacking</title><style>{style}</style>'
+    f'<!doctype html><html lang="en"><meta charset="utf-8">{CONTENT_POLICY}'
+    "<title>Reward hacking</title><style>{style}</style>"
     "<h1>Reward hacking</h1><p>Horizontal axis: the square root of the KL to the reference, in nats per completion. "
     "Each point is the mean of three rollouts. A dot marks the first monitor that triggered, a ring marks where gold "
     "had fallen 10% below its peak. Changes are paired, on held-out prompts, against the policy that PPO started from. "

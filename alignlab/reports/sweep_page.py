@@ -11,6 +11,7 @@ from typing import Any
 
 from alignlab.pipeline.sweep_folder import DRAWING, PAGE
 from alignlab.reports.sweep_ranking import Place, Ranking, sentences, table, unclear, without_value
+from alignlab.reports.templates import CONTENT_POLICY
 from alignlab.runtime.files import write_text
 
 BEST, CLOSE, OTHER = "#1a7f5a", "#4a78b5", "#9a9a9a"  # the best, those not clearly worse, the rest
@@ -110,7 +111,8 @@ def page(title: str, ranking: Ranking, command: str, picture: bytes) -> str:
     drawing = base64.b64encode(picture).decode()
     alt = html.escape(f"{ranking.measure} of every run with its interval, and over each setting")
     return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8">{CONTENT_POLICY}'
+        f"<title>{html.escape(title)}</title>"
         f"{STYLE}</head><body><h1>{html.escape(title)}</h1><pre>{html.escape(command)}</pre>{conclusions}"
         f'<img alt="{alt}" src="data:image/png;base64,{drawing}">{html_table(ranking)}'
         f"{others if ranking.others else ''}</body></html>\n"

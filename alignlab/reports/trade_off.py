@@ -20,6 +20,7 @@ from alignlab.pipeline.run_folder import is_finished, read_row_counts, read_samp
 from alignlab.pipeline.sweep_folder import TRADE_OFF, TRADE_OFF_PAGE, run_folders
 from alignlab.reports.charts import Series, curves
 from alignlab.reports.run_results import Stage, read_stages
+from alignlab.reports.templates import CONTENT_POLICY
 from alignlab.runtime.files import write_text
 
 RATES = {
@@ -159,7 +160,8 @@ HEAD = Markup("<tr>{}</tr>").format(
     )
 )
 PAGE = Markup(
-    '<!doctype html><html lang="en"><meta charset="utf-8"><title>Constitutional AI and human labels</title><style>'
+    f'<!doctype html><html lang="en"><meta charset="utf-8">{CONTENT_POLICY}'
+    "<title>Constitutional AI and human labels</title><style>"
     "body{{font:15px/1.5 system-ui,sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem;color:#222}}"
     "figure{{max-width:34rem;margin:0}}table{{border-collapse:collapse;font-size:13px}}"
     "td,th{{padding:.3rem .6rem;text-align:left;border-top:1px solid #ccc}}.grid{{stroke:#ddd}}"

@@ -85,8 +85,8 @@ def load_classifier(settings: ClassifierReward, path: Path, hardware: Hardware, 
 
     model_folder.check(path)
     with model_folder.explained_loading(f"reward {name}", f"{settings.path} cannot be read as a classifier", path):
-        architectures = AutoConfig.from_pretrained(path).architectures
-        tokenizer = AutoTokenizer.from_pretrained(path)
+        architectures = AutoConfig.from_pretrained(path, trust_remote_code=False).architectures
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     kind = (architectures or [""])[0]
     if not kind.endswith("ForSequenceClassification"):
         raise failure(

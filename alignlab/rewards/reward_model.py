@@ -14,6 +14,7 @@ from alignlab.config.reward import ModelReward
 from alignlab.errors import failure
 from alignlab.models.fitting import in_batches
 from alignlab.models.load import device, load_whole, precision, set_dropout
+from alignlab.models.model_folder import reason
 from alignlab.models.truncation import context_length
 from alignlab.rewards.protocol import Context, Scored
 
@@ -103,9 +104,9 @@ def load_reward_model(path: Path, hardware: Hardware) -> RewardModel:
     folder = path / "model" if (path / "model" / "config.json").exists() else path
     model_folder.check(folder)
     try:
-        settings = AutoConfig.from_pretrained(folder)
+        settings = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise no_head(path, str(error).splitlines()[0][:200]) from error
+        raise no_head(path, reason(error)) from error
     kind = (settings.architectures or [""])[0]
     if not kind.endswith(("ForSequenceClassification", "PooledReward", "DecoderReward")):
         raise no_head(path, f"{kind or 'the model'} has no reward head")
@@ -113,7 +114,7 @@ def load_reward_model(path: Path, hardware: Hardware) -> RewardModel:
         raise no_head(path, f"its head has {settings.num_labels} outputs, not one")
     options = {"dtype": precision(hardware), "config": set_dropout(settings, 0.0)}
     model = load_whole(AutoModelForSequenceClassification, folder, **options)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if tokenizer.chat_template is None:
         why = "its tokenizer has no chat template to write a conversation with"
         raise failure(str(path), why, "use it as a classifier: reward=classifier reward.include_prompt=true")

@@ -82,7 +82,7 @@ class HTTPClient:
         import httpx
 
         key = os.environ.get(settings.key_env, "").strip() if settings.key_env else ""
-        self.settings, self.stop = settings, Event()
+        self.settings, self.stop, self.key = settings, Event(), key.encode()
         self.client = httpx.Client(
             timeout=settings.timeout,
             limits=httpx.Limits(max_connections=connections),
@@ -104,6 +104,8 @@ class HTTPClient:
         try:
             with self.client.stream(verb, url, json=body) as response:
                 content = b"".join(unpacked(response))
+                if self.key:  # a server may repeat it, and messages quote answers
+                    content = content.replace(self.key, b"***")
                 return Answer(response.status_code, response.headers, content)
         except httpx.TimeoutException:
             raise Unanswered("timeout", f"gives no answer within {self.settings.timeout:g} s") from None

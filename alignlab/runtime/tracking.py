@@ -8,16 +8,18 @@ import json
 import math
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
 from alignlab.config.schema import Config
+from alignlab.errors import Explained, Mistake
 from alignlab.runtime.file_errors import explained_file_errors
 from alignlab.runtime.files import write_text
 from alignlab.runtime.http_client import status_of
+from alignlab.runtime.progress import say
 from alignlab.runtime.run_files import METRICS, TABLES
 
 REACH_SECONDS = 1.5  # a tracking server has to answer within this time
@@ -47,9 +49,46 @@ def open_tracker(config: Config, stage: str, folder: Path, metrics: Path | None 
     """
     place = folder / stage
     place.mkdir(parents=True, exist_ok=True)
-    modules = [import_module(f"alignlab.runtime.{name}_tracker") for name in dict.fromkeys(config.tracking.to)]
-    others = [tracker for module in modules if (tracker := module.open_tracker(config, stage, place))]
+    others = [Guarded(name, config, stage, place) for name in dict.fromkeys(config.tracking.to)]
     return Trackers([JsonlTracker(metrics or place / METRICS), *others])
+
+
+class Guarded:
+    """A tracker that is left out after its first error, which is reported in one line; training continues."""
+
+    def __init__(self, name: str, config: Config, stage: str, folder: Path) -> None:
+        self.name, self.module = name, import_module(f"alignlab.runtime.{name}_tracker")
+        self.tracker: Tracker | None = None
+        self.guard(lambda: setattr(self, "tracker", self.module.open_tracker(config, stage, folder)))
+
+    def guard(self, work: Callable[[], object]) -> None:
+        """Do something with the tracker; on an error, leave the tracker out from now on."""
+        try:
+            work()
+        except Mistake:
+            raise
+        except Exception as error:
+            self.tracker = None
+            why = str(error) if isinstance(error, Explained) else f"{type(error).__name__}: {error}"
+            say(f"tracking: {self.name} is left out from here: {' '.join(why.split())[:200]}; {METRICS} is complete")
+            with suppress(Exception):
+                getattr(self.module, "abandon", lambda: None)()
+
+    def log(self, metrics: dict[str, float], step: int) -> None:
+        if tracker := self.tracker:
+            self.guard(lambda: tracker.log(metrics, step))
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        if tracker := self.tracker:
+            self.guard(lambda: tracker.table(name, columns, rows))
+
+    def summary(self, values: dict[str, float]) -> None:
+        if tracker := self.tracker:
+            self.guard(lambda: tracker.summary(values))
+
+    def close(self) -> None:
+        if tracker := self.tracker:
+            self.guard(tracker.close)
 
 
 class Trackers:

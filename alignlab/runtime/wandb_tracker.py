@@ -53,6 +53,13 @@ class WandbTracker:
         self.run.finish()
 
 
+def abandon() -> None:
+    """Forget W&B's process after an error, so that the end of this process does not wait for it."""
+    import wandb
+
+    wandb.teardown()
+
+
 def run_options(config: Config, stage: str, folder: Path) -> dict[str, Any]:
     """Return the options of `wandb.init`, except the mode."""
     import wandb

@@ -30,16 +30,18 @@ def value_model(run: Run[Any]) -> Any:
 
     policy, reward_model = run.inputs["policy"], run.inputs.get("reward_model")
     dtype = trained_precision(run.config.hardware)
-    if reward_model is not None and same_tokens(AutoTokenizer.from_pretrained(policy), reward_model):
+    if reward_model is not None and same_tokens(
+        AutoTokenizer.from_pretrained(policy, trust_remote_code=False), reward_model
+    ):
         from alignlab.rewards import load_reward_model
 
         model = load_reward_model(reward_model, run.config.hardware).model.to(dtype)
         body = getattr(model, model.base_model_prefix)
     else:
-        settings = set_dropout(AutoConfig.from_pretrained(policy), run.method.dropout)
+        settings = set_dropout(AutoConfig.from_pretrained(policy, trust_remote_code=False), run.method.dropout)
         with sharding.partition_on_load(precision(run.config.hardware)):
             options = {"config": settings, "dtype": dtype, "attn_implementation": run.config.model.attention}
-            body = AutoModel.from_pretrained(policy, **options)
+            body = AutoModel.from_pretrained(policy, **options, trust_remote_code=False)
     return body.train()
 
 
@@ -47,5 +49,5 @@ def same_tokens(tokenizer: Any, reward_model: Path) -> bool:
     """Return whether a reward model reads the same token ids as the policy."""
     from transformers import AutoTokenizer
 
-    theirs = AutoTokenizer.from_pretrained(reward_model)
+    theirs = AutoTokenizer.from_pretrained(reward_model, trust_remote_code=False)
     return bool(theirs.get_vocab() == tokenizer.get_vocab() and theirs.chat_template == tokenizer.chat_template)
