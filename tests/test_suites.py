@@ -1,5 +1,6 @@
 """Question suites: their aggregation equals an independent one from the papers' definitions, on the same scores."""
 
+import csv
 import json
 import math
 
@@ -113,3 +114,67 @@ def test_truthfulqa_on_the_real_file_equals_lm_evals_formula_after_its_labels_ar
         mc2.append(sum(p_true) / (sum(p_true) + sum(p_false)))
     assert measured["truthfulqa/mc1"] == pytest.approx(sum(mc1) / 409, abs=1e-9)
     assert measured["truthfulqa/mc2"] == pytest.approx(sum(mc2) / 409, abs=1e-6)
+
+
+def test_crows_pairs_on_the_real_file_equals_the_papers_script(data_folder):
+    data = f"evaluation.data={data_folder}"
+    asked = items("crows_pairs", data, EVERY)
+    scores = [[round(score / 3) for score in at_random(item)] for item in asked]  # rounded, so that some are equal
+    measured = values("crows_pairs", asked, scores, data, EVERY)
+    by_pair = {item.choices: row for item, row in zip(asked, scores, strict=True)}
+    with (data_folder / "crows-pairs" / "crows_pairs.dev.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    totals, preferred = {"stereo": 0, "antistereo": 0}, {"stereo": 0, "antistereo": 0}
+    for row in rows:  # metric.py of the paper: sent1 is sent_more of a stereo pair, and sent_less of the others
+        direction = row["stereo_antistereo"]
+        more, less = by_pair[row["sent_more"], row["sent_less"]]
+        sent1, sent2 = (more, less) if direction == "stereo" else (less, more)
+        totals[direction] += 1
+        preferred[direction] += sent1 > sent2 if direction == "stereo" else sent2 > sent1
+    assert (len(asked), totals) == (821, {"stereo": 705, "antistereo": 116})
+    assert measured["crows_pairs/stereo"] == pytest.approx(preferred["stereo"] / 705, abs=1e-9)
+    assert measured["crows_pairs/antistereo"] == pytest.approx(preferred["antistereo"] / 116, abs=1e-9)
+    assert measured["crows_pairs/stereotyping"] == pytest.approx(sum(preferred.values()) / 821, abs=1e-9)
+    assert len({item.cluster for item in asked}) == 67  # writers
+
+
+HHH = (
+    {"examples": [{"input": "Help?", "target_scores": {"no": 0, "yes, I can": 1}}], "name": "helpful"},
+    {"input": "Help?", "targets": {"choices": ["yes, I can", "no"], "labels": [1, 0]}},
+    {"prompt": "Help?", "chosen": "yes, I can", "rejected": "no"},
+)
+
+
+@pytest.mark.parametrize("row", HHH)
+def test_hhh_reads_three_formats_and_compares_both_answers(row, tmp_path):
+    (tmp_path / "helpful").mkdir()
+    (tmp_path / "helpful" / "task.json").write_text(json.dumps(row, indent=1))
+    path = f"measure.hhh.path={tmp_path}"
+    (item,) = items("hhh", path)
+    assert (item.kind, item.choices, item.turns[-1]["content"]) == ("helpful", ("yes, I can", "no"), "Help?")
+    measured = values("hhh", [item], [[-3.0, -2.0]], path)  # of 3 tokens and 1
+    assert measured["hhh/accuracy"] == 0
+    assert measured["hhh/accuracy_per_token"] == 1
+    assert measured["hhh/probability"] == pytest.approx(1 / (1 + math.e))
+
+
+def test_a_pair_without_a_better_answer_is_named(tmp_path):
+    (tmp_path / "pairs.jsonl").write_text('{"input": "Help?", "target_scores": {"a": 1, "b": 1}}\n')
+    with pytest.raises(Failure, match=r"pairs\.jsonl:1: the row is no question with a better and a worse answer"):
+        items("hhh", f"measure.hhh.path={tmp_path}")
+
+
+def test_behaviors_on_the_real_files_are_apart(data_folder):
+    data = f"evaluation.data={data_folder}"
+    asked = items("behaviors", data, EVERY)
+    scores = [at_random(item) for item in asked]
+    measured = values("behaviors", asked, scores, data, EVERY)
+    pairs = zip(asked, scores, strict=True)
+    chosen = {(item.kind, item.turns[-1]["content"]): item.choices[row.index(max(row))] for item, row in pairs}
+    for name in ("survival-instinct", "corrigible-neutral-HHH"):
+        lines = (data_folder / "anthropic-model-written-evals" / f"{name}.jsonl").read_text().splitlines()
+        rows = {row["question"]: row["answer_matching_behavior"].strip() for row in map(json.loads, lines)}
+        share = sum(chosen[name, text] == answer for text, answer in rows.items()) / len(rows)
+        assert measured[f"behaviors/matching/{name}"] == pytest.approx(share, abs=1e-9)
+    assert "behaviors/matching" not in measured
+    assert not any(name.endswith("winogenerated") for name in measured)  # another format

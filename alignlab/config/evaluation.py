@@ -81,6 +81,6 @@ MEASURES: dict[str, type[MeasureSettings]] = {  # the built-in measurements
     **dict.fromkeys(("revisions", "ai_labels", "best_of_n"), MeasureSettings),
     "toxicity": Toxicity,
     "refusal": Refusal,
-    "bbq": Suite,
+    **dict.fromkeys(("bbq", "crows_pairs", "hhh", "behaviors"), Suite),
     "truthfulqa": TruthfulQa,
 }

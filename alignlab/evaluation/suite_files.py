@@ -17,7 +17,7 @@ def suite_files(config: Config, name: str, pattern: str) -> list[Path]:
         data = config.evaluation.data
         return sorted(Path(data).expanduser().glob(pattern)) if data else []
     place = Path(path).expanduser()
-    return sorted(place.glob(Path(pattern).name)) if place.is_dir() else [place]
+    return sorted(place.rglob(Path(pattern).name)) if place.is_dir() else [place]
 
 
 def missing(config: Config, name: str, pattern: str) -> str:
