@@ -100,12 +100,16 @@ class Context:
 
 
 class MeasurementProtocol(Protocol):
-    """The names that a measurement's file declares; all but `METRICS` and `score` may be left out."""
+    """The names that a measurement's file declares; all but `METRICS` and `score` may be left out.
+
+    `CONTROLS` names the controls that are scored beside models (`alignlab.evaluation.controls`).
+    """
 
     METRICS: Sequence[Metric] | Callable[[Sequence[Record]], Sequence[Metric]]
     VERSION: int = 1
     OF: Of = "policy"
     VIEW: str | None = "prompts"
+    CONTROLS: Sequence[str] = ()
 
     def applies(self, config: Config) -> str:
         """Return why it does not go with a config, or an empty text where it does."""

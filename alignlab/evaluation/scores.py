@@ -52,7 +52,7 @@ class Measurement(IntervalRecord):
     Rows of another `version` of a measure must not be compared with it.
     `clusters` are the independent ones of the rows: the prompts. `before` is the model that the chain started from,
     `previous` the one that the stage started from; either is left out where it was not measured. `difference` holds the
-    paired difference to each of them.
+    paired difference to each of them, `controls` what subjects without a model score (`alignlab.evaluation.controls`).
     """
 
     name: str
@@ -64,6 +64,7 @@ class Measurement(IntervalRecord):
     before: NotRequired[IntervalRecord]
     previous: NotRequired[IntervalRecord]
     difference: dict[str, DifferenceRecord]
+    controls: NotRequired[dict[str, float]]
 
 
 def measurements(

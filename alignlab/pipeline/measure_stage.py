@@ -58,6 +58,7 @@ class StageMeasurements:
     def rows(self, stage: Stage, place: Path, track: "Tracker") -> "list[Measurement]":
         """Measure a stage; a policy is compared with the model that it started from and with the chain's base."""
         from alignlab.evaluation import NOTHING, evaluate, measurements
+        from alignlab.evaluation.controls import add_controls
         from alignlab.evaluation.protocol import Context, FinishedStage
         from alignlab.evaluation.subjects import LanguageModel, RewardModelSubject
 
@@ -65,13 +66,16 @@ class StageMeasurements:
         after = self.evaluate(model) if makes == "policy" else None
         kind = LanguageModel if makes == "policy" else RewardModelSubject
         finished = FinishedStage(stage.settings, makes, stage.folder, place, stage.inputs)
-        now = (after or NOTHING).add(evaluate(Context(config, kind(model, config.hardware), None, finished), "stage"))
+        context = Context(config, kind(model, config.hardware), None, finished)
+        now = (after or NOTHING).add(evaluate(context, "stage"))
         if after is None:
             write_lines(place / RECORDS, record_lines(now))
             return measurements(now.scores, None, None, config.evaluation)
         before, previous = self.evaluate(self.plan.base.path), self.evaluate(stage.source.path)
         write_evaluated(place, before, previous, now, track, config.evaluation.samples)
-        return measurements(now.scores, before.scores, previous.scores, config.evaluation)
+        compared = measurements(now.scores, before.scores, previous.scores, config.evaluation)
+        add_controls(compared, context)
+        return compared
 
     def evaluate(self, model: Path) -> "Evaluated":
         """Measure one model, unless it was measured before with the same reward model."""

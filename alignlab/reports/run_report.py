@@ -190,7 +190,8 @@ def terminal_table(models: Table) -> "TerminalTable":
         shown.add_column(column, justify="right", no_wrap=True)
     for row in models.rows:
         prompts = f", {row.clusters:,} prompts" if row.clusters != row.n else ""
-        name = Text.assemble(row.name, (f"\n  n = {row.n:,}{prompts}", "dim"))
+        controls = f"\n  {row.controls}" if row.controls else ""
+        name = Text.assemble(row.name, (f"\n  n = {row.n:,}{prompts}{controls}", "dim"))
         cells = [Text.assemble(cell.text, (f"\n{cell.interval}", "dim")) if cell else Text("") for cell in row.cells]
         changes = [row.last_stage] * len(last_stage) + [row.overall] * compared
         shown.add_row(name, *cells, *map(terminal_change, changes))

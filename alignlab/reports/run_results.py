@@ -100,6 +100,7 @@ class Row(NamedTuple):
     """One measure over the models; a cell is None where a model was not measured.
 
     `overall` is last minus base. `last_stage` is last minus the model before it; None where that is the base model.
+    `controls` are the scores of subjects that read no question.
     """
 
     name: str
@@ -111,6 +112,7 @@ class Row(NamedTuple):
     cells: list[Cell | None]
     overall: Change | None
     last_stage: Change | None = None
+    controls: str = ""
 
     @property
     def ends(self) -> list[tuple[float, float, float] | None]:
@@ -162,7 +164,15 @@ def chain_rows(chain: list[Stage]) -> Iterator[Row]:
         cells += [None if row is None else cell(row, share, change(row, "previous")) for row in rows]
         last_stage = change(rows[-1], "previous") if len(rows) > 1 and rows[-1] else None
         size = (last["n"], share, clusters_of(last))
-        yield Row(name, label(name), last["better"], *size, cells, change(last, "before"), last_stage)
+        overall, controls = change(last, "before"), controls_text(last)
+        yield Row(name, label(name), last["better"], *size, cells, overall, last_stage, controls)
+
+
+def controls_text(row: Measurement) -> str:
+    """Return what the controls of a measure score, as text; nothing for a measure without controls."""
+    share = is_share(row)
+    scores = [f"{name} {number(value, share)}{'%' * share}" for name, value in row.get("controls", {}).items()]
+    return ", ".join(scores)
 
 
 def own_rows(stage: Stage) -> list[Row]:
@@ -170,7 +180,7 @@ def own_rows(stage: Stage) -> list[Row]:
     return [
         Row(
             row["name"], label(row["name"]), row["better"], row["n"], is_share(row), clusters_of(row),
-            [cell(row, is_share(row), None)], None,
+            [cell(row, is_share(row), None)], None, controls=controls_text(row),
         )
         for row in stage.result["measurements"]
     ]  # fmt: skip

@@ -31,6 +31,7 @@ STAGE = "evaluate"  # the folder of the results
 def run(config: Config, folder: Path) -> None:
     """Measure `task.model` beside the base model, or a server alone; the last line printed is the report's path."""
     from alignlab.evaluation import evaluate, measurements
+    from alignlab.evaluation.controls import add_controls
     from alignlab.evaluation.protocol import Context
     from alignlab.evaluation.subjects import code_hash
     from alignlab.models import references
@@ -53,6 +54,7 @@ def run(config: Config, folder: Path) -> None:
         before, now = evaluated[0], evaluated[-1]
         earlier = before.scores if contexts[1:] else None
         rows = measurements(now.scores, earlier, earlier, config.evaluation)
+        add_controls(rows, contexts[-1])
         write_evaluated(place, before, before, now, track, config.evaluation.samples)
         track.summary({row["name"]: row["value"] for row in rows})
     finally:

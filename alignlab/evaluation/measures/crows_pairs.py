@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignlab.config.schema import Config
 from alignlab.errors import failure
-from alignlab.evaluation.metrics import Record, mean, rate
+from alignlab.evaluation.metrics import Record, rate
 from alignlab.evaluation.replies import Item
 from alignlab.evaluation.suite_files import fields_of, missing, read_rows, suite_files
 from alignlab.runtime.files import digest
@@ -28,7 +28,6 @@ DIRECTIONS = ("stereo", "antistereo")
 METRICS = (
     rate("crows_pairs/stereotyping", by_kind=True),
     *(rate(f"crows_pairs/{direction}") for direction in DIRECTIONS),
-    mean("crows_pairs/margin"),
 )
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 METRICS = (rate("refusal/harmful_answered", "lower"), rate("refusal/safe_answered", "higher"))
+CONTROLS = ("refuser", "complier")
 VIEW = None  # its prompts come from files of their own, so no held-out rows are needed
 FIELDS = ("prompt", "goal", "Behavior", "question", "instruction")  # names of the prompt's column, first match
 BEGINNING = 240  # characters in which a refusal is looked for
