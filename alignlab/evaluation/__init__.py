@@ -51,6 +51,7 @@ def evaluate(context: Context, of: Of = "policy") -> Evaluated:
         own = score_records(chosen.metrics(records[chosen.name]), records[chosen.name])
         scores |= {name: one._replace(version=chosen.version) for name, one in own.items()}
         samples |= {sample.id: sample for sample in completions(replies)}
+    context.subject.release()
     return Evaluated(scores, {name: rows for name, rows in records.items() if rows}, list(samples.values()))
 
 

@@ -105,6 +105,9 @@ class Subject(Protocol):
     def score(self, items: Sequence[Item]) -> Iterator[dict[int, list[ChoiceScore]]]:
         """Yield batch by batch, by the item's place, the scores of its choices."""
 
+    def release(self) -> None:
+        """Free the memory of the model, which is loaded again when it is asked again."""
+
 
 def ask(subject: Subject, items: Sequence[Item], sampling: "Sampling", seed: int) -> list[Reply]:
     """Return the replies to items, in their order; what the cache holds is not asked again."""

@@ -79,6 +79,9 @@ class ServerModel:
         """Raise a `TypeError`: the protocol has no log-probabilities of given texts."""
         raise TypeError("a server scores no choices")
 
+    def release(self) -> None:
+        """Do nothing: the model is not here."""
+
 
 def to_completion(choice: Choice) -> Completion:
     """Return an answer as a completion; the server does not say its tokens."""

@@ -14,6 +14,7 @@ from alignlab.config.hardware import Hardware
 from alignlab.evaluation.replies import ChoiceScore, Item, ends_of, random_stream
 from alignlab.models.load import device_type, load_policy, precision
 from alignlab.models.sampling import LIKELIEST, Completion, Sampling
+from alignlab.runtime.distributed import free_gpu_cache
 from alignlab.runtime.files import digest, digest_files
 from alignlab.runtime.source_hash import hash_with_imports
 
@@ -95,6 +96,11 @@ class LanguageModel:
         for batch in score_choices(*self.loaded, questions):
             yield {place: [ChoiceScore(*score) for score in scores] for place, scores in batch.items()}
 
+    def release(self) -> None:
+        """Free the memory of the model, which is loaded again when it is asked again."""
+        self.__dict__.pop("loaded", None)
+        free_gpu_cache()
+
 
 class RewardModelSubject:
     """A reward model in a folder: it scores choices by their rewards; it completes nothing."""
@@ -132,3 +138,8 @@ class RewardModelSubject:
             finished = [end for place in batch for end in ends_of(items[place])]
             totals = iter(self.model.score(prompts, texts, finished).total)
             yield {place: [ChoiceScore(float(next(totals)), 0) for _ in items[place].choices] for place in batch}
+
+    def release(self) -> None:
+        """Free the memory of the model, which is loaded again when it is asked again."""
+        self.__dict__.pop("model", None)
+        free_gpu_cache()
