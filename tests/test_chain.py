@@ -250,6 +250,9 @@ def test_a_finished_model_is_evaluated_and_reported_again(main_job, place):
     model = latest(place) / "dpo"
     done = alignlab(*SMALL, "task=evaluate", f"task.model={model}", folder=place)
     assert done.returncode == 0, done.stderr
+    left = {file.name for file in (latest(place) / "evaluate").iterdir()}
+    assert left >= {"result.json", "samples.jsonl", "records.jsonl", "provenance.json", "tables.jsonl"}
+    assert (latest(place) / "config.yaml").exists()
     report = alignlab("task=report", "task.run=outputs/latest", folder=place)
     assert report.returncode == 0, report.stderr
     assert report.stdout.splitlines()[-1].endswith("report.html")

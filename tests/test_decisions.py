@@ -5,8 +5,9 @@ import pytest
 from command import config
 
 from alignlab.evaluation.decisions import clusters_needed, detectable, holm, not_worse, rogan_gladen
-from alignlab.evaluation.scores import Scores, measurements
-from alignlab.evaluation.statistics import Interval, mean_difference
+from alignlab.evaluation.metrics import Scores, rate
+from alignlab.evaluation.scores import measurements
+from alignlab.evaluation.statistics import Interval, mean_columns, mean_difference
 
 
 def test_holm_by_hand() -> None:
@@ -45,7 +46,8 @@ def test_a_model_compared_with_itself_is_rarely_worse_in_any_of_19_measures() ->
 
         def scores() -> dict[str, Scores]:
             drawn = (generator.random((19, 60)) < level).astype(float)  # noqa: B023
-            return {str(k): Scores(str(k), drawn[k], ids, True, "higher") for k in range(19)}
+            columns = map(mean_columns, drawn)
+            return {str(k): Scores(rate(str(k), "higher"), str(k), one, ids, ids) for k, one in enumerate(columns)}
 
         rows = measurements(scores(), scores(), None, settings)
         changes = [row["difference"]["before"] for row in rows]
