@@ -101,3 +101,11 @@ def test_a_folder_of_finished_runs_is_a_sweep_and_a_run_is_none(tmp_path):
     assert sweep_folder.is_sweep(tmp_path)
     assert not sweep_folder.is_sweep(tmp_path / "10")
     assert [place.name for place in sweep_folder.run_folders(tmp_path)] == ["9", "10"]
+
+
+def test_runs_of_the_same_second_get_folders_of_their_own(tmp_path):
+    names = [run_folder.make_exclusively(tmp_path / "day" / "12-00-00-sft").name for _ in range(3)]
+    assert names == ["12-00-00-sft", "12-00-00-sft-2", "12-00-00-sft-3"]
+    (tmp_path / "file").touch()
+    with pytest.raises(Failure, match=r"cannot be made .*; set ALIGNLAB_OUTPUTS to a folder that you may write"):
+        run_folder.make_exclusively(tmp_path / "file" / "run")

@@ -1,0 +1,176 @@
+"""Put commands through faults: a kill, a full disk, a read-only disk, a flipped byte.
+
+New methods and tasks join `COMMANDS`.
+
+    python tests/faults.py 40        # so many kills at random moments, over all commands in turn
+
+After every fault the same command has to end as an undisturbed run does, by the hash of what it made.
+"""
+
+import hashlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from command import ROOT
+from damage import flip
+from running import PPO, WORDS, children, gone, tiny
+from several import write_rows
+
+STEPS = ("method.batch_size=8", "method.max_steps=6", "method.save_steps=2")
+ROLLOUTS = (*PPO, WORDS, "method.total_episodes=32", "method.save_steps=1")
+COMMANDS = {
+    "sft": tiny("method=sft", *STEPS),
+    "rm": tiny("method=rm", *STEPS),
+    "dpo": tiny("method=dpo", *STEPS),
+    "ppo": tiny(*ROLLOUTS),
+    "sweep": tiny("method=sft", *STEPS, "method.learning_rate=1e-3,2e-3", "-m"),
+    "prepare": ["task=prepare", "dataset=file", "dataset.path=rows.jsonl"],
+}
+# Methods and tasks whose kills and repetitions have tests of their own, or which write one page from what is there.
+ELSEWHERE = {
+    "cai",
+    "cai_ppo",
+    "cai_rm",
+    "cai_sft",
+    "grpo",
+    "train",
+    "chat",
+    "evaluate",
+    "generate",
+    "preferences",
+    "report",
+}
+MADE = ("*.safetensors", "demonstrations.jsonl", "pairs.jsonl", "prompts.jsonl")
+
+
+class Ended(NamedTuple):
+    """How a command ended: its exit code, what it printed, and the hash of what it made."""
+
+    code: int
+    printed: str
+    made: str
+
+
+class Place:
+    """A folder with rows, a cache, temporary files and one command."""
+
+    def __init__(self, folder: Path, command: list[str]) -> None:
+        self.folder, self.command = folder, command
+        self.temporary = Path(tempfile.mkdtemp(prefix="faults-", dir="/tmp"))
+        write_rows(folder / "rows.jsonl")
+
+    def start(self, **environment: str) -> "subprocess.Popen[bytes]":
+        """Start the command; its output goes into the file `log`."""
+        paths = f"{Path(__file__).parent}:{ROOT}:{os.environ.get('PYTHONPATH', '')}"
+        own = {"ALIGNLAB_CACHE": str(self.folder / "cache"), "TMPDIR": str(self.temporary), "PYTHONPATH": paths}
+        with (self.folder / "log").open("w") as stream:
+            arguments = [sys.executable, "-m", "alignlab", *self.command]
+            return subprocess.Popen(
+                arguments, cwd=self.folder, env=os.environ | own | environment, stdout=stream, stderr=subprocess.STDOUT
+            )
+
+    def run(self, **environment: str) -> Ended:
+        """Run the command to its end."""
+        code = self.start(**environment).wait()
+        return Ended(code, (self.folder / "log").read_text(), self.made())
+
+    def made(self) -> str:
+        """Hash what the runs made, in the order of their folders' names less the time."""
+        runs = [*self.folder.glob("outputs/2*/*"), *self.folder.glob("multirun/*")]
+        last = max(runs, key=lambda run: run.stat().st_mtime, default=self.folder / "outputs")
+        files = sorted(path for pattern in MADE for path in last.rglob(pattern))
+        return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest() if files else "nothing"
+
+    def close(self) -> list[str]:
+        """Remove the temporary folder; return the names that were left in it."""
+        left = [path.name for path in self.temporary.iterdir()]
+        shutil.rmtree(self.temporary)
+        return left
+
+
+def kill(place: Place, moment: float) -> str:
+    """Kill the command after some seconds; return what was wrong afterwards."""
+    process = place.start()
+    time.sleep(moment)
+    below = children(process.pid)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    return "" if gone(below, 5) else "something was still running after 5 s"
+
+
+@contextmanager
+def disk(folder: Path, size: str) -> Iterator[Callable[[str], None]]:
+    """Mount a small disk; yields a function that mounts it again with other options. Raises OSError without rights."""
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def mount(options: str) -> None:
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True)
+        if done.returncode:
+            raise OSError(done.stderr.decode())
+
+    mount(f"size={size}")
+    try:
+        yield mount
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill_disk(place: Place, which: str) -> Ended:
+    """Run with a cache or with outputs on a disk of 100 kB; then make the disk larger."""
+    with disk(place.folder / which, "100k") as mount:
+        ended = place.run()
+        mount("remount,size=200m")
+        again = place.run()
+    return ended if again.code == 0 else again
+
+
+def forbid_writing(place: Place, which: str) -> Ended:
+    """Run with a cache or with outputs on a disk that is read-only."""
+    with disk(place.folder / which, "1m") as mount:
+        mount("remount,ro")
+        return place.run()
+
+
+def flip_bytes(place: Place) -> Ended:
+    """Flip a bit in the largest file of every finished folder of the cache, and run again."""
+    for manifest in (place.folder / "cache").rglob("manifest.json"):
+        files = [path for path in manifest.parent.rglob("*") if path.is_file() and path != manifest]
+        flip(max(files, key=lambda path: path.stat().st_size))
+    return place.run()
+
+
+def main(count: int) -> None:
+    """Kill commands in turn at random moments, finish them, and compare with a run that was left alone."""
+    draw, wrong = random.Random(0), 0
+    expected: dict[str, tuple[str, float]] = {}
+    for number in range(count):
+        name = list(COMMANDS)[number % len(COMMANDS)]
+        with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+            place = Place(Path(folder), COMMANDS[name])
+            if name not in expected:
+                started = time.monotonic()
+                expected[name] = place.run().made, time.monotonic() - started
+                shutil.rmtree(place.folder / "cache")
+            moment = draw.uniform(0, expected[name][1])
+            faults = [kill(place, moment)]
+            ended = place.run()
+            faults += [] if ended.code == 0 else [f"exit code {ended.code}: {ended.printed[-300:]}"]
+            faults += [] if ended.made == expected[name][0] else ["another end"]
+            faults += [f"temporary folders: {left}"] if (left := place.close()) else []
+        wrong += any(faults)
+        print(f"{number + 1}: {name} after {moment:.1f} s: {'; '.join(filter(None, faults)) or 'same end'}", flush=True)
+    print(f"{count} kills, {wrong} with faults")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
