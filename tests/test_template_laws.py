@@ -4,13 +4,18 @@ import copy
 from functools import cache
 
 import pytest
+from command import config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from template_styles import CHATML, IM, STYLES, Style, build, turns_of
+from tiny import tiny_model, tiny_tokenizer
 
 from alignlab.chat import control_texts, encode, encode_prompt
 from alignlab.config.model import PretrainedModel
 from alignlab.errors import Failure
+from alignlab.models import references
+from alignlab.models.chat_templates import PLAIN
+from alignlab.models.pocket import base, dialogue_tokenizer
 from alignlab.models.prepared_tokenizer import prepare_tokenizer
 from alignlab.models.sampling import to_completion
 from alignlab.models.template_repair import DAY
@@ -166,6 +171,17 @@ def test_what_cannot_be_repaired_is_one_sentence(name, monkeypatch):
         prepare_tokenizer(build(f"refused: {name}"), settings_of())
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_to_start_from_is_made_ready_unless_it_is(tmp_path):
+    dialogues = dialogue_tokenizer.make_tokenizer()
+    dialogues.chat_template = PLAIN
+    kinds = {"pocket": base.make_tokenizer(), "t5": dialogues, "tiny": tiny_tokenizer(), "ready": ready("gemma 2")[0]}
+    for name, tokenizer in (kinds | {"published": build("gemma 2")}).items():
+        tiny_model().save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+        model = references.policy_to_prepare(config(), "method.policy", str(tmp_path / name))
+        assert (model and model.path) == (str(tmp_path / name) if name == "published" else None)
 
 
 def test_a_template_from_a_file(tmp_path):

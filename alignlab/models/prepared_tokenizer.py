@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alignlab.config.model import PretrainedModel
-from alignlab.errors import failure
+from alignlab.errors import Failure, failure
 from alignlab.models.chat_templates import FAMILIES
 from alignlab.models.model_folder import explained_loading
 from alignlab.models.template_repair import CHOOSE, make_special, repair
@@ -12,8 +12,14 @@ from alignlab.models.template_repair import CHOOSE, make_special, repair
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "spiece.model")
 PADS = ("<|finetune_right_pad_id|>", "<|pad|>", "<pad>", "[PAD]")  # padding tokens that models may have already
 SPARE = ("<|endoftext|>", "<|end_of_text|>")  # ends of texts, which pad where no text of the model ends with them
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Return whether a folder holds files of a tokenizer."""
+    return any((folder / name).exists() for name in TOKENIZERS)
 
 
 def load_tokenizer(model: PretrainedModel, source: Path) -> "PreTrainedTokenizerBase":
@@ -47,6 +53,24 @@ def prepare_tokenizer(tokenizer: "PreTrainedTokenizerBase", model: PretrainedMod
         make_special(tokenizer, (pad,))
         tokenizer.pad_token = pad
     return notes
+
+
+def is_ready(folder: Path) -> bool:
+    """Return whether a model's tokenizer is as `prepare_tokenizer` leaves it; loading explains a missing one."""
+    if not has_tokenizer(folder):
+        return True
+    from transformers import AutoTokenizer
+
+    with explained_loading(str(folder), "no tokenizer can be loaded from it", folder):
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    if not tokenizer.chat_template or tokenizer.pad_token_id in {None, tokenizer.eos_token_id}:
+        return False
+    before = tokenizer.chat_template, tokenizer.eos_token, len(tokenizer)
+    try:
+        repair(tokenizer)
+    except Failure:
+        return False
+    return before == (tokenizer.chat_template, tokenizer.eos_token, len(tokenizer))
 
 
 def new_tokens(tokenizer: "PreTrainedTokenizerBase", known: set[str]) -> list[int]:

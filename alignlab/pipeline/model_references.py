@@ -24,6 +24,7 @@ from alignlab.models.references import (
     classifier_labels,
     find_model,
     hub_model,
+    policy_to_prepare,
     scorer_source,
 )
 from alignlab.runtime.files import digest_files
@@ -42,12 +43,12 @@ NOT_IN_HASH = {
 
 
 def pretrained_models(config: Config) -> Iterator[PretrainedModel]:
-    """Yield the pretrained starting models: the base model, and those that methods name by a hub id."""
+    """Yield the pretrained starting models: the base model, and those that methods name and that are not ready."""
     if config.model.pretrained:
         yield config.model.pretrained
     for place, name in named_policies(config):
-        if not find_model(place, name).exists():
-            yield hub_model(config, name)
+        if model := policy_to_prepare(config, place, name):
+            yield model
 
 
 def published_models(config: Config) -> Iterator[PretrainedModel]:
