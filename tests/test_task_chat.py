@@ -70,8 +70,13 @@ def test_a_character_of_several_tokens_is_written_when_it_is_whole():
     from transformers import PreTrainedTokenizerFast
 
     class Bytes(PreTrainedTokenizerFast):
+        added_tokens_decoder = {}
+
         def __init__(self):
             pass
+
+        def __len__(self):
+            return 256
 
         def decode(self, ids, **_):
             return bytes(ids).decode("utf-8", errors="replace")
