@@ -9,7 +9,7 @@ RUN := $(BIN)/python -m alignlab
 INSTALL := -m pip install --quiet --constraint constraints.txt
 # The extras of a run: DeepSpeed is imported by hardware=zero* alone.
 EXTRAS := deepspeed
-ALL_EXTRAS := deepspeed,gguf,launchers,mlflow,docs,test,dev
+ALL_EXTRAS := deepspeed,gguf,launchers,mlflow,serve,docs,test,pages,dev
 # A file's tests share what they have trained; the files with most to train come first by name, not last by number.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 # More settings for a run: make dpo ARGS="method.beta=0.1 seed=1"
@@ -21,7 +21,7 @@ export ALIGNLAB_DATA := $(abspath ../shared/data)
 endif
 endif
 
-.PHONY: help setup dev smollm2 demo sft rm dpo ppo sweep search gpu gpus slurm image kubernetes chat report lora test test-runs test-scale test-lowest lock quick check format docs evidence bench-ppo bench-ppo-parity bench-gpu bench-memory clean clean-cache
+.PHONY: help setup dev smollm2 demo sft rm dpo ppo sweep search gpu gpus slurm image kubernetes chat serve report lora test test-runs test-scale test-lowest lock quick check format docs evidence bench-ppo bench-ppo-parity bench-gpu bench-memory clean clean-cache
 
 help: ## Explain every target.
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -34,7 +34,7 @@ $(VENV)/.run: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run
-	$(BIN)/python $(INSTALL) --editable '.[$(EXTRAS),launchers,mlflow,test,dev]'
+	$(BIN)/python $(INSTALL) --editable '.[$(EXTRAS),launchers,mlflow,serve,test,dev]'
 	@touch $@
 
 setup: $(VENV)/.run ## Install what a run needs into .venv.
@@ -88,6 +88,13 @@ kubernetes: ## Start the run of deploy/jobset.yaml.
 chat: setup ## Talk to the last run's model: make chat ARGS="task.beside=outputs/latest/sft/model"
 	$(RUN) task=chat task.model=outputs/latest $(ARGS)
 
+$(VENV)/.serve: $(VENV)/.run
+	$(BIN)/python $(INSTALL) --editable '.[$(EXTRAS),serve]'
+	@touch $@
+
+serve: $(VENV)/.serve ## Serve the last run's model, with pages and a store of feedback; prints the address.
+	$(RUN) task=serve task.model=outputs/latest $(ARGS)
+
 report: setup ## Write the last run's report again.
 	$(RUN) task=report $(ARGS)
 
@@ -107,7 +114,7 @@ quick: dev ## The tests that need no training, in about a minute.
 .venv-lowest/.run: pyproject.toml tests/lowest_versions.py
 	$(PYTHON) -m venv .venv-lowest
 	$(PYTHON) tests/lowest_versions.py > .venv-lowest/lowest.txt
-	.venv-lowest/bin/python -m pip install --quiet --constraint .venv-lowest/lowest.txt --editable '.[$(EXTRAS),launchers,mlflow,test]'
+	.venv-lowest/bin/python -m pip install --quiet --constraint .venv-lowest/lowest.txt --editable '.[$(EXTRAS),launchers,mlflow,serve,test]'
 	@touch $@
 
 test-lowest: .venv-lowest/.run ## The quick tests and a small run with the lowest versions that are allowed.

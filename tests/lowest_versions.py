@@ -13,7 +13,7 @@ def lowest_versions() -> dict[str, str]:
     extras = project["optional-dependencies"]
     requirements = [
         *project["dependencies"],
-        *(line for name in ("deepspeed", "launchers", "mlflow") for line in extras[name]),
+        *(line for name in ("deepspeed", "launchers", "mlflow", "serve") for line in extras[name]),
     ]
     return dict(re.fullmatch(r"([\w-]+)[>=]=([\w.]+)(?:,<[\w.]+)?", line).groups() for line in requirements)
 

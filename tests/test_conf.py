@@ -14,6 +14,7 @@ NEEDS = {  # what an option cannot do without
     ("dataset", "file"): ["model=scratch", f"dataset.path={__file__}"],
     ("task", "evaluate"): ["task.model=somewhere"],
     ("task", "generate"): [f"task.prompts={__file__}"],
+    ("task", "key"): ["task.user=ann"],
     ("model", "local"): ["model.path=owner/name"],
     ("dataset", "pocket_dialogues"): ["model=pocket_t5"],
     ("model", "pocket_t5"): ["dataset=pocket_dialogues"],

@@ -1,21 +1,32 @@
 """Settings of `conf/task/`: the task of a command."""
 
+import os
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from alignlab.config import extensions
-from alignlab.config.judge import Host
-from alignlab.config.settings import Count, File, NotNegative, Reference, Settings
+from alignlab.config.judge import Host, address_faults
+from alignlab.config.settings import Count, File, NotNegative, Positive, Reference, Settings
 from alignlab.config.suggestions import close_to
 from alignlab.errors import Fault
 
-TASKS = ("train", "prepare", "evaluate", "report", "preferences", "chat", "generate")  # the built-in ones
+TASKS = (
+    "train",
+    "prepare",
+    "evaluate",
+    "report",
+    "preferences",
+    "chat",
+    "generate",
+    "serve",
+    "key",
+)  # the built-in ones
 
 
 class Task(Settings):
-    """The task of a command; `Chat` and `Generate` have settings of their own."""
+    """The task of a command; those of `OWN_SETTINGS` have settings of their own."""
 
     name: str
     model: Reference | None = None
@@ -68,4 +79,63 @@ class Generate(Sampled):
             yield Fault("prompts", f"{self.prompts} is not there", "give a file of prompts")
 
 
-OWN_SETTINGS: dict[str, type[Task]] = {"evaluate": Evaluate, "chat": Chat, "generate": Generate}
+class StoreTask(Task):
+    """Settings of a task that opens the store of feedback."""
+
+    store: Reference
+    store_env: str | None
+
+    def faults(self) -> Iterator[Fault]:
+        yield from super().faults()
+        if "@" in self.store and ":" in self.store.partition("://")[2].rpartition("@")[0]:
+            yield Fault(
+                "store", "holds a password", "put the URL into an environment variable and name it in store_env"
+            )
+        if self.store_env and self.store_env not in os.environ:
+            yield Fault(
+                "store_env", f"the environment variable {self.store_env} is not set", "set it to a database URL"
+            )
+
+    @property
+    def database(self) -> str:
+        """Return the file or the URL of the store."""
+        return os.environ[self.store_env] if self.store_env else self.store
+
+
+class Serve(StoreTask, Sampled):
+    """Settings of `conf/task/serve.yaml`."""
+
+    beside: Reference | None
+    engine: Literal["auto", "embedded", "gpu", "url"]
+    url: str | None
+    url_model: str | None
+    key_env: str | None
+    host: str
+    port: Annotated[int, Field(ge=0, le=65535)]
+    store_text: bool
+    retention_days: Positive | None
+    max_batch: Count
+    max_queue: Annotated[int, Field(ge=0)]
+    timeout: Positive
+    max_body_bytes: Count
+    body_timeout: Positive
+    requests_per_minute: Count
+
+    def faults(self) -> Iterator[Fault]:
+        yield from super().faults()
+        if self.engine == "url":
+            if not (self.url and self.url_model):
+                yield Fault("url", "engine=url needs a server", "set task.url and task.url_model")
+            else:
+                yield from address_faults(self.url, self.key_env)
+
+
+class Key(StoreTask):
+    """Settings of `conf/task/key.yaml`."""
+
+    user: Annotated[str, Field(min_length=1, max_length=200)]
+    role: Literal["use", "label", "administer"]
+    revoke: bool
+
+
+OWN_SETTINGS: dict[str, type[Task]] = {"evaluate": Evaluate, "chat": Chat, "generate": Generate, "serve": Serve, "key": Key}

@@ -1,0 +1,90 @@
+"""The application: routes, error responses and limits."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+import alignlab
+from alignlab.serving.limits import Application, Guard, problem_response
+from alignlab.serving.openai_routes import openai
+from alignlab.serving.problems import Problem
+from alignlab.serving.routes import AnyUser, api, state
+from alignlab.serving.service import Service
+from alignlab.serving.store.records import expire
+
+log = logging.getLogger("alignlab")
+
+
+def build_app(service: Service, hosts: Sequence[str] = ()) -> Application:
+    """Return the application of a service; `hosts` are the names that requests may be addressed to, none for any."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        retention = asyncio.create_task(keep_retention(service))
+        yield
+        retention.cancel()
+
+    app = FastAPI(
+        lifespan=lifespan,
+        title="alignlab",
+        version=alignlab.__version__,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+    )
+    app.state.service, app.state.started = service, time.time()
+    for router in (state, api, openai):
+        app.include_router(router)
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi(_: AnyUser) -> dict[str, Any]:
+        """Return the description of the API."""
+        return app.openapi()
+
+    app.add_exception_handler(Problem, on_problem)
+    app.add_exception_handler(RequestValidationError, on_invalid)
+    app.add_exception_handler(HTTPException, on_http_error)
+    app.add_exception_handler(Exception, on_error)
+    settings = service.settings
+    return Guard(app, service.metrics, settings.max_body_bytes, settings.body_timeout, hosts)
+
+
+async def keep_retention(service: Service) -> None:
+    """Delete what is older than the setting allows, now and every hour."""
+    while days := service.settings.retention_days:
+        before = time.time() - days * 86400
+        await service.store.write(lambda connection, before=before: expire(connection, before))
+        await asyncio.sleep(3600)
+
+
+async def on_problem(_: Request, error: Exception) -> Response:
+    """Answer a problem."""
+    assert isinstance(error, Problem)
+    return problem_response(error)
+
+
+async def on_invalid(_: Request, error: Exception) -> Response:
+    """Answer a request whose body, query or headers are not valid; the response does not repeat them."""
+    assert isinstance(error, RequestValidationError)
+    faults = [f"{'.'.join(map(str, fault['loc'][1:])) or fault['loc'][0]}: {fault['msg']}" for fault in error.errors()]
+    return problem_response(Problem(422, "invalid_request", "; ".join(faults[:5])[:2000]))
+
+
+async def on_http_error(_: Request, error: Exception) -> Response:
+    """Answer an unknown path or method."""
+    assert isinstance(error, HTTPException)
+    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
+    return problem_response(Problem(error.status_code, code, str(error.detail), error.headers))
+
+
+async def on_error(_: Request, error: Exception) -> Response:
+    """Answer an error of the server itself; its text stays in the log."""
+    return problem_response(Problem(500, "internal_error", "the server failed; see its log"))

@@ -1,0 +1,209 @@
+"""The engine in this process: one thread adds a token to every row of the batch, again and again.
+
+Rows join before a step and leave after it. A client that has disconnected frees its row before the next step. Texts go
+to the event loop once per step.
+"""
+
+import asyncio
+import copy
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Condition, Thread
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from jinja2 import TemplateError
+
+from alignlab.chat import Turn, encode_prompt
+from alignlab.models.continuous_batch import Batch, Picked, Row
+from alignlab.models.sampling import to_completion
+from alignlab.models.truncation import context_length
+from alignlab.serving.engines.protocol import Generation, Load, Part
+from alignlab.serving.engines.stop_text import GrowingText
+from alignlab.serving.problems import Problem, busy
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+log = logging.getLogger("alignlab")
+
+PREFILL = 4096  # tokens of prompts that join in one step, with their padding, at most; a longer prompt joins alone
+
+
+class Served:
+    """A request: its row in the batch, and where its parts go."""
+
+    def __init__(self, row: Row, generation: Generation, text: GrowingText, deadline: float) -> None:
+        self.row, self.generation, self.text, self.deadline = row, generation, text, deadline
+        self.loop = asyncio.get_running_loop()
+        self.parts: asyncio.Queue[Part | Problem] = asyncio.Queue()
+        self.left = False  # set when the client no longer waits
+
+    def part(self, picked: Picked) -> Part | None:
+        """Add a token; return the part to send now, if any."""
+        last, reason = picked.last, None
+        if self.generation.streams or self.generation.stop or last:
+            self.text.add(self.row.tokens)
+        if last:
+            reason = "stop" if self.text.finished else "length"
+        if self.text.stopped:
+            last, reason = True, "stop"
+        elif not last and monotonic() > self.deadline:
+            self.text.add(self.row.tokens)
+            last, reason = True, "timeout"
+        if last:
+            return Part(self.text.rest(), reason, len(self.row.ids), len(self.row.tokens))
+        new = self.text.new() if self.generation.streams else ""
+        return Part(new) if new else None
+
+
+class EmbeddedEngine:
+    """Serves a model that is loaded in this process, to `max_batch` requests at once and `max_queue` waiting ones."""
+
+    def __init__(
+        self,
+        name: str,
+        version: str,
+        model: "PreTrainedModel",
+        tokenizer: "PreTrainedTokenizerBase",
+        max_batch: int,
+        max_queue: int,
+        timeout: float,
+    ) -> None:
+        self.name, self.version, self.tokenizer = name, version, tokenizer
+        self.max_batch, self.max_queue, self.timeout = max_batch, max_queue, timeout
+        self.context = context_length(model.config)
+        self.batch = Batch(model, tokenizer)
+        self.encoder = copy.deepcopy(tokenizer)  # a tokenizer is not safe in two threads
+        self.encoding = ThreadPoolExecutor(1, thread_name_prefix="encode")
+        self.waiting: deque[Served] = deque()
+        self.active: dict[int, Served] = {}  # by the identity of the row
+        self.changed = Condition()
+        self.closed = False
+        self.thread = Thread(target=self.run, name="decode", daemon=True)
+        self.thread.start()
+
+    async def complete(self, generation: Generation) -> AsyncIterator[Part]:
+        """Yield the parts of a completion; closing the iterator frees its row."""
+        self.check_room()
+        ids = await asyncio.get_running_loop().run_in_executor(self.encoding, self.encode, generation.turns)
+        if self.context is not None and len(ids) + generation.max_tokens > self.context:
+            what = f"{len(ids)} tokens of prompt and {generation.max_tokens} new ones exceed the context"
+            raise Problem(422, "context_length_exceeded", f"messages: {what} of {self.context}")
+        row = Row(ids, generation.max_tokens, generation.temperature, generation.top_p, generation.seed)
+        text = GrowingText(lambda tokens: to_completion(self.tokenizer, tokens, self.batch.ends), generation.stop)
+        served = Served(row, generation, text, monotonic() + self.timeout)
+        self.join(served)
+        try:
+            while True:
+                part = await served.parts.get()
+                if isinstance(part, Problem):
+                    raise part
+                yield part
+                if part.finish_reason:
+                    return
+        finally:
+            served.left = True
+
+    def encode(self, turns: Sequence[Turn]) -> list[int]:
+        """Return the token ids of a prompt; raises a `Problem` where the chat template refuses it."""
+        try:
+            return encode_prompt(self.encoder, turns)
+        except TemplateError as error:
+            raise Problem(422, "invalid_request", f"messages: the chat template refuses them ({error})") from error
+
+    def check_room(self) -> None:
+        """Raise a `Problem` where too many requests wait."""
+        if self.closed:
+            raise Problem(503, "unavailable", "the server is shutting down", {"Retry-After": "5"})
+        if len(self.waiting) + len(self.active) >= self.max_batch + self.max_queue:
+            raise busy(f"{self.max_queue} requests wait already")
+
+    def join(self, served: Served) -> None:
+        """Queue a request, and wake the thread."""
+        with self.changed:
+            self.check_room()
+            self.waiting.append(served)
+            self.changed.notify()
+
+    def load(self) -> Load:
+        """Return how many requests wait, and how many are in the batch."""
+        return Load(len(self.waiting), len(self.active))
+
+    def close(self) -> None:
+        """End all completions, and stop the thread."""
+        with self.changed:
+            self.closed = True
+            self.changed.notify()
+        self.thread.join()
+        self.encoding.shutdown()
+
+    def run(self) -> None:
+        """Step until `close` is called; an error ends the requests of the batch, not the thread."""
+        while not self.closed:
+            joining = self.take()
+            try:
+                picked = self.batch.step([served.row for served in joining])
+                self.send(picked)
+            except Exception:
+                log.exception("a decoding step failed")
+                self.fail(Problem(500, "internal_error", "the engine failed; see the server's log"))
+        self.fail(Problem(503, "unavailable", "the server is shutting down"))
+
+    def take(self) -> list[Served]:
+        """Remove rows that nobody waits for, and return the requests that join; waits while there is nothing to do."""
+        gone = [served for served in self.active.values() if served.left]
+        self.batch.remove([served.row for served in gone])
+        for served in gone:
+            del self.active[id(served.row)]
+        joining: list[Served] = []
+        with self.changed:
+            self.changed.wait_for(lambda: self.waiting or self.active or self.closed)
+            longest = 0
+            while self.waiting and len(self.active) < self.max_batch and not self.closed:
+                longest = max(longest, len(self.waiting[0].row.ids))
+                if joining and longest * (len(joining) + 1) > PREFILL:
+                    break
+                served = self.waiting.popleft()
+                if not served.left:
+                    joining.append(served)
+                    self.active[id(served.row)] = served
+        return joining
+
+    def send(self, picked: Sequence[Picked]) -> None:
+        """Send the new parts of all rows to the event loop, and remove the rows that are finished."""
+        parts: list[tuple[Served, Part | Problem]] = []
+        ended: list[Row] = []
+        for each in picked:
+            served = self.active[id(each.row)]
+            if part := served.part(each):
+                parts.append((served, part))
+                if part.finish_reason:
+                    del self.active[id(each.row)]
+                    if not each.last:
+                        ended.append(each.row)
+        self.batch.remove(ended)
+        deliver(parts)
+
+    def fail(self, problem: Problem) -> None:
+        """End all requests of the batch with a problem; and those that wait, where the engine is closed."""
+        failed = [*self.active.values(), *(self.waiting if self.closed else ())]
+        self.active.clear()
+        self.batch.clear()
+        deliver([(served, problem) for served in failed])
+
+
+def deliver(parts: Sequence[tuple[Served, Part | Problem]]) -> None:
+    """Put parts into the queues of their requests, in the thread of the event loop."""
+    if not parts:
+        return
+
+    def put() -> None:
+        for served, part in parts:
+            served.parts.put_nowait(part)
+
+    loop = parts[0][0].loop
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(put)

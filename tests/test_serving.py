@@ -1,0 +1,191 @@
+"""`task=serve` over real HTTP: completions, streams, feedback, keys, limits."""
+
+import json
+import time
+
+import pytest
+from served import MESSAGES, bearer, served, tiny_engine
+
+from alignlab.models.sampling import Sampling, sample
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory):
+    with served(tmp_path_factory.mktemp("serving")) as client:
+        yield client
+
+
+def chat(client, **fields):
+    body = {"model": "tiny", "messages": MESSAGES, "temperature": 1.0, "top_p": 1.0, **fields}
+    return client.post("/v1/chat/completions", json=body)
+
+
+def events(response):
+    lines = [line.removeprefix("data: ") for line in response.text.split("\n\n") if line]
+    assert lines[-1] == "[DONE]"
+    return [json.loads(line) for line in lines[:-1]]
+
+
+def test_a_prediction_is_the_completion_that_sampling_gives(client):
+    engine = client.service.engine("tiny")
+    (expected,) = sample(engine.batch.model, engine.tokenizer, [MESSAGES], Sampling(1.0, 1.0, 40, 1), 3)
+    body = {"messages": MESSAGES, "seed": 3, "temperature": 1.0, "top_p": 1.0}
+    answer = client.post("/predict", json=body).json()
+    assert answer["completion"] == expected.text
+    assert answer["usage"]["completion_tokens"] == len(expected.tokens)
+    assert answer["finish_reason"] == ("stop" if expected.finished else "length")
+    assert (answer["model"], answer["version"], answer["seed"]) == ("tiny", "weights-0", 3)
+    prompt = {**body, "prompt": MESSAGES[0]["content"]}
+    del prompt["messages"]
+    assert client.post("/predict", json=prompt).json()["completion"] == expected.text
+
+
+def test_the_streamed_parts_are_the_completion(client):
+    for seed in range(4):
+        whole = chat(client, seed=seed).json()
+        parts = events(chat(client, seed=seed, stream=True, stream_options={"include_usage": True}))
+        assert (
+            "".join(part["choices"][0]["delta"].get("content", "") for part in parts[:-1])
+            == (whole["choices"][0]["message"]["content"])
+        )
+        assert parts[-2]["choices"][0]["finish_reason"] == whole["choices"][0]["finish_reason"]
+        assert parts[-1]["usage"] == whole["usage"]
+
+
+def test_a_stop_sequence_ends_the_text_before_it(client):
+    texts = {seed: chat(client, seed=seed).json()["choices"][0]["message"]["content"] for seed in range(20)}
+    seed, whole = max(texts.items(), key=lambda text: len(text[1]))
+    stop = whole.split()[3]
+    for stream in (False, True):
+        response = chat(client, seed=seed, stop=stop, stream=stream)
+        text = (
+            "".join(part["choices"][0]["delta"].get("content", "") for part in events(response))
+            if stream
+            else response.json()["choices"][0]["message"]["content"]
+        )
+        assert text == whole[: whole.find(stop)]
+
+
+def test_models_health_and_metrics(client):
+    assert [model["id"] for model in client.get("/v1/models").json()["data"]] == ["tiny"]
+    assert client.get("/health").json() == client.get("/ready").json() == {"status": "ok"}
+    text = client.get("/metrics").text
+    assert 'alignlab_queue_waiting{model="tiny"} 0.0' in text
+    assert 'alignlab_requests_total{method="GET",path="/health",status="200"}' in text
+    assert client.get("/openapi.json").json()["paths"].keys() >= {"/predict", "/feedback", "/v1/chat/completions"}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "where"),
+    [
+        ("/predict", {}, 422, "either prompt or messages"),
+        ("/predict", {"prompt": "how", "seed": "1"}, 422, "seed"),
+        ("/predict", {"prompt": "how", "top_k": 1}, 422, "top_k"),
+        ("/predict", {"prompt": "how", "max_tokens": 41}, 422, "max_tokens"),
+        ("/predict", {"prompt": "how " * 300}, 422, "context"),
+        ("/predict", {"prompt": "how", "model": "other"}, 404, "other"),
+        ("/predict", {"prompt": "h\x00w"}, 422, "prompt"),
+        ("/feedback", {"id": "ans-nothing", "thumb": "up"}, 404, "ans-nothing"),
+        ("/feedback", {"id": "ans-nothing"}, 422, "thumb"),
+        ("/v1/chat/completions", {"model": "tiny", "messages": []}, 422, "messages"),
+        ("/v1/chat/completions", {"model": "tiny", "messages": MESSAGES, "n": 2}, 422, "n"),
+    ],
+)
+def test_a_wrong_request_is_told_what_is_wrong(client, path, body, status, where):
+    response = client.post(path, json=body)
+    assert response.status_code == status, response.text
+    assert where in response.json()["error"]["message"]
+
+
+def test_feedback_is_given_overwritten_and_withdrawn(client):
+    answer = client.post("/predict", json={"messages": MESSAGES}).json()["id"]
+    given = client.post("/feedback", json={"id": answer, "thumb": "up", "comment": "good"}).json()
+    assert (given["value"], given["withdrawn"]) == ({"thumb": "up", "comment": "good"}, None)
+    body = {"id": answer, "rating": 2, "correction": "mix flour and water", "categories": ["other"]}
+    second = client.post("/feedback", json=body).json()
+    assert second["id"] == given["id"]
+    assert client.get(f"/feedback/{given['id']}").json()["value"] == {k: v for k, v in body.items() if k != "id"}
+    assert client.delete(f"/feedback/{given['id']}").json()["value"] == {}
+    left = client.get(f"/feedback/{given['id']}").json()
+    assert left["withdrawn"] > given["created"]
+    assert client.get("/feedback").json()["feedback"][0] == left
+
+
+def test_an_idempotency_key_gives_the_first_response_again(client):
+    answer = client.post("/predict", json={"messages": MESSAGES}).json()["id"]
+    body, header = {"id": answer, "thumb": "up"}, {"Idempotency-Key": "once"}
+    first = client.post("/feedback", json=body, headers=header).json()
+    client.post("/feedback", json={"id": answer, "thumb": "down"})
+    assert client.post("/feedback", json=body, headers=header).json() == first
+    other = client.post("/feedback", json={"id": answer, "thumb": "down"}, headers=header)
+    assert (other.status_code, other.json()["error"]["code"]) == (409, "idempotency_key_reused")
+    client.delete(f"/feedback/{first['id']}")
+    assert client.post("/feedback", json=body, headers=header).json()["value"] == {}
+
+
+def test_without_stored_texts_feedback_works(tmp_path):
+    from alignlab.serving.store.tables import answers
+
+    with served(tmp_path, "task.store_text=false") as client:
+        answer = client.post("/predict", json={"messages": MESSAGES}).json()["id"]
+        assert client.post("/feedback", json={"id": answer, "thumb": "up"}).status_code == 200
+        row = client.service.store.read_now(lambda c: c.execute(answers.select()).mappings().one())
+        assert (row["id"], row["prompt"], row["completion"]) == (answer, None, None)
+
+
+def test_with_keys_nothing_but_health_answers_without_one(tmp_path):
+    people = [("ann", "use"), ("ben", "use"), ("root", "administer")]
+    with served(tmp_path, keys=people) as client:
+        document = client.get("/openapi.json", headers=bearer(client, "ann")).json()
+        for path, methods in document["paths"].items():
+            for method in methods:
+                status = client.request(method, path.replace("{", "").replace("}", "")).status_code
+                assert status == (200 if path == "/health" else 401), path
+        assert client.get("/openapi.json").status_code == 401
+        assert client.get("/ready", headers={"Authorization": "Bearer al-wrong"}).status_code == 401
+        assert client.get("/metrics", headers=bearer(client, "ann")).status_code == 403
+        answer = client.post("/predict", json={"messages": MESSAGES}, headers=bearer(client, "ann")).json()["id"]
+        body = {"id": answer, "thumb": "up"}
+        given = client.post("/feedback", json=body, headers=bearer(client, "ann")).json()
+        assert client.post("/feedback", json=body, headers=bearer(client, "ben")).status_code == 404
+        for method in ("GET", "DELETE"):
+            other = client.request(method, f"/feedback/{given['id']}", headers=bearer(client, "ben"))
+            assert other.status_code == 404
+        assert client.get("/feedback", headers=bearer(client, "ben")).json() == {"feedback": [], "total": 0}
+        assert client.get("/feedback", headers=bearer(client, "root")).json()["total"] == 1
+        assert client.delete("/users/ann", headers=bearer(client, "ben")).status_code == 403
+        deleted = client.delete("/users/ann", headers=bearer(client, "root")).json()["deleted"]
+        assert (deleted["feedback"], deleted["answers"], deleted["keys"]) == (1, 1, 1)
+        client.service.keyring.known.clear()
+        assert client.get("/ready", headers=bearer(client, "ann")).status_code == 401
+
+
+def test_limits_of_the_body_the_rate_the_host_and_the_queue(tmp_path):
+    engine = tiny_engine(batch=1, queue=1)
+    options = ("task.max_body_bytes=1000", "task.requests_per_minute=60")
+    with served(tmp_path, *options, engines=[engine], hosts=["127.0.0.1"]) as client:
+        assert client.post("/predict", json={"prompt": "how " * 300}).status_code == 413
+        assert client.post("/predict", content=iter([b"x" * 600, b"x" * 600])).status_code == 413
+        assert client.get("/health", headers={"Host": "evil.example:80"}).status_code == 421
+        refused = [client.get("/v1/models") for _ in range(20)][-1]
+        assert (refused.status_code, int(refused.headers["Retry-After"])) == (429, 1)
+
+
+def test_a_client_that_leaves_frees_its_row_within_a_step(client, monkeypatch):
+    engine = client.service.engine("tiny")
+    step = engine.batch.step
+
+    def slow(joining=()):
+        time.sleep(0.05)
+        return step(joining)
+
+    monkeypatch.setattr(engine.batch, "step", slow)
+    monkeypatch.setattr(engine.batch, "ends", set())
+    body = {"model": "tiny", "messages": MESSAGES}
+    with client.stream("POST", "/v1/chat/completions", json={**body, "stream": True}) as response:
+        next(response.iter_text())
+        assert engine.load().active == 1
+    deadline = time.monotonic() + 0.4  # a whole answer takes 2 s
+    while engine.load().active and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert engine.load().active == 0
