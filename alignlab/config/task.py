@@ -106,7 +106,7 @@ class Serve(StoreTask, Sampled):
     """Settings of `conf/task/serve.yaml`."""
 
     beside: Reference | None
-    engine: Literal["auto", "embedded", "gpu", "url"]
+    engine: Literal["embedded", "gpu", "url"]
     url: str | None
     url_model: str | None
     key_env: str | None

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -13,8 +14,11 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 import alignlab
+from alignlab.serving.export_routes import exports
+from alignlab.serving.item_routes import item_api
 from alignlab.serving.limits import Application, Guard, problem_response
 from alignlab.serving.openai_routes import openai
+from alignlab.serving.pages.pages import pages
 from alignlab.serving.problems import Problem
 from alignlab.serving.routes import AnyUser, api, state
 from alignlab.serving.service import Service
@@ -41,7 +45,7 @@ def build_app(service: Service, hosts: Sequence[str] = ()) -> Application:
         openapi_url=None,
     )
     app.state.service, app.state.started = service, time.time()
-    for router in (state, api, openai):
+    for router in (state, api, openai, item_api, exports, pages):
         app.include_router(router)
 
     @app.get("/openapi.json", include_in_schema=False)
@@ -60,8 +64,7 @@ def build_app(service: Service, hosts: Sequence[str] = ()) -> Application:
 async def keep_retention(service: Service) -> None:
     """Delete what is older than the setting allows, now and every hour."""
     while days := service.settings.retention_days:
-        before = time.time() - days * 86400
-        await service.store.write(lambda connection, before=before: expire(connection, before))
+        await service.store.write(partial(expire, before=time.time() - days * 86400))
         await asyncio.sleep(3600)
 
 

@@ -17,6 +17,7 @@ from alignlab.serving.item_schemas import (
     NextItem,
     RanksRequest,
 )
+from alignlab.serving.problems import Problem
 from alignlab.serving.routes import AnyUser, Identifier, errors, service_of, turns_of, user_with
 from alignlab.serving.schemas import Feedback, Message
 from alignlab.serving.service import Asked, Service, unless_disconnected
@@ -33,23 +34,25 @@ async def compare(request: Request, body: CompareRequest, user: AnyUser) -> Item
     """Return two answers in random order: of the two models, or of the one."""
     service = service_of(request)
     candidates = await unless_disconnected(request, sample(service, user, body.messages, 2, body.seed))
-    prompt = turns_of(body.messages)
+    prompt, with_text = turns_of(body.messages), service.settings.store_text
     row = await service.store.write(
-        lambda connection: items.add_item(connection, user, "compare", prompt, candidates, "")
+        lambda connection: items.add_item(connection, user, "compare", prompt, candidates, "", with_text)
     )
-    return shown(row, user)
+    return shown(row | {"prompt": prompt, "candidates": candidates}, user)
 
 
-@item_api.post("", summary="Add an item to rank", responses=errors(404))
+@item_api.post("", summary="Add an item to rank", responses=errors(404, 409))
 async def add(request: Request, body: LabelRequest, user: Labeler) -> Item:
     """Add given answers, or completions of the models in turn, for people to rank."""
     service, prompt = service_of(request), turns_of(body.messages)
+    if not service.settings.store_text:
+        raise Problem(409, "texts_not_stored", "task.store_text is false, so there is nothing that others could rank")
     if body.answers is not None:
         candidates = [Candidate(answer_id=new_id("ans"), completion=t, model="", version="") for t in body.answers]
     else:
         candidates = await unless_disconnected(request, sample(service, user, body.messages, body.samples or 2, None))
     row = await service.store.write(
-        lambda connection: items.add_item(connection, user, "label", prompt, candidates, body.instructions)
+        lambda connection: items.add_item(connection, user, "label", prompt, candidates, body.instructions, True)
     )
     return shown(row, user)
 

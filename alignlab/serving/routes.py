@@ -1,7 +1,7 @@
 """The API: predictions, feedback, and the state of the server."""
 
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Cookie, Depends, Header, Path, Query, Request, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -40,7 +40,10 @@ def service_of(request: Request) -> Service:
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the documentation of a route's errors; those of limits and keys are common to all."""
-    return {status: {"model": ErrorBody} for status in (400, 401, 403, 408, 413, 421, 422, 429, 500, 503, *statuses)}
+    return {
+        status: {"model": ErrorBody}
+        for status in (400, 401, 403, 408, 413, 421, 422, 429, 500, 502, 503, 504, *statuses)
+    }
 
 
 def user_with(role: str) -> Callable[..., Awaitable[User]]:
@@ -115,7 +118,7 @@ async def predict(request: Request, body: PredictRequest, user: AnyUser) -> Pred
     )
 
 
-def turns_of(messages: list[Message]) -> list[Turn]:
+def turns_of(messages: Sequence[Message]) -> list[Turn]:
     """Return messages as conversation turns."""
     return [{"role": message.role, "content": message.content} for message in messages]
 
@@ -149,10 +152,14 @@ async def list_feedback(
     user: AnyUser,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
+    kind: Annotated[Literal["answer", "compare", "label"] | None, Query()] = None,
+    by: Annotated[str | None, Query(min_length=1, max_length=200, pattern=NO_NUL)] = None,
+    withdrawn: Annotated[bool, Query(description="Whether withdrawn feedback is listed, too.")] = True,
 ) -> FeedbackList:
     """Return a page of feedback, the latest first."""
+    wanted = queries.Wanted(kind, by, withdrawn)
     rows, total = await service_of(request).store.read(
-        lambda connection: queries.list_feedback(connection, user, limit, offset)
+        lambda connection: queries.list_feedback(connection, user, wanted, limit, offset)
     )
     return FeedbackList(feedback=[Feedback(**row) for row in rows], total=total)
 

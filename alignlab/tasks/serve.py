@@ -1,5 +1,6 @@
 """Serve a model over HTTP, with a store of feedback: `task=serve task.model=outputs/latest`."""
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 from alignlab.config.schema import Config
 from alignlab.config.task import Serve
-from alignlab.errors import mistake
+from alignlab.errors import failure
 from alignlab.pipeline.language_models import check_language_model, language_model
 from alignlab.serving.requirements import check_installed
 
@@ -54,19 +55,30 @@ def address(host: str, port: int) -> str:
 
 def engines(config: Config, settings: Serve) -> dict[str, Any]:
     """Load the engines by their models' names."""
+    limits = (settings.max_batch, settings.max_queue, settings.timeout)
     if settings.engine == "url":
-        raise mistake("task.engine", "url is not there yet", "use embedded")
-    loaded = [load(config, settings, place, named) for place, named in models(settings).items()]
+        from alignlab.serving.engines.chat_server import ChatServerEngine
+
+        assert settings.url is not None
+        assert settings.url_model is not None
+        key = os.environ[settings.key_env] if settings.key_env else ""
+        return {settings.url_model: ChatServerEngine(settings.url, settings.url_model, key, *limits)}
+    loaded = [load(config, settings, place, named, limits) for place, named in models(settings).items()]
     return {engine.name: engine for engine in loaded}
 
 
-def load(config: Config, settings: Serve, place: str, named: str) -> Any:
+def load(config: Config, settings: Serve, place: str, named: str, limits: tuple[int, int, float]) -> Any:
     """Load a model into an engine of this process."""
+    from alignlab.models.decoding import is_plain_decoder
     from alignlab.models.load import load_policy
     from alignlab.runtime.files import digest_files
     from alignlab.serving.engines.embedded import EmbeddedEngine
+    from alignlab.serving.engines.gpu import GpuEngine
 
     source = language_model(config, place, named)
     model, tokenizer = load_policy(source.path, config.hardware)
-    limits = (settings.max_batch, settings.max_queue, settings.timeout)
-    return EmbeddedEngine(source.name, digest_files([source.path]), model, tokenizer, *limits)
+    kind = GpuEngine if settings.engine == "gpu" else EmbeddedEngine
+    if kind is EmbeddedEngine and not is_plain_decoder(model):
+        what = f"{named} is no plain decoder, and the embedded engine serves no other models"
+        raise failure(place, what, "serve it with another server, and use task.engine=url")
+    return kind(source.name, digest_files([source.path]), model, tokenizer, *limits)

@@ -15,17 +15,23 @@ from alignlab.serving.store.tables import feedback, items
 
 
 def add_item(
-    connection: sa.Connection, user: User, kind: str, prompt: Sequence[Turn], candidates: Sequence[Candidate], how: str
+    connection: sa.Connection,
+    user: User,
+    kind: str,
+    prompt: Sequence[Turn],
+    candidates: Sequence[Candidate],
+    instructions: str,
+    with_text: bool,
 ) -> Row:
-    """Store a set of answers that people compare or rank; return it."""
+    """Store a set of answers that people compare or rank, its texts only where the setting says so; return it."""
     row = {
         "id": new_id(kind),
         "created": time.time(),
         "kind": kind,
         "user": user.name,
-        "prompt": list(prompt),
-        "candidates": list(candidates),
-        "instructions": how,
+        "prompt": list(prompt) if with_text else None,
+        "candidates": [each if with_text else each | {"completion": ""} for each in candidates],
+        "instructions": instructions,
     }
     connection.execute(items.insert(), row)
     return row
@@ -48,7 +54,8 @@ def next_item(connection: sa.Connection, user: User) -> tuple[Row | None, int, i
     row = connection.execute(open_items.order_by(labelers, items.c.created, items.c.id).limit(1)).mappings().first()
     all_items = sa.select(sa.func.count()).select_from(items).where(items.c.kind == "label")
     done = sa.select(sa.func.count()).select_from(items).where(items.c.kind == "label", items.c.id.in_(mine))
-    return dict(row) if row else None, *(connection.execute(query).scalar_one() for query in (done, all_items))
+    ranked, total = (connection.execute(query).scalar_one() for query in (done, all_items))
+    return dict(row) if row else None, ranked, total
 
 
 def agreement(connection: sa.Connection) -> dict[str, Any]:

@@ -1,0 +1,113 @@
+"""The same requests to every engine: in this process, behind another server, and transformers' continuous batching."""
+
+import json
+import time
+from contextlib import contextmanager
+
+import pytest
+from chat_server import chat_server
+from served import MESSAGES, served, tiny_engine
+from tiny import tiny_model, tiny_tokenizer
+
+from alignlab.serving.engines.chat_server import ChatServerEngine
+
+
+@contextmanager
+def embedded(folder):
+    yield tiny_engine()
+
+
+@contextmanager
+def url(folder):
+    with served(folder) as upstream:
+        yield ChatServerEngine(f"{upstream.url}/v1", "tiny", "", 8, 100, 60.0)
+
+
+@contextmanager
+def gpu(folder):
+    from alignlab.serving.engines.gpu import GpuEngine
+
+    options = {"page_size": 16, "num_blocks": 64, "max_batch_tokens": 256, "use_async_batching": False}
+    model = tiny_model(context=256)
+    yield GpuEngine("tiny", "weights", model, tiny_tokenizer(), 8, 100, 60.0, use_cuda_graph=False, **options)
+
+
+@pytest.fixture(
+    scope="module", params=[embedded, url, pytest.param(gpu, marks=pytest.mark.runs)], ids=lambda f: f.__name__
+)
+def client(request, tmp_path_factory):
+    with request.param(tmp_path_factory.mktemp("upstream")) as engine:
+        with served(tmp_path_factory.mktemp("front"), engines=[engine]) as client:
+            yield client
+
+
+def chat(client, **fields):
+    body = {"model": "tiny", "messages": MESSAGES, "temperature": 1.0, "top_p": 1.0, "seed": 3, **fields}
+    return client.post("/v1/chat/completions", json=body)
+
+
+def streamed(response):
+    data = [json.loads(line[6:]) for line in response.text.split("\n\n") if line and line != "data: [DONE]"]
+    return "".join(event["choices"][0]["delta"].get("content", "") for event in data)
+
+
+def test_whole_and_streamed(client):
+    whole = chat(client, temperature=0.0).json()
+    assert whole["choices"][0]["finish_reason"] in {"stop", "length"}
+    assert whole["usage"]["prompt_tokens"] == 8
+    assert streamed(chat(client, temperature=0.0, stream=True)) == whole["choices"][0]["message"]["content"]
+
+
+def test_a_limit_and_a_stop_sequence(client):
+    short = chat(client, temperature=0.0, max_tokens=2).json()
+    assert (short["choices"][0]["finish_reason"], short["usage"]["completion_tokens"]) == ("length", 2)
+    whole = chat(client, temperature=0.0).json()["choices"][0]["message"]["content"]
+    stop = whole.split()[-1]
+    assert (
+        chat(client, temperature=0.0, stop=stop).json()["choices"][0]["message"]["content"] == whole.partition(stop)[0]
+    )
+
+
+def test_many_at_once_and_feedback(client):
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(
+            pool.map(lambda seed: client.post("/predict", json={"messages": MESSAGES, "seed": seed}), range(16))
+        )
+    assert [answer.status_code for answer in answers] == [200] * 16
+    assert client.post("/feedback", json={"id": answers[0].json()["id"], "thumb": "up"}).status_code == 200
+
+
+def test_the_engine_behind_a_server_gives_its_texts(tmp_path):
+    with served(tmp_path) as upstream:
+        front = ChatServerEngine(f"{upstream.url}/v1", "tiny", "", 8, 100, 60.0)
+        (tmp_path / "front").mkdir()
+        with served(tmp_path / "front", engines=[front]) as client:
+            for seed in range(3):
+                assert chat(client, seed=seed).json()["choices"] == chat(upstream, seed=seed).json()["choices"]
+            with client.stream(
+                "POST", "/v1/chat/completions", json={"model": "tiny", "messages": MESSAGES, "stream": True}
+            ):
+                pass
+            deadline = time.monotonic() + 5
+            while (
+                front.load().active or upstream.service.engine("tiny").load().active
+            ) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert front.load().active == upstream.service.engine("tiny").load().active == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [((500, "secret", {}), 502), ((429, "", {"Retry-After": "7"}), 429), ((200, "data: {\n\n", {}), 502), (None, 503)],
+)
+def test_a_failing_server_is_told_without_its_words(tmp_path, answer, status):
+    with chat_server(lambda body, number: answer) as upstream:
+        url = upstream.url if answer else "http://127.0.0.1:9/v1"
+        with served(tmp_path, engines=[ChatServerEngine(url, "tiny", "", 8, 100, 60.0)]) as client:
+            response = chat(client)
+            assert response.status_code == status
+            assert "secret" not in response.text
+            if status == 429:
+                assert response.headers["Retry-After"] == "7"
