@@ -21,7 +21,7 @@ export ALIGNLAB_DATA := $(abspath ../shared/data)
 endif
 endif
 
-.PHONY: help setup dev smollm2 demo sft rm dpo ppo sweep search gpu gpus slurm image kubernetes chat serve report lora test test-runs test-scale test-lowest lock quick check format docs evidence bench-ppo bench-ppo-parity bench-gpu bench-memory clean clean-cache
+.PHONY: help setup dev smollm2 demo sft rm dpo ppo sweep search gpu gpus slurm image kubernetes chat serve report lora test test-runs test-scale test-pages test-lowest lock quick check format docs evidence bench-ppo bench-ppo-parity bench-gpu bench-memory bench-serving postgres clean clean-cache
 
 help: ## Explain every target.
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -106,6 +106,19 @@ test-runs: dev ## The tests of whole runs: killed, repeated, swept; about six mi
 
 test-scale: dev ## The tests of several processes, in under fifteen minutes.
 	$(PYTEST) -m scale tests
+
+$(VENV)/.pages: $(VENV)/.dev
+	$(BIN)/python $(INSTALL) --editable '.[$(EXTRAS),serve,test,pages]'
+	@touch $@
+
+test-pages: $(VENV)/.pages ## The server's pages in Chromium (/usr/bin/chromium), and its API under schemathesis.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m runs tests/test_serving_pages.py tests/test_serving_fuzz.py
+
+postgres: ## Install PostgreSQL from Debian's packages where it is missing, start one in build/postgres, and print its URL.
+	deploy/postgres.sh start build/postgres
+
+bench-serving: $(VENV)/.serve ## Throughput and latency of task=serve, with 50 clients and with one (eight minutes).
+	$(BIN)/python benchmarks/serving.py
 
 quick: dev ## The tests that need no training, in about a minute.
 	$(PYTEST) -m "not slow and not scale and not runs" tests

@@ -13,6 +13,7 @@ from tiny import tiny_model, tiny_tokenizer
 from alignlab.serving.app import build_app
 from alignlab.serving.engines.embedded import EmbeddedEngine
 from alignlab.serving.metrics import Metrics
+from alignlab.serving.safety import Safety
 from alignlab.serving.service import Service
 from alignlab.serving.store.store import Store
 
@@ -26,7 +27,7 @@ def tiny_engine(name="tiny", seed=0, batch=8, queue=100, timeout=60.0, model=Non
 
 
 @contextmanager
-def served(folder, *overrides, engines=None, keys=(), store=None, hosts=()):
+def served(folder, *overrides, engines=None, keys=(), store=None, hosts=(), score=None):
     """Serve on a free port; `keys` are pairs of user and role, whose secrets are in `keys` of the client."""
     from alignlab.serving.keys import create_key
 
@@ -37,7 +38,8 @@ def served(folder, *overrides, engines=None, keys=(), store=None, hosts=()):
     secrets = {
         user: records.writer.submit(lambda c, u=user, r=role: create_key(c, u, r)).result() for user, role in keys
     }
-    service = Service(settings, {engine.name: engine for engine in engines}, records, metrics)
+    safety = Safety(score, settings.safety_threshold, settings.safety, metrics) if score else None
+    service = Service(settings, {engine.name: engine for engine in engines}, records, metrics, safety)
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         server = uvicorn.Server(uvicorn.Config(build_app(service, hosts), log_level="warning"))

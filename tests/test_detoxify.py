@@ -142,7 +142,9 @@ def test_elsewhere_a_classifier_says_what_is_toxic():
     bound = config(*EXPERIMENT, "reward.path=owner/name", *told, "measure.toxicity.label=hate")
     other = config(*EXPERIMENT, "reward.path=owner/name", *told, "measure.toxicity.label=nothate")
     texts = ["You rat.", "#Person2# agrees."]
-    hate, nothate = (toxicity.by_classifier(texts, one, one.measure["toxicity"]) for one in (bound, other))
+    hate, nothate = (
+        [score >= 0.5 for score in toxicity.scorer(one, one.measure["toxicity"])(texts)] for one in (bound, other)
+    )
     assert hate == [not found for found in nothate]
 
 

@@ -189,3 +189,24 @@ def test_a_client_that_leaves_frees_its_row_within_a_step(client, monkeypatch):
     while engine.load().active and time.monotonic() < deadline:
         time.sleep(0.01)
     assert engine.load().active == 0
+
+
+def test_the_safety_filter_blocks_messages_and_completions_and_tells_its_scores(tmp_path):
+    def score(texts):
+        return [0.9 if "now" in text else 0.2 for text in texts]
+
+    greedy = {"temperature": 0.0, "model": "tiny"}
+    fine, bad = ([{"role": "user", "content": text}] for text in ("mix how", "mix flour"))  # "do yes", "how … now …"
+    with served(tmp_path, "task.safety=[input,output]", score=score) as client:
+        blocked = client.post("/predict", json={**greedy, "prompt": "why now"})
+        assert (blocked.status_code, blocked.json()["error"]["code"]) == (422, "content_filter")
+        answer = client.post("/predict", json={**greedy, "messages": fine}).json()
+        assert (answer["completion"], answer["safety"]) == ("do yes", {"input": 0.2, "output": 0.2})
+        answer = client.post("/predict", json={**greedy, "messages": bad}).json()
+        assert (answer["completion"], answer["finish_reason"], answer["safety"]["output"]) == ("", "safety", 0.9)
+        parts = events(client.post("/v1/chat/completions", json={**greedy, "messages": bad, "stream": True}))
+        assert parts[-1]["choices"][0]["finish_reason"] == "content_filter"
+        assert "".join(part["choices"][0]["delta"].get("content", "") for part in parts) == ""
+        text = client.get("/metrics").text
+        assert 'alignlab_safety_blocked_total{place="output"} 2.0' in text
+        assert 'alignlab_safety_seconds_count{place="input"} 4.0' in text

@@ -41,6 +41,9 @@ def client(request, tmp_path_factory):
             yield client
 
 
+LONG = [{"role": "user", "content": "mix flour"}]  # its likeliest completion has 29 tokens
+
+
 def chat(client, **fields):
     body = {"model": "tiny", "messages": MESSAGES, "temperature": 1.0, "top_p": 1.0, "seed": 3, **fields}
     return client.post("/v1/chat/completions", json=body)
@@ -51,21 +54,23 @@ def streamed(response):
     return "".join(event["choices"][0]["delta"].get("content", "") for event in data)
 
 
+def text_of(response):
+    return response.json()["choices"][0]["message"]["content"]
+
+
 def test_whole_and_streamed(client):
-    whole = chat(client, temperature=0.0).json()
-    assert whole["choices"][0]["finish_reason"] in {"stop", "length"}
-    assert whole["usage"]["prompt_tokens"] == 8
-    assert streamed(chat(client, temperature=0.0, stream=True)) == whole["choices"][0]["message"]["content"]
+    whole = chat(client, temperature=0.0, messages=LONG)
+    assert whole.json()["choices"][0]["finish_reason"] == "stop"
+    usage = whole.json()["usage"]
+    assert (usage["prompt_tokens"], usage["completion_tokens"]) == (4, 29)
+    assert streamed(chat(client, temperature=0.0, messages=LONG, stream=True)) == text_of(whole)
 
 
 def test_a_limit_and_a_stop_sequence(client):
-    short = chat(client, temperature=0.0, max_tokens=2).json()
+    short = chat(client, temperature=0.0, messages=LONG, max_tokens=2).json()
     assert (short["choices"][0]["finish_reason"], short["usage"]["completion_tokens"]) == ("length", 2)
-    whole = chat(client, temperature=0.0).json()["choices"][0]["message"]["content"]
-    stop = whole.split()[-1]
-    assert (
-        chat(client, temperature=0.0, stop=stop).json()["choices"][0]["message"]["content"] == whole.partition(stop)[0]
-    )
+    whole = text_of(chat(client, temperature=0.0, messages=LONG))
+    assert text_of(chat(client, temperature=0.0, messages=LONG, stop="now")) == whole.partition("now")[0]
 
 
 def test_many_at_once_and_feedback(client):

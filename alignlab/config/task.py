@@ -8,7 +8,7 @@ from pydantic import Field
 
 from alignlab.config import extensions
 from alignlab.config.judge import Host, address_faults
-from alignlab.config.settings import Count, File, NotNegative, Positive, Reference, Settings
+from alignlab.config.settings import Count, File, NotNegative, Positive, Reference, Settings, Share
 from alignlab.config.suggestions import close_to
 from alignlab.errors import Fault
 
@@ -87,10 +87,6 @@ class StoreTask(Task):
 
     def faults(self) -> Iterator[Fault]:
         yield from super().faults()
-        if "@" in self.store and ":" in self.store.partition("://")[2].rpartition("@")[0]:
-            yield Fault(
-                "store", "holds a password", "put the URL into an environment variable and name it in store_env"
-            )
         if self.store_env and self.store_env not in os.environ:
             yield Fault(
                 "store_env", f"the environment variable {self.store_env} is not set", "set it to a database URL"
@@ -120,6 +116,8 @@ class Serve(StoreTask, Sampled):
     max_body_bytes: Count
     body_timeout: Positive
     requests_per_minute: Count
+    safety: Annotated[tuple[Literal["input", "output"], ...], Field(strict=False)]
+    safety_threshold: Share
 
     def faults(self) -> Iterator[Fault]:
         yield from super().faults()

@@ -11,6 +11,7 @@ from alignlab.runtime.signals import Stopped
 from alignlab.serving.app import build_app
 from alignlab.serving.engines.protocol import Engine
 from alignlab.serving.metrics import Metrics
+from alignlab.serving.safety import Safety, Score
 from alignlab.serving.service import Service
 from alignlab.serving.store.store import Store
 
@@ -30,12 +31,13 @@ class Announcing(uvicorn.Server):
             say(f"serving at http://{f'[{host}]' if ':' in host else host}:{port}")
 
 
-def serve(settings: Serve, engines: Mapping[str, Engine], is_local: bool) -> None:
+def serve(settings: Serve, engines: Mapping[str, Engine], score: Score | None, is_local: bool) -> None:
     """Serve until a signal; raises a `Mistake` for an address beyond the loopback without keys."""
     metrics = Metrics()
     store = Store(settings.database, metrics.observe_commit)
     try:
-        service = Service(settings, engines, store, metrics)
+        safety = Safety(score, settings.safety_threshold, settings.safety, metrics) if score else None
+        service = Service(settings, engines, store, metrics, safety)
         if service.keyring.is_open and not is_local:
             what = f"{settings.host} is not the loopback, and the store holds no key"
             raise mistake("task.host", what, "create one first: python -m alignlab task=key task.user=NAME")

@@ -17,6 +17,7 @@ from alignlab.serving.keys import Keyring
 from alignlab.serving.limits import Rates
 from alignlab.serving.metrics import Metrics
 from alignlab.serving.problems import Problem, missing
+from alignlab.serving.safety import Safety
 from alignlab.serving.store.records import Answer, User, add_answer, new_id
 from alignlab.serving.store.store import Store
 
@@ -54,8 +55,15 @@ class Completed:
 class Service:
     """All that the routes share: settings, engines, store, keys, limits and metrics."""
 
-    def __init__(self, settings: Serve, engines: Mapping[str, Engine], store: Store, metrics: Metrics) -> None:
-        self.settings, self.engines, self.store, self.metrics = settings, engines, store, metrics
+    def __init__(
+        self,
+        settings: Serve,
+        engines: Mapping[str, Engine],
+        store: Store,
+        metrics: Metrics,
+        safety: Safety | None = None,
+    ) -> None:
+        self.settings, self.engines, self.store, self.metrics, self.safety = settings, engines, store, metrics, safety
         self.keyring, self.rates = Keyring(store), Rates(settings.requests_per_minute)
         metrics.watch(engines)
 
@@ -85,8 +93,9 @@ class Service:
         return Completed(new_id("ans"), engine.name, engine.version, generation)
 
     async def stream(self, user: User, completed: Completed) -> AsyncIterator[Part]:
-        """Yield the parts of a completion, and record the answer before the last one."""
+        """Yield the parts of a completion, and record the answer before the last one; a filter may hold them back."""
         start, first = monotonic(), True
+        await self.check_prompt(completed)
         async with aclosing(self.engines[completed.model].complete(completed.generation)) as parts:  # type: ignore[type-var]
             async for part in parts:
                 if first:
@@ -94,9 +103,37 @@ class Service:
                     self.metrics.first.labels(completed.model).observe(monotonic() - start)
                 completed.text += part.text
                 if part.finish_reason:
-                    completed.last = part
+                    part = await self.check_completion(completed, part)
                     self.finish(user, completed, monotonic() - start)
+                elif self.holds_back:
+                    continue
                 yield part
+
+    @property
+    def holds_back(self) -> bool:
+        """Return whether a completion is scored before any of it is sent."""
+        return self.safety is not None and "output" in self.safety.places
+
+    async def check_prompt(self, completed: Completed) -> None:
+        """Raise a `Problem` where the filter blocks the last message."""
+        if self.safety is None:
+            return
+        score, blocked = await self.safety.check("input", completed.generation.turns[-1]["content"])
+        if score is not None:
+            completed.safety["input"] = score
+        if blocked:
+            raise Problem(422, "content_filter", "the safety filter blocks this message")
+
+    async def check_completion(self, completed: Completed, last: Part) -> Part:
+        """Return the part to send at the end: the held back text, or nothing where the filter blocks it."""
+        if self.safety is not None:
+            score, blocked = await self.safety.check("output", completed.text)
+            if score is not None:
+                completed.safety["output"] = score
+                completed.text = "" if blocked else completed.text
+                last = last._replace(text=completed.text, finish_reason="safety" if blocked else last.finish_reason)
+        completed.last = last
+        return last
 
     async def complete(self, user: User, completed: Completed) -> Completed:
         """Wait for a whole completion."""

@@ -9,6 +9,7 @@ from typing import Any
 from alignlab.config.schema import Config
 from alignlab.config.task import Serve
 from alignlab.errors import failure
+from alignlab.models.references import Source
 from alignlab.pipeline.language_models import check_language_model, language_model
 from alignlab.serving.requirements import check_installed
 
@@ -27,7 +28,7 @@ def run(config: Config, folder: Path) -> None:
     settings = check(config)
     from alignlab.serving.server import serve
 
-    serve(settings, engines(config, settings), is_local=settings.host in LOOPBACK)
+    serve(settings, engines(config, settings), safety_scorer(config, settings), is_local=settings.host in LOOPBACK)
     with suppress(OSError):
         folder.rmdir()
 
@@ -64,6 +65,9 @@ def engines(config: Config, settings: Serve) -> dict[str, Any]:
         key = os.environ[settings.key_env] if settings.key_env else ""
         return {settings.url_model: ChatServerEngine(settings.url, settings.url_model, key, *limits)}
     loaded = [load(config, settings, place, named, limits) for place, named in models(settings).items()]
+    if len({engine.name for engine in loaded}) < len(loaded):
+        for engine, named in zip(loaded, models(settings).values(), strict=True):
+            engine.name = named
     return {engine.name: engine for engine in loaded}
 
 
@@ -81,4 +85,23 @@ def load(config: Config, settings: Serve, place: str, named: str, limits: tuple[
     if kind is EmbeddedEngine and not is_plain_decoder(model):
         what = f"{named} is no plain decoder, and the embedded engine serves no other models"
         raise failure(place, what, "serve it with another server, and use task.engine=url")
-    return kind(source.name, digest_files([source.path]), model, tokenizer, *limits)
+    return kind(served_name(source), digest_files([source.path]), model, tokenizer, *limits)
+
+
+def served_name(source: Source) -> str:
+    """Return the name of a model for clients, who need not see this machine's folders."""
+    if not Path(source.name).exists():
+        return source.name
+    return source.path.parent.name if source.path.name == "model" else source.path.name
+
+
+def safety_scorer(config: Config, settings: Serve) -> Any:
+    """Return the scorer of the safety filter; None where the filter is off."""
+    if not settings.safety:
+        return None
+    from alignlab.config.evaluation import Toxicity
+    from alignlab.evaluation.measures.toxicity import scorer
+
+    measured = config.measure.get("toxicity")
+    assert isinstance(measured, Toxicity)
+    return scorer(config, measured)

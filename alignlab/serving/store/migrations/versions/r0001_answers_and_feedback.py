@@ -8,7 +8,19 @@ down_revision = branch_labels = depends_on = None
 
 
 def upgrade() -> None:
-    """Create all tables."""
+    """Create all tables, and their indices."""
+    create_answers_and_items()
+    create_feedback_and_keys()
+    op.create_index("answers_user", "answers", ["user"])
+    op.create_index("answers_created", "answers", ["created"])
+    op.create_index("items_kind", "items", ["kind", "created"])
+    op.create_index("feedback_user", "feedback", ["user"])
+    op.create_index("feedback_updated", "feedback", ["updated"])
+    op.create_index("keys_user", "keys", ["user"])
+
+
+def create_answers_and_items() -> None:
+    """Create the tables of what people judge."""
     op.create_table(
         "answers",
         sa.Column("id", sa.String(64), primary_key=True),
@@ -32,6 +44,10 @@ def upgrade() -> None:
         sa.Column("candidates", sa.JSON, nullable=False),
         sa.Column("instructions", sa.Text, nullable=False),
     )
+
+
+def create_feedback_and_keys() -> None:
+    """Create the tables of what people say, and of who they are."""
     op.create_table(
         "feedback",
         sa.Column("id", sa.String(64), primary_key=True),
@@ -60,12 +76,6 @@ def upgrade() -> None:
         sa.Column("created", sa.Float, nullable=False),
         sa.Column("revoked", sa.Float),
     )
-    op.create_index("answers_user", "answers", ["user"])
-    op.create_index("answers_created", "answers", ["created"])
-    op.create_index("items_kind", "items", ["kind", "created"])
-    op.create_index("feedback_user", "feedback", ["user"])
-    op.create_index("feedback_updated", "feedback", ["updated"])
-    op.create_index("keys_user", "keys", ["user"])
 
 
 def downgrade() -> None:
