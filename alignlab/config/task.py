@@ -136,4 +136,10 @@ class Key(StoreTask):
     revoke: bool
 
 
-OWN_SETTINGS: dict[str, type[Task]] = {"evaluate": Evaluate, "chat": Chat, "generate": Generate, "serve": Serve, "key": Key}
+OWN_SETTINGS: dict[str, type[Task]] = {
+    "evaluate": Evaluate,
+    "chat": Chat,
+    "generate": Generate,
+    "serve": Serve,
+    "key": Key,
+}
