@@ -162,13 +162,14 @@ def test_with_keys_nothing_but_health_answers_without_one(tmp_path):
 
 def test_limits_of_the_body_the_rate_the_host_and_the_queue(tmp_path):
     engine = tiny_engine(batch=1, queue=1)
-    options = ("task.max_body_bytes=1000", "task.requests_per_minute=60")
+    options = ("task.max_body_bytes=1000", "task.requests_per_minute=6")
     with served(tmp_path, *options, engines=[engine], hosts=["127.0.0.1"]) as client:
         assert client.post("/predict", json={"prompt": "how " * 300}).status_code == 413
         assert client.post("/predict", content=iter([b"x" * 600, b"x" * 600])).status_code == 413
         assert client.get("/health", headers={"Host": "evil.example:80"}).status_code == 421
-        refused = [client.get("/v1/models") for _ in range(20)][-1]
-        assert (refused.status_code, int(refused.headers["Retry-After"])) == (429, 1)
+        statuses = {client.get("/v1/models").status_code: None for _ in range(3)}
+        assert [*statuses] == [200, 429]
+        assert 1 <= int(client.get("/v1/models").headers["Retry-After"]) <= 10
 
 
 def test_a_client_that_leaves_frees_its_row_within_a_step(client, monkeypatch):
