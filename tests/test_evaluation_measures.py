@@ -20,6 +20,7 @@ from alignlab.evaluation.metrics import Scores, mean, rate, score_records
 from alignlab.evaluation.protocol import Context, Of, measurements_of
 from alignlab.evaluation.replies import Item, Reply
 from alignlab.evaluation.subjects import LanguageModel
+from alignlab.models import choices as choices_module
 from alignlab.models.choices import can_share, log_probs, score_choices, shared_log_probs
 from alignlab.models.sampling import Completion
 
@@ -112,6 +113,22 @@ def test_padding_and_batching_change_no_log_probability() -> None:
         alone = [log_probs(model, [encode(tokenizer, prompt, choice)])[0] for choice in choices]
         assert [one.score for one in together[place]] == pytest.approx([one.score for one in alone], rel=1e-5)
         assert [one.tokens for one in together[place]] == [one.tokens for one in alone]
+
+
+def test_logits_are_computed_for_the_tokens_of_choices_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokenizer = tiny_model(), tiny_tokenizer()
+    long, short = ask(*["bake"] * 40), ask("why")
+    questions = [(prompt, ["yes now", "no"], [True, True]) for prompt in (long, short)]
+    tokens = []
+    whole = choices_module.score_tokens
+    monkeypatch.setattr(
+        choices, "score_tokens", lambda hidden, *rest: tokens.append(len(hidden.flat)) or whole(hidden, *rest)
+    )
+    for shares in (True, False):
+        monkeypatch.setattr(choices_module, "can_share", lambda *_, shares=shares: shares)
+        tokens.clear()
+        assert len(list(score_choices(model, tokenizer, questions))) >= 1
+        assert sum(tokens) == 2 * (3 + 2)  # of 2 prompts: two words and one, each with the end of the turn
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])

@@ -49,9 +49,10 @@ def run(config: Config, folder: Path) -> None:
     place.mkdir(parents=True, exist_ok=True)
     track = open_tracker(config, STAGE, folder)
     try:
-        evaluated = [evaluate(Context(config, subject, scorer and scorer.path)) for subject in measured.subjects]
+        contexts = [Context(config, subject, scorer and scorer.path) for subject in measured.subjects]
+        evaluated = [evaluate(context) for context in contexts]
         before, now = evaluated[0], evaluated[-1]
-        earlier = before.scores if evaluated[1:] else None
+        earlier = before.scores if contexts[1:] else None
         rows = measurements(now.scores, earlier, earlier, config.evaluation)
         add_controls(rows, contexts[-1])
         write_evaluated(place, before, before, now, track, config.evaluation.samples)
