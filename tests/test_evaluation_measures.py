@@ -122,7 +122,7 @@ def test_logits_are_computed_for_the_tokens_of_choices_alone(monkeypatch: pytest
     tokens = []
     whole = choices_module.score_tokens
     monkeypatch.setattr(
-        choices, "score_tokens", lambda hidden, *rest: tokens.append(len(hidden.flat)) or whole(hidden, *rest)
+        choices_module, "score_tokens", lambda hidden, *rest: tokens.append(len(hidden.flat)) or whole(hidden, *rest)
     )
     for shares in (True, False):
         monkeypatch.setattr(choices_module, "can_share", lambda *_, shares=shares: shares)
