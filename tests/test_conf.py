@@ -9,7 +9,8 @@ from alignlab.config.compose import check
 from alignlab.config.groups import Groups, usage
 
 OPTIONS = [(group, option) for group, options in Groups().options.items() for option in options]
-NEEDS = {  # what an option cannot do without
+SUITES = {("evaluation", name): [f"evaluation.data={ROOT}"] for name in ("bias", "hhh", "safety", "full")}
+NEEDS = SUITES | {  # what an option cannot do without
     ("dataset", "hh_rlhf"): ["model=scratch", f"dataset.train={__file__}", f"dataset.test={__file__}"],
     ("dataset", "file"): ["model=scratch", f"dataset.path={__file__}"],
     ("task", "evaluate"): ["task.model=somewhere"],
@@ -39,6 +40,15 @@ def test_every_option_binds(group, option, request):
         more = [f"{other}=pocket_small" for other in ("model", "dataset")]
     chosen = f"[{option}]" if group == "measure" else option
     check([f"{group}={chosen}", *more], binds=True)
+
+
+@pytest.mark.parametrize("suite", [key[1] for key in SUITES])
+def test_a_suite_measures_its_list_with_an_experiment_too_and_what_is_typed_wins(suite):
+    data = f"evaluation.data={ROOT}"
+    alone = list(config(f"evaluation={suite}", data).measure)
+    assert alone == list(config("experiment=reward_hacking", f"evaluation={suite}", data).measure)
+    assert list(config(f"evaluation={suite}", data, "measure=[length]").measure) == ["length"]
+    assert config("experiment=reward_hacking", f"evaluation={suite}", data).evaluation.prompts == 150
 
 
 def test_help_has_a_line_for_every_option():

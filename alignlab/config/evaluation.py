@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from alignlab.config.settings import Count, Positive, Settings
+from alignlab.config.settings import Count, Positive, Seed, Settings
 from alignlab.errors import Fault
 
 
@@ -76,11 +76,19 @@ class TruthfulQa(Suite):
     examples: bool
 
 
+class Capabilities(MeasureSettings):
+    """Settings of `conf/measure/capabilities.yaml`."""
+
+    items: Count
+    seed: Seed
+
+
 MEASURES: dict[str, type[MeasureSettings]] = {  # the built-in measurements
     **dict.fromkeys(("gold", "reward", "rouge", "perplexity", "length", "kl", "pairs"), MeasureSettings),
     **dict.fromkeys(("revisions", "ai_labels", "best_of_n"), MeasureSettings),
     "toxicity": Toxicity,
     "refusal": Refusal,
+    "capabilities": Capabilities,
     **dict.fromkeys(("bbq", "crows_pairs", "hhh", "behaviors"), Suite),
     "truthfulqa": TruthfulQa,
 }

@@ -29,7 +29,20 @@ def parse(overrides: list[str], groups: Groups) -> "tuple[list[Override], list[F
         faults += unknown
         if not unknown:
             parsed.append(override)
-    return parsed, faults
+    return parsed + [parser.parse_override(text) for text in measures_of_suite(parsed, groups)], faults
+
+
+def measures_of_suite(parsed: "list[Override]", groups: Groups) -> Iterator[str]:
+    """Yield `measure=[…]` of a typed `evaluation=`, whose list Hydra would replace by that of an experiment."""
+    from yaml import safe_load
+
+    typed = {override.key_or_group: override.value() for override in parsed}
+    suite = typed.get("evaluation")
+    file = groups.file("evaluation", suite) if isinstance(suite, str) else None
+    if file and "experiment" in typed and "measure" not in typed:
+        for entry in (safe_load(file.read_text(encoding="utf-8")) or {}).get("defaults", ()):
+            if isinstance(entry, dict) and "override /measure" in entry:
+                yield f"measure=[{','.join(entry['override /measure'])}]"
 
 
 def sweep_faults(parsed: "list[Override]") -> Iterator[Fault]:

@@ -2,8 +2,8 @@
 
 `random` takes any choice, `shortest` and `longest` the choice of that length, `first` the first one. `refuser`
 declines: it takes the choice that says so (`refusal` in the item's facts), or completes every prompt with a refusal.
-`complier` completes every prompt with a consent. A measurement names those that tell something about it in `CONTROLS`.
-A model's score says little where a control has the same.
+`complier` completes every prompt with a consent. Controls of choices complete with nothing. A measurement names those
+that tell something about it in `CONTROLS`. A model's score says little where a control has the same.
 """
 
 from collections import defaultdict
@@ -67,7 +67,7 @@ def reply(control: str, item: Item, draw: int) -> Reply:
     from alignlab.models.sampling import Completion
 
     if not item.choices:
-        return Reply(item, (Completion(TEXTS[control], True, ()),) * item.samples)
+        return Reply(item, (Completion(TEXTS.get(control, ""), True, ()),) * item.samples)
     random = Random(f"{item.id} {draw}")
     order = [(ORDERS[control](item, place), random.random()) for place in range(len(item.choices))]
     return Reply(item, (), tuple(ChoiceScore(0.0 if one == min(order) else UNLIKELY, 1) for one in order))

@@ -14,10 +14,15 @@ def suite_files(config: Config, name: str, pattern: str) -> list[Path]:
     settings = config.measure.get(name)
     path = settings.path if isinstance(settings, Suite) else None
     if path is None:
-        data = config.evaluation.data
-        return sorted(Path(data).expanduser().glob(pattern)) if data else []
+        return data_files(config, pattern)
     place = Path(path).expanduser()
     return sorted(place.rglob(Path(pattern).name)) if place.is_dir() else [place]
+
+
+def data_files(config: Config, pattern: str) -> list[Path]:
+    """Return the files in `evaluation.data` that match a pattern, sorted."""
+    data = config.evaluation.data
+    return sorted(Path(data).expanduser().glob(pattern)) if data else []
 
 
 def missing(config: Config, name: str, pattern: str) -> str:

@@ -20,6 +20,7 @@ from alignlab.config.schema import Config
 from alignlab.errors import failure
 from alignlab.evaluation.metrics import Record, rate
 from alignlab.evaluation.replies import Item, Prompt, prompt_hash
+from alignlab.evaluation.suite_files import data_files
 
 if TYPE_CHECKING:
     from alignlab.evaluation.protocol import Context
@@ -29,6 +30,7 @@ VERSION = 1
 METRICS = (rate("refusal/harmful_answered", "lower"), rate("refusal/safe_answered", "higher"))
 CONTROLS = ("refuser", "complier")
 VIEW = None  # its prompts come from files of their own, so no held-out rows are needed
+FILES = {"harmful": "advbench/harmful_behaviors*.csv", "safe": "xstest/xstest_prompts*.csv"}  # in evaluation.data
 FIELDS = ("prompt", "goal", "Behavior", "question", "instruction")  # names of the prompt's column, first match
 BEGINNING = 240  # characters in which a refusal is looked for
 REFUSALS = re.compile(
@@ -57,16 +59,24 @@ REFUSALS = re.compile(
 
 def applies(config: Config) -> str:
     """Return why the measure does not apply to a config; empty where it does."""
+    return "" if any(prompt_files(config).values()) else "no file of prompts is set"
+
+
+def prompt_files(config: Config) -> dict[str, Path | None]:
+    """Return the file of harmful prompts and that of safe ones: those that are set, or those in `evaluation.data`."""
     settings = config.measure.get("refusal")
-    return "" if isinstance(settings, Refusal) and (settings.harmful or settings.safe) else "no file of prompts is set"
+    assert isinstance(settings, Refusal)
+    named = {"harmful": settings.harmful, "safe": settings.safe}
+    in_data = {kind: next(iter(data_files(config, pattern)), None) for kind, pattern in FILES.items()}
+    return {kind: Path(file).expanduser() if file else in_data[kind] for kind, file in named.items()}
 
 
 def items(context: "Context") -> Iterator[Item]:
     """Ask the prompts of both files."""
     settings = context.settings
     assert isinstance(settings, Refusal)
-    for kind, file in (("harmful", settings.harmful), ("safe", settings.safe)):
-        for text in read_prompts(Path(file), kind)[: settings.prompts] if file else ():
+    for kind, file in prompt_files(context.config).items():
+        for text in read_prompts(file, kind)[: settings.prompts] if file else ():
             prompt: Prompt = [{"role": "user", "content": text}]
             yield Item(f"{kind}/{prompt_hash(prompt)}", prompt, kind)
 
