@@ -13,7 +13,8 @@ import numpy as np
 
 from alignlab.config.schema import Config
 from alignlab.models.references import Source
-from alignlab.runtime.files import cache_root, digest, write_text
+from alignlab.runtime import manifest
+from alignlab.runtime.files import cache_root, digest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -60,9 +61,9 @@ def best_of_n(policy: Source, reward: Source, config: Config, sampling: "Samplin
     """Measure the best of 1, 2, … 64 completions of training prompts of the pocket world; cached by the two models."""
     key = digest(policy.fingerprint, reward.fingerprint, config.seed, sampling._asdict(), Best._fields, PROMPTS)
     file = cache_root() / "best_of_n" / f"{key}.json"
-    if not file.exists():
+    if not manifest.is_sealed(file):
         proxy, gold = sample_scores(policy, reward, config, sampling)
-        write_text(file, json.dumps([best(proxy, gold, n) for n in SIZES]))
+        manifest.write_sealed(file, json.dumps([best(proxy, gold, n) for n in SIZES]))
     return [Best(*point) for point in json.loads(file.read_text(encoding="utf-8"))]
 
 

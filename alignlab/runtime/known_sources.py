@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from alignlab.config import user_function
 from alignlab.config.user_function import ImportStatement
-from alignlab.runtime.files import cache_root, write_text
+from alignlab.runtime import manifest
+from alignlab.runtime.files import cache_root
 
 MOST = 2000  # entries that are kept; with more, those of old versions of the files are too many
 
@@ -52,14 +53,14 @@ def save() -> None:
     saved.update(new)
     new.clear()
     with suppress(OSError):  # a cache that only its owner may write
-        write_text(place(), json.dumps(saved))
+        manifest.write_sealed(place(), json.dumps(saved))
 
 
 @cache
 def entries() -> Entries:
     """Read the entries; none where the file is absent or damaged."""
     try:
-        rows = json.loads(place().read_text(encoding="utf-8"))
+        rows = json.loads(place().read_text(encoding="utf-8")) if manifest.is_sealed(place()) else {}
         saved = {
             key: Source(syntax, [ImportStatement(*one) for one in imports]) for key, (syntax, imports) in rows.items()
         }
