@@ -151,3 +151,13 @@ def test_a_method_without_a_value_is_told_so():
     tree = {"method": {"name": "mine", "learning_rate": "auto", "max_length": "auto", "policy": "auto"}}
     filled = fill_in(tree, {"method": ["mine", "method"]}, Groups()).tree["method"]
     assert filled == {"name": "mine", "learning_rate": "???", "max_length": 512, "policy": "auto"}
+
+
+def test_automatic_lengths_fit_into_the_context_of_a_model_in_a_folder(tmp_path):
+    settings = {"model_type": "qwen2", "max_position_embeddings": 256, "hidden_size": 8}
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    own = ["model=local", f"model.path={tmp_path}", "model.parameters=1000", "dataset=file", f"dataset.path={tmp_path}"]
+    bound = config("method=sft", *own)
+    assert (bound.method.max_length, bound.evaluation.max_new_tokens) == (256, 128)
+    assert bound.origins["method.max_length"] == "the model's context has 256 tokens"
+    assert config("method=sft", *own, "method.max_length=512").method.max_length == 512

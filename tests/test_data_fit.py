@@ -6,6 +6,7 @@ import pytest
 from command import config
 from tiny import tiny_tokenizer
 
+from alignlab.errors import Mistake
 from alignlab.models.references import Source
 from alignlab.pipeline import data_fit
 from alignlab.pipeline.prepare_inputs import prepare_data
@@ -26,7 +27,7 @@ def pairs(tmp_path, monkeypatch):
 
 
 def warned(tmp_path, *overrides, rows=90):
-    bound = config(*overrides)
+    bound = config(*overrides).chosen({}, [text.partition("=")[0] for text in overrides])
     prepare_data(bound)
     base = Source("base", tmp_path / "model", "")
     return list(data_fit.warnings(bound, bound.method, "method", base, rows))
@@ -41,12 +42,23 @@ def test_answers_that_are_too_long_are_counted(pairs, tmp_path):
 
 def test_rows_that_are_cut_are_counted(pairs, tmp_path):
     (line,) = warned(tmp_path, *pairs, "method=dpo", "method.max_length=32")
-    assert "of rows are longer than method.max_length (32) and are cut" in line
+    assert "method.max_length (32) cuts " in line
+    assert line.endswith(", 0 pairs become identical and are left out")
 
 
 def test_a_batch_of_more_than_all_rows_is_named(pairs, tmp_path):
-    (line,) = warned(tmp_path, *pairs, "method=dpo", "method.batch_size=100000", rows=286)
-    assert line == "warning: method.batch_size (100,000) is more than the 286 rows; lower method.batch_size"
+    (line,) = warned(tmp_path, *pairs, "method=dpo", "method.batch_size=300", rows=286)
+    assert line == "warning: method.batch_size (300) is more than the rows; every step takes all 286 rows"
+    with pytest.raises(Mistake, match=r"method.batch_size: 100,000 is more than 10 times the rows"):
+        warned(tmp_path, *pairs, "method=dpo", "method.batch_size=100000", rows=286)
+
+
+def test_what_truncation_takes_is_counted():
+    fits, long_prompt = ([1] * 4, [2] * 4, [3] * 2), ([1] * 20, [2] * 4, [3] * 2)
+    same_start = ([1] * 4, [2] * 9 + [5], [2] * 8 + [6] * 9)
+    assert data_fit.count_cut([fits], 10, 0.25) == (0, 0, 0)
+    assert data_fit.count_cut([fits, long_prompt], 10, 0.25) == (1, 14, 0)  # 6 tokens of the prompt stay
+    assert data_fit.count_cut([same_start], 10, 0.25) == (1, 2 + 2 + 9, 1)  # 2 of the prompt stay, and 8 of each side
 
 
 def test_nothing_is_said_without_a_tokenizer(pairs, tmp_path):

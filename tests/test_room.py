@@ -153,6 +153,9 @@ def test_time_is_given_or_measured_or_unknown(tmp_path, monkeypatch):
         (tmp_path / "stages" / name / "provenance.json").write_text(json.dumps(facts))
     said = time_estimate.describe(bound, bound.method, 60_000)
     assert said == "time: about 3 min (300 tokens per second, measured in an earlier run)"
+    (tmp_path / "stages" / "sft-a" / "metrics.jsonl").write_text('{"step": 2, "train/seconds": 5.0}\n')
+    said = time_estimate.describe(bound, bound.method, 60_000)
+    assert said == "time: about 2 min (600 tokens per second, measured in an earlier run, 2 steps long)"
     assert time_estimate.describe(bound, bound.method, None) == "time: unknown"
 
 

@@ -18,6 +18,7 @@ from alignlab.errors import mistake
 AUTO, TABLE = "auto", "by_model.yaml"
 CONSTITUTION = "constitution"
 UNKNOWN_SIZE = 7e9  # parameters
+LENGTHS = {"max_length": 1, "max_new_tokens": 2}  # lengths that are `auto`, and the share of the context, 1/n, at most
 
 
 class Row(Settings):
@@ -41,6 +42,7 @@ class ModelKind(NamedTuple):
     parameters: int | None
     strategy: str
     encoder_decoder: bool = False
+    context: int | None = None  # positions of a decoder in a folder
 
     def fits(self, row: Row) -> bool:
         """Return whether a row is for this kind of model."""
@@ -89,6 +91,9 @@ def fill_in(tree: Mapping[str, Any], chains: Mapping[str, list[str]], groups: Gr
                 row = row_for(names, name, kind)
                 node[name] = row.settings[name] if row else "???"  # which `bind` reports as missing
                 origins |= {f"{place}.{name}": describe_origin(row, kind)} if row else {}
+                if kind.context and name in LENGTHS and node[name] > (most := kind.context // LENGTHS[name]):
+                    node[name] = most
+                    origins[f"{place}.{name}"] = f"the model's context has {kind.context} tokens"
     return Filled(filled, origins)
 
 
@@ -132,7 +137,18 @@ def kind_of(tree: Mapping[str, Any]) -> ModelKind:
     strategy = str(hardware.get("strategy")) if isinstance(hardware, Mapping) else ""
     models = "pretrained" if model.get("kind") == "pretrained" else "embedded"
     adapter = "lora" if model.get("adapter") else "full"
-    return ModelKind(models, adapter, size_of(model), strategy, is_encoder_decoder(model))
+    encoder_decoder = is_encoder_decoder(model)
+    context = None if encoder_decoder else context_of(model)
+    return ModelKind(models, adapter, size_of(model), strategy, encoder_decoder, context)
+
+
+def context_of(model: Mapping[str, Any]) -> int | None:
+    """Return the positions of a model in a folder; None where they are unknown."""
+    folder = folder_of(model)
+    settings = config_in(folder) if folder else {}
+    settings = settings.get("text_config") or settings
+    found = (settings.get(name) for name in ("max_position_embeddings", "n_positions", "max_seq_len"))
+    return next((size for size in found if isinstance(size, int)), None)
 
 
 def is_encoder_decoder(model: Mapping[str, Any]) -> bool:

@@ -56,7 +56,7 @@ class Training(Method):
 
     def reads(self, rows: int) -> int:
         """Return the total number of rows read, where a row counts once per epoch."""
-        return self.steps(rows) * self.batch_size
+        return self.steps(rows) * min(self.batch_size, rows)
 
     def faults(self) -> Iterator[Fault]:
         if self.max_steps is not None and self.warmup_steps > self.max_steps:

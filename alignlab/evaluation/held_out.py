@@ -20,7 +20,7 @@ def describe(config: Config) -> Iterator[str]:
         now = "give dataset.test_path, or more rows" if split == "test" else "give more rows"
         yield f"nothing is measured on completions: no {split} rows are held out; {now}"
     elif prompts < FEWEST_CLUSTERS:
-        yield f"measured on {prompts} held-out prompts: too few to call a change better or worse"
+        yield f"measured on {prompts} held-out prompt{'s' * (prompts != 1)}: too few to call a change better or worse"
     method = load_method(config.method.name)
     on_pairs = method.makes == "reward_model" or method.view == "pairs"
     missing = [

@@ -64,7 +64,7 @@ def train(run: Run[Config]) -> None:
 def tokenise_pairs(run: Run[Config], tokenizer: Any) -> "dict[str, Dataset]":
     """Return the pairs of both splits as columns of token ids; both completions of a pair see the same prompt."""
     from alignlab.models.truncation import encode_pair
-    from alignlab.training.tokenised_rows import Row, tokenise
+    from alignlab.training.tokenised_rows import Row, distinct_pairs, tokenise
 
     method = run.method
 
@@ -73,7 +73,10 @@ def tokenise_pairs(run: Run[Config], tokenizer: Any) -> "dict[str, Dataset]":
         ids = {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}
         return ids | label_and_weight(pair, method.label_smoothing)
 
-    rows = {split: tokenise(run, VIEW, split, row) for split in ("train", "validation")}
+    rows = {
+        split: distinct_pairs(tokenise(run, VIEW, split, row), lambda pair: (pair["chosen_ids"], pair["rejected_ids"]))
+        for split in ("train", "validation")
+    }
     if method.loss_type != "sigmoid" and any(min(split["label"]) < 1 for split in rows.values() if has_labels(split)):
         what = f"{method.loss_type} has no meaning for pairs whose labels are soft"
         raise failure("method.loss_type", what, "use sigmoid, or leave the column label out of the data")

@@ -40,7 +40,7 @@ def train(run: Run[Config]) -> None:
     from alignlab.models.load import adapter, trained_precision
     from alignlab.models.truncation import cut_before_end, encode_within
     from alignlab.training.reward_trainer import PairRewardTrainer
-    from alignlab.training.tokenised_rows import Row, tokenise
+    from alignlab.training.tokenised_rows import Row, distinct_pairs, tokenise
     from alignlab.training.trainer import common_arguments, fit
 
     method = run.method
@@ -59,7 +59,10 @@ def train(run: Run[Config]) -> None:
         ids = {"prompt_ids": prompt, "completion_ids": both, "length": len(prompt) + sum(map(len, both))}
         return ids | {"label": float(pair.get("label", 1.0)), "weight": float(pair.get("weight", 1.0))}
 
-    rows = {split: tokenise(run, VIEW, split, row) for split in ("train", "validation")}
+    rows = {
+        split: distinct_pairs(tokenise(run, VIEW, split, row), lambda pair: pair["completion_ids"])
+        for split in ("train", "validation")
+    }
     settings = RewardConfig(
         **common_arguments(run),
         max_length=None,

@@ -1,56 +1,93 @@
-"""Warn in the plan where the rows do not fit the settings: answers that are too long, and batches that are too large.
+"""Say in the plan where rows do not fit the settings: what `max_length` cuts, long answers, and batches too large.
 
 Lengths are counted on the first rows with the base model's tokenizer, and only where that is on this machine.
 """
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from alignlab.config.method import Training
+from alignlab.config.method_protocol import load_method
 from alignlab.config.schema import Config
-from alignlab.errors import Explained
+from alignlab.errors import Explained, mistake
 from alignlab.models.references import Source
+from alignlab.models.truncation import kept_tokens
 
 ROWS = 2000  # rows that are counted
 FROM = 0.05  # the share of rows that are too long from which the plan says so
-GROUPED = ("pairs", "demonstrations")  # views with answers, in the order in which they are looked for
+FAR = 10  # times the rows, from which a batch that the command names is refused
+# The columns of prompt and completions of the views that have them, in the order in which they are looked for.
+VIEWS = {"pairs": ("prompt", "chosen", "rejected"), "demonstrations": ("prompt", "completion")}
+
+
+class Cut(NamedTuple):
+    """The rows of a stage that `max_length` cuts, their tokens that are lost, and the pairs that become identical."""
+
+    rows: int
+    tokens: int
+    identical: int
 
 
 def warnings(config: Config, settings: Training, place: str, base: Source, rows: int | None) -> Iterator[str]:
-    """Yield a warning for each setting of a stage that the rows do not fit; `rows` is the number of training rows."""
+    """Yield a warning for each setting of a stage that the rows do not fit; `rows` is the number of training rows.
+
+    Raises a `Mistake` for a batch far larger than all rows, where the command names its size.
+    """
     if rows and settings.batch_size > rows and not hasattr(settings, "total_episodes"):
-        now = f"lower {place}.batch_size"
-        yield f"warning: {place}.batch_size ({settings.batch_size:,}) is more than the {rows:,} rows; {now}"
+        setting, most = f"{place}.batch_size", f"every step takes all {rows:,} rows"
+        if setting in config.typed and settings.batch_size > FAR * rows:
+            raise mistake(setting, f"{settings.batch_size:,} is more than {FAR} times the rows: {most}", "lower it")
+        yield f"warning: {setting} ({settings.batch_size:,}) is more than the rows; {most}"
     yield from too_long(config, settings, place, base)
 
 
 def too_long(config: Config, settings: Training, place: str, base: Source) -> Iterator[str]:
-    """Yield a warning where many answers, or prompts with their answers, are longer than the settings allow."""
+    """Yield a warning where answers are longer than the settings allow, and the rows that `max_length` cuts."""
     tokenizer = tokenizer_of(base.path, *config.model.local_folders)
     if tokenizer is None or not (answers := first_answers(config)):
         return
-    prompts, completions = (lengths(tokenizer, texts) for texts in zip(*answers, strict=True))
+    columns = [token_ids(tokenizer, texts) for texts in zip(*answers, strict=True)]
     limit = getattr(settings, "max_new_tokens", None)
-    if limit and (share := sum(length > limit for length in completions) / len(completions)) >= FROM:
+    if limit and (share := sum(len(answer) > limit for answer in columns[1]) / len(answers)) >= FROM:
         yield f"warning: {share:.0%} of chosen answers are longer than {place}.max_new_tokens ({limit})"
-    both = [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)]
-    if (share := sum(length > settings.max_length for length in both) / len(both)) >= FROM:
-        yield f"warning: {share:.0%} of rows are longer than {place}.max_length ({settings.max_length}) and are cut"
+    view = load_method(settings.name).view
+    if view == "prompts":
+        columns = [columns[0], [[0] * (limit or 0)] * len(answers)]
+    cut = count_cut(list(zip(*columns, strict=True)), settings.max_length, settings.prompt_share)
+    if cut.rows:
+        pairs = f", {cut.identical:,} pairs become identical and are left out" if view == "pairs" else ""
+        counted = f"{cut.rows:,} of {'the first ' * (len(answers) == ROWS)}{len(answers):,} rows"
+        yield f"{place}.max_length ({settings.max_length}) cuts {counted}: {cut.tokens:,} tokens are lost{pairs}"
 
 
-def first_answers(config: Config) -> list[tuple[str, str]]:
-    """Return the text of prompt and best answer of the first training rows; empty where no row has an answer."""
+def count_cut(rows: Sequence[tuple[list[int], ...]], max_length: int, prompt_share: float) -> Cut:
+    """Count what `alignlab.models.truncation` does to rows of a prompt and its completions, without a template."""
+    cut = Cut(0, 0, 0)
+    for prompt, *completions in rows:
+        longest = max(map(len, completions))
+        if (excess := len(prompt) + longest - max_length) <= 0:
+            continue
+        kept = max(max_length - longest, kept_tokens(len(prompt), max_length, prompt_share))
+        room = max_length - kept
+        lost = len(prompt) - kept + sum(max(0, len(ids) - room) for ids in completions)
+        is_identical = len(completions) > 1 and completions[0][:room] == completions[1][:room]
+        cut = Cut(cut.rows + (excess > 0), cut.tokens + lost, cut.identical + is_identical)
+    return cut
+
+
+def first_answers(config: Config) -> list[tuple[str, ...]]:
+    """Return the texts of prompt and completions of the first training rows; empty where no row has a completion."""
     from alignlab.data import view
 
-    for name, column in zip(GROUPED, ("chosen", "completion"), strict=True):
+    for name, columns in VIEWS.items():
         try:
             rows = view(config.dataset, name, "train")
         except Explained:
             continue
         if len(rows):
             first = rows.select(range(min(ROWS, len(rows))))
-            return [(text_of(row["prompt"]), text_of(row[column])) for row in first]
+            return [tuple(text_of(row[column]) for column in columns) for row in first]
     return []
 
 
@@ -67,8 +104,8 @@ def tokenizer_of(*folders: Path) -> Any:
     return None if file is None else Tokenizer.from_file(str(file))
 
 
-def lengths(tokenizer: Any, texts: Sequence[str]) -> list[int]:
-    """Return the number of tokens of each text."""
+def token_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Return the token ids of each text."""
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    return [len(encoding.ids) for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+    return [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]

@@ -5,6 +5,7 @@ machine checks no rewards and no servers, which may be there and not here.
 """
 
 from alignlab.config import extensions
+from alignlab.config.by_model import context_of
 from alignlab.config.judge import Host
 from alignlab.config.reward import singles
 from alignlab.config.schema import Config
@@ -21,6 +22,7 @@ from alignlab.runtime.http_client import Unanswered
 
 def check(plan: Plan) -> None:
     """Raise an error for the first input of an unfinished stage that cannot be used."""
+    check_lengths(plan.config)
     stages = [stage for stage in plan.stages if not stage.done]
     if not stages:
         return
@@ -44,6 +46,21 @@ def check_models(config: Config) -> None:
         if folder.is_dir() and not any(file.name.endswith(WEIGHTS) for file in folder.iterdir()):
             what = f"{folder} holds no weights ({', '.join('*' + ending for ending in WEIGHTS)})"
             raise mistake(place, what, "download the model again")
+
+
+def check_lengths(config: Config) -> None:
+    """Raise a `Mistake` where a completion is allowed all the tokens of the base model's context, which sampling needs.
+
+    Without this check, a run would fail when it measures what it has trained.
+    """
+    context = None if config.model.is_encoder_decoder else context_of(config.model.model_dump())
+    lengths = {"method.max_new_tokens": getattr(config.method, "max_new_tokens", None)}
+    if config.evaluation.enabled:
+        lengths["evaluation.max_new_tokens"] = config.evaluation.max_new_tokens
+    for place, length in lengths.items():
+        if context and length and length >= context:
+            what = f"{length} leaves no room for a prompt in the model's context of {context} tokens"
+            raise mistake(place, what, f"use less than {context}")
 
 
 def check_server(server: Host, place: str) -> None:

@@ -4,22 +4,33 @@ Throughput cannot be predicted from the name of a machine. A finished stage with
 its seconds and tokens in the cache. Without such a stage the time is unknown.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from alignlab.config.method import Training
 from alignlab.config.schema import Config
-from alignlab.pipeline.run_folder import PROVENANCE, read_provenance
+from alignlab.pipeline.run_folder import PROVENANCE, read_metrics, read_provenance
 from alignlab.runtime.files import cache_root
 
+TRAINING = "train/seconds"  # the metric of the seconds in the training loop
 NOT_HARDWARE = {"memory_gb", "tokens_per_second", "rendezvous", "rank"}
+
+
+class Throughput(NamedTuple):
+    """The tokens per second of a finished stage, without loading and start-up, and its optimizer steps."""
+
+    rate: float
+    steps: int
 
 
 def describe(config: Config, settings: Training, tokens: int | None) -> str:
     """Describe the time of a stage."""
-    rate = config.hardware.tokens_per_second or measured(config, settings)
+    stated = config.hardware.tokens_per_second
+    earlier = None if stated else measured(config, settings)
+    rate = stated or (earlier and earlier.rate)
     if tokens is None or rate is None:
         return "time: unknown" + ("" if rate else "; set hardware.tokens_per_second, or finish one run here")
-    source = "as set" if config.hardware.tokens_per_second else "measured in an earlier run"
+    steps = f", {earlier.steps:,} step{'s' * (earlier.steps != 1)} long" if earlier and earlier.steps else ""
+    source = f"measured in an earlier run{steps}" if earlier else "as set"
     return f"time: about {in_words(tokens / rate)} ({rate:,.0f} tokens per second, {source})"
 
 
@@ -34,15 +45,21 @@ def in_words(seconds: float) -> str:
     return f"{hours} h {rest} min" if hours < 48 else f"{round(minutes / 1440)} days"
 
 
-def measured(config: Config, settings: Training) -> float | None:
-    """Return the tokens per second of the newest stage with the same method, model and hardware, or None."""
-    files = (cache_root() / "stages").glob(f"{settings.name}-*/{PROVENANCE}")
-    for file in sorted(files, key=lambda file: -file.stat().st_mtime):
-        facts = read_provenance(file.parent)
-        same = throughput_key(facts["config"]) == throughput_key(config.model_dump(mode="json"))
-        if same and facts["tokens"] and facts["seconds"] > 0:
-            return facts["tokens"] / facts["seconds"]
-    return None
+def measured(config: Config, settings: Training) -> Throughput | None:
+    """Return the throughput of the longest finished stage with the same method, model and hardware, or None.
+
+    The first steps of a stage are slower than the others, so that a short stage says less of a long one.
+    """
+    folders = (file.parent for file in (cache_root() / "stages").glob(f"{settings.name}-*/{PROVENANCE}"))
+    key = throughput_key(config.model_dump(mode="json"))
+    runs = ((folder, read_provenance(folder)) for folder in folders)
+    same = [run for run in runs if throughput_key(run[1]["config"]) == key and run[1]["tokens"]]
+    if not same:
+        return None
+    folder, facts = max(same, key=lambda run: run[1]["tokens"] or 0)
+    steps = read_metrics(folder)
+    seconds = next((step.metrics[TRAINING] for step in steps if TRAINING in step.metrics), facts["seconds"])
+    return Throughput((facts["tokens"] or 0) / max(seconds, 0.1), max((step.step for step in steps), default=0))
 
 
 def throughput_key(config: dict[str, Any]) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 from alignlab import judges
 from alignlab.config.judge import Host
 from alignlab.config.schema import Config
-from alignlab.errors import failure
+from alignlab.errors import Failure, failure
 from alignlab.judges.label import label_all, labels_in
 from alignlab.judges.protocol import Item, Labelled, Unlabelled
 from alignlab.models.references import Source
@@ -180,7 +180,13 @@ def summary(known: Mapping[str, Any]) -> Iterator[str]:
 def plan(config: Config) -> Iterator[str]:
     """Yield what the command would do, and how much of it is done already."""
     prepare_data(config)
-    work = begin(config)
+    try:
+        work = begin(config)
+    except Failure:
+        if not config.dataset.is_remote:
+            raise
+        yield f"preferences on {config.dataset.kind}: the prompts are unknown until the data is downloaded"
+        return
     answered, labelled = (len(Journal(path).rows) if path.exists() else 0 for path in (work.answers, work.labels))
     settings = work.settings
     yield f"preferences on {config.dataset.kind}, answers of {work.policy_name}, judge {settings.judge.kind}"

@@ -17,6 +17,7 @@ from alignlab.data.row_authors import count_authors
 from alignlab.errors import failure
 from alignlab.runtime.cache import building
 from alignlab.runtime.files import cache_root, digest, digest_files, write_text
+from alignlab.runtime.progress import say
 from alignlab.runtime.run_files import ROW_COUNTS
 from alignlab.runtime.source_hash import hash_with_imports
 from alignlab.runtime.stage_run import Run
@@ -51,6 +52,20 @@ def tokenise(run: Run[Training], view: str, split: str, encode: Encode) -> "Data
     if len(rows) > FEW:
         return cached(rows, encode, cache_root() / "tokens" / key_of(run, rows, encode))
     return rows.map(encode, remove_columns=rows.column_names, keep_in_memory=True, load_from_cache_file=False)
+
+
+def distinct_pairs(rows: "Dataset", completions: Callable[[Row], Any]) -> "Dataset":
+    """Return the rows whose two completions differ after the cut; `completions` returns the token ids of both.
+
+    Raises a `Failure` where no pair is left.
+    """
+    places = [place for place, (chosen, rejected) in enumerate(map(completions, rows)) if chosen != rejected]
+    if len(places) == len(rows):
+        return rows
+    if not places:
+        raise failure("method.max_length", "makes both completions of every pair identical", "use a larger one")
+    say(f"{len(rows) - len(places):,} of {len(rows):,} pairs are identical after the cut, and are left out")
+    return rows.select(places)
 
 
 def cached(rows: "Dataset", encode: Encode, folder: Path) -> "Dataset":
