@@ -38,7 +38,7 @@ VALUED_FLAGS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("--package", "-p"), ()),
 }
 IN_DOTENV = (
-    *("HF_TOKEN", "WANDB_API_KEY", "OPENAI_API_KEY"),
+    *("HF_TOKEN", "WANDB_API_KEY", "OPENAI_API_KEY", "ALIGNLAB_STORE"),
     *("ALIGNLAB_OUTPUTS", "ALIGNLAB_MULTIRUN", "ALIGNLAB_CACHE", "ALIGNLAB_DATA", "HF_HOME"),
 )  # what `.env` may set
 BARE_FLAGS = ("--help", "-h", "--version", "--resolve", *MULTIRUN, "--hydra-help", "--shell-completion", "-sc")

@@ -7,6 +7,7 @@ import pytest
 from served import MESSAGES, bearer, served, tiny_engine
 
 from alignlab.models.sampling import Sampling, sample
+from alignlab.serving.store import records
 
 
 @pytest.fixture(scope="module")
@@ -211,3 +212,25 @@ def test_the_safety_filter_blocks_messages_and_completions_and_tells_its_scores(
         text = client.get("/metrics").text
         assert 'alignlab_safety_blocked_total{place="output"} 2.0' in text
         assert 'alignlab_safety_seconds_count{place="input"} 4.0' in text
+
+
+def test_the_first_key_closes_a_running_server(tmp_path, monkeypatch):
+    from alignlab.serving import keys
+
+    monkeypatch.setattr(keys, "FRESH", 0.0)
+    with served(tmp_path) as client:
+        assert client.get("/ready").status_code == 200
+        client.service.store.writer.submit(lambda c: keys.create_key(c, "ann", "use")).result()
+        assert client.get("/ready").status_code == 401
+        assert client.get("/health").status_code == 200
+        client.service.store.writer.submit(lambda c: records.delete_user(c, "ann")).result()
+        assert client.get("/ready").status_code == 401
+
+
+def test_a_store_that_fails_is_a_503_without_details(tmp_path, monkeypatch):
+    with served(tmp_path) as client:
+        answer = client.post("/predict", json={"messages": MESSAGES}).json()["id"]
+        monkeypatch.setattr(records, "hash_of", lambda value: None)  # the column takes no null
+        response = client.post("/feedback", json={"id": answer, "comment": "secret"}, headers={"Idempotency-Key": "k"})
+        assert (response.status_code, response.json()["error"]["code"]) == (503, "unavailable")
+        assert "secret" not in response.text

@@ -10,6 +10,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -56,6 +57,7 @@ def build_app(service: Service, hosts: Sequence[str] = ()) -> Application:
     app.add_exception_handler(Problem, on_problem)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http_error)
+    app.add_exception_handler(SQLAlchemyError, on_store_error)
     app.add_exception_handler(Exception, on_error)
     settings = service.settings
     return Guard(app, service.metrics, settings.max_body_bytes, settings.body_timeout, hosts)
@@ -86,6 +88,12 @@ async def on_http_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
     return problem_response(Problem(error.status_code, code, str(error.detail), error.headers))
+
+
+async def on_store_error(_: Request, error: Exception) -> Response:
+    """Answer a request that the store did not take; the log names the kind of error, whose text may hold a prompt."""
+    log.error("the store failed: %s", type(error).__name__)
+    return problem_response(Problem(503, "unavailable", "the store does not answer", {"Retry-After": "5"}))
 
 
 async def on_error(_: Request, error: Exception) -> Response:

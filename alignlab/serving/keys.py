@@ -47,11 +47,12 @@ class Keyring:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.is_open = not store.read_now(any_key)
+        self.looked = time.monotonic()
         self.known: dict[str, tuple[float, User | None]] = {}
 
     async def user(self, secret: str | None) -> User:
         """Return the user of a key; raises a `Problem` for a missing, unknown or revoked one."""
-        if self.is_open:
+        if await self.still_open():
             return LOCAL
         if not secret:
             raise unauthorised("give a key: Authorization: Bearer <key>")
@@ -65,6 +66,13 @@ class Keyring:
         if user is None:
             raise unauthorised("the key is unknown or revoked")
         return user
+
+    async def still_open(self) -> bool:
+        """Return whether there is no key yet; the first one closes a running server within seconds."""
+        if self.is_open and time.monotonic() - self.looked > FRESH:
+            self.looked = time.monotonic()
+            self.is_open = not await self.store.read(any_key)
+        return self.is_open
 
 
 def find(connection: sa.Connection, hashed: str) -> User | None:

@@ -1,6 +1,7 @@
 """Limits of requests: the size of a body and the time it takes to arrive, the host, and each user's rate."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from time import monotonic
 from typing import Any
@@ -76,9 +77,7 @@ class Guard:
 
     def check(self, headers: MutableMapping[bytes, bytes]) -> None:
         """Raise a `Problem` for a host that is not allowed, or for a body that is announced as too large."""
-        host = (
-            headers.get(b"host", b"").rsplit(b":", 1)[0] if b":" in headers.get(b"host", b"") else headers.get(b"host")
-        )
+        host = re.sub(rb":\d*$", b"", headers.get(b"host", b""))
         if self.hosts and host not in self.hosts:
             raise Problem(421, "misdirected", "this server answers to no such host")
         length = headers.get(b"content-length", b"0")
