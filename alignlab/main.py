@@ -24,6 +24,7 @@ from alignlab.errors import Explained, Mistake, mistake
 from alignlab.pipeline.launch import check_alone, join, joins
 from alignlab.pipeline.model_references import check_models
 from alignlab.runtime.signals import exit_on_signals
+from alignlab.runtime.terminal import make_streams_robust
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -46,6 +47,7 @@ BARE_FLAGS = ("--help", "-h", "--version", "--resolve", *MULTIRUN, "--hydra-help
 
 def main() -> None:
     """Run the command; exit with 0 (done), 2 (a mistake), 75 or 130 (stopped; run it again) or 1 (another error)."""
+    make_streams_robust()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let exceptions through, so that they can be rephrased
     try:
         dispatch(sys.argv[1:])

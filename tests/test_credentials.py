@@ -121,12 +121,17 @@ def test_keys_of_the_environment_are_in_no_file_and_no_output(place, monkeypatch
     answer = [b"HTTP/1.1 403 No\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)]
     every = ["tracking=wandb", "tracking.to=[wandb,tensorboard]"]
     done = alignlab(
-        *[part for part in tiny(*SFT, "method.max_steps=2") if "tracking" not in part], *every, folder=place
+        *[part for part in tiny(*SFT, "method.max_steps=2") if "tracking" not in part],
+        *every,
+        folder=place,
+        timeout=560,
     )
     assert done.returncode == 0, done.stderr
     with hostile_server(answer) as address:
         server = ["reward=url", f"reward.url={address}", "reward.key_env=SCORE_KEY", "method.total_episodes=8"]
-        scored = alignlab(*tiny("method=ppo", "method.batch_size=8", "method.gates.before=off", *server), folder=place)
+        scored = alignlab(
+            *tiny("method=ppo", "method.batch_size=8", "method.gates.before=off", *server), folder=place, timeout=560
+        )
     assert "answers 403" in scored.stderr
     assert PLANTED not in done.stdout + done.stderr + scored.stdout + scored.stderr
     holding = [file for file in place.rglob("*") if file.is_file() and PLANTED.encode() in file.read_bytes()]

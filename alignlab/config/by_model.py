@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from alignlab.config.groups import Groups, conf_folder
 from alignlab.config.model_size import config_in, parameters_in
-from alignlab.config.settings import Names, Positive, Settings
+from alignlab.config.settings import Names, Positive, Settings, path_in_home
 from alignlab.errors import mistake
 
 AUTO, TABLE = "auto", "by_model.yaml"
@@ -171,7 +171,7 @@ def size_of(model: Mapping[str, Any]) -> int | None:
 def folder_of(model: Mapping[str, Any]) -> Path | None:
     """Return the folder of a model that is on this machine."""
     path = model.get("path")
-    folder = Path(path).expanduser() if isinstance(path, str) else None
+    folder = path_in_home(Path(path)) if isinstance(path, str) else None
     return folder if folder and folder.is_dir() else None
 
 

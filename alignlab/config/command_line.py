@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from alignlab.config.groups import GIVEN_BY_PATH, Groups, conf_folder
 from alignlab.config.quoting import in_quotes, quote_value, split_values
+from alignlab.config.settings import path_in_home
 from alignlab.config.suggestions import close_to
 from alignlab.config.yaml_files import bounded_yaml
 from alignlab.errors import failure, mistake
@@ -58,13 +59,13 @@ def option_of_file(argument: str, chosen: dict[str, dict[str, Path]]) -> str:
     key, _, value = argument.partition("=")
     if key not in GIVEN_BY_PATH:
         return argument
-    values = [value] if Path(value).expanduser().is_file() else split_values(value)
+    values = [value] if path_in_home(Path(value)).is_file() else split_values(value)
     return f"{key}={','.join(name_of_file(key, text, chosen.setdefault(key, {})) for text in values)}"
 
 
 def name_of_file(key: str, value: str, chosen: dict[str, Path]) -> str:
     """Return the name of the option that a YAML file becomes; any other value is returned unchanged."""
-    path = Path(value.strip("'\"")).expanduser()
+    path = path_in_home(Path(value.strip("'\"")))
     if path.suffix not in {".yaml", ".yml"}:
         return value
     if not path.is_file():
@@ -99,7 +100,7 @@ def folder_of(entry: str) -> Path:
             raise mistake(
                 SEARCH_PATH, f"{entry}: there is no package {rest}", "install it, or give a folder"
             ) from error
-    folder = Path(rest if separator else entry).expanduser().absolute()
+    folder = path_in_home(Path(rest if separator else entry)).absolute()
     if not folder.is_dir():
         raise mistake(SEARCH_PATH, f"{folder} is not a folder", "give the folder that holds your groups, such as conf")
     return folder

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from alignlab.config.settings import Count, Positive, Seed, Settings
+from alignlab.config.settings import Count, Positive, Seed, Settings, path_in_home
 from alignlab.errors import Fault
 
 
@@ -27,7 +27,7 @@ class Evaluation(Settings):
     data: str | None
 
     def faults(self) -> Iterator[Fault]:
-        if self.data and not Path(self.data).expanduser().is_dir():
+        if self.data and not path_in_home(Path(self.data)).is_dir():
             now = "give the folder of the suites' files, such as evaluation.data=<folder>, or set ALIGNLAB_DATA"
             yield Fault("data", f"there is no folder {self.data}", now)
 
@@ -56,7 +56,7 @@ class Refusal(MeasureSettings):
 
     def faults(self) -> Iterator[Fault]:
         for name, path in (("harmful", self.harmful), ("safe", self.safe)):
-            if path and not Path(path).expanduser().exists():
+            if path and not path_in_home(Path(path)).exists():
                 yield Fault(name, f"{path} is not there", "give a file of prompts")
 
 
@@ -66,7 +66,7 @@ class Suite(MeasureSettings):
     path: str | None
 
     def faults(self) -> Iterator[Fault]:
-        if self.path and not Path(self.path).expanduser().exists():
+        if self.path and not path_in_home(Path(self.path)).exists():
             yield Fault("path", f"{self.path} is not there", "give the suite's file, or a folder of its files")
 
 

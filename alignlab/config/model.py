@@ -9,7 +9,7 @@ from pydantic import Field
 
 from alignlab.config.dataset import DataSettings
 from alignlab.config.model_size import config_in
-from alignlab.config.settings import Count, Names, Reference, Seed, Settings, Share
+from alignlab.config.settings import Count, Names, Reference, Seed, Settings, Share, path_in_home
 from alignlab.errors import Fault
 
 
@@ -174,7 +174,7 @@ class PretrainedModel(ModelSettings):
 
     @property
     def is_encoder_decoder(self) -> bool:
-        return self.encoder_decoder or bool(config_in(Path(self.path).expanduser()).get("is_encoder_decoder"))
+        return self.encoder_decoder or bool(config_in(path_in_home(Path(self.path))).get("is_encoder_decoder"))
 
     @property
     def origin(self) -> str:
@@ -194,7 +194,7 @@ class PretrainedModel(ModelSettings):
 
     @property
     def local_folders(self) -> tuple[Path, ...]:
-        folder = Path(self.path).expanduser()
+        folder = path_in_home(Path(self.path))
         return (folder,) if folder.is_dir() else ()
 
     @property
@@ -204,13 +204,13 @@ class PretrainedModel(ModelSettings):
     @property
     def template_file(self) -> Path | None:
         """Return the file of the chat template; None where it is one of `TEMPLATES` or the tokenizer's."""
-        return None if self.chat_template in {None, *TEMPLATES} else Path(str(self.chat_template)).expanduser()
+        return None if self.chat_template in {None, *TEMPLATES} else path_in_home(Path(str(self.chat_template)))
 
     def faults(self) -> Iterator[Fault]:
         if self.template_file and not self.template_file.is_file():
             what = f"{self.chat_template!r} is neither a template's name nor a file"
             yield Fault("chat_template", what, f"use {', '.join(TEMPLATES)}, null, or a file with a Jinja template")
-        folder = Path(self.path).expanduser()
+        folder = path_in_home(Path(self.path))
         if folder.suffix == ".gguf" and folder.is_file():
             return
         if folder.exists() and not (folder / "config.json").exists():

@@ -16,7 +16,7 @@ from alignlab.config.reward import REWARDS, RewardSettings
 from alignlab.config.settings import Settings
 from alignlab.config.suggestions import close_to
 from alignlab.config.task import OWN_SETTINGS
-from alignlab.errors import mistake
+from alignlab.errors import Mistake, mistake
 
 Places = Iterator[tuple[str, Any]]
 
@@ -27,7 +27,7 @@ def settings_classes(tree: Mapping[str, Any], groups: Groups) -> dict[str, type[
     for place, node in kinds_in(tree.get("reward"), "reward", REWARDS):
         classes[place] = own_class("rewards", node["kind"], RewardSettings)
     for place, node in method_nodes(tree):
-        classes[place] = method_class(node, groups)
+        classes[place] = method_class(place, node, tree, groups)
     for name in tree.get("measure") or {}:
         classes[f"measure.{name}"] = MEASURES.get(name) or own_class("measures", name, MeasureSettings)
     if isinstance(preferences := tree.get("preferences"), Mapping):
@@ -56,14 +56,27 @@ def method_names(tree: Mapping[str, Any], classes: Mapping[str, type[Settings]])
     return {place: [owner.__module__.rpartition(".")[2] for owner in classes[place].__mro__] for place in places}
 
 
-def method_class(node: Any, groups: Groups) -> type[Settings]:
+def method_class(place: str, node: Any, tree: Mapping[str, Any], groups: Groups) -> type[Settings]:
     """Return the `Config` of the method that a node names."""
     name = node.get("name") if isinstance(node, Mapping) else None
+    if name is None and place != "method":
+        raise no_such_stage(place, node, tree)
     known = groups.options["method"]
     if name not in known and not extensions.module_name("methods", str(name)):
         hint = close_to(str(name), known) or f"there is {', '.join(known)}"
         raise mistake("method.name", f"{name!r} is no method", hint)
     return load_method(str(name)).config
+
+
+def no_such_stage(place: str, node: Any, tree: Mapping[str, Any]) -> Mistake:
+    """Build the `Mistake` for settings of a stage that the method does not have; its own are those of `method`."""
+    main, stage = tree["method"].get("name"), place.removeprefix("stages.")
+    setting = next(iter(node), "…") if isinstance(node, Mapping) else "…"
+    stages = [name for name, other in tree["stages"].items() if isinstance(other, Mapping) and "name" in other]
+    now = f"it has {', '.join(stages)}" if stages else "it has no other stages"
+    if stage == main:
+        now = f"its own settings are those of method: write method.{setting}=…"
+    return mistake(place, f"method={main} has no stage {stage}", now)
 
 
 def kinds_in(node: Any, place: str, built_in: Mapping[str, Any]) -> Places:

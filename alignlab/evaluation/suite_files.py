@@ -6,6 +6,7 @@ from typing import Any
 
 from alignlab.config.evaluation import Suite
 from alignlab.config.schema import Config
+from alignlab.config.settings import path_in_home
 from alignlab.errors import failure
 
 
@@ -15,14 +16,14 @@ def suite_files(config: Config, name: str, pattern: str) -> list[Path]:
     path = settings.path if isinstance(settings, Suite) else None
     if path is None:
         return data_files(config, pattern)
-    place = Path(path).expanduser()
+    place = path_in_home(Path(path))
     return sorted(place.rglob(Path(pattern).name)) if place.is_dir() else [place]
 
 
 def data_files(config: Config, pattern: str) -> list[Path]:
     """Return the files in `evaluation.data` that match a pattern, sorted."""
     data = config.evaluation.data
-    return sorted(Path(data).expanduser().glob(pattern)) if data else []
+    return sorted(path_in_home(Path(data)).glob(pattern)) if data else []
 
 
 def missing(config: Config, name: str, pattern: str) -> str:

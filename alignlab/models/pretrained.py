@@ -15,6 +15,7 @@ from alignlab import chat
 from alignlab.config.dataset import DataSettings
 from alignlab.config.model import PretrainedModel
 from alignlab.config.schema import Config
+from alignlab.config.settings import path_in_home
 from alignlab.errors import Failure, failure
 from alignlab.models import chat_templates, gguf_files, model_folder, prepared_tokenizer, template_repair
 from alignlab.models.gguf_files import SUFFIX, check_reader, convert, packaged_file
@@ -49,7 +50,7 @@ def local_source(model: PretrainedModel) -> Path | None:
     With `source=auto` a file of an installed package is read unless the hub's model was downloaded before. Raises a
     `Failure` where `source=package` and there is no such file.
     """
-    path = Path(model.path).expanduser()
+    path = path_in_home(Path(model.path))
     if path.exists():
         return path
     if model.package_file is None or model.source == "hub" or (model.source == "auto" and commit(model)):
@@ -72,7 +73,7 @@ def commit(model: PretrainedModel) -> str | None:
     """Return the commit of a revision that was downloaded before; None otherwise, and for a folder."""
     from huggingface_hub import try_to_load_from_cache
 
-    if Path(model.path).expanduser().exists() or model.source == "package":
+    if path_in_home(Path(model.path)).exists() or model.source == "package":
         return None
     cached = try_to_load_from_cache(model.path, "config.json", revision=model.revision)
     return Path(cached).parent.name if isinstance(cached, str) else None

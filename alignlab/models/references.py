@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from alignlab.config.model import PretrainedModel
 from alignlab.config.schema import Config
+from alignlab.config.settings import path_in_home
 from alignlab.errors import mistake
 from alignlab.models import model_folder
 from alignlab.runtime.files import digest_files
@@ -88,7 +89,7 @@ def find_model(setting: str, path: str) -> Path:
 
     Raises a `Mistake` where the path is neither a folder of a model nor a hub id.
     """
-    folder = Path(path).expanduser()
+    folder = path_in_home(Path(path))
     for candidate in (folder / "model", folder, *last_stage(folder)):
         if (candidate / "config.json").exists():
             model_folder.check(candidate)

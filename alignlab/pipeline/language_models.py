@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from alignlab.config.schema import Config
+from alignlab.config.settings import path_in_home
 from alignlab.errors import mistake
 from alignlab.models import kinds, references
 from alignlab.models.gguf_files import SUFFIX
@@ -20,7 +21,7 @@ def language_model(config: Config, setting: str, named: str) -> Source:
     """Return a model that answers; it is downloaded, and prepared where it lacks a template or a pad token."""
     if named == "base":
         return base_model(config)
-    folder = Path(named).expanduser() if is_gguf(setting, named) else references.find_model(setting, named)
+    folder = path_in_home(Path(named)) if is_gguf(setting, named) else references.find_model(setting, named)
     from alignlab.models import prepared_tokenizer, pretrained
 
     if folder.is_dir() and prepared_tokenizer.is_ready(folder):
@@ -46,6 +47,6 @@ def is_gguf(setting: str, named: str) -> bool:
     """Return whether a model is named by a GGUF file; raises a `Mistake` where that is not there."""
     if not named.endswith(SUFFIX):
         return False
-    if not Path(named).expanduser().is_file():
+    if not path_in_home(Path(named)).is_file():
         raise mistake(setting, f"{named} is not there", "give a GGUF file that exists")
     return True

@@ -14,6 +14,7 @@ from alignlab.config.method_protocol import load_method
 from alignlab.config.model import PretrainedModel
 from alignlab.config.reward import every, singles
 from alignlab.config.schema import Config
+from alignlab.config.settings import path_in_home
 from alignlab.errors import mistake
 from alignlab.models.references import (
     CLASSIFIES,
@@ -66,7 +67,7 @@ def check_models(config: Config) -> None:
     for place, name in named_policies(config):
         check_generates(place, find_model(place, name))
     if model := config.model.pretrained:
-        check_generates("model.path", Path(model.path).expanduser())
+        check_generates("model.path", path_in_home(Path(model.path)))
     check_scorers(config, fetched=False)
     name, trains = config.method.name, config.task.name == "train"
     if trains and config.model.is_encoder_decoder and not load_method(name).encoder_decoders:

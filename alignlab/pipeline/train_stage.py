@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alignlab.config.schema import Config
+from alignlab.config.settings import path_in_home
 from alignlab.pipeline import fingerprint
 from alignlab.pipeline import plan as planning
 from alignlab.pipeline.plan import Plan, Stage
@@ -95,7 +96,7 @@ def base_name(plan: Plan, stage: Stage, folder: Path) -> str:
     source = stage.source
     if source.name == "base":
         pretrained = plan.config.model.pretrained
-        path = Path(pretrained.path).expanduser() if pretrained else source.path
+        path = path_in_home(Path(pretrained.path)) if pretrained else source.path
         return str(path.absolute()) if path.exists() or not pretrained else pretrained.path
     is_stage = any(source.name == other.name for other in plan.stages)
     return str((folder.parent / source.name / "model").absolute()) if is_stage else source.name

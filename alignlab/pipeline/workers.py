@@ -29,6 +29,7 @@ from alignlab.runtime import distributed, rendezvous, signals, worker_errors
 from alignlab.runtime.file_errors import explained_file_errors
 from alignlab.runtime.progress import say
 from alignlab.runtime.stage_run import Run, Track
+from alignlab.runtime.terminal import make_streams_robust
 from alignlab.runtime.worker_errors import OutOfMemory
 
 
@@ -201,6 +202,7 @@ class Wire(NamedTuple):
 def work(job: Job, start: Start) -> None:
     """Train in a worker; on an error, write a report and exit."""
     gc.enable()
+    make_streams_robust()
     signals.handle_signals_in_worker(start.reports, start.parent)
     rank = int(os.environ["RANK"])
     worker_errors.record_start(start.reports, rank)

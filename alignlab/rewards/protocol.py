@@ -16,6 +16,7 @@ from alignlab.chat import Turn
 from alignlab.config import user_function
 from alignlab.config.dataset import DataSet
 from alignlab.config.hardware import Hardware
+from alignlab.config.settings import path_in_home
 from alignlab.errors import Explained, failure
 from alignlab.runtime import distributed
 
@@ -88,7 +89,7 @@ class Context(NamedTuple):
         Raises a `Failure` for `auto` in a run without a reward model.
         """
         if path != "auto":
-            return self.inputs.get(self.place, Path(path).expanduser())
+            return self.inputs.get(self.place, path_in_home(Path(path)))
         if "reward_model" not in self.inputs:
             what = "auto is the rm stage, and this run has none"
             raise failure(f"{self.place}.path", what, "give a reward model's folder")

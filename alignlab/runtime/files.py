@@ -13,14 +13,20 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from alignlab.errors import failure
+from alignlab.config.settings import path_in_home
+from alignlab.errors import failure, mistake
 
 
 def cache_root() -> Path:
     """Return the cache folder: $ALIGNLAB_CACHE, else $XDG_CACHE_HOME/alignlab, else ~/.cache/alignlab."""
     if folder := os.environ.get("ALIGNLAB_CACHE"):
-        return Path(folder).expanduser().absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "alignlab"
+        return path_in_home(Path(folder)).absolute()
+    if folder := os.environ.get("XDG_CACHE_HOME"):
+        return Path(folder).absolute() / "alignlab"
+    try:
+        return Path.home().absolute() / ".cache" / "alignlab"
+    except RuntimeError:  # neither HOME nor an entry for this user
+        raise mistake("ALIGNLAB_CACHE", "is not set, and this user has no home folder", "set it to a folder") from None
 
 
 def digest(*parts: Any) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from alignlab.chat import Turn
 from alignlab.config.schema import Config
+from alignlab.config.settings import path_in_home
 from alignlab.config.task import Chat
 from alignlab.errors import Explained
 from alignlab.pipeline.language_models import check_language_model, language_model
@@ -236,7 +237,7 @@ class Session:
             say("/save FILE: give the name of a file" if rows else "nothing was asked yet")
             return
         try:
-            with Path(name).expanduser().open("a", encoding="utf-8") as stream:
+            with path_in_home(Path(name)).open("a", encoding="utf-8") as stream:
                 stream.writelines(map(line, rows))
         except OSError as error:
             say(f"{name}: cannot be written ({error.strerror})")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alignlab.chat import Turn
 from alignlab.config.schema import Config
+from alignlab.config.settings import path_in_home
 from alignlab.config.task import Generate
 from alignlab.errors import failure, mistake
 from alignlab.pipeline.language_models import check_language_model, language_model
@@ -101,7 +102,7 @@ def check_output(record: Mapping[str, Any], file: Path) -> None:
 
 def folder_of(named: str) -> Path | None:
     """Return the folder or file of a model with all links followed, since `outputs/latest` moves; None for others."""
-    path = Path(named).expanduser()
+    path = path_in_home(Path(named))
     return path.resolve() if path.exists() else None
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from alignlab.config.evaluation import Refusal
 from alignlab.config.schema import Config
+from alignlab.config.settings import path_in_home
 from alignlab.errors import failure
 from alignlab.evaluation.metrics import Record, rate
 from alignlab.evaluation.replies import Item, Prompt, prompt_hash
@@ -68,7 +69,7 @@ def prompt_files(config: Config) -> dict[str, Path | None]:
     assert isinstance(settings, Refusal)
     named = {"harmful": settings.harmful, "safe": settings.safe}
     in_data = {kind: next(iter(data_files(config, pattern)), None) for kind, pattern in FILES.items()}
-    return {kind: Path(file).expanduser() if file else in_data[kind] for kind, file in named.items()}
+    return {kind: path_in_home(Path(file)) if file else in_data[kind] for kind, file in named.items()}
 
 
 def items(context: "Context") -> Iterator[Item]:

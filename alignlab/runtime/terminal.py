@@ -1,0 +1,44 @@
+"""Standard output and error that end no run: closed pipes, full disks, and terminals without this text's characters."""
+
+import io
+import os
+import sys
+from typing import Any
+
+
+class Outlet(io.TextIOWrapper):
+    """A text stream that drops what cannot be written, after one line that says so.
+
+    A reader that has gone, as in `| head -1`, is no error. Characters that the encoding does not have are escaped.
+    """
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except OSError as error:
+            self.drop(error)
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError as error:
+            self.drop(error)
+
+    def drop(self, error: OSError) -> None:
+        """Let the stream, and what is buffered in it, end in the null device."""
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, self.fileno())
+        os.close(null)
+        if not isinstance(error, BrokenPipeError) and self is sys.stdout:
+            print(f"standard output cannot be written ({error.strerror}); the command continues", file=sys.stderr)
+
+
+def make_streams_robust() -> None:
+    """Replace standard output and error by streams that never raise."""
+    for name in ("stdout", "stderr"):
+        stream: Any = getattr(sys, name)
+        if type(stream) is io.TextIOWrapper:
+            encoding, by_line = stream.encoding, stream.line_buffering
+            robust = Outlet(stream.detach(), encoding, "backslashreplace", line_buffering=by_line)
+            setattr(sys, name, robust)
