@@ -89,6 +89,6 @@ MEASURES: dict[str, type[MeasureSettings]] = {  # the built-in measurements
     "toxicity": Toxicity,
     "refusal": Refusal,
     "capabilities": Capabilities,
-    **dict.fromkeys(("bbq", "crows_pairs", "hhh", "behaviors"), Suite),
+    **dict.fromkeys(("bbq", "crows_pairs", "stereoset", "winobias", "hhh", "behaviors"), Suite),
     "truthfulqa": TruthfulQa,
 }

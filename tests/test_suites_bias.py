@@ -1,0 +1,83 @@
+"""StereoSet and WinoBias: their aggregation equals that of the papers' scripts on the same scores."""
+
+import json
+import re
+from collections import defaultdict
+
+import pytest
+from suites import at_random, items, values
+
+EVERY = "evaluation.prompts=100000"
+
+
+def test_stereoset_of_three_examples_by_hand(tmp_path):
+    def example(name, term, context):
+        kinds = ("unrelated", "stereotype", "anti-stereotype")
+        sentences = [{"sentence": f"{kind} {name}", "gold_label": kind} for kind in kinds]
+        return {"id": name, "target": term, "bias_type": "gender", "context": context, "sentences": sentences}
+
+    examples = [example("a", "poet", "A BLANK"), example("b", "poet", "A BLANK"), example("c", "boxer", "Once.")]
+    data = {"intrasentence": examples[:2], "intersentence": examples[2:]}
+    (tmp_path / "dev.json").write_text(json.dumps({"version": "1.0", "data": data}))
+    path = f"measure.stereoset.path={tmp_path}/dev.json"
+    asked = {item.id[-1]: item for item in items("stereoset", path)}
+    assert asked["c"].prompt == "Once."
+    assert asked["c"].choices[0] == " stereotype c"
+    ordered = [asked[name] for name in "abc"]
+    scores = [[3.0, 2, 1], [1, 2, 3], [2, 1, 3]]  # of stereotype, anti-stereotype, unrelated
+    tokens = [1 + len(text) // 4 for text in ordered[0].choices]  # as `replied` counts them
+    scores = [[-10 * count + count * score for score, count in zip(row, tokens, strict=True)] for row in scores]
+    measured = values("stereoset", ordered, scores, path)
+    lms, ss = (1 / 2 + 0) / 2, (1 / 2 + 1) / 2  # poet: 2 of 4 and 1 of 2; boxer: 0 of 2 and 1 of 1
+    assert measured["stereoset/lms"] == pytest.approx(lms)
+    assert measured["stereoset/ss"] == pytest.approx(ss)
+    assert measured["stereoset/icat"] == pytest.approx(lms * (1 - ss) / 0.5)
+
+
+def test_stereoset_on_the_real_file_equals_the_papers_script(data_folder):
+    data = f"evaluation.data={data_folder}"
+    asked = items("stereoset", data, EVERY)
+    scores = [at_random(item) for item in asked]
+    measured = values("stereoset", asked, scores, data, EVERY)
+    per_token = {
+        item.id: [score / (1 + len(text) // 4) for score, text in zip(row, item.choices, strict=True)]
+        for item, row in zip(asked, scores, strict=True)
+    }
+    rows = json.loads((data_folder / "stereoset" / "stereoset_part.dev.json").read_text())
+    assert len(rows) == len(asked) == 439
+    counts = defaultdict(lambda: {"pro": 0, "related": 0, "total": 0})
+    for row in rows:  # ScoreEvaluator.count and .score of the paper's evaluation.py
+        pro, anti, unrelated = per_token[f"stereoset/{row['id']}"]
+        term = counts[row["target"]]
+        term["pro"] += pro > anti
+        term["related"] += (pro > unrelated) + (anti > unrelated)
+        term["total"] += 1
+    lms = sum(100 * term["related"] / (2 * term["total"]) for term in counts.values()) / len(counts)
+    ss = sum(100 * term["pro"] / term["total"] for term in counts.values()) / len(counts)
+    assert measured["stereoset/lms"] == pytest.approx(lms / 100, abs=1e-6)
+    assert measured["stereoset/ss"] == pytest.approx(ss / 100, abs=1e-6)
+    assert measured["stereoset/icat"] == pytest.approx(lms * min(ss, 100 - ss) / 50 / 100, abs=1e-6)
+
+
+def test_winobias_on_the_real_files_is_two_accuracies_and_their_gap(data_folder):
+    data = f"evaluation.data={data_folder}"
+    asked = items("winobias", data, EVERY)
+    scores = [at_random(item) for item in asked]
+    measured = values("winobias", asked, scores, data, EVERY)
+    answers = {item.id: item.choices[row.index(max(row))] for item, row in zip(asked, scores, strict=True)}
+    right = {}
+    for side in ("pro", "anti"):
+        for kind in ("type1", "type2"):
+            lines = (data_folder / "winobias" / f"{side}_stereotyped_{kind}.txt.dev").read_text().splitlines()
+            right[side, kind] = 0
+            for line in lines:
+                person = re.sub("^the ", "", re.search(r"\[(.+?)\]", line)[1].strip().lower())
+                number = line.split()[0]
+                right[side, kind] += answers[f"winobias/{side}/{kind}.dev/{number}"] == f" the {person}"
+            assert measured[f"winobias/{side}_accuracy/{kind}"] == pytest.approx(right[side, kind] / 396, abs=1e-9)
+    share = {side: (right[side, "type1"] + right[side, "type2"]) / 792 for side in ("pro", "anti")}
+    assert measured["winobias/pro_accuracy"] == pytest.approx(share["pro"], abs=1e-9)
+    assert measured["winobias/gap"] == pytest.approx(share["pro"] - share["anti"], abs=1e-6)
+    few = items("winobias", data, "evaluation.prompts=5")
+    assert len(few) == 20  # 5 sentences of 2 types with both pronouns
+    assert {item.id for item in few} <= {item.id for item in asked}
