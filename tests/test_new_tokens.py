@@ -79,6 +79,25 @@ def test_chunks_of_logits_give_tied_rows_their_gradient(tmp_path, monkeypatch):
     torch.testing.assert_close(gradient(), whole)
 
 
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_the_fused_head_of_trl_trains_the_new_rows(tmp_path, tied):
+    from trl.trainer.utils import add_fused_lm_head
+
+    model = AutoModelForCausalLM.from_pretrained(model_folder(tmp_path, tied))
+    policy = get_peft_model(model, adapter(CONFIG, model))
+    deltas = [weight for name, weight in policy.named_parameters() if "trainable_tokens_delta" in name]
+
+    def loss_and_gradients(**options):
+        policy.zero_grad()
+        loss = policy(input_ids=IDS, labels=IDS, **options).loss
+        loss.backward()
+        return loss.detach(), [delta.grad.clone() for delta in deltas]
+
+    plain = loss_and_gradients()
+    add_fused_lm_head(model)
+    torch.testing.assert_close(loss_and_gradients(fused_lm_head=True), plain)
+
+
 @pytest.mark.parametrize("head", ["last", "pooled"])
 def test_a_reward_model_trains_the_new_rows_that_it_reads(tmp_path, head):
     base = model_folder(tmp_path / "base", tied=True)

@@ -184,10 +184,14 @@ def trained_rows(model: Any) -> dict[str, list[int]] | None:
     """
     config = getattr(model.config, "backbone", model.config)
     rows: list[int] | None = getattr(config, NEW_TOKENS, None)
-    if not rows:
+    embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()
+    has_bias = getattr(head, "bias", None) is not None
+    if not rows or (has_bias and head.weight is embeddings.weight):
         return None
-    head = model.get_output_embeddings()
-    trained = [model.get_input_embeddings(), *([head] if getattr(head, "bias", None) is None else [])]
+    from peft.utils import TrainableTokensWrapper
+
+    TrainableTokensWrapper.bias = None  # TRL's fused head asks PEFT's wrapper of the head for it
+    trained = [embeddings] if has_bias else [embeddings, head]
     return {name: rows for name, module in model.named_modules() if any(module is layer for layer in trained)}
 
 
