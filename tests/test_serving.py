@@ -3,6 +3,7 @@
 import json
 import time
 
+import httpx
 import pytest
 from served import MESSAGES, bearer, served, tiny_engine
 
@@ -173,7 +174,8 @@ def test_limits_of_the_body_the_rate_the_host_and_the_queue(tmp_path):
         assert 1 <= int(client.get("/v1/models").headers["Retry-After"]) <= 10
 
 
-def test_a_client_that_leaves_frees_its_row_within_a_step(client, monkeypatch):
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_leaves_frees_its_row_within_a_step(client, monkeypatch, stream):
     engine = client.service.engine("tiny")
     step = engine.batch.step
 
@@ -184,9 +186,13 @@ def test_a_client_that_leaves_frees_its_row_within_a_step(client, monkeypatch):
     monkeypatch.setattr(engine.batch, "step", slow)
     monkeypatch.setattr(engine.batch, "ends", set())
     body = {"model": "tiny", "messages": MESSAGES}
-    with client.stream("POST", "/v1/chat/completions", json={**body, "stream": True}) as response:
-        next(response.iter_text())
-        assert engine.load().active == 1
+    if stream:
+        with client.stream("POST", "/v1/chat/completions", json={**body, "stream": True}) as response:
+            next(response.iter_text())
+            assert engine.load().active == 1
+    else:
+        with pytest.raises(httpx.ReadTimeout):
+            client.post("/v1/chat/completions", json=body, timeout=0.3)
     deadline = time.monotonic() + 0.4  # a whole answer takes 2 s
     while engine.load().active and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -5,17 +5,24 @@ const find = (id) => document.getElementById(id);
 const SIZE = 25;
 let offset = 0;
 
+// An answer's id is long: its end tells it apart.
+const short = (text) => String(text).replace(/^(ans-).*(.{6})$/, "$1…$2");
+
 function describe(value) {
   const words = Object.entries(value).map(([name, content]) => {
-    const text = Array.isArray(content) ? content.join(", ") : typeof content === "object" ? JSON.stringify(content) : content;
-    return `${name}: ${text}`;
+    const list = Array.isArray(content)
+      ? content
+      : typeof content === "object"
+        ? Object.entries(content).map(([key, rank]) => `${rank} for ${short(key)}`)
+        : [short(content)];
+    return `${name}: ${list.join(", ")}`;
   });
   return words.join("\n") || "(withdrawn)";
 }
 
 function rowOf(entry) {
   const row = document.createElement("tr");
-  const time = element("td", new Date(1000 * entry.updated).toLocaleString());
+  const time = element("td", new Date(1000 * entry.updated).toLocaleString(), "words");
   const action = element("td", "");
   const words = [entry.user, entry.kind, describe(entry.value)].map((text) => element("td", text, "words"));
   row.append(time, ...words, action);
