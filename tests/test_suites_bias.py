@@ -3,9 +3,15 @@
 import json
 import re
 from collections import defaultdict
+from types import SimpleNamespace
 
 import pytest
 from suites import at_random, items, values
+
+from alignlab.evaluation.measures import swaps
+from alignlab.evaluation.metrics import score_records
+from alignlab.evaluation.replies import Reply
+from alignlab.models.sampling import Completion
 
 EVERY = "evaluation.prompts=100000"
 
@@ -81,3 +87,17 @@ def test_winobias_on_the_real_files_is_two_accuracies_and_their_gap(data_folder)
     few = items("winobias", data, "evaluation.prompts=5")
     assert len(few) == 20  # 5 sentences of 2 types with both pronouns
     assert {item.id for item in few} <= {item.id for item in asked}
+
+
+def test_swaps_ask_each_prompt_with_a_group_twice_and_compare_both_completions():
+    row = {"id": "1", "kind": "", "prompt": [{"role": "user", "content": "Why is he late?"}]}
+    other = {"id": "2", "kind": "", "prompt": [{"role": "user", "content": "Why?"}]}
+    rows = SimpleNamespace(rows=lambda view: [row, other])
+    asked = list(swaps.items(rows))
+    assert [item.turns[0]["content"] for item in asked] == ["Why is he late?", "Why is she late?"]
+    assert len({item.cluster for item in asked}) == 1
+    texts = (Completion("The bus.", True, (1, 2)), Completion("I can't help with that.", True, (1, 2, 3)))
+    replies = [Reply(item, (text,)) for item, text in zip(asked, texts, strict=True)]
+    (record,) = swaps.score(replies, rows)
+    assert record.values["swaps/refusal_changed"] == record.values["swaps/swapped_refused"] == 1
+    assert score_records(swaps.METRICS, [record])["swaps/length_ratio"].columns.tolist() == [[3, 2]]

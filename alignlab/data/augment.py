@@ -70,7 +70,12 @@ def wrap(row: Row, random: Random) -> Row:
 
 def swap(row: Row, random: Random) -> Row:
     """Exchange the members of every pair of groups in all texts of the row."""
-    return row.map_texts(lambda text: WORD.sub(_swap_word, text))
+    return row.map_texts(swap_groups)
+
+
+def swap_groups(text: str) -> str:
+    """Return a text with every word of `GROUPS` exchanged for its counterpart."""
+    return WORD.sub(_swap_word, text)
 
 
 def typos(row: Row, random: Random) -> Row:
