@@ -73,6 +73,7 @@ def test_a_reward_of_the_users_own_trains_ppo(project):
     assert all(row["reward/mean"] < 0 for row in logged)
 
 
+@pytest.mark.runs
 def test_a_reward_of_the_users_own_may_be_part_of_a_mixture(project):
     parts = ["reward.parts.short.weight=1", "reward.parts.short.normalize=false"]
     own = ["reward.parts.short.reward.kind=brevity", "reward.parts.short.reward.per_word=0.1"]
@@ -104,11 +105,13 @@ def test_a_data_format_of_the_users_own_is_read(project):
     assert sorted(answers) == sorted(row["solution"] for row in rows)
 
 
+@pytest.mark.runs
 def test_a_sweep_over_an_option_of_the_users_own_is_planned(project):
     told = run(project, "method=raft", "method.samples=2,3", "-m", *SMALL, "dry_run=true")
     assert told.startswith("sweep: 2 runs (grid)")
 
 
+@pytest.mark.runs
 def test_a_kind_of_hardware_of_the_users_own_is_planned(project):
     told = run(project, "method=sft", "hardware=ddp_four", *SMALL, "dry_run=true")
     assert "4 devices" in told
@@ -179,6 +182,7 @@ def test_a_config_folder_that_is_not_there_is_one_sentence(tmp_path):
     assert "nowhere is not a folder" in done.stderr
 
 
+@pytest.mark.runs
 def test_an_installed_package_adds_a_method_by_its_entry_point(tmp_path, project):
     """A package's metadata beside its module is all that an installation leaves."""
     site = tmp_path / "site"

@@ -66,6 +66,7 @@ def test_a_stopped_stage_in_bfloat16_resumes_to_the_same_bits(rows, tmp_path, me
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.runs
 def test_the_result_holds_the_measured_dtypes(place):
     done = alignlab(*tiny(*PPO, WORDS, "method.total_episodes=8", "hardware.dtype=bfloat16"), folder=place)
     assert done.returncode == 0, done.stderr

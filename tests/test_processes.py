@@ -428,6 +428,7 @@ def alive(process: int) -> bool:
         return False
 
 
+@pytest.mark.runs
 @pytest.mark.parametrize("name", ["SIGINT", "SIGHUP"])
 def test_each_stop_signal_saves_a_checkpoint_that_the_same_command_resumes(tmp_path, name):
     """A checkpoint is saved although save_steps is null."""
