@@ -14,6 +14,7 @@ from alignlab.config.hardware import Hardware
 from alignlab.config.method import Training
 from alignlab.errors import failure
 from alignlab.models import load
+from alignlab.models.log_probs import limit_tiles
 from alignlab.runtime import distributed, sharding, signals
 from alignlab.runtime.signals import RESUME
 from alignlab.runtime.stage_run import Run, Track
@@ -131,21 +132,19 @@ def fit(
     """
     from transformers import PrinterCallback
 
-    from alignlab.models.log_probs import limit_tiles
     from alignlab.training.checkpoints import Checkpoints
     from alignlab.training.master_weights import MasterWeights
     from alignlab.training.measured_precision import PrecisionCallback, frozen_networks
 
     limit_tiles()
     gather_in_precision(settings, run.config.hardware)
-    checkpoints = Checkpoints(run.method.save_total_limit, every)
     trainer = type(trainer_class.__name__, (FiniteLoss, ReshardedOptimizer, MasterWeights, trainer_class), {})(
         model=model,
         args=settings,
         train_dataset=rows["train"],
         eval_dataset=rows["validation"] if run.method.eval_steps else None,
         processing_class=tokenizer,
-        callbacks=[*callbacks(run.method, run.track), checkpoints],
+        callbacks=[*callbacks(run.method, run.track), checkpoints := Checkpoints(run.method.save_total_limit, every)],
         **options,
     )
     trainer.remove_callback(PrinterCallback)
