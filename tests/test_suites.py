@@ -119,16 +119,17 @@ def test_truthfulqa_on_the_real_file_equals_lm_evals_formula_after_its_labels_ar
 def test_crows_pairs_on_the_real_file_equals_the_papers_script(data_folder):
     data = f"evaluation.data={data_folder}"
     asked = items("crows_pairs", data, EVERY)
-    scores = [[round(score / 3) for score in at_random(item)] for item in asked]  # rounded, so that some are equal
+    by_pair = {
+        item.choices: [round(score / 3) for score in at_random(item)] for item in asked
+    }  # so that some are equal
+    scores = [by_pair[item.choices] for item in asked]  # one pair stands in the file twice
     measured = values("crows_pairs", asked, scores, data, EVERY)
-    by_pair = {(item.choices, item.cluster): row for item, row in zip(asked, scores, strict=True)}  # two wrote one pair
     with (data_folder / "crows-pairs" / "crows_pairs.dev.csv").open() as file:
         rows = list(csv.DictReader(file))
     totals, preferred = {"stereo": 0, "antistereo": 0}, {"stereo": 0, "antistereo": 0}
     for row in rows:  # metric.py of the paper: sent1 is sent_more of a stereo pair, and sent_less of the others
         direction = row["stereo_antistereo"]
-        writer = f"crows_pairs/writer {row['anon_writer']}"
-        more, less = by_pair[(row["sent_more"], row["sent_less"]), writer]
+        more, less = by_pair[row["sent_more"], row["sent_less"]]
         sent1, sent2 = (more, less) if direction == "stereo" else (less, more)
         totals[direction] += 1
         preferred[direction] += sent1 > sent2 if direction == "stereo" else sent2 > sent1

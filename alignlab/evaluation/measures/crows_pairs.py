@@ -47,7 +47,7 @@ def pair(row: dict[str, Any], where: str) -> Item:
     more, less, direction, kind = fields_of(row, where, "sent_more", "sent_less", "stereo_antistereo", "bias_type")
     if direction not in DIRECTIONS:
         raise failure(where, f"stereo_antistereo is {direction!r}", "write stereo or antistereo")
-    name = f"crows_pairs/{digest(row)}"  # two people wrote one of the pairs
+    name = f"crows_pairs/{digest(row)}"  # one of the pairs stands in the file twice
     writer = row.get("anon_writer")
     cluster = f"crows_pairs/writer {writer}" if writer else ""
     return Item(name, "", kind, (more, less), cluster=cluster, facts={"direction": direction})
