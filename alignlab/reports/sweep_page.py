@@ -4,14 +4,13 @@ The drawing is written as PNG and as SVG. The page embeds it and loads nothing f
 """
 
 import base64
-import html
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from alignlab.pipeline.sweep_folder import DRAWING, PAGE
 from alignlab.reports.sweep_ranking import Place, Ranking, sentences, table, unclear, without_value
-from alignlab.reports.templates import CONTENT_POLICY
+from alignlab.reports.templates import CONTENT_POLICY, render
 from alignlab.runtime.files import write_text
 
 BEST, CLOSE, OTHER = "#1a7f5a", "#4a78b5", "#9a9a9a"  # the best, those not clearly worse, the rest
@@ -105,34 +104,22 @@ def as_number(value: str) -> float | None:
 
 
 def page(title: str, ranking: Ranking, command: str, picture: bytes) -> str:
-    """Build the page."""
-    conclusions = tagged("p", list(sentences(ranking)))
-    others = f"<h2>Without a value</h2><ul>{tagged('li', [*map(without_value, ranking.others)])}</ul>"
-    drawing = base64.b64encode(picture).decode()
-    alt = html.escape(f"{ranking.measure} of every run with its interval, and over each setting")
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8">{CONTENT_POLICY}'
-        f"<title>{html.escape(title)}</title>"
-        f"{STYLE}</head><body><h1>{html.escape(title)}</h1><pre>{html.escape(command)}</pre>{conclusions}"
-        f'<img alt="{alt}" src="data:image/png;base64,{drawing}">{html_table(ranking)}'
-        f"{others if ranking.others else ''}</body></html>\n"
-    )
-
-
-def html_table(ranking: Ranking) -> str:
-    """Build the table of the places."""
+    """Build the page; `title` is the name of the sweep's folder."""
     head, rows = table(ranking)
-    lines = [tagged("th", head), *(tagged("td", row) for row in rows)]
-    return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
-
-
-def tagged(tag: str, texts: Sequence[str]) -> str:
-    """Wrap each text in a tag, escaped."""
-    return "".join(f"<{tag}>{html.escape(text)}</{tag}>" for text in texts)
-
-
-STYLE = (
-    "<style>body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}"
-    "table{border-collapse:collapse}td,th{padding:.2rem .8rem;text-align:right;border-bottom:1px solid #8884}"
-    "pre{background:#8882;padding:.6rem;overflow-x:auto}img{max-width:100%;background:#fff}</style>"
-)
+    conclusions = list(sentences(ranking))
+    first = f"{ranking.measure} of {len(ranking.places)} settings, in the order of the command"
+    return render(
+        "sweep.html",
+        policy=CONTENT_POLICY,
+        measure=ranking.measure,
+        folder=title,
+        runs=sum(len(place.runs) for place in ranking.places) + len(ranking.others),
+        title=conclusions[0] if conclusions else first,
+        verdict=ranking.verdict,
+        conclusions=conclusions[1:],
+        drawing=base64.b64encode(picture).decode(),
+        head=head,
+        rows=rows,
+        others=[*map(without_value, ranking.others)],
+        command=command,
+    )

@@ -13,13 +13,16 @@ from typing import Any, NamedTuple
 from alignlab.errors import mistake
 from alignlab.evaluation.scores import Measurement
 from alignlab.evaluation.statistics import student
-from alignlab.pipeline.run_folder import CONFIG, is_finished, read_result, read_settings
+from alignlab.pipeline.run_folder import CONFIG, PLAN, is_finished, read_result, read_settings
 from alignlab.pipeline.sweep_folder import Facts, read_facts, read_outcome, read_trial, run_folders
-from alignlab.reports.headline import HEADLINES
-from alignlab.reports.run_results import ends, number
+from alignlab.reports.headline import HEADLINES, headline
+from alignlab.reports.run_results import ends, number, read_stages
 
 CONFIDENCE = 0.95
-BESIDE = ("reward/mean", "eval/kl", "length/mean", "gold/score", "gold/harmful_compliance")  # shown, never ranked by
+BESIDE = (  # shown, never ranked by
+    *("reward/mean", "eval/kl", "length/mean", "gold/score", "gold/harmful_compliance", "gold/over_refusal"),
+    *("gold/helpful", "refusal/safe_answered"),
+)
 
 
 class EndedRun(NamedTuple):
@@ -54,13 +57,17 @@ class Place(NamedTuple):
 
 
 class Ranking(NamedTuple):
-    """The places, the measure, whether it ranks them (best first), the runs without a value, and the best's command."""
+    """The places, the measure, whether it ranks them (best first), the runs without a value, and the best's command.
+
+    The objective alone says little of a run, so the best one's headline names what got worse.
+    """
 
     measure: str
     ranked: bool
     places: list[Place]
     others: list[EndedRun]
     command: str
+    verdict: str = ""  # of the best run, over all measures
 
 
 def ranking(folder: Path) -> Ranking | None:
@@ -80,7 +87,11 @@ def ranking(folder: Path) -> Ranking | None:
     if ranked:
         places.sort(key=lambda place: place.value, reverse=facts["sweep"]["direction"] == "maximize")
     others = [run for run in runs if run not in shown]
-    return Ranking(measure, ranked, places, others, command_of(folder, places[0]) if ranked else "")
+    if not ranked:
+        return Ranking(measure, ranked, places, others, "")
+    best = folder / str(places[0].runs[0])
+    verdict = headline(read_stages(best)) if (best / PLAN).exists() else ""
+    return Ranking(measure, ranked, places, others, command_of(folder, places[0]), verdict)
 
 
 def measure_of(facts: Facts, ended: Sequence[EndedRun]) -> str | None:
