@@ -21,7 +21,7 @@ export ALIGNLAB_DATA := $(abspath ../shared/data)
 endif
 endif
 
-.PHONY: help setup dev smollm2 demo sft rm dpo ppo sweep search gpu gpus slurm image kubernetes chat serve report lora test test-runs test-scale test-pages test-lowest lock quick check format docs evidence bench-ppo bench-ppo-parity bench-gpu bench-memory bench-serving postgres clean clean-cache
+.PHONY: help setup dev smollm2 demo sft rm dpo ppo sweep search gpu gpus slurm image kubernetes chat serve report lora test test-runs test-scale test-pages test-lowest lock hashes audit quick check format docs evidence bench-ppo bench-ppo-parity bench-gpu bench-memory bench-serving postgres clean clean-cache
 
 help: ## Explain every target.
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -145,6 +145,23 @@ lock: ## Write constraints.txt anew: the newest versions that pyproject.toml all
 	  > .venv-lock/constraints.txt
 	mv .venv-lock/constraints.txt constraints.txt
 	rm -rf .venv-lock
+	$(MAKE) hashes
+
+# Python 3.11.5 is the first that all locked versions install on.
+hashes: .venv-audit/.run ## Write deploy/requirements.txt anew: the locked versions of a run, with hashes for every platform.
+	{ sed -n '1{/^#/p}' deploy/requirements.txt; .venv-audit/bin/uv pip compile pyproject.toml --quiet --universal \
+	  --python-version 3.11.5 --extra deepspeed --extra launchers --constraint constraints.txt --generate-hashes \
+	  --no-header --no-annotate; } > .venv-audit/requirements.txt
+	mv .venv-audit/requirements.txt deploy/requirements.txt
+
+.venv-audit/.run:
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet 'pip-audit>=2.9,<3' 'uv>=0.8,<1'
+	@touch $@
+
+audit: .venv-audit/.run ## Look up the locked versions among known vulnerabilities (asks PyPI).
+	.venv-audit/bin/pip-audit --requirement deploy/requirements.txt --disable-pip
+	.venv-audit/bin/pip-audit --requirement constraints.txt --no-deps
 
 check: dev ## Format, lint, types and import floors.
 	$(BIN)/ruff format --check .

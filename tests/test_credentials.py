@@ -1,5 +1,6 @@
 """No password, key or token is written or printed, wherever it is put."""
 
+import os
 from functools import cache
 
 import pytest
@@ -117,7 +118,7 @@ def test_keys_of_the_environment_are_in_no_file_and_no_output(place, monkeypatch
         monkeypatch.setenv(name, f"{PLANTED}{name}".ljust(40, "x"))
     monkeypatch.setenv("HOME", str(place / "home"))
     (place / "home").mkdir()
-    body = f'{{"error": "wrong key {PLANTED}SCORE_KEY"}}'.encode()
+    body = f'{{"error": "wrong key {os.environ["SCORE_KEY"]}"}}'.encode()
     answer = [b"HTTP/1.1 403 No\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)]
     every = ["tracking=wandb", "tracking.to=[wandb,tensorboard]"]
     done = alignlab(

@@ -64,3 +64,15 @@ def test_the_lowest_versions_are_the_lower_ends():
     assert DECLARED.keys() <= lowest.keys()
     assert lowest["torch"] in DECLARED["torch"].specifier
     assert all(f">={lowest[name]}," in f"{PROJECT['dependencies']}" for name in DECLARED)
+
+
+def test_the_image_installs_the_locked_versions_by_hash():
+    text = (ROOT / "deploy" / "requirements.txt").read_text()
+    pinned = re.findall(
+        r"^([\w.-]+)==([^\s;]+)[^\\\n]*\\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", text, re.MULTILINE
+    )
+    assert len(pinned) == len(re.findall(r"^[\w.-]+==", text, re.MULTILINE))
+    versions = {canonicalize_name(name): version for name, version, _ in pinned}
+    assert DECLARED.keys() | {"deepspeed", "setuptools"} <= versions.keys()
+    assert {name: version for name, version in versions.items() if LOCKED.get(name, version) != version} == {}
+    assert not re.search(r"://|--index|--find", text)

@@ -20,7 +20,7 @@ from alignlab.config.compose import check, compose
 from alignlab.config.reference import files_of, groups, settings_in_file
 from alignlab.errors import Mistake
 
-PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")]
+PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")]
 PAGES += sorted((ROOT / "docs").glob("*.md"))
 MAKEFILE = (ROOT / "Makefile").read_text()
 README = (ROOT / "README.md").read_text()
@@ -196,3 +196,11 @@ def documentation(module: str):
 def test_the_drawing_of_the_packages_is_that_of_the_layers():
     """`python docs/draw_packages.py` writes it."""
     assert (ROOT / "docs" / "packages.svg").read_text() == documentation("draw_packages").drawing()
+
+
+def test_every_test_that_the_security_page_names_is_there():
+    named = set(re.findall(r"`(test_\w+|tests/[\w.]+)`", (ROOT / "SECURITY.md").read_text()))
+    sources = "".join(path.read_text() for path in (ROOT / "tests").glob("test_*.py"))
+    assert len(named) > 10
+    for name in named:
+        assert (ROOT / name).is_file() if name.startswith("tests/") else f"def {name}(" in sources, name

@@ -30,6 +30,7 @@ OPEN_VARIABLE = re.compile(r"(ALIGNLAB|SLURM)_\w+|(\w+_)?(DIR|PATH|HOME|FOLDER|R
 INSTEAD = {
     "mlflow_uri": "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
     "storage": "leave it out, and set PGPASSWORD (PostgreSQL)",
+    "store": "leave it out, and set PGPASSWORD (PostgreSQL)",
     "url": "put it into an environment variable and name that in key_env",
 }
 ANYWHERE = (
