@@ -15,7 +15,7 @@ from torch import Tensor
 from alignlab.chat import Encoded, Turn
 from alignlab.models.decoding import is_plain_decoder
 from alignlab.models.fitting import in_batches
-from alignlab.models.log_probs import FORWARD_TOKENS, completion_states
+from alignlab.models.log_probs import FORWARD_TOKENS, completion_states, log_probs_and_greedy
 from alignlab.models.output_head import Hidden, run_body, score_tokens
 from alignlab.models.truncation import context_length, cut_row, encode_within
 from alignlab.runtime.progress import progress
@@ -207,12 +207,7 @@ def pack(choices: Sequence[Encoded]) -> Packed:
 
 def score_selected(hidden: Hidden, tokens: Tensor, counts: Sequence[int]) -> list[LogProb]:
     """Return the log-probabilities of tokens [n] by what predicts them, summed over neighbouring `counts` of them."""
-
-    def score(logits: Tensor, tokens: Tensor) -> tuple[Tensor, ...]:
-        every = logits.float().log_softmax(-1)
-        return every.gather(-1, tokens[:, None])[:, 0], every.argmax(-1) == tokens
-
-    logps, greedy = score_tokens(hidden, score, tokens)
+    logps, greedy = score_tokens(hidden, log_probs_and_greedy, tokens)
     parts = zip(torch.split(logps, list(counts)), torch.split(greedy, list(counts)), counts, strict=True)
     return [LogProb(float(row.double().sum()), count, bool(likeliest.all())) for row, likeliest, count in parts]
 

@@ -167,6 +167,12 @@ def token_log_probs(logits: Tensor, tokens: Tensor, mask: Tensor | None = None) 
     return log_probs if mask is None else log_probs.where(mask.bool(), 0.0)
 
 
+def log_probs_and_greedy(logits: Tensor, tokens: Tensor) -> tuple[Tensor, ...]:
+    """Return the log-probabilities of tokens [n] by logits [n, vocabulary], and whether each token is the likeliest."""
+    every = logits.float().log_softmax(-1)
+    return every.gather(-1, tokens[:, None])[:, 0], every.argmax(-1) == tokens
+
+
 def limit_tiles() -> None:
     """Let TRL's output head compute 8,192 entries of the vocabulary at a time.
 
