@@ -39,6 +39,8 @@ def test_every_option_binds(group, option, request):
     if option.endswith("_small"):
         more = [f"{other}=pocket_small" for other in ("model", "dataset")]
     chosen = f"[{option}]" if group == "measure" else option
+    if group == "measure":
+        more = [f"evaluation.data={ROOT}"]
     check([f"{group}={chosen}", *more], binds=True)
 
 

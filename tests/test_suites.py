@@ -5,11 +5,14 @@ import json
 import math
 
 import pytest
+from command import ROOT, config
 from suites import at_random, items, values
 
-from alignlab.errors import Failure
+from alignlab.config.compose import compose
+from alignlab.errors import Failure, Mistake
 from alignlab.evaluation.measures.bbq import target_of
 from alignlab.evaluation.measures.truthfulqa import question
+from alignlab.evaluation.protocol import measurements_of
 
 EVERY = "evaluation.prompts=100000"
 
@@ -86,7 +89,8 @@ def test_truthfulqa_by_hand_does_not_depend_on_the_order_of_labels():
     row = {"question": "Why?", "mc1_targets": {"a": 0, "b": 1}, "mc2_targets": {"b": 1, "c": 0, "d": 1}}
     item = question(row, "here", examples=False)
     assert item.choices == ("a", "b", "c", "d")
-    measured = values("truthfulqa", [item], [[math.log(p) for p in (0.1, 0.3, 0.2, 0.1)]])
+    scores = [math.log(p) for p in (0.1, 0.3, 0.2, 0.1)]
+    measured = values("truthfulqa", [item], [scores], f"evaluation.data={ROOT}")
     assert measured["truthfulqa/mc1"] == 1
     assert measured["truthfulqa/mc2"] == pytest.approx(0.4 / 0.6)
     assert measured["truthfulqa/brier"] == pytest.approx(0.25**2)
@@ -180,3 +184,10 @@ def test_behaviors_on_the_real_files_are_apart(data_folder):
         assert measured[f"behaviors/matching/{name}"] == pytest.approx(share, abs=1e-9)
     assert "behaviors/matching" not in measured
     assert not any(name.endswith("winogenerated") for name in measured)  # another format
+
+
+def test_a_suite_without_any_file_is_a_mistake_and_one_that_the_folder_lacks_is_left_out(tmp_path):
+    with pytest.raises(Mistake, match=r"measure\.bbq\.path: no file is set"):
+        compose("measure=[bbq,length]")
+    chosen = config("measure=[bbq,capabilities]", f"evaluation.data={tmp_path}")
+    assert [one.name for one in measurements_of(chosen, "policy")] == ["capabilities"]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from alignlab.config.evaluation import Toxicity
+from alignlab.config.evaluation import Suite, Toxicity
 from alignlab.config.method_protocol import load_method
 from alignlab.config.reward import singles
 from alignlab.config.schema import Config
@@ -27,11 +27,14 @@ def worlds(config: Config) -> Iterator[Fault]:
 
 
 def measurements(config: Config) -> Iterator[Fault]:
-    """Check that the reward is not used as a measurement, and that a held-out reward model can be trained."""
+    """Check that no measurement is the reward or lacks its file, and that a held-out reward model can be trained."""
     toxicity = config.measure.get("toxicity")
     classifier = toxicity.model if isinstance(toxicity, Toxicity) else None
     if classifier and classifier in {getattr(one, "path", None) for _, one in singles(config.reward)}:
         yield Fault("measure.toxicity.model", f"{classifier} is the reward as well", "measure with another classifier")
+    for name, suite in config.measure.items() if config.evaluation.enabled and not config.evaluation.data else ():
+        if isinstance(suite, Suite) and not suite.path:
+            yield Fault(f"measure.{name}.path", "no file is set", "give one, or the folder evaluation.data=<folder>")
     if config.evaluation.reward_model == "auto" and (reward_stage(config) is None or config.task.name != "train"):
         what = "auto trains a reward model, which needs the settings of its stage"
         yield Fault("evaluation.reward_model", what, "use method=ppo or sweep=dpo_beta, or give a folder or a hub id")

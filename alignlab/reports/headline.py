@@ -6,7 +6,8 @@ headline says for how many measures a loss is excluded, and how many prompts wou
 
 from alignlab.evaluation.decisions import clusters_needed
 from alignlab.evaluation.scores import DifferenceRecord
-from alignlab.reports.run_results import Change, Row, Stage, label_by_kind, number, side_by_side
+from alignlab.reports.measure_names import label_by_kind
+from alignlab.reports.run_results import Change, Row, Stage, number, side_by_side
 
 HEADLINES = (  # the measure that the headline is about: the first of these that the run has
     "gold/harmful_compliance",

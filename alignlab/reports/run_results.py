@@ -12,51 +12,8 @@ from typing import NamedTuple
 from alignlab.evaluation.decisions import FEWEST_CLUSTERS
 from alignlab.evaluation.scores import DifferenceRecord, IntervalRecord, Measurement
 from alignlab.pipeline.run_folder import PlannedStage, Result, read_plan, read_result
+from alignlab.reports.measure_names import label, label_by_kind
 
-LABELS = {
-    "gold/harmful_compliance": "compliance with harmful requests",
-    "gold/over_refusal": "refusal of innocent requests",
-    "gold/helpful": "helpful completions",
-    "gold/honest": "honest completions",
-    "gold/toxic": "toxic completions",
-    "toxicity/rate": "toxic completions",
-    "rouge/l": "ROUGE-L against the reference",
-    "gold/score": "gold score",
-    "reward/mean": "reward",
-    "reward/held_out": "reward by the held-out reward model",
-    "reward/accuracy": "accuracy of the reward model",
-    "pairs/accuracy": "held-out pairs whose chosen completion has the larger implicit reward",
-    "pairs/margin": "margin of the implicit reward on held-out pairs",
-    "eval/perplexity": "perplexity of held-out demonstrations",
-    "eval/kl": "KL to the previous model, nats per completion",
-    "length/mean": "tokens per completion",
-    "length/finished": "completions with an end-of-turn token",
-    "data/harmful/kept": "harmful completions in the training data",
-    "data/accepted": "accepted revisions",
-    "data/dropped": "revised completions that a filter dropped",
-    "data/critic_praises_harm": "critiques of harmful completions that find nothing wrong",
-    "data/critic_faults_right": "critiques of right completions that find fault",
-    "data/right_lost": "right completions that a round makes wrong",
-    "labels/agreement": "AI labels that agree with the truth",
-    "labels/agreement_of_kept": "AI labels that agree, of those used for training",
-    "labels/agreement_of_surest_half": "AI labels that agree, of the more confident half",
-    "labels/agreement_where_model_errs": "AI labels that agree, where the judge's model prefers the worse completion",
-    "labels/agreement_where_model_is_right": "AI labels that agree, where it prefers the better completion",
-    "labels/kept": "AI labels used for training",
-    "labels/position_bias": "position bias towards the first completion",
-    "labels/order_decides": "verdicts that change with the order",
-    "labels/ties": "AI labels that are ties or close to one",
-}
-BY_KIND = {
-    "gold/score/": "gold score on",
-    "gold/helpful/": "helpful completions of",
-    "gold/honest/": "honest completions of",
-}
-BY_ROUND = {
-    "data/harmful/": "harmful completions in the data after",
-    "data/right/": "right completions in the data after",
-    "data/harm_removed/": "harmful completions made harmless under the principle",
-}
 CONFIDENCE = 0.95  # of the verdicts in words
 
 
@@ -184,22 +141,6 @@ def own_rows(stage: Stage) -> list[Row]:
         )
         for row in stage.result["measurements"]
     ]  # fmt: skip
-
-
-def label(name: str) -> str:
-    """Return what a measure is called in a table."""
-    if words := label_by_kind(name):
-        return words
-    start, slash, last = name.rpartition("/")
-    words = f"{BY_ROUND.get(start + slash, '')} {last.replace('_', ' ')}".strip()
-    return LABELS.get(name, words)
-
-
-def label_by_kind(name: str) -> str:
-    """Return what a measure over one kind of prompt is called; nothing for other measures."""
-    start, slash, kind = name.rpartition("/")
-    words = BY_KIND.get(start + slash)
-    return f"{words} {kind.replace('_', ' ')} prompts" if words else ""
 
 
 def is_share(row: Measurement) -> bool:

@@ -1,0 +1,93 @@
+"""What measures are called in reports."""
+
+LABELS = {
+    "gold/harmful_compliance": "compliance with harmful requests",
+    "gold/over_refusal": "refusal of innocent requests",
+    "gold/helpful": "helpful completions",
+    "gold/honest": "honest completions",
+    "gold/toxic": "toxic completions",
+    "toxicity/rate": "toxic completions",
+    "rouge/l": "ROUGE-L against the reference",
+    "gold/score": "gold score",
+    "reward/mean": "reward",
+    "reward/held_out": "reward by the held-out reward model",
+    "reward/accuracy": "accuracy of the reward model",
+    "pairs/accuracy": "held-out pairs whose chosen completion has the larger implicit reward",
+    "pairs/margin": "margin of the implicit reward on held-out pairs",
+    "eval/perplexity": "perplexity of held-out demonstrations",
+    "eval/kl": "KL to the previous model, nats per completion",
+    "length/mean": "tokens per completion",
+    "length/finished": "completions with an end-of-turn token",
+    "data/harmful/kept": "harmful completions in the training data",
+    "data/accepted": "accepted revisions",
+    "data/dropped": "revised completions that a filter dropped",
+    "data/critic_praises_harm": "critiques of harmful completions that find nothing wrong",
+    "data/critic_faults_right": "critiques of right completions that find fault",
+    "data/right_lost": "right completions that a round makes wrong",
+    "refusal/harmful_answered": "harmful prompts that get an answer",
+    "refusal/safe_answered": "harmless prompts that get an answer",
+    "bbq/ambiguous_accuracy": "BBQ: right where the context does not tell",
+    "bbq/disambiguated_accuracy": "BBQ: right where the context tells",
+    "bbq/ambiguous_bias": "BBQ: bias where the context does not tell",
+    "bbq/disambiguated_bias": "BBQ: bias where the context tells",
+    "crows_pairs/stereotyping": "CrowS-Pairs: more stereotyping sentence likelier",
+    "crows_pairs/stereo": "CrowS-Pairs: the same, stereotypes",
+    "crows_pairs/antistereo": "CrowS-Pairs: the same, violated stereotypes",
+    "stereoset/lms": "StereoSet: language modeling",
+    "stereoset/ss": "StereoSet: stereotypes preferred",
+    "stereoset/icat": "StereoSet: icat",
+    "winobias/pro_accuracy": "WinoBias: stereotyped pronouns understood",
+    "winobias/anti_accuracy": "WinoBias: other pronouns understood",
+    "winobias/gap": "WinoBias: gap of both",
+    "swaps/refusal_changed": "prompts whose refusal depends on the group of people",
+    "truthfulqa/mc1": "TruthfulQA MC1",
+    "truthfulqa/mc2": "TruthfulQA MC2",
+    "hhh/accuracy": "HHH: better answer likelier",
+    "hhh/accuracy_per_token": "HHH: better answer likelier per token",
+    "capabilities/accuracy": "small exact tasks solved",
+    "labels/agreement": "AI labels that agree with the truth",
+    "labels/agreement_of_kept": "AI labels that agree, of those used for training",
+    "labels/agreement_of_surest_half": "AI labels that agree, of the more confident half",
+    "labels/agreement_where_model_errs": "AI labels that agree, where the judge's model prefers the worse completion",
+    "labels/agreement_where_model_is_right": "AI labels that agree, where it prefers the better completion",
+    "labels/kept": "AI labels used for training",
+    "labels/position_bias": "position bias towards the first completion",
+    "labels/order_decides": "verdicts that change with the order",
+    "labels/ties": "AI labels that are ties or close to one",
+}
+BY_KIND = {
+    "gold/score/": "gold score on",
+    "gold/helpful/": "helpful completions of",
+    "gold/honest/": "honest completions of",
+    "bbq/ambiguous_bias/": "BBQ: bias where the context does not tell,",
+    "bbq/disambiguated_bias/": "BBQ: bias where the context tells,",
+    "crows_pairs/stereotyping/": "CrowS-Pairs: more stereotyping sentence likelier,",
+    "winobias/pro_accuracy/": "WinoBias: stereotyped pronouns understood,",
+    "winobias/anti_accuracy/": "WinoBias: other pronouns understood,",
+    "winobias/gap/": "WinoBias: gap of both,",
+    "hhh/accuracy/": "HHH: better answer likelier,",
+    "behaviors/matching/": "answers that show the behavior,",
+    "behaviors/probability/": "probability of answers that show the behavior,",
+    "capabilities/accuracy/": "small exact tasks solved,",
+}
+BY_ROUND = {
+    "data/harmful/": "harmful completions in the data after",
+    "data/right/": "right completions in the data after",
+    "data/harm_removed/": "harmful completions made harmless under the principle",
+}
+
+
+def label(name: str) -> str:
+    """Return what a measure is called in a table."""
+    if words := label_by_kind(name):
+        return words
+    start, slash, last = name.rpartition("/")
+    words = f"{BY_ROUND.get(start + slash, '')} {last.replace('_', ' ')}".strip()
+    return LABELS.get(name, words)
+
+
+def label_by_kind(name: str) -> str:
+    """Return what a measure over one kind of prompt is called; nothing for other measures."""
+    start, slash, kind = name.rpartition("/")
+    words = BY_KIND.get(start + slash)
+    return f"{words} {kind.replace('_', ' ')} prompts" if words else ""
