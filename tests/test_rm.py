@@ -7,6 +7,8 @@ import pytest
 import torch
 import yaml
 from command import ROOT
+from command import config as composed
+from tiny import ask
 
 from alignlab import data
 from alignlab.config.dataset import HhRlhfData
@@ -14,7 +16,8 @@ from alignlab.config.evaluation import Evaluation, MeasureSettings
 from alignlab.config.hardware import Hardware
 from alignlab.config.model import Adapter, ScratchModel
 from alignlab.evaluation import evaluate, measurements
-from alignlab.evaluation.protocol import Context, FinishedStage
+from alignlab.evaluation.protocol import ChosenMeasurement, Context, FinishedStage
+from alignlab.evaluation.replies import Item
 from alignlab.evaluation.subjects import RewardModelSubject
 from alignlab.methods import rm
 from alignlab.models.from_scratch import base_model
@@ -245,3 +248,10 @@ def test_the_best_checkpoint_on_the_validation_rows_is_kept(world, tmp_path):
     loss = -torch.nn.functional.logsigmoid(chosen - rejected) + centre * (chosen + rejected) ** 2
     assert min(seen.values()) < max(seen.values())
     assert loss.mean().item() == pytest.approx(min(seen.values()), rel=1e-3)
+
+
+def test_a_reward_model_is_asked_for_no_completions(tmp_path):
+    asks = SimpleNamespace(items=lambda context: [Item("a", ask("why"), "")], score=lambda replies, context: replies)
+    chosen = ChosenMeasurement("mine", "stage", asks, MeasureSettings(), None)
+    context = Context(composed("model=pocket_small", "dataset=pocket_small"), RewardModelSubject(tmp_path, HARDWARE), None)
+    assert chosen.measure(context) == ([], [])

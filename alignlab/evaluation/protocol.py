@@ -139,6 +139,8 @@ class ChosenMeasurement(NamedTuple):
         """Ask the items and return the replies and their records."""
         own = context.of(self.settings)
         items = list(self.module.items(own) if hasattr(self.module, "items") else own.prompts())
+        if not getattr(context.subject, "completes", True):  # a reward model
+            items = [item for item in items if item.choices]
         if any(item.choices for item in items) and not context.subject.scores_choices:
             say(f"{self.name} is left out: a server gives no log-probabilities of given texts")
             return [], []

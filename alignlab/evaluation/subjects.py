@@ -107,6 +107,7 @@ class RewardModelSubject:
 
     BATCH = 64  # items
     scores_choices = True
+    completes = False
 
     def __init__(self, folder: Path, hardware: Hardware) -> None:
         self.folder, self.hardware = folder, hardware
