@@ -253,5 +253,6 @@ def test_the_best_checkpoint_on_the_validation_rows_is_kept(world, tmp_path):
 def test_a_reward_model_is_asked_for_no_completions(tmp_path):
     asks = SimpleNamespace(items=lambda context: [Item("a", ask("why"), "")], score=lambda replies, context: replies)
     chosen = ChosenMeasurement("mine", "stage", asks, MeasureSettings(), None)
-    context = Context(composed("model=pocket_small", "dataset=pocket_small"), RewardModelSubject(tmp_path, HARDWARE), None)
-    assert chosen.measure(context) == ([], [])
+    subject = RewardModelSubject(tmp_path, HARDWARE)
+    small = composed("model=pocket_small", "dataset=pocket_small")
+    assert chosen.measure(Context(small, subject, None)) == ([], [])
