@@ -186,8 +186,9 @@ def test_behaviors_on_the_real_files_are_apart(data_folder):
     assert not any(name.endswith("winogenerated") for name in measured)  # another format
 
 
-def test_a_suite_without_any_file_is_a_mistake_and_one_that_the_folder_lacks_is_left_out(tmp_path):
+def test_a_suite_without_any_file_is_a_mistake_and_one_that_the_folder_lacks_is_left_out(tmp_path, capsys):
     with pytest.raises(Mistake, match=r"measure\.bbq\.path: no file is set"):
         compose("measure=[bbq,length]")
     chosen = config("measure=[bbq,capabilities]", f"evaluation.data={tmp_path}")
     assert [one.name for one in measurements_of(chosen, "policy")] == ["capabilities"]
+    assert "bbq is left out: there is no bbq/*.jsonl in evaluation.data=" in capsys.readouterr().err

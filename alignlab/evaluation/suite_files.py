@@ -1,6 +1,7 @@
 """The files of a public suite: its own `path`, or those of the folder `evaluation.data` in its known layout."""
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from alignlab.config.evaluation import Suite
 from alignlab.config.schema import Config
 from alignlab.config.settings import path_in_home
 from alignlab.errors import failure
+from alignlab.runtime.progress import say
 
 
 def suite_files(config: Config, name: str, pattern: str) -> list[Path]:
@@ -30,7 +32,16 @@ def missing(config: Config, name: str, pattern: str) -> str:
     """Return why a suite cannot be measured; an empty text where its files are there."""
     if suite_files(config, name, pattern):
         return ""
-    return f"there is no {pattern} in evaluation.data, and no measure.{name}.path"
+    reason = f"there is no {pattern} in evaluation.data={config.evaluation.data}, and no measure.{name}.path"
+    if config.evaluation.enabled:
+        say_once(f"{name} is left out: {reason}")
+    return reason
+
+
+@cache
+def say_once(line: str) -> None:
+    """Print a line, unless this process has printed it."""
+    say(line)
 
 
 def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
