@@ -39,7 +39,7 @@ html_copy_source = False
 
 # Pages link to files of the repository, as a reader of the repository needs; on the site these are pages, too.
 MOVED = {"(../benchmarks/RESULTS.md": "(results.md", "(../CHANGELOG.md": "(changelog.md"}
-MOVED |= {"(../CONTRIBUTING.md": "(contributing.md"}
+MOVED |= {"(../CONTRIBUTING.md": "(contributing.md", "(../SECURITY.md": "(security.md"}
 DRAWING = ":::{container} drawing\n```{raw} html\n:file: packages.svg\n```\n:::"
 # A drawing that is part of the page takes the page's colours, light or dark.
 MOVED |= {"![The packages of alignlab in layers](packages.svg)": DRAWING}

@@ -10,7 +10,7 @@ from command import ROOT
 
 import alignlab
 from alignlab.errors import Mistake
-from alignlab.runtime.files import cache_root
+from alignlab.runtime.files import cache_root, ensure_home
 
 SCRIPT = """
 import sys
@@ -55,12 +55,17 @@ def test_closed_streams_are_none_and_stay_so():
     assert script("$S >&- 2>&-").returncode == 0
 
 
-def test_a_user_without_a_home_is_asked_for_a_cache(monkeypatch):
+def test_a_user_without_a_home_is_asked_for_a_cache(monkeypatch, tmp_path):
     for name in ("HOME", "ALIGNLAB_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("pwd.getpwuid", lambda _: (_ for _ in ()).throw(KeyError("no such user")))
     with pytest.raises(Mistake, match="ALIGNLAB_CACHE: is not set, and this user has no home folder; set it"):
         cache_root()
+    monkeypatch.setenv("ALIGNLAB_CACHE", str(tmp_path))
+    monkeypatch.setenv("USER", "")
+    monkeypatch.delenv("USER")
+    ensure_home()  # libraries ask for both
+    assert (Path.home(), os.environ["USER"]) == (tmp_path, str(os.getuid()))
 
 
 NAMES = [

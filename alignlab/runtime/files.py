@@ -29,6 +29,18 @@ def cache_root() -> Path:
         raise mistake("ALIGNLAB_CACHE", "is not set, and this user has no home folder", "set it to a folder") from None
 
 
+def ensure_home() -> None:
+    """Give a user without a home folder and a name, as in many containers, the cache and the user's number.
+
+    Libraries look for both.
+    """
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = str(cache_root())
+        os.environ.setdefault("USER", str(os.getuid()))
+
+
 def digest(*parts: Any) -> str:
     """Hash JSON-like values to 16 hexadecimal digits; the same values give the same digits on every machine."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=True, default=str)
