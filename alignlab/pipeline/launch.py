@@ -18,6 +18,7 @@ from alignlab.pipeline.result import Result, result_of
 from alignlab.pipeline.run_folder import new_folder
 from alignlab.runtime import distributed, rendezvous, signals
 from alignlab.runtime.file_errors import explained_file_errors
+from alignlab.runtime.files import ensure_home
 from alignlab.runtime.process_state import restored
 from alignlab.runtime.temporary_files import temporary_files
 
@@ -122,4 +123,5 @@ def prepare(config: Config) -> None:
     """Configure this process by the config."""
     from alignlab.pipeline.fingerprint import threads
 
+    ensure_home()
     distributed.configure_process(threads(config))
