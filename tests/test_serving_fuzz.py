@@ -46,7 +46,7 @@ def test_schemathesis_finds_no_failure(client, tmp_path):
 def test_odd_bodies_are_refused_or_answered(client, content):
     for path in ("/predict", "/feedback", "/v1/chat/completions", "/items"):
         response = client.post(path, content=content, headers={"Content-Type": "application/json"})
-        assert response.status_code in {200, 422}, (path, response.text)
+        assert response.status_code in {200, 400, 422}, (path, response.text)
 
 
 def test_odd_headers(client):
