@@ -141,7 +141,7 @@ def test_a_damaged_model_folder_is_one_sentence(tmp_path):
         config("model=local", f"model.path={tmp_path}", *HUB, "method=dpo")
     (tmp_path / "model.safetensors").unlink()
     (tmp_path / "config.json").write_text('{"model_type": "lla')
-    with pytest.raises(Failure, match=r"config\.json: is not JSON; fetch the model again"):
+    with pytest.raises(Failure, match=r"config\.json: holds no JSON object; fetch the model again"):
         config("model=local", f"model.path={tmp_path}", *HUB, "method=dpo")
 
 

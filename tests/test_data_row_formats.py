@@ -82,7 +82,7 @@ def test_alpaca_keeps_input_system_and_history():
 )
 def test_a_misspelt_field_is_named_with_the_field_that_was_meant(row, rename, tmp_path):
     path = tmp_path / "rows.jsonl"
-    path.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    path.write_text((json.dumps(row) + "\n") * 2, encoding="utf-8")  # a single object may be a list of rows by a name
     with pytest.raises(Failure, match=rename):
         file_dataset.read_report(config("task=prepare", "dataset=file", f"dataset.path={path}").dataset)
 
