@@ -6,8 +6,9 @@ import pytest
 from command import config
 from test_suites import bbq_row
 
-from alignlab.evaluation.controls import score_controls
+from alignlab.evaluation.controls import reply, score_controls
 from alignlab.evaluation.protocol import Context
+from alignlab.evaluation.replies import Item
 from alignlab.reports.run_results import controls_text
 
 
@@ -34,3 +35,10 @@ def test_a_refuser_and_a_complier_on_harmful_and_safe_prompts(tmp_path):
     assert scores == {f"refusal/{kind}_answered": {"refuser": 0, "complier": 1} for kind in ("harmful", "safe")}
     row = {"name": "refusal/safe_answered", "rate": True, "controls": scores["refusal/safe_answered"]}
     assert controls_text(row) == "refuser 0.0%, complier 100.0%"
+
+
+def test_a_random_control_ranks_all_choices():
+    item = Item("a", "why", choices=("x", "yy", "zzz"))
+    drawn = [[choice.score for choice in reply("random", item, draw).choices] for draw in range(200)]
+    assert sum(first > second for first, second, _ in drawn) / 200 == pytest.approx(0.5, abs=0.12)
+    assert [choice.score for choice in reply("longest", item, 0).choices] == [-2000, -1000, 0]

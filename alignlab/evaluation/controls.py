@@ -26,7 +26,7 @@ ORDERS: dict[str, Callable[[Item, int], float]] = {  # a control takes the choic
     "first": lambda item, place: place,
     "refuser": lambda item, place: place != item.facts.get("refusal"),
 }
-UNLIKELY = -1000.0  # the log-probability of a choice that a control does not take
+UNLIKELY = -1000.0  # the log-probability of the choice that a control would take second
 
 
 def add_controls(rows: Sequence[Measurement], context: Context) -> None:
@@ -70,4 +70,4 @@ def reply(control: str, item: Item, draw: int) -> Reply:
         return Reply(item, (Completion(TEXTS.get(control, ""), True, ()),) * item.samples)
     random = Random(f"{item.id} {draw}")
     order = [(ORDERS[control](item, place), random.random()) for place in range(len(item.choices))]
-    return Reply(item, (), tuple(ChoiceScore(0.0 if one == min(order) else UNLIKELY, 1) for one in order))
+    return Reply(item, (), tuple(ChoiceScore(UNLIKELY * sorted(order).index(one), 1) for one in order))
