@@ -109,7 +109,7 @@ def page(title: str, ranking: Ranking, command: str, picture: bytes) -> str:
     conclusions = list(sentences(ranking))
     first = f"{ranking.measure} of {len(ranking.places)} settings, in the order of the command"
     return render(
-        "sweep.html",
+        PAGE,
         policy=CONTENT_POLICY,
         measure=ranking.measure,
         folder=title,

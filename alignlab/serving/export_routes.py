@@ -5,6 +5,7 @@ from typing import Literal
 from fastapi import APIRouter, Request
 from starlette.responses import PlainTextResponse
 
+from alignlab.runtime.run_files import CARD
 from alignlab.serving.item_schemas import InfluenceList
 from alignlab.serving.routes import Administrator, errors, service_of
 from alignlab.serving.store import export, queries
@@ -16,7 +17,7 @@ exports = APIRouter(tags=["export"], responses=errors())
 async def card(request: Request, _: Administrator) -> PlainTextResponse:
     """Return a description of the exported rows in Markdown."""
     text = await service_of(request).store.read(export.card)
-    return PlainTextResponse(text, media_type="text/markdown", headers=attachment("README.md"))
+    return PlainTextResponse(text, media_type="text/markdown", headers=attachment(CARD))
 
 
 @exports.get("/export/{form}", summary="Feedback as JSON lines in one of TRL's forms", response_class=PlainTextResponse)
