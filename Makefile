@@ -21,7 +21,7 @@ export ALIGNLAB_DATA := $(abspath ../shared/data)
 endif
 endif
 
-.PHONY: help setup dev smollm2 demo sft rm dpo ppo sweep search gpu gpus slurm image kubernetes chat serve report lora test test-runs test-scale test-pages test-lowest lock hashes audit quick check format docs evidence bench-ppo bench-ppo-parity bench-gpu bench-memory bench-serving postgres clean clean-cache
+.PHONY: help setup dev smollm2 demo sft rm dpo ppo sweep search gpu gpus slurm image kubernetes chat serve report lora test test-runs test-faults test-scale test-pages test-lowest lock hashes audit quick check format docs evidence bench-ppo bench-ppo-parity bench-gpu bench-memory bench-serving postgres clean clean-cache
 
 help: ## Explain every target.
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -99,10 +99,13 @@ report: setup ## Write the last run's report again.
 	$(RUN) task=report $(ARGS)
 
 test: dev ## The tests, in under five minutes on two cores.
-	$(PYTEST) -m "not scale and not runs" tests
+	$(PYTEST) -m "not scale and not runs and not faults and not pages" tests
 
 test-runs: dev ## The tests of whole runs: killed, repeated, swept; about six minutes.
 	$(PYTEST) -m runs tests
+
+test-faults: dev ## The tests of whole runs with damaged files, full disks and kills; an hour.
+	$(PYTEST) -m faults tests
 
 test-scale: dev ## The tests of several processes, in under fifteen minutes.
 	$(PYTEST) -m scale tests
@@ -112,7 +115,7 @@ $(VENV)/.pages: $(VENV)/.dev
 	@touch $@
 
 test-pages: $(VENV)/.pages ## The server's pages in Chromium (/usr/bin/chromium), and its API under schemathesis.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m runs tests/test_serving_pages.py tests/test_serving_fuzz.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m pages tests/test_serving_pages.py tests/test_serving_fuzz.py
 
 postgres: ## Install PostgreSQL from Debian's packages where it is missing, start one in build/postgres, and print its URL.
 	deploy/postgres.sh start build/postgres
@@ -121,7 +124,7 @@ bench-serving: $(VENV)/.serve ## Throughput and latency of task=serve, with 50 c
 	$(BIN)/python benchmarks/serving.py
 
 quick: dev ## The tests that need no training, in about a minute.
-	$(PYTEST) -m "not slow and not scale and not runs" tests
+	$(PYTEST) -m "not slow and not scale and not runs and not faults and not pages" tests
 
 # The lowest versions that pyproject.toml allows, in an environment of their own; the oldest torch may bring CUDA (3 GB).
 .venv-lowest/.run: pyproject.toml tests/lowest_versions.py
@@ -131,7 +134,7 @@ quick: dev ## The tests that need no training, in about a minute.
 	@touch $@
 
 test-lowest: .venv-lowest/.run ## The quick tests and a small run with the lowest versions that are allowed.
-	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -q -n 2 -m "not slow and not scale and not runs" tests
+	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -q -n 2 -m "not slow and not scale and not runs and not faults and not pages" tests
 	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m alignlab model=pocket_small dataset=pocket_small hardware=zero3
 
 # KEEP names packages that stay as they are; without torch there, it takes the newest, and so maybe CUDA (3 GB).

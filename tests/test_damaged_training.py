@@ -12,7 +12,7 @@ from alignlab.runtime.manifest import sha256
 from alignlab.runtime.signals import Stopped
 from alignlab.training.checkpoints import newest_first
 
-pytestmark = [pytest.mark.slow, pytest.mark.runs]
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
 STAGE = ("method=sft", "method.batch_size=8", "method.max_steps=12", "method.save_steps=4", "method.save_total_limit=2")
 FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json", "whole.json")

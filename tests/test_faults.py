@@ -41,7 +41,7 @@ def is_sentence(ended, part):
 
 
 @pytest.mark.slow
-@pytest.mark.runs
+@pytest.mark.faults
 @pytest.mark.parametrize("name", COMMANDS)
 class TestFaults:
     def test_a_kill_changes_nothing(self, place, name, undisturbed):

@@ -143,7 +143,7 @@ def test_a_damaged_file_of_a_model_is_named(tmp_path, whole, case):
 
 
 @pytest.mark.slow
-@pytest.mark.runs
+@pytest.mark.faults
 @pytest.mark.parametrize("case", CASES)
 def test_a_damaged_model_folder_is_one_sentence(tmp_path, monkeypatch, whole, case):
     monkeypatch.setenv("ALIGNLAB_CACHE", str(tmp_path / "cache"))

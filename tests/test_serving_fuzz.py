@@ -11,7 +11,7 @@ import httpx
 import pytest
 from served import MESSAGES, served, tiny_engine
 
-pytestmark = pytest.mark.runs
+pytestmark = pytest.mark.pages
 EXAMPLES = os.environ.get("ALIGNLAB_FUZZ", "20")  # per operation; 500 for the record
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from served import served, tiny_engine
 
-pytestmark = pytest.mark.runs
+pytestmark = pytest.mark.pages
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = os.environ.get("ALIGNLAB_CHROMIUM", "/usr/bin/chromium")
 
