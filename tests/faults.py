@@ -47,8 +47,10 @@ ELSEWHERE = {
     "chat",
     "evaluate",
     "generate",
+    "key",
     "preferences",
     "report",
+    "serve",
 }
 MADE = ("*.safetensors", "demonstrations.jsonl", "pairs.jsonl", "prompts.jsonl")
 

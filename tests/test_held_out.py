@@ -30,7 +30,7 @@ def plan(tmp_path, monkeypatch):
 def test_the_plan_says_what_cannot_be_measured(plan):
     nothing = "nothing is measured on completions: no test rows are held out; give dataset.test_path, or more rows"
     assert plan(PAIRS[:4]) == ([nothing], [])
-    few = "measured on 1 held-out prompts: too few to call a change better or worse"
+    few = "measured on 1 held-out prompt: too few to call a change better or worse"
     lines, names = plan(PAIRS[:12])
     assert lines == [few]
     assert {"perplexity", "length"} <= {*names}

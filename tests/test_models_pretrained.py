@@ -270,6 +270,7 @@ needs_smollm2 = pytest.mark.skipif(PACKAGED is None or find_spec("gguf") is None
 
 
 @needs_smollm2
+@pytest.mark.runs
 @pytest.mark.slow
 def test_a_gguf_file_becomes_a_folder_with_its_template_and_tokens():
     model = config("model=local", f"model.path={PACKAGED}", "dataset=pocket_small").model
