@@ -206,7 +206,7 @@ def killed(work, place, name, call):
         os._exit(0)
 
 
-@pytest.mark.runs
+@pytest.mark.faults
 @pytest.mark.parametrize("adapter", [[], ["model/adapter=lora"]], ids=["whole", "lora"])
 def test_a_run_that_is_killed_ends_as_if_nothing_had_happened(rows, tmp_path, adapter):
     often = [
