@@ -101,6 +101,7 @@ def test_a_rollout_holds_all_completions_of_a_prompt_and_they_differ(rows, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.runs
+@pytest.mark.faults
 def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(rows, tmp_path):
     often = ["method.total_episodes=32", "method.save_steps=2", *SMALL_GROUPS]
     cut, whole = tmp_path / "cut", tmp_path / "whole"
