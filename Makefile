@@ -102,7 +102,7 @@ test: dev ## The tests, in under five minutes on two cores.
 	$(PYTEST) -m "not scale and not runs and not faults and not pages" tests
 
 test-runs: dev ## The tests of whole runs: killed, repeated, swept; about six minutes.
-	$(PYTEST) -m "runs and not faults" tests
+	$(PYTEST) -m runs tests
 
 test-faults: dev ## The tests of whole runs with damaged files, full disks and kills; an hour.
 	$(PYTEST) -m faults tests

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from command import config
+from peft import LoraConfig, get_peft_model
 from tiny import tiny_model, tiny_tokenizer
 
 from alignlab.methods import ppo
@@ -173,6 +174,17 @@ def test_a_checkpoint_with_an_adapter_holds_what_learns(policy, monkeypatch, tmp
     assert all(torch.equal(weight, state[name]) for name, weight in actor.named_parameters() if weight.requires_grad)
     with pytest.raises(RuntimeError, match="Missing key"):
         actor.load_state_dict(dict(list(state.items())[2:]))
+
+
+def test_a_checkpoint_of_what_learns_fits_a_model_whose_embeddings_are_tied():
+    tied = tiny_model()
+    tied.config.tie_word_embeddings = True
+    tied.tie_weights()
+    actor = ActorCritic(get_peft_model(tied, LoraConfig(target_modules=["q_proj"])), None, 1.0, [])
+    saved = {name: weight + 1 for name, weight in learned_state(actor).items()}
+    assert "policy.base_model.model.lm_head.weight" in actor.state_dict().keys() - saved.keys()
+    actor.load_state_dict(saved)
+    assert all(torch.equal(weight, saved[name]) for name, weight in actor.named_parameters() if weight.requires_grad)
 
 
 def test_the_reference_is_frozen_and_the_settings_reach_the_trainer(policy, monkeypatch, capsys):

@@ -58,10 +58,11 @@ class ActorCritic(nn.Module):
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Load weights; those that adapters leave as they were may be missing. Raises as `Module` does for others."""
-        frozen = {name: weight for name, weight in self.named_parameters() if not weight.requires_grad}
-        missing = frozen.keys() - state_dict.keys() if hasattr(self.policy, "peft_config") else ()
-        whole = {**state_dict, **{name: frozen[name].detach() for name in missing}}
-        return super().load_state_dict(whole, strict, assign)
+        kept: dict[str, Tensor] = {}
+        if hasattr(self.policy, "peft_config"):
+            learned = learned_state(self)
+            kept = {name: tensor for name, tensor in self.state_dict().items() if name not in learned}
+        return super().load_state_dict({**kept, **state_dict}, strict, assign)
 
     def values(self, rows: PaddedRows, hidden: Hidden | None = None) -> Tensor:
         """Return the values before each token, [batch, tokens]; a head on the policy's states needs its `hidden`."""
