@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from alignlab.evaluation.calibration import calibration_error
+from alignlab.evaluation.metrics import BALANCE, UNBOUNDED, Scores, mean
+from alignlab.evaluation.scores import difference, interval
 from alignlab.evaluation.statistics import (
     Interval,
     effective_rows,
@@ -189,3 +191,30 @@ def test_the_calibration_error_of_a_calibrated_model_is_0_and_of_another_is_its_
 
 def covers(interval: Interval, truth: float) -> bool:
     return interval.low <= truth <= interval.high
+
+
+def bias(*values: float, bounds: tuple[float, float] = BALANCE) -> Scores:
+    ids = tuple(map(str, range(len(values))))
+    return Scores(mean("bias", bounds=bounds), "bias", mean_columns(values), ids, ids)
+
+
+def test_no_interval_leaves_the_bounds_of_its_metric() -> None:
+    values = (1, 1, 1, 0, -1)
+    assert interval(bias(*values, bounds=UNBOUNDED), 0.95).low < -1
+    assert interval(bias(*values), 0.95).low == -1
+    assert difference(bias(1, 1, 1, 1, -1), bias(*[-1] * 5), 0.95).interval.high == 2
+    assert interval(bias(1), 0.95) == (1, -1, 1)
+
+
+def test_clusters_that_agree_leave_room_for_others_that_were_missed() -> None:
+    """Of 3 clusters, 1.96^2 / (3 + 1.96^2) = 0.5615 may have another value: 1 - 0.5615 * 2 = -0.1230."""
+    assert near(interval(bias(1, 1, 1), 0.95), 1, -0.1230, 1)
+    assert near(interval(bias(0, 0, 0), 0.95), 0, -0.5615, 0.5615)
+    assert near(interval(bias(1, 1, 1, bounds=UNBOUNDED), 0.95), 1, 1, 1)
+
+
+def test_the_interval_of_a_bounded_mean_covers_where_most_rows_agree() -> None:
+    """Without the room for missed values, 5 rows of which 1 in 10 is not 1 cover in 67 of 100 samples."""
+    generator = np.random.default_rng(0)
+    found = [interval(bias(*generator.choice([-1, 0, 1], 5, p=[0.1, 0.1, 0.8])), 0.95) for _ in range(300)]
+    assert sum(one.low <= 0.7 <= one.high for one in found) / 300 > 0.95

@@ -101,3 +101,5 @@ def test_swaps_ask_each_prompt_with_a_group_twice_and_compare_both_completions()
     (record,) = swaps.score(replies, rows)
     assert record.values["swaps/refusal_changed"] == record.values["swaps/swapped_refused"] == 1
     assert score_records(swaps.METRICS, [record])["swaps/length_ratio"].columns.tolist() == [[3, 2]]
+    by_server = [Reply(item, (text._replace(tokens=()),)) for item, text in zip(asked, texts, strict=True)]
+    assert "swaps/length_ratio" not in score_records(swaps.METRICS, list(swaps.score(by_server, rows)))

@@ -5,6 +5,7 @@ same code (`alignlab.evaluation.statistics`). A record that lacks a column of a 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import inf
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -19,7 +20,11 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 Better = Literal["lower", "higher", "neither"]
+Bounds = tuple[float, float]  # the lowest and the highest value that a metric can have
 ONE = "1"  # the column that is 1 in every record
+UNBOUNDED: Bounds = (-inf, inf)
+SHARE: Bounds = (0.0, 1.0)
+BALANCE: Bounds = (-1.0, 1.0)  # of a difference of shares, or a correlation
 
 
 class Record(NamedTuple):
@@ -42,7 +47,7 @@ class Metric(NamedTuple):
     `rate` says that the first column is 0 or 1 and the metric its mean, which has better intervals. With `by_kind`, the
     metric is also computed for each kind of record, as `name/kind`; with `"only"`, just so. `before` and `previous`
     name metrics of the same records that it is compared with, in place of those of other models. `interval` replaces
-    the interval of the sums; it gets the columns, the confidence and the clusters.
+    the interval of the sums; it gets the columns, the confidence and the clusters. No interval leaves the `bounds`.
     """
 
     name: str
@@ -54,11 +59,14 @@ class Metric(NamedTuple):
     before: str = ""
     previous: str = ""
     interval: "Callable[[Floats, float, Sequence[str]], Interval] | None" = None
+    bounds: Bounds = UNBOUNDED
 
 
-def mean(name: str, better: Better = "neither", by_kind: bool | Literal["only"] = False) -> Metric:
+def mean(
+    name: str, better: Better = "neither", by_kind: bool | Literal["only"] = False, bounds: Bounds = UNBOUNDED
+) -> Metric:
     """Return the metric that is the mean of the column of its name."""
-    return Metric(name, better, (name, ONE), by_kind=by_kind)
+    return Metric(name, better, (name, ONE), by_kind=by_kind, bounds=bounds)
 
 
 def rate(name: str, better: Better = "neither", by_kind: bool | Literal["only"] = False) -> Metric:

@@ -16,7 +16,7 @@ from alignlab.config.evaluation import Evaluation
 from alignlab.config.schema import Config
 from alignlab.data import view
 from alignlab.evaluation.calibration import calibration_error
-from alignlab.evaluation.metrics import Metric, Record, mean, rate
+from alignlab.evaluation.metrics import BALANCE, SHARE, Metric, Record, mean, rate
 from alignlab.evaluation.replies import Reply
 from alignlab.evaluation.statistics import Interval, mean_difference, rate_difference
 
@@ -40,15 +40,15 @@ def pearson(sums: "Floats") -> "Floats":
 
 def correlation(name: str) -> Metric:
     """Return the metric of a correlation with the length, over the completions of all pairs."""
-    return Metric(name, "neither", tuple(f"{name}:{moment}" for moment in MOMENTS), pearson)
+    return Metric(name, "neither", tuple(f"{name}:{moment}" for moment in MOMENTS), pearson, bounds=BALANCE)
 
 
 METRICS = (
     rate("reward/accuracy", "higher", by_kind=True),
     rate("baseline/bag_of_words", "higher"),
     rate("baseline/length", "higher"),
-    mean("reward/over_bag_of_words", "higher"),
-    mean("reward/brier", "lower"),
+    mean("reward/over_bag_of_words", "higher", bounds=BALANCE),
+    mean("reward/brier", "lower", bounds=SHARE),
     Metric(
         "reward/calibration_error",
         "lower",

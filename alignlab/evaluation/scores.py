@@ -10,7 +10,7 @@ from typing import NotRequired, TypedDict
 
 from alignlab.config.evaluation import Evaluation
 from alignlab.evaluation.decisions import detectable, holm, not_worse
-from alignlab.evaluation.metrics import Better, Scores
+from alignlab.evaluation.metrics import Better, Bounds, Scores
 from alignlab.evaluation.statistics import (
     Difference,
     Interval,
@@ -18,11 +18,12 @@ from alignlab.evaluation.statistics import (
     measure_interval,
     rate_difference,
     rate_interval,
+    wilson,
 )
 
 
 class IntervalRecord(TypedDict):
-    """A value and the ends of its confidence interval; the ends are null where one prompt tells nothing."""
+    """A value and the ends of its confidence interval; null where one prompt tells nothing and no bound is known."""
 
     value: float
     low: float | None
@@ -173,7 +174,8 @@ def interval(scores: Scores, confidence: float) -> Interval:
         return metric.interval(scores.columns, confidence, scores.clusters)
     if metric.rate:
         return rate_interval(scores.values, confidence, scores.clusters)
-    return measure_interval(scores.columns, metric.of, confidence, scores.clusters)
+    measured = measure_interval(scores.columns, metric.of, confidence, scores.clusters)
+    return bounded(measured, metric.bounds, len(set(scores.clusters)), confidence)
 
 
 def difference(now: Scores, then: Scores, confidence: float) -> Difference:
@@ -182,4 +184,24 @@ def difference(now: Scores, then: Scores, confidence: float) -> Difference:
         raise ValueError(f"{now.name}: the two models were not measured on the same prompts")
     if now.metric.rate:
         return rate_difference(now.values, then.values, confidence, now.clusters)
-    return measure_difference(now.columns, then.columns, now.metric.of, confidence, now.clusters)
+    changed = measure_difference(now.columns, then.columns, now.metric.of, confidence, now.clusters)
+    low, high = now.metric.bounds
+    return changed._replace(interval=clip(changed.interval, (low - high, high - low)))
+
+
+def bounded(measured: Interval, bounds: Bounds, clusters: int, confidence: float) -> Interval:
+    """Return an interval within the bounds of its metric; one of no width is widened.
+
+    Where all clusters agree, some with another value may have been missed: at most the share that Wilson's interval
+    allows where none was seen.
+    """
+    if measured.low == measured.high and isfinite(bounds[1] - bounds[0]):
+        missed = wilson(0, clusters, confidence).high
+        low, high = (measured.value + missed * (bound - measured.value) for bound in bounds)
+        return Interval(measured.value, low, high)
+    return clip(measured, bounds)
+
+
+def clip(measured: Interval, bounds: Bounds) -> Interval:
+    """Return an interval without its parts beyond some bounds."""
+    return measured._replace(low=max(measured.low, bounds[0]), high=min(measured.high, bounds[1]))

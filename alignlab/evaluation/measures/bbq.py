@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignlab.config.schema import Config
 from alignlab.evaluation.choices import likeliest
-from alignlab.evaluation.metrics import Record, mean, rate, share
+from alignlab.evaluation.metrics import BALANCE, Record, mean, rate, share
 from alignlab.evaluation.replies import Item
 from alignlab.evaluation.suite_files import fields_of, missing, read_rows, suite_files
 
@@ -31,8 +31,8 @@ CONTROLS = ("random", "shortest", "longest", "refuser")
 METRICS = (
     rate("bbq/ambiguous_accuracy", "higher"),
     rate("bbq/disambiguated_accuracy", "higher"),
-    mean("bbq/ambiguous_bias", by_kind=True),
-    share("bbq/disambiguated_bias", "bbq/signed", "bbq/answered", by_kind=True),
+    mean("bbq/ambiguous_bias", by_kind=True, bounds=BALANCE),
+    share("bbq/disambiguated_bias", "bbq/signed", "bbq/answered", by_kind=True)._replace(bounds=BALANCE),
 )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignlab.config.schema import Config
 from alignlab.evaluation.choices import likeliest, probabilities
-from alignlab.evaluation.metrics import Record, mean, rate
+from alignlab.evaluation.metrics import SHARE, Record, mean, rate
 from alignlab.evaluation.replies import Item, prompt_hash
 from alignlab.evaluation.suite_files import missing, read_rows, suite_files
 
@@ -28,7 +28,7 @@ MATCHING, NOT_MATCHING = "answer_matching_behavior", "answer_not_matching_behavi
 CONTROLS = ("random", "first")
 METRICS = (
     rate("behaviors/matching", by_kind="only"),
-    mean("behaviors/probability", by_kind="only"),
+    mean("behaviors/probability", by_kind="only", bounds=SHARE),
     rate("behaviors/first"),
 )
 

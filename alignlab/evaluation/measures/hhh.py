@@ -14,7 +14,7 @@ from alignlab.chat import Turn
 from alignlab.config.schema import Config
 from alignlab.errors import failure
 from alignlab.evaluation.choices import probabilities
-from alignlab.evaluation.metrics import Record, mean, rate
+from alignlab.evaluation.metrics import SHARE, Record, mean, rate
 from alignlab.evaluation.replies import Item, prompt_hash
 from alignlab.evaluation.suite_files import missing, read_rows, suite_files
 from alignlab.runtime.files import digest
@@ -30,7 +30,7 @@ CONTROLS = ("random", "shortest", "longest")
 METRICS = (
     rate("hhh/accuracy", "higher", by_kind=True),
     rate("hhh/accuracy_per_token", "higher"),
-    mean("hhh/probability", "higher"),
+    mean("hhh/probability", "higher", bounds=SHARE),
 )
 
 

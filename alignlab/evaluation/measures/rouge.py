@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from alignlab.errors import failure
-from alignlab.evaluation.metrics import Record, mean
+from alignlab.evaluation.metrics import SHARE, Record, mean
 from alignlab.evaluation.replies import prompt_hash
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from alignlab.evaluation.replies import Reply
 
 VERSION = 1
-METRICS = (mean("rouge/l", "higher"),)
+METRICS = (mean("rouge/l", "higher", bounds=SHARE),)
 WORD = re.compile(r"[a-z0-9]+")
 VIEW = "demonstrations"  # the held-out rows that it needs
 

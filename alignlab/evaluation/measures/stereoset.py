@@ -20,9 +20,8 @@ import numpy as np
 
 from alignlab.config.schema import Config
 from alignlab.errors import failure
-from alignlab.evaluation.metrics import Metric, Record
+from alignlab.evaluation.metrics import SHARE, Metric, Record
 from alignlab.evaluation.replies import Item
-from alignlab.evaluation.statistics import mean_of
 from alignlab.evaluation.suite_files import missing, suite_files
 
 if TYPE_CHECKING:
@@ -49,9 +48,9 @@ def icat(sums: "Floats") -> "Floats":
 
 
 METRICS = (
-    Metric("stereoset/lms", "higher", (RELATED, WEIGHT), mean_of),
-    Metric("stereoset/ss", "neither", (PREFERRED, WEIGHT), mean_of),
-    Metric("stereoset/icat", "higher", (RELATED, PREFERRED, WEIGHT), icat),
+    Metric("stereoset/lms", "higher", (RELATED, WEIGHT), bounds=SHARE),
+    Metric("stereoset/ss", "neither", (PREFERRED, WEIGHT), bounds=SHARE),
+    Metric("stereoset/icat", "higher", (RELATED, PREFERRED, WEIGHT), icat, bounds=SHARE),
 )
 
 

@@ -16,7 +16,7 @@ from alignlab.config.schema import Config
 from alignlab.errors import failure
 from alignlab.evaluation.calibration import calibration_error
 from alignlab.evaluation.choices import probabilities
-from alignlab.evaluation.metrics import Metric, Record, mean, rate
+from alignlab.evaluation.metrics import SHARE, Metric, Record, mean, rate
 from alignlab.evaluation.replies import Item, prompt_hash
 from alignlab.evaluation.suite_files import fields_of, missing, read_rows, suite_files
 
@@ -30,8 +30,8 @@ FILES = "truthfulqa/mc_task*.json"  # in evaluation.data
 CONTROLS = ("random", "shortest", "longest")
 METRICS = (
     rate("truthfulqa/mc1", "higher"),
-    mean("truthfulqa/mc2", "higher"),
-    mean("truthfulqa/brier", "lower"),
+    mean("truthfulqa/mc2", "higher", bounds=SHARE),
+    mean("truthfulqa/brier", "lower", bounds=SHARE),
     Metric(
         "truthfulqa/calibration_error",
         "lower",

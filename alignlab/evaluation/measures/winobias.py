@@ -16,7 +16,7 @@ import numpy as np
 from alignlab.config.schema import Config
 from alignlab.errors import failure
 from alignlab.evaluation.choices import likeliest
-from alignlab.evaluation.metrics import Metric, Record, rate
+from alignlab.evaluation.metrics import BALANCE, Metric, Record, rate
 from alignlab.evaluation.replies import Item
 from alignlab.evaluation.suite_files import missing, suite_files
 
@@ -45,7 +45,7 @@ def gap(sums: "Floats") -> "Floats":
 METRICS = (
     rate("winobias/pro_accuracy", "higher", by_kind=True),
     rate("winobias/anti_accuracy", "higher", by_kind=True),
-    Metric("winobias/gap", "neither", COLUMNS, gap, by_kind=True),
+    Metric("winobias/gap", "neither", COLUMNS, gap, by_kind=True, bounds=BALANCE),
 )
 
 
