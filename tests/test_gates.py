@@ -109,12 +109,15 @@ def test_parts_and_those_that_only_look_on_are_observed(tmp_path):
     assert seen == {**parts, **held_out, "gold/score": 0.25, "gold/error": 0.0}
 
 
-def test_reward_models_are_tried_on_pairs_wherever_they_stand_in_a_reward(monkeypatch):
+def test_reward_models_are_tried_on_pairs_wherever_they_stand_in_a_reward(monkeypatch, capsys):
+    held_out = 50
+
     def view(dataset, name, split):
         if dataset == "no pairs":
             raise Mistake([])
         rows = [
-            {"prompt": [], "chosen": "right" * (n % 2 + 1), "rejected": "wrong long"[: 5 + n % 3]} for n in range(50)
+            {"prompt": [], "chosen": "right" * (n % 2 + 1), "rejected": "wrong long"[: 5 + n % 3]}
+            for n in range(held_out)
         ]
         return type("Rows", (), {"to_list": lambda _: rows})()
 
@@ -129,6 +132,12 @@ def test_reward_models_are_tried_on_pairs_wherever_they_stand_in_a_reward(monkey
     assert {stage: quality.accuracy.value for stage, quality in found.items()} == {"rm": 1.0, "rm (other)": 1.0}
     assert gate_monitor.qualities(first, CONFIG.model_copy(update={"dataset": "no pairs"}), SOURCES) == {}
     assert gate_monitor.qualities(Checked(type("Function", (), {"name": "f"})()), CONFIG, SOURCES) == {}
+    assert not capsys.readouterr().err
+    for held_out in (1, 19):
+        assert gate_monitor.qualities(both, CONFIG, SOURCES) == {}
+        assert f"not checked: {held_out} of 20 held-out pairs\n" in capsys.readouterr().err
+    held_out = 20
+    assert len(gate_monitor.qualities(both, CONFIG, SOURCES)) == 2
 
 
 def test_a_good_reward_model_triggers_none():

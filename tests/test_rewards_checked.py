@@ -7,6 +7,7 @@ import pytest
 
 from alignlab.errors import Failure, failure
 from alignlab.rewards import Checked, Scored
+from alignlab.runtime.signals import stopped
 
 PROMPTS = [[{"role": "user", "content": "why"}]] * 3
 TEXTS = ["one", "two", "three"]
@@ -74,12 +75,18 @@ def test_a_long_text_is_cut_in_the_message():
     assert "'" + "x" * 120 + "'…" in str(found.value)
 
 
-def test_what_a_reward_explains_itself_is_left_as_it_is():
+@pytest.mark.parametrize(
+    "error", [failure("reward.url", "is down"), stopped("SIGTERM"), RuntimeError("CUDA out of memory.")]
+)
+def test_what_a_reward_explains_itself_and_what_stops_the_run_are_left_as_they_are(error):
     def refuse(texts):
-        raise failure("reward.url", "is down")
+        if len(texts) > 1 and isinstance(error, RuntimeError):
+            raise ValueError("too many")
+        raise error
 
-    with pytest.raises(Failure, match=r"^reward\.url: is down$"):
+    with pytest.raises(type(error)) as found:
         checked(refuse)
+    assert found.value is error
 
 
 def test_a_reward_that_does_not_learn_has_no_state():

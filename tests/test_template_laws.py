@@ -68,6 +68,9 @@ def test_the_laws_hold_for_a_style(name):
     ids_of_marks = tokenizer.convert_tokens_to_ids(marks)
     assert STYLES[name].repair in "; ".join(notes)
     assert STYLES[name].repair or not notes
+    again = copy.deepcopy(tokenizer)
+    prepare_tokenizer(again, settings_of())
+    assert (again.chat_template, len(again)) == (tokenizer.chat_template, len(tokenizer))
 
     @settings(max_examples=12, deadline=None, database=None)
     @given(conversation=conversations(marks))
@@ -134,6 +137,14 @@ def test_a_date_is_the_same_every_day():
     assert "Today: 2024-07-26" in tokenizer.decode(encode_prompt(tokenizer, [USER]))
     assert "Today: 26 Jul 2024" in ready("llama 3")[0].decode(encode_prompt(ready("llama 3")[0], [USER]))
     assert DAY in ready("gpt-oss")[1][0]
+
+
+def test_a_date_is_pinned_once(monkeypatch):
+    refusing = "{% if messages[0].role == 'system' %}{{ raise_exception('no system turn') }}{% endif %}"
+    monkeypatch.setitem(STYLES, "dated", Style("{{ strftime_now('%Y') }}" + refusing + CHATML, IM))
+    tokenizer = build("dated")
+    assert len(prepare_tokenizer(tokenizer, settings_of())) == 2
+    assert prepare_tokenizer(tokenizer, settings_of()) == []
 
 
 def test_a_system_turn_begins_the_first_user_turn():

@@ -21,7 +21,7 @@ from alignlab.data.jsonl import Record, open_bytes, read_failure, read_lines
 from alignlab.data.rejects import Reject
 from alignlab.data.row_fields import RowFields
 from alignlab.data.row_formats import format_of
-from alignlab.errors import Failure, failure
+from alignlab.errors import Explained, Failure, failure
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -211,7 +211,7 @@ def _numbered(path: Path, rows: Iterator[Mapping[str, Any]]) -> Iterator[Record 
     while True:
         try:
             batch = list(islice(rows, BATCH_ROWS))
-        except (Failure, KeyboardInterrupt, MemoryError):
+        except (Explained, MemoryError):
             raise
         except Exception as error:  # pyarrow and datasets raise many types of errors for a damaged file
             reason = re.sub(r"\s+", " ", str(error))[:100]

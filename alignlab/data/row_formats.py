@@ -73,12 +73,17 @@ def matches(row_format: RowFormat, row: Fields) -> bool:
 
 def misspelt_field(row: RowFields) -> tuple[str, str] | None:
     """Return the first unread field whose name is one letter away from that of a field of a format, and that name."""
-    known = {name for row_format in FORMATS.values() for names in row_format.required for name in names}
     for name, _ in row.unread():
-        meant = sorted(field for field in known if is_misspelt(canonical(name), field) and not row.holds(field))
-        if meant and canonical(name) not in known:
+        if meant := [field for field in similar_names(canonical(name)) if not row.holds(field)]:
             return name, meant[0]
     return None
+
+
+@lru_cache(maxsize=4096)
+def similar_names(name: str) -> tuple[str, ...]:
+    """Return the names of formats' fields that are one letter away from a name; none for a name of a field."""
+    known = {name for row_format in FORMATS.values() for names in row_format.required for name in names}
+    return () if name in known else tuple(sorted(field for field in known if is_misspelt(name, field)))
 
 
 def messages(fields: Fields) -> list[Draft]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignlab.errors import failure
+from alignlab.models.model_folder import explained_loading
 from alignlab.runtime.cache import building, is_intact
 from alignlab.runtime.files import cache_root, digest, digest_files
 from alignlab.runtime.source_hash import hash_modules
@@ -51,12 +52,9 @@ def _convert(path: Path, folder: Path) -> None:
 
     modeling_gguf_pytorch_utils.tqdm = lambda tensors, **_: tensors  # its bar would fill a log, and has no switch
     options = {"gguf_file": path.name, "quantization_config": GgufConfig(dequantize=True), "dtype": torch.float32}
-    try:
+    with explained_loading("model.path", f"{path.name} cannot be read as a GGUF file", path.parent):
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(path.parent, **options, trust_remote_code=False)
-    except Exception as error:  # the reader raises classes of its own
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
-        raise failure("model.path", f"{path.name} cannot be read as a GGUF file ({reason})") from error
     take_over(tokenizer, fields(path), path.name)
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         raise failure("model.path", f"{path.name} has more tokens ({len(tokenizer)}) than rows of embeddings")

@@ -11,11 +11,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from alignlab.errors import Explained, failure
+from alignlab.errors import failure
 from alignlab.models import weight_files
 from alignlab.models.weight_files import AGAIN
 from alignlab.runtime.file_errors import explain
-from alignlab.runtime.worker_errors import is_out_of_memory
+from alignlab.runtime.worker_errors import must_reach_run
 
 
 def check(folder: Path) -> None:
@@ -52,21 +52,19 @@ def check_tokenizer(file: Path) -> None:
     """Raise a `Failure` where a tokenizer cannot be read."""
     from tokenizers import Tokenizer
 
-    try:
+    with explained_loading(str(file), "is no tokenizer", file.parent, AGAIN):
         Tokenizer.from_file(str(file))
-    except Exception as error:  # the library has no class of its own
-        raise failure(str(file), f"is no tokenizer ({reason(error)})", AGAIN) from error
 
 
 @contextmanager
-def explained_loading(place: str, what: str, folder: Path) -> Iterator[None]:
+def explained_loading(place: str, what: str, folder: Path, now: str = "") -> Iterator[None]:
     """Raise a `Failure` for whatever a library raises while it loads the model in a folder."""
     try:
         yield
     except Exception as error:
-        if isinstance(error, Explained) or is_out_of_memory(error):
+        if must_reach_run(error):
             raise
-        raise explain(error, folder) or failure(place, f"{what} ({reason(error)})") from error
+        raise explain(error, folder) or failure(place, f"{what} ({reason(error)})", now) from error
 
 
 def reason(error: BaseException) -> str:

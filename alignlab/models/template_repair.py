@@ -112,7 +112,7 @@ def name_end(tokenizer: "PreTrainedTokenizerBase") -> str:
 
 def pin_date(tokenizer: "PreTrainedTokenizerBase") -> str:
     """Let a template write always the same day."""
-    if "strftime_now(" not in tokenizer.chat_template or tokenizer.chat_template.startswith(PINNED_DATE):
+    if "strftime_now(" not in tokenizer.chat_template or PINNED_DATE in tokenizer.chat_template:
         return ""
     tokenizer.chat_template = PINNED_DATE + tokenizer.chat_template
     return f"the chat template writes today's date, which is pinned to {DAY}, so that prompts stay the same"

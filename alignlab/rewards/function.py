@@ -18,6 +18,7 @@ from alignlab.config.dataset import DataSet
 from alignlab.config.reward import FunctionReward
 from alignlab.errors import failure
 from alignlab.rewards.protocol import Context, Scored
+from alignlab.runtime.worker_errors import must_reach_run
 
 
 class FunctionOf(NamedTuple):
@@ -54,6 +55,8 @@ def import_function(settings: FunctionReward, context: Context) -> Callable[...,
     try:
         function = user_function.load(where)
     except Exception as error:
+        if must_reach_run(error):
+            raise
         what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise failure(
             f"reward {name}", f"{where} cannot be imported ({what}){user_function.place_of(error)}"

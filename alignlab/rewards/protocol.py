@@ -17,8 +17,9 @@ from alignlab.config import user_function
 from alignlab.config.dataset import DataSet
 from alignlab.config.hardware import Hardware
 from alignlab.config.settings import path_in_home
-from alignlab.errors import Explained, failure
+from alignlab.errors import failure
 from alignlab.runtime import distributed
+from alignlab.runtime.worker_errors import must_reach_run
 
 MEND = "mend it and give the same command again: the run resumes from its last checkpoint"
 LARGEST = 1e15  # of a score without its sign: float32 holds its square
@@ -134,9 +135,9 @@ class Checked:
         """Score and check in this process alone."""
         try:
             scored = self.reward.score(prompts, completions, finished)
-        except Explained:
-            raise
         except Exception as error:
+            if must_reach_run(error):
+                raise
             text = self.first_that_raises(prompts, completions, finished)
             what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
             raise self.failed(f"raised {what}{user_function.place_of(error)}", text) from error
@@ -172,7 +173,9 @@ class Checked:
         for prompt, text, end in zip(prompts, completions, finished, strict=True):
             try:
                 self.reward.score([prompt], [text], [end])
-            except Exception:
+            except Exception as error:
+                if must_reach_run(error):
+                    raise
                 return text
         return completions[0] if completions else ""
 

@@ -69,6 +69,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or "out of memory" in message or "can't allocate memory" in message
 
 
+def must_reach_run(error: BaseException) -> bool:
+    """Return whether an error must not be explained again: it is explained, or memory is used up."""
+    return isinstance(error, Explained) or is_out_of_memory(error)
+
+
 def record_start(folder: Path, rank: int) -> None:
     """Record that a worker has started; if it leaves no error report, it was killed."""
     (folder / f"{rank}.started").touch()

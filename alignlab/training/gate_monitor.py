@@ -22,6 +22,7 @@ from alignlab.data import view
 from alignlab.errors import Failure, Mistake
 from alignlab.evaluation import reward_model
 from alignlab.evaluation.calibration import calibration_error
+from alignlab.evaluation.decisions import FEWEST_CLUSTERS
 from alignlab.evaluation.measures.gold import gold_scores
 from alignlab.evaluation.statistics import standard_error, wilson
 from alignlab.models.load import precision
@@ -30,6 +31,7 @@ from alignlab.rewards import Checked, RewardModel, Scored, load_reward_model, re
 from alignlab.rewards.ensemble import SPREAD
 from alignlab.runtime import distributed
 from alignlab.runtime.files import write_text
+from alignlab.runtime.progress import say
 from alignlab.runtime.run_files import GATES, TriggeredGate
 from alignlab.training import gates
 from alignlab.training.gates import Quality, Stages, Triggered
@@ -138,13 +140,19 @@ def load_held_out(config: Config) -> Checked | None:
 
 
 def qualities(reward: Checked, config: Config, sources: Mapping[str, str]) -> dict[str, Quality]:
-    """Measure every reward model of a reward on the test pairs, by stage; nothing where the data hold no pairs."""
+    """Measure every reward model of a reward on the test pairs, by stage; nothing where too few pairs are held out.
+
+    Even a model that is always right is then not better than chance by its interval.
+    """
     models = list(reward_models(reward))
     try:
         rows = {split: view(config.dataset, "pairs", split).to_list() for split in ("train", "test")} if models else {}
     except Mistake:  # the data set holds no pairs
         return {}
     if not rows.get("train") or not rows.get("test"):
+        return {}
+    if (pairs := len(rows["test"])) < FEWEST_CLUSTERS:
+        say(f"gates chance, length_only and calibration are not checked: {pairs} of {FEWEST_CLUSTERS} held-out pairs")
         return {}
     return {stage_of(model, sources): quality(model, rows["test"][:PAIRS], rows["train"], config) for model in models}
 
