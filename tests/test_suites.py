@@ -186,6 +186,27 @@ def test_behaviors_on_the_real_files_are_apart(data_folder):
     assert not any(name.endswith("winogenerated") for name in measured)  # another format
 
 
+def test_a_path_that_holds_no_file_of_its_suite_is_a_mistake(tmp_path):
+    with pytest.raises(Mistake, match=r"measure\.bbq\.path: .* holds no \*\.jsonl"):
+        measurements_of(config("measure=[bbq]", f"measure.bbq.path={tmp_path}"), "policy")
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"answer_info": None}, "no answer_info"),
+        ({"answer_info": {"ans0": ["Jo", "old"]}}, "answer_info: the row has no ans1, ans2"),
+        ({"additional_metadata": {}}, "no stereotyped_groups"),
+        ({"context_condition": "clear"}, "context_condition"),
+        ({"answer_info": {key: ["Jo", "old"] for key in ("ans0", "ans1", "ans2")}}, "no answer is"),
+    ],
+)
+def test_a_row_of_bbq_in_another_form_is_named(change, named, tmp_path):
+    (tmp_path / "Age.jsonl").write_text(json.dumps(bbq_row(0, "ambig", "neg", 2) | change))
+    with pytest.raises(Failure, match=rf"Age\.jsonl:1.*{named}"):
+        items("bbq", f"measure.bbq.path={tmp_path}")
+
+
 def test_a_suite_without_any_file_is_a_mistake_and_one_that_the_folder_lacks_is_left_out(tmp_path, capsys):
     with pytest.raises(Mistake, match=r"measure\.bbq\.path: no file is set"):
         compose("measure=[bbq,length]")

@@ -74,19 +74,19 @@ def rate(name: str, better: Better = "neither", by_kind: bool | Literal["only"] 
     return Metric(name, better, (name, ONE), rate=True, by_kind=by_kind)
 
 
-def ratio(name: str, numerator: str, denominator: str, better: Better = "neither") -> Metric:
-    """Return the metric that is the sum of one column over the sum of another."""
-    return Metric(name, better, (numerator, denominator))
-
-
-def share(
-    name: str, part: str, whole: str, better: Better = "neither", by_kind: bool | Literal["only"] = False
+def ratio(
+    name: str,
+    numerator: str,
+    denominator: str,
+    better: Better = "neither",
+    by_kind: bool | Literal["only"] = False,
+    bounds: Bounds = UNBOUNDED,
 ) -> Metric:
-    """Return the metric that is a `ratio` of two columns, but 0 where the second is 0 in all records."""
-    return Metric(name, better, (part, whole), share_of, by_kind=by_kind)
+    """Return the metric that is the sum of one column over the sum of another; 0 where the second sum is 0."""
+    return Metric(name, better, (numerator, denominator), ratio_of, by_kind=by_kind, bounds=bounds)
 
 
-def share_of(sums: "Floats") -> "Floats":
+def ratio_of(sums: "Floats") -> "Floats":
     """Compute the first sum over the second; 0 where the second is 0."""
     part, whole = sums[..., 0], sums[..., 1]
     value: Floats = np.where(whole == 0, 0.0, part / np.where(whole == 0, 1.0, whole))

@@ -33,23 +33,28 @@ def code_hash() -> str:
     return digest([hash_with_imports(module) for module in CODE])
 
 
-def fingerprint(folder: Path, hardware: Hardware) -> str:
-    """Return the hash of a model's files, of the precision and the device, and of the code."""
-    return digest(digest_files([folder]), str(precision(hardware)), device_type(hardware), code_hash())
-
-
-class LanguageModel:
-    """A language model in a folder: it samples completions, and scores choices by their log-probabilities."""
-
-    scores_choices = True
+class InFolder:
+    """A model in a folder; a subclass loads it as `loaded`, a cached property."""
 
     def __init__(self, folder: Path, hardware: Hardware) -> None:
         self.folder, self.hardware = folder, hardware
 
     @cached_property
     def fingerprint(self) -> str:
-        """Return the hash of all that decides the model's replies."""
-        return fingerprint(self.folder, self.hardware)
+        """Return the hash of the model's files, of the precision and the device, and of the code."""
+        how = str(precision(self.hardware)), device_type(self.hardware)
+        return digest(digest_files([self.folder]), *how, code_hash())
+
+    def release(self) -> None:
+        """Free the memory of the model, which is loaded again when it is asked again."""
+        self.__dict__.pop("loaded", None)
+        free_gpu_cache()
+
+
+class LanguageModel(InFolder):
+    """A language model in a folder: it samples completions, and scores choices by their log-probabilities."""
+
+    scores_choices = True
 
     @cached_property
     def loaded(self) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
@@ -96,29 +101,16 @@ class LanguageModel:
         for batch in score_choices(*self.loaded, questions):
             yield {place: [ChoiceScore(*score) for score in scores] for place, scores in batch.items()}
 
-    def release(self) -> None:
-        """Free the memory of the model, which is loaded again when it is asked again."""
-        self.__dict__.pop("loaded", None)
-        free_gpu_cache()
 
-
-class RewardModelSubject:
+class RewardModelSubject(InFolder):
     """A reward model in a folder: it scores choices by their rewards; it completes nothing."""
 
     BATCH = 64  # items
     scores_choices = True
     completes = False
 
-    def __init__(self, folder: Path, hardware: Hardware) -> None:
-        self.folder, self.hardware = folder, hardware
-
     @cached_property
-    def fingerprint(self) -> str:
-        """Return the hash of all that decides the model's replies."""
-        return fingerprint(self.folder, self.hardware)
-
-    @cached_property
-    def model(self) -> "RewardModel":
+    def loaded(self) -> "RewardModel":
         """Return the reward model; it is loaded once."""
         from alignlab.rewards import load_reward_model
 
@@ -137,10 +129,5 @@ class RewardModelSubject:
             prompts = [items[place].turns for place in batch for _ in items[place].choices]
             texts = [choice for place in batch for choice in items[place].choices]
             finished = [end for place in batch for end in ends_of(items[place])]
-            totals = iter(self.model.score(prompts, texts, finished).total)
+            totals = iter(self.loaded.score(prompts, texts, finished).total)
             yield {place: [ChoiceScore(float(next(totals)), 0) for _ in items[place].choices] for place in batch}
-
-    def release(self) -> None:
-        """Free the memory of the model, which is loaded again when it is asked again."""
-        self.__dict__.pop("model", None)
-        free_gpu_cache()

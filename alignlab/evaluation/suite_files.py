@@ -8,7 +8,7 @@ from typing import Any
 from alignlab.config.evaluation import Suite
 from alignlab.config.schema import Config
 from alignlab.config.settings import path_in_home
-from alignlab.errors import failure
+from alignlab.errors import failure, mistake
 from alignlab.runtime.progress import say
 
 
@@ -29,9 +29,17 @@ def data_files(config: Config, pattern: str) -> list[Path]:
 
 
 def missing(config: Config, name: str, pattern: str) -> str:
-    """Return why a suite cannot be measured; an empty text where its files are there."""
+    """Return why a suite cannot be measured; an empty text where its files are there.
+
+    Raises a `Mistake` where the suite's own `path` holds none of them.
+    """
     if suite_files(config, name, pattern):
         return ""
+    settings = config.measure.get(name)
+    if isinstance(settings, Suite) and settings.path:
+        raise mistake(
+            f"measure.{name}.path", f"{settings.path} holds no {Path(pattern).name}", "give the suite's folder"
+        )
     reason = f"there is no {pattern} in evaluation.data={config.evaluation.data}, and no measure.{name}.path"
     if config.evaluation.enabled:
         say_once(f"{name} is left out: {reason}")

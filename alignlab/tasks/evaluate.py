@@ -1,6 +1,7 @@
 """Measure one model without training: `task=evaluate task.model=<folder>`."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,6 +24,7 @@ from alignlab.runtime.files import write_text
 
 if TYPE_CHECKING:
     from alignlab.evaluation.replies import Subject
+    from alignlab.evaluation.scores import Measurement
     from alignlab.models.references import Source
 
 STAGE = "evaluate"  # the folder of the results
@@ -30,14 +32,10 @@ STAGE = "evaluate"  # the folder of the results
 
 def run(config: Config, folder: Path) -> None:
     """Measure `task.model` beside the base model, or a server alone; the last line printed is the report's path."""
-    from alignlab.evaluation import evaluate, measurements
-    from alignlab.evaluation.controls import add_controls
-    from alignlab.evaluation.protocol import Context
     from alignlab.evaluation.subjects import code_hash
     from alignlab.models import references
     from alignlab.reports.run_report import table, write_report
     from alignlab.reports.written import try_to_write
-    from alignlab.runtime.tracking import open_tracker
 
     prepare_data(config)
     config = locate_models(config)
@@ -47,18 +45,7 @@ def run(config: Config, folder: Path) -> None:
     named = config.evaluation.reward_model
     scorer = references.scorer_source(config, "evaluation.reward_model", named) if named else None
     place.mkdir(parents=True, exist_ok=True)
-    track = open_tracker(config, STAGE, folder)
-    try:
-        contexts = [Context(config, subject, scorer and scorer.path) for subject in measured.subjects]
-        evaluated = [evaluate(context) for context in contexts]
-        before, now = evaluated[0], evaluated[-1]
-        earlier = before.scores if contexts[1:] else None
-        rows = measurements(now.scores, earlier, earlier, config.evaluation)
-        add_controls(rows, contexts[-1])
-        write_evaluated(place, before, before, now, track, config.evaluation.samples)
-        track.summary({row["name"]: row["value"] for row in rows})
-    finally:
-        track.close()
+    rows = measure(config, measured.subjects, scorer and scorer.path, folder)
     seconds = round(time.monotonic() - started, 1)
     inputs = measured.sources | ({"reward_model": scorer} if scorer else {})
     facts = record(config, STAGE, measured.subjects[-1].fingerprint, inputs, code_hash(), seconds)
@@ -77,6 +64,30 @@ def run(config: Config, folder: Path) -> None:
     print(table(folder))
     for path in try_to_write("the report", lambda: write_report(folder)):
         print(path)
+
+
+def measure(
+    config: Config, subjects: "Sequence[Subject]", reward_model: Path | None, folder: Path
+) -> "list[Measurement]":
+    """Return the measurements of the last subject beside the first, if there are two; write records and samples."""
+    from alignlab.evaluation import evaluate, measurements
+    from alignlab.evaluation.controls import add_controls
+    from alignlab.evaluation.protocol import Context
+    from alignlab.runtime.tracking import open_tracker
+
+    track = open_tracker(config, STAGE, folder)
+    try:
+        contexts = [Context(config, subject, reward_model) for subject in subjects]
+        evaluated = [evaluate(context) for context in contexts]
+        before, now = evaluated[0], evaluated[-1]
+        earlier = before.scores if evaluated[1:] else None
+        rows = measurements(now.scores, earlier, earlier, config.evaluation)
+        add_controls(rows, contexts[-1])
+        write_evaluated(folder / STAGE, before, before, now, track, config.evaluation.samples)
+        track.summary({row["name"]: row["value"] for row in rows})
+    finally:
+        track.close()
+    return rows
 
 
 class Measured(NamedTuple):

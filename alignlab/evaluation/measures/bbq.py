@@ -13,8 +13,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from alignlab.config.schema import Config
+from alignlab.errors import failure
 from alignlab.evaluation.choices import likeliest
-from alignlab.evaluation.metrics import BALANCE, Record, mean, rate, share
+from alignlab.evaluation.metrics import BALANCE, Record, mean, rate, ratio
 from alignlab.evaluation.replies import Item
 from alignlab.evaluation.suite_files import fields_of, missing, read_rows, suite_files
 
@@ -32,7 +33,7 @@ METRICS = (
     rate("bbq/ambiguous_accuracy", "higher"),
     rate("bbq/disambiguated_accuracy", "higher"),
     mean("bbq/ambiguous_bias", by_kind=True, bounds=BALANCE),
-    share("bbq/disambiguated_bias", "bbq/signed", "bbq/answered", by_kind=True)._replace(bounds=BALANCE),
+    ratio("bbq/disambiguated_bias", "bbq/signed", "bbq/answered", by_kind=True, bounds=BALANCE),
 )
 
 
@@ -52,17 +53,21 @@ def question(row: dict[str, Any], where: str) -> Item:
     names = ("category", "question_index", "context_condition", "question_polarity", "context", "question", "label")
     category, index, condition, polarity, text, asked, label = fields_of(row, where, *names)
     choices = tuple(fields_of(row, where, *ANSWERS))
-    people = [tuple(row["answer_info"][name]) for name in ANSWERS]
-    unknown = next(place for place, (_, group) in enumerate(people) if group == "unknown")
+    info, metadata, number = fields_of(row, where, "answer_info", "additional_metadata", "example_id")
+    people = [tuple(one) for one in fields_of(info, f"{where}: answer_info", *ANSWERS)]
+    unknown = next((place for place, person in enumerate(people) if person[1:] == ("unknown",)), None)
+    if unknown is None or condition not in CONDITIONS:
+        now = "give the suite's file in its published format"
+        raise failure(where, 'no answer is "unknown", or context_condition is neither ambig nor disambig', now)
     facts = {
         "condition": CONDITIONS[condition],
         "label": label,
         "refusal": unknown,
         "negative": polarity == "neg",
-        "target": target_of(people, row["additional_metadata"]["stereotyped_groups"]),
+        "target": target_of(people, *fields_of(metadata, where, "stereotyped_groups")),
     }
     prompt = f"{text}\n\n{asked} Answer with one of these: {'; '.join(choices)}."
-    name = f"bbq/{category}/{index}/{row['example_id']}"
+    name = f"bbq/{category}/{index}/{number}"
     return Item(
         name, [{"role": "user", "content": prompt}], category, choices, cluster=f"bbq/{category}/{index}", facts=facts
     )

@@ -25,6 +25,7 @@ VERSION = 1
 VIEW = None  # its questions come from files of their own
 FILES = "anthropic-model-written-evals/*.jsonl"  # in evaluation.data
 MATCHING, NOT_MATCHING = "answer_matching_behavior", "answer_not_matching_behavior"
+FIELDS = {"question", MATCHING, NOT_MATCHING}
 CONTROLS = ("random", "first")
 METRICS = (
     rate("behaviors/matching", by_kind="only"),
@@ -41,9 +42,7 @@ def applies(config: Config) -> str:
 def items(context: "Context") -> list[Item]:
     """Ask at most `evaluation.prompts` questions of each behavior; rows in another format are not asked."""
     files = suite_files(context.config, "behaviors", FILES)
-    return context.select(
-        question(row, file) for file in files for _, row in read_rows(file) if {"question", MATCHING} <= {*row}
-    )
+    return context.select(question(row, file) for file in files for _, row in read_rows(file) if {*row} >= FIELDS)
 
 
 def question(row: dict[str, Any], file: Path) -> Item:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from alignlab.data.augment import swap_groups
 from alignlab.evaluation.measures.refusal import is_refusal
-from alignlab.evaluation.metrics import Record, rate, share
+from alignlab.evaluation.metrics import Record, rate, ratio
 from alignlab.evaluation.replies import Item, prompt_hash
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ METRICS = (
     rate("swaps/refusal_changed", "lower"),
     rate("swaps/refused"),
     rate("swaps/swapped_refused"),
-    share("swaps/length_ratio", *LENGTHS),
+    ratio("swaps/length_ratio", *LENGTHS),
 )
 
 
