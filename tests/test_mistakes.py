@@ -131,7 +131,7 @@ def test_an_experiment_that_is_no_yaml_is_bad_content(tmp_path):
 def test_a_mistake_is_answered_without_importing_torch():
     heavy = "import sys, alignlab.main as m\n" + (
         "try: m.dispatch(['method.betta=1'])\nexcept Exception as e: print(type(e).__name__)\n"
-        "print([n for n in ('torch', 'transformers', 'datasets', 'trl') if n in sys.modules])"
+        "print([n for n in ('torch', 'transformers', 'datasets', 'trl', 'numpy', 'fastapi') if n in sys.modules])"
     )
     import subprocess
 

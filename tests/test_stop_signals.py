@@ -7,9 +7,13 @@ import sys
 import time
 
 import pytest
+from command import config
 
+from alignlab.pipeline.input_checks import check_rewards
 from alignlab.runtime import signals
 from alignlab.runtime.process_state import restored
+from alignlab.runtime.tracking import Guarded
+from alignlab.sweeps.optuna_search import open_study
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130), (signal.SIGHUP, 75)])
@@ -50,3 +54,24 @@ def test_an_error_that_a_library_makes_of_a_stop_is_a_stop():
         raise RuntimeError("failed to import")
     with restored(), pytest.raises(RuntimeError), signals.explained_stop():
         raise RuntimeError("failed to import")
+
+
+def stop(*_, **__):
+    raise signals.stopped("SIGTERM")
+
+
+def test_a_stop_in_a_tracker_is_raised_and_no_fault_of_the_tracker():
+    with pytest.raises(signals.Stopped):
+        Guarded.guard(None, stop)
+
+
+def test_a_stop_while_a_storage_is_opened_is_raised_and_no_fault_of_the_storage(monkeypatch):
+    monkeypatch.setattr("optuna.create_study", stop)
+    with pytest.raises(signals.Stopped):
+        open_study("sqlite://", "sweep", "maximize")
+
+
+def test_a_stop_while_rewards_are_checked_is_raised_and_no_mistake(monkeypatch):
+    monkeypatch.setattr("alignlab.rewards.function.check", stop)
+    with pytest.raises(signals.Stopped):
+        check_rewards(config("method=ppo", "reward=function", "reward.function=builtins:len"), [])

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from alignlab.config.method import Training
 from alignlab.config.method_protocol import load_method
 from alignlab.config.schema import Config
-from alignlab.errors import Explained, mistake
+from alignlab.errors import Failure, Mistake, mistake
 from alignlab.models.references import Source
 from alignlab.models.truncation import kept_tokens
 
@@ -66,13 +66,13 @@ def count_cut(rows: Sequence[tuple[list[int], ...]], max_length: int, prompt_sha
     cut = Cut(0, 0, 0)
     for prompt, *completions in rows:
         longest = max(map(len, completions))
-        if (excess := len(prompt) + longest - max_length) <= 0:
+        if len(prompt) + longest <= max_length:
             continue
         kept = max(max_length - longest, kept_tokens(len(prompt), max_length, prompt_share))
         room = max_length - kept
         lost = len(prompt) - kept + sum(max(0, len(ids) - room) for ids in completions)
         is_identical = len(completions) > 1 and completions[0][:room] == completions[1][:room]
-        cut = Cut(cut.rows + (excess > 0), cut.tokens + lost, cut.identical + is_identical)
+        cut = Cut(cut.rows + 1, cut.tokens + lost, cut.identical + is_identical)
     return cut
 
 
@@ -83,7 +83,7 @@ def first_answers(config: Config) -> list[tuple[str, ...]]:
     for name, columns in VIEWS.items():
         try:
             rows = view(config.dataset, name, "train")
-        except Explained:
+        except (Mistake, Failure):
             continue
         if len(rows):
             first = rows.select(range(min(ROWS, len(rows))))

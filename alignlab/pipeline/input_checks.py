@@ -9,7 +9,7 @@ from alignlab.config.by_model import context_of
 from alignlab.config.judge import Host
 from alignlab.config.reward import singles
 from alignlab.config.schema import Config
-from alignlab.errors import Explained, Fault, Mistake, failure, mistake
+from alignlab.errors import Failure, Fault, Mistake, failure, mistake
 from alignlab.models import references
 from alignlab.models.chat_client import ChatClient
 from alignlab.models.pretrained import WEIGHTS, cached_snapshot, local_source
@@ -87,7 +87,7 @@ def check_rewards(config: Config, stages: list[Stage]) -> None:
                 check_server(reward, place)
             elif hasattr(module, "check"):
                 module.check(reward, Context(inputs, config.hardware, place, config.dataset))
-        except Explained as error:
+        except (Mistake, Failure) as error:
             faults += error.faults
     if faults:
         raise Mistake(faults)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from alignlab.config.method import Method, Training
 from alignlab.config.method_protocol import load_method
 from alignlab.config.schema import Config
-from alignlab.errors import Explained, mistake
+from alignlab.errors import Failure, Mistake, mistake
 from alignlab.models import kinds
 from alignlab.models.references import Source, model_source, scorer_source
 from alignlab.pipeline import data_fit, fingerprint, memory_advice, memory_fit, setting_origins, time_estimate
@@ -131,7 +131,7 @@ def cost(config: Config, stage: Stage) -> Cost | None:
     assert isinstance(settings, Training)
     try:
         rows = view(config.dataset, stage.method().view, "train")
-    except Explained:
+    except (Mistake, Failure):
         if not (config.dry_run and config.dataset.is_remote):
             raise
         return stated_cost(config, settings)

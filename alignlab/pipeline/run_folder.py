@@ -10,12 +10,11 @@ import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NotRequired, TypedDict
 
 from alignlab.chat import Turn
 from alignlab.config.schema import Config
 from alignlab.errors import failure
-from alignlab.evaluation.scores import Measurement
 from alignlab.runtime.files import read_lines, write_text
 from alignlab.runtime.run_files import (
     BEST_OF_N,
@@ -29,6 +28,9 @@ from alignlab.runtime.run_files import (
     PrecisionRecord,
     TriggeredGate,
 )
+
+if TYPE_CHECKING:
+    from alignlab.evaluation.scores import Measurement
 
 # Of a run.
 CONFIG = "config.yaml"  # the bound config, which repeats the run
@@ -73,7 +75,7 @@ class Result(TypedDict):
 
     stage: str
     seed: int
-    measurements: list[Measurement]
+    measurements: "list[Measurement]"
     seconds: float
     model: str
     report: str

@@ -2,7 +2,7 @@
 
 from typing import NoReturn
 
-from alignlab.errors import failure
+from alignlab.errors import Explained, failure
 
 TIMEOUT = 3.0  # seconds
 
@@ -22,5 +22,7 @@ def require_hub(where: str, path: str, offline: str) -> None:
         unreachable("HF_HUB_OFFLINE is set")
     try:
         get_session().head(constants.ENDPOINT, timeout=TIMEOUT)
+    except (Explained, MemoryError):
+        raise
     except Exception as error:  # each HTTP client raises classes of its own
         unreachable(f"{constants.ENDPOINT}: {type(error).__name__}", error)

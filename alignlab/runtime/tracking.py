@@ -21,6 +21,7 @@ from alignlab.runtime.files import write_text
 from alignlab.runtime.http_client import status_of
 from alignlab.runtime.progress import say
 from alignlab.runtime.run_files import METRICS, TABLES
+from alignlab.runtime.signals import Stopped
 
 REACH_SECONDS = 1.5  # a tracking server has to answer within this time
 
@@ -65,7 +66,7 @@ class Guarded:
         """Do something with the tracker; on an error, leave the tracker out from now on."""
         try:
             work()
-        except Mistake:
+        except (Mistake, Stopped, MemoryError):
             raise
         except Exception as error:
             self.tracker = None

@@ -9,14 +9,14 @@ curve with the others' (median rule: Golovin et al. 2017, section 3.2.2).
 The rule counts the points of a curve, not optimizer steps: a run with more passes over a rollout takes more steps.
 """
 
-import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from alignlab.config.credentials import redacted
 from alignlab.config.sweep import Sweep
-from alignlab.errors import failure, mistake
+from alignlab.errors import Explained, failure, mistake
 from alignlab.pipeline.sweep_folder import STUDY
 from alignlab.runtime.files import digest
 
@@ -94,11 +94,13 @@ def open_study(storage: str, name: str, direction: str) -> "Study":
         attempt += 1
         try:
             return optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
+        except (Explained, MemoryError):
+            raise
         except Exception as error:  # of SQLAlchemy, of a driver, or a driver that is not installed
             if attempt < ATTEMPTS and any(text in str(error) for text in BUSY):
                 time.sleep(0.5 * attempt)
                 continue
-            reason = re.sub(r"//[^@/\s]*@", "//…@", " ".join(str(error).split()))[:160]
+            reason = redacted(" ".join(str(error).split()))[:160]
             now = "give an address such as sqlite:////folder/study.db, whose folder exists"
             raise failure("sweep.storage", f"cannot be opened ({type(error).__name__}: {reason})", now) from None
 
