@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/serving.py                     # pocket, 50 clients, two minutes a side
     .venv/bin/python benchmarks/serving.py --seconds 20 --clients 8 model=local model.path=FOLDER
 
-The server is the command that a user types, on one core (taskset), with one thread. The clients run on the others. Both
+The server is the command that a user types, on one core (taskset), with one thread. The clients run on any core. Both
 sides run the same requests: prompts of pocket, one seed each, streamed, in a closed loop.
 """
 
@@ -19,6 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Thread
 from typing import NamedTuple
 
 import httpx
@@ -45,22 +46,27 @@ def start(arguments: Sequence[str], folder: str, cores: str) -> tuple[subprocess
     assert process.stderr
     for line in process.stderr:
         if match := re.search(r"serving at (http://\S+)", line):
+            Thread(target=sys.stderr.writelines, args=(process.stderr,), daemon=True).start()
             return process, match[1]
     raise SystemExit("the server did not start")
 
 
 async def ask(client: httpx.AsyncClient, model: str, seed: int) -> Answer:
-    """Stream one answer."""
+    """Stream one answer; its status is 0 where the connection fails."""
     messages = [{"role": "user", "content": PROMPTS[seed % len(PROMPTS)]}]
     body = {"model": model, "messages": messages, "seed": seed, "stream": True, "temperature": 1.0, "top_p": 1.0}
     start, first, tokens = time.perf_counter(), 0.0, 0
     options = {"stream_options": {"include_usage": True}}
-    async with client.stream("POST", "/v1/chat/completions", json=body | options) as response:
-        async for line in response.aiter_lines():
-            if line.startswith("data: {"):
-                first = first or time.perf_counter() - start
-                if usage := json.loads(line[6:]).get("usage"):
-                    tokens = usage["completion_tokens"]
+    try:
+        async with client.stream("POST", "/v1/chat/completions", json=body | options) as response:
+            async for line in response.aiter_lines():
+                if line.startswith("data: {"):
+                    first = first or time.perf_counter() - start
+                    if usage := json.loads(line[6:]).get("usage"):
+                        tokens = usage["completion_tokens"]
+    except httpx.TransportError as error:
+        print(repr(error), file=sys.stderr)
+        return Answer(0.0, 0.0, 0, 0)
     return Answer(first, time.perf_counter() - start, tokens, response.status_code)
 
 

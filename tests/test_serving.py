@@ -1,13 +1,21 @@
 """`task=serve` over real HTTP: completions, streams, feedback, keys, limits."""
 
+import asyncio
 import json
+import socket
 import time
+from types import SimpleNamespace
 
 import httpx
 import pytest
+from command import config
 from served import MESSAGES, bearer, served, tiny_engine
+from sqlalchemy.exc import OperationalError
 
+from alignlab.errors import Mistake
 from alignlab.models.sampling import Sampling, sample
+from alignlab.serving.app import keep_retention
+from alignlab.serving.server import serve
 from alignlab.serving.store import records
 
 
@@ -97,6 +105,26 @@ def test_a_wrong_request_is_told_what_is_wrong(client, path, body, status, where
     response = client.post(path, json=body)
     assert response.status_code == status, response.text
     assert where in response.json()["error"]["message"]
+
+
+def test_a_conversation_that_the_chat_template_refuses_is_told_why(client, monkeypatch):
+    tokenizer = client.service.engine("tiny").prompts.tokenizer
+    monkeypatch.setattr(tokenizer, "chat_template", "{{ raise_exception('no system role') }}")
+    response = client.post("/predict", json={"messages": MESSAGES})
+    assert response.status_code == 422
+    assert "no system role" in response.json()["error"]["message"]
+
+
+def test_only_streams_count_for_the_time_of_the_first_part(client):
+    def count():
+        values = client.get("/metrics").text.split("alignlab_first_part_seconds_count{", 1)[1:]
+        return float(values[0].split()[1]) if values else 0.0
+
+    before = count()
+    assert chat(client).status_code == 200
+    assert count() == before
+    assert chat(client, stream=True).status_code == 200
+    assert count() == before + 1
 
 
 def test_feedback_is_given_overwritten_and_withdrawn(client):
@@ -236,7 +264,38 @@ def test_the_first_key_closes_a_running_server(tmp_path, monkeypatch):
 def test_a_store_that_fails_is_a_503_without_details(tmp_path, monkeypatch):
     with served(tmp_path) as client:
         answer = client.post("/predict", json={"messages": MESSAGES}).json()["id"]
+        client.service.store.writer.submit(lambda c: None).result()  # the answer is written
         monkeypatch.setattr(records, "hash_of", lambda value: None)  # the column takes no null
         response = client.post("/feedback", json={"id": answer, "comment": "secret"}, headers={"Idempotency-Key": "k"})
         assert (response.status_code, response.json()["error"]["code"]) == (503, "unavailable")
         assert "secret" not in response.text
+
+
+def test_an_address_is_refused_before_a_model_is_loaded(tmp_path):
+    def serve_at(host, port):
+        options = [f"task.host={host}", f"task.port={port}", f"task.store={tmp_path}/feedback.db"]
+        serve(config("task=serve", *options).task, lambda: pytest.fail("a model is loaded"))
+
+    with pytest.raises(Mistake, match=r"task.host: 0.0.0.0 is not the loopback, and the store holds no key"):
+        serve_at("0.0.0.0", 0)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(Mistake, match=rf"task.port: http://127.0.0.1:{port} cannot be used \(Address already"):
+            serve_at("127.0.0.1", port)
+
+
+def test_a_failure_of_the_store_does_not_end_retention(monkeypatch):
+    calls = []
+
+    async def write(_):
+        calls.append(1)
+        raise OperationalError("", {}, Exception()) if len(calls) == 1 else KeyboardInterrupt
+
+    async def no_wait(_):
+        pass
+
+    monkeypatch.setattr(asyncio, "sleep", no_wait)
+    service = SimpleNamespace(settings=SimpleNamespace(retention_days=1), store=SimpleNamespace(write=write))
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(keep_retention(service))
+    assert len(calls) == 2

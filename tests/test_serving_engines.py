@@ -1,5 +1,6 @@
 """The same requests to every engine: in this process, behind another server, and transformers' continuous batching."""
 
+import asyncio
 import json
 import time
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from served import MESSAGES, served, tiny_engine
 from tiny import tiny_model, tiny_tokenizer
 
 from alignlab.serving.engines.chat_server import ChatServerEngine
+from alignlab.serving.engines.protocol import Generation
 
 
 @contextmanager
@@ -101,6 +103,28 @@ def test_the_engine_behind_a_server_gives_its_texts(tmp_path):
             ) and time.monotonic() < deadline:
                 time.sleep(0.01)
             assert front.load().active == upstream.service.engine("tiny").load().active == 0
+
+
+def test_a_client_that_leaves_frees_its_place_in_the_queue(monkeypatch):
+    engine = tiny_engine(batch=1, queue=1)
+    step = engine.batch.step
+    monkeypatch.setattr(engine.batch, "step", lambda joining=(): time.sleep(0.05) or step(joining))
+    monkeypatch.setattr(engine.batch, "ends", set())
+
+    async def ask_and_leave():
+        asked = Generation(MESSAGES, 200, 1.0, 1.0, seed=0)
+        clients = [asyncio.ensure_future(anext(engine.complete(asked))) for _ in range(2)]
+        await until(1, 1)
+        clients[1].cancel()
+        await until(0, 1)
+        clients[0].cancel()
+
+    async def until(waiting, active):
+        while engine.load() != (waiting, active):
+            await asyncio.sleep(0.01)
+
+    asyncio.run(asyncio.wait_for(ask_and_leave(), 8))  # the first answer takes 10 s
+    engine.close()
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,13 @@ def test_a_choice_is_blind_and_becomes_a_preference_pair(client, tmp_path):
     assert exported(client, "preference") == []
 
 
+def test_a_conversation_that_is_too_long_is_told_so(client):
+    long = [{"role": "user", "content": "how " * 300}]
+    for path, body in (("/items/compare", {}), ("/items", {"samples": 2})):
+        response = client.post(path, json={"messages": long, **body}, headers=bearer(client, "ann"))
+        assert (response.status_code, response.json()["error"]["code"]) == (422, "context_length_exceeded")
+
+
 def test_ranks_of_several_labelers_and_their_agreement(client):
     texts = ["mix flour", "bake bread", "no"]
     item = post(client, "ann", "/items", messages=MESSAGES, answers=texts, instructions="the best first")

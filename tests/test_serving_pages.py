@@ -120,6 +120,14 @@ def test_chat_by_keyboard_and_stop(page, client, monkeypatch):
     while client.service.engine("one").load().active and time.monotonic() < deadline:
         time.sleep(0.05)
     assert client.service.engine("one").load().active == 0
+    page.keyboard.type("mix flour")
+    page.keyboard.press("Enter")
+    page.locator("article.assistant .text:not(:empty)").last.wait_for()
+    page.get_by_role("button", name="New").click()
+    with page.expect_request("**/v1/chat/completions") as asked:
+        page.get_by_label("Message").fill("why")
+        page.get_by_label("Message").press("Enter")
+    assert [turn["content"] for turn in asked.value.post_data_json["messages"]] == ["why"]
 
 
 def test_compare_by_keyboard(page, client):

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -64,9 +64,10 @@ def build_app(service: Service, hosts: Sequence[str] = ()) -> Application:
 
 
 async def keep_retention(service: Service) -> None:
-    """Delete what is older than the setting allows, now and every hour."""
+    """Delete what is older than the setting allows, now and every hour; the writer logs a store that fails."""
     while days := service.settings.retention_days:
-        await service.store.write(partial(expire, before=time.time() - days * 86400))
+        with suppress(SQLAlchemyError):
+            await service.store.write(partial(expire, before=time.time() - days * 86400))
         await asyncio.sleep(3600)
 
 

@@ -68,8 +68,11 @@ async def sample(
         )
         for n in range(count)
     ]
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(service.complete(user, each)) for each in begun]
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(service.complete(user, each)) for each in begun]
+    except ExceptionGroup as raised:
+        raise raised.exceptions[0] from raised
     return [
         Candidate(answer_id=done.id, completion=done.text, model=done.model, version=done.version)
         for done in (task.result() for task in tasks)
@@ -104,11 +107,8 @@ async def agreement(request: Request, _: Labeler) -> AgreementList:
 @item_api.post("/{item_id}/choice", summary="Choose one of two answers, or a tie", responses=errors(404))
 async def choose(request: Request, item_id: Identifier, body: ChoiceRequest, user: AnyUser) -> Chosen:
     """Store the choice, and reveal which model wrote which answer."""
-    service, value = service_of(request), body.model_dump(exclude_none=True)
-    row = await service.store.write(
-        lambda connection: records.give_feedback(connection, user, "compare", item_id, value, None)
-    )
-    service.metrics.feedback.labels("compare", "given").inc()
+    service = service_of(request)
+    row = await service.give_feedback(user, "compare", item_id, body.model_dump(exclude_none=True))
     item = await service.store.read(lambda connection: items.get_item(connection, item_id))
     models = {each["answer_id"]: each["model"] for each in item["candidates"]}
     return Chosen(feedback=Feedback(**row), models=models)
@@ -117,9 +117,6 @@ async def choose(request: Request, item_id: Identifier, body: ChoiceRequest, use
 @item_api.post("/{item_id}/ranks", summary="Rank the answers of an item", responses=errors(404))
 async def rank(request: Request, item_id: Identifier, body: RanksRequest, user: Labeler) -> Feedback:
     """Store the ranks; a second request of the same user overwrites them."""
-    service, value = service_of(request), body.model_dump(exclude_none=True)
-    row = await service.store.write(
-        lambda connection: records.give_feedback(connection, user, "label", item_id, value, None)
+    return Feedback(
+        **await service_of(request).give_feedback(user, "label", item_id, body.model_dump(exclude_none=True))
     )
-    service.metrics.feedback.labels("label", "given").inc()
-    return Feedback(**row)

@@ -137,13 +137,8 @@ async def give_feedback(
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200, pattern=NO_NUL)] = None,
 ) -> Feedback:
     """Store feedback; the response means that it is on the disk."""
-    service = service_of(request)
     value = body.model_dump(exclude={"id"}, exclude_none=True)
-    row = await service.store.write(
-        lambda connection: records.give_feedback(connection, user, "answer", body.id, value, idempotency_key)
-    )
-    service.metrics.feedback.labels("answer", "given").inc()
-    return Feedback(**row)
+    return Feedback(**await service_of(request).give_feedback(user, "answer", body.id, value, idempotency_key))
 
 
 @api.get("/feedback", summary="List feedback: one's own, an administrator's of all", responses=errors())

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 
@@ -18,7 +18,7 @@ from alignlab.serving.limits import Rates
 from alignlab.serving.metrics import Metrics
 from alignlab.serving.problems import Problem, missing
 from alignlab.serving.safety import Safety
-from alignlab.serving.store.records import Answer, User, add_answer, new_id
+from alignlab.serving.store.records import Answer, Row, User, add_answer, give_feedback, new_id
 from alignlab.serving.store.store import Store
 
 Value = TypeVar("Value")
@@ -94,7 +94,7 @@ class Service:
 
     async def stream(self, user: User, completed: Completed) -> AsyncIterator[Part]:
         """Yield the parts of a completion, and record the answer before the last one; a filter may hold them back."""
-        start, first = monotonic(), True
+        start, first = monotonic(), completed.generation.streams
         await self.check_prompt(completed)
         async with aclosing(self.engines[completed.model].complete(completed.generation)) as parts:  # type: ignore[type-var]
             async for part in parts:
@@ -159,6 +159,14 @@ class Service:
         )
         with_text = self.settings.store_text
         self.store.writer.submit(lambda connection: add_answer(connection, answer, with_text))
+
+    async def give_feedback(
+        self, user: User, kind: str, subject: str, value: Mapping[str, Any], key: str | None = None
+    ) -> Row:
+        """Store and count feedback on an answer or item; it is on the disk when its row is returned."""
+        row: Row = await self.store.write(lambda connection: give_feedback(connection, user, kind, subject, value, key))
+        self.metrics.feedback.labels(kind, "given").inc()
+        return row
 
 
 async def unless_disconnected(request: Request, work: Awaitable[Value]) -> Value:

@@ -11,9 +11,8 @@ from alignlab.config.task import Serve
 from alignlab.errors import failure
 from alignlab.models.references import Source
 from alignlab.pipeline.language_models import check_language_model, language_model
+from alignlab.serving.listening import address
 from alignlab.serving.requirements import check_installed
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def plan(config: Config) -> Iterator[str]:
@@ -26,9 +25,9 @@ def plan(config: Config) -> Iterator[str]:
 def run(config: Config, folder: Path) -> None:
     """Serve until SIGTERM or Ctrl-C; the last line printed is the server's address."""
     settings = check(config)
-    from alignlab.serving.server import serve
+    from alignlab.serving.server import Models, serve
 
-    serve(settings, engines(config, settings), safety_scorer(config, settings), is_local=settings.host in LOOPBACK)
+    serve(settings, lambda: Models(engines(config, settings), safety_scorer(config, settings)))
     with suppress(OSError):
         folder.rmdir()
 
@@ -47,11 +46,6 @@ def check(config: Config) -> Serve:
 def models(settings: Serve) -> dict[str, str]:
     """Return the models to serve by the settings that name them."""
     return {"task.model": settings.model} | ({"task.beside": settings.beside} if settings.beside else {})
-
-
-def address(host: str, port: int) -> str:
-    """Return the address of the server."""
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def engines(config: Config, settings: Serve) -> dict[str, Any]:

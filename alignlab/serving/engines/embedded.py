@@ -5,21 +5,16 @@ to the event loop once per step.
 """
 
 import asyncio
-import copy
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from threading import Condition, Thread
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from jinja2 import TemplateError
-
-from alignlab.chat import Turn, encode_prompt
 from alignlab.models.continuous_batch import Batch, Picked, Row
 from alignlab.models.sampling import to_completion
-from alignlab.models.truncation import context_length
+from alignlab.serving.engines.prompts import PromptEncoder
 from alignlab.serving.engines.protocol import Generation, Load, Part
 from alignlab.serving.engines.stop_text import GrowingText
 from alignlab.serving.problems import Problem, busy
@@ -74,10 +69,8 @@ class EmbeddedEngine:
     ) -> None:
         self.name, self.version, self.tokenizer = name, version, tokenizer
         self.max_batch, self.max_queue, self.timeout = max_batch, max_queue, timeout
-        self.context = context_length(model.config)
         self.batch = Batch(model, tokenizer)
-        self.encoder = copy.deepcopy(tokenizer)  # a tokenizer is not safe in two threads
-        self.encoding = ThreadPoolExecutor(1, thread_name_prefix="encode")
+        self.prompts = PromptEncoder(model, tokenizer)
         self.waiting: deque[Served] = deque()
         self.active: dict[int, Served] = {}  # by the identity of the row
         self.changed = Condition()
@@ -88,10 +81,7 @@ class EmbeddedEngine:
     async def complete(self, generation: Generation) -> AsyncIterator[Part]:
         """Yield the parts of a completion; closing the iterator frees its row."""
         self.check_room()
-        ids = await asyncio.get_running_loop().run_in_executor(self.encoding, self.encode, generation.turns)
-        if self.context is not None and len(ids) + generation.max_tokens > self.context:
-            what = f"{len(ids)} tokens of prompt and {generation.max_tokens} new ones exceed the context"
-            raise Problem(422, "context_length_exceeded", f"messages: {what} of {self.context}")
+        ids = await self.prompts.encode(generation)
         row = Row(ids, generation.max_tokens, generation.temperature, generation.top_p, generation.seed)
         text = GrowingText(lambda tokens: to_completion(self.tokenizer, tokens, self.batch.ends), generation.stop)
         served = Served(row, generation, text, monotonic() + self.timeout)
@@ -106,13 +96,6 @@ class EmbeddedEngine:
                     return
         finally:
             served.left = True
-
-    def encode(self, turns: Sequence[Turn]) -> list[int]:
-        """Return the token ids of a prompt; raises a `Problem` where the chat template refuses it."""
-        try:
-            return encode_prompt(self.encoder, turns)
-        except TemplateError as error:
-            raise Problem(422, "invalid_request", f"messages: the chat template refuses them ({error})") from error
 
     def check_room(self) -> None:
         """Raise a `Problem` where too many requests wait."""
@@ -138,13 +121,13 @@ class EmbeddedEngine:
             self.closed = True
             self.changed.notify()
         self.thread.join()
-        self.encoding.shutdown()
+        self.prompts.close()
 
     def run(self) -> None:
         """Step until `close` is called; an error ends the requests of the batch, not the thread."""
         while not self.closed:
-            joining = self.take()
             try:
+                joining = self.take()
                 picked = self.batch.step([served.row for served in joining])
                 self.send(picked)
             except Exception:
@@ -153,7 +136,7 @@ class EmbeddedEngine:
         self.fail(Problem(503, "unavailable", "the server is shutting down"))
 
     def take(self) -> list[Served]:
-        """Remove rows that nobody waits for, and return the requests that join; waits while there is nothing to do."""
+        """Remove requests that nobody waits for, and return those that join; waits while there is nothing to do."""
         gone = [served for served in self.active.values() if served.left]
         self.batch.remove([served.row for served in gone])
         for served in gone:
@@ -161,15 +144,14 @@ class EmbeddedEngine:
         joining: list[Served] = []
         with self.changed:
             self.changed.wait_for(lambda: self.waiting or self.active or self.closed)
+            self.waiting = deque(served for served in self.waiting if not served.left)
             longest = 0
             while self.waiting and len(self.active) < self.max_batch and not self.closed:
                 longest = max(longest, len(self.waiting[0].row.ids))
                 if joining and longest * (len(joining) + 1) > PREFILL:
                     break
-                served = self.waiting.popleft()
-                if not served.left:
-                    joining.append(served)
-                    self.active[id(served.row)] = served
+                joining.append(served := self.waiting.popleft())
+                self.active[id(served.row)] = served
         return joining
 
     def send(self, picked: Sequence[Picked]) -> None:

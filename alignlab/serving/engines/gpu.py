@@ -5,15 +5,12 @@ for, and another request with it gives another text. The embedded engine runs on
 """
 
 import asyncio
-import copy
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from alignlab.chat import encode_prompt
 from alignlab.models.sampling import LIKELIEST, masked_tokens, special_tokens, to_completion
-from alignlab.models.truncation import context_length
+from alignlab.serving.engines.prompts import PromptEncoder
 from alignlab.serving.engines.protocol import Generation, Load, Part
 from alignlab.serving.engines.stop_text import GrowingText
 from alignlab.serving.problems import Problem, busy
@@ -43,8 +40,7 @@ class GpuEngine:
 
         self.name, self.version, self.tokenizer = name, version, tokenizer
         self.most, self.max_batch, self.timeout = max_batch + max_queue, max_batch, timeout
-        self.context = context_length(model.config)
-        self.encoder, self.encoding = copy.deepcopy(tokenizer), ThreadPoolExecutor(1, thread_name_prefix="encode")
+        self.prompts = PromptEncoder(model, tokenizer)
         pad, self.ends = special_tokens(model, tokenizer)
         settings = GenerationConfig(
             do_sample=True,
@@ -64,11 +60,7 @@ class GpuEngine:
         """Yield the parts of a completion; closing the iterator cancels its request."""
         if self.requests >= self.most:
             raise busy(f"{self.most} requests are being answered already")
-        loop = asyncio.get_running_loop()
-        ids = await loop.run_in_executor(self.encoding, encode_prompt, self.encoder, generation.turns)
-        if self.context is not None and len(ids) + generation.max_tokens > self.context:
-            what = f"{len(ids)} tokens of prompt and {generation.max_tokens} new ones exceed the context"
-            raise Problem(422, "context_length_exceeded", f"messages: {what} of {self.context}")
+        ids = await self.prompts.encode(generation)
         outputs: asyncio.Queue[Any] = asyncio.Queue()
         request, deadline = new_id("gpu"), monotonic() + self.timeout
         text = GrowingText(lambda tokens: to_completion(self.tokenizer, tokens, self.ends), generation.stop)
@@ -109,7 +101,7 @@ class GpuEngine:
     def close(self) -> None:
         """Stop the manager's thread."""
         self.manager.stop(block=True)
-        self.encoding.shutdown()
+        self.prompts.close()
 
 
 def reason_of(ended: bool, text: GrowingText, late: bool) -> str | None:

@@ -40,9 +40,9 @@ async function answer() {
   send.disabled = true;
   stop.hidden = false;
   let id = null;
-  const asked = [...messages];
+  const conversation = messages; // "New" replaces it while the answer is written
   await attempt(async () => {
-    const body = { model: model.value, messages: asked, stream: true };
+    const body = { model: model.value, messages: conversation, stream: true };
     for await (const part of parts(await request("/v1/chat/completions", body, { signal: running.signal }))) {
       id = part.id;
       place.textContent += part.choices[0]?.delta.content ?? "";
@@ -56,10 +56,10 @@ async function answer() {
   if (stopped) say("Stopped");
   if (!place.textContent && !id) {
     card.remove();
-    messages.pop();
+    conversation.pop();
     return;
   }
-  messages.push({ role: "assistant", content: place.textContent });
+  conversation.push({ role: "assistant", content: place.textContent });
   offer(card, stopped ? null : id);
 }
 
