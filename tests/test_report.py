@@ -221,14 +221,14 @@ def test_the_headline_claims_no_change_where_the_interval_holds_zero() -> None:
 
 
 def test_the_headline_says_how_many_prompts_would_decide_what_is_undecided() -> None:
-    """A change of 19 points shows on 60 prompts, so one of 5 shows on 60 * (19 / 5)^2 = 866.4."""
+    """A change of 19 points shows on 60 clusters, so one of 5 shows on 60 * (19 / 5)^2 = 866.4."""
     rows = [
         measured("gold/harmful_compliance", 0.58, 0.6, 0.6),
         measured("gold/helpful", 0.68, 0.7, 0.7, better="higher"),
     ]
     assert headline([stage("dpo", rows)]).endswith(
         "; a loss of more than the margin is excluded for 1 of 2 measures; undecided: helpful completions "
-        "(with 60 prompts a change under 19.0 points cannot be seen; 867 would show 5.0)."
+        "(with 60 clusters a change under 19.0 points cannot be seen; 867 would show 5.0)."
     )
 
 

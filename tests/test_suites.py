@@ -8,11 +8,14 @@ import pytest
 from command import ROOT, config
 from suites import at_random, items, values
 
+from alignlab.config import extensions
 from alignlab.config.compose import compose
+from alignlab.config.evaluation import MEASURES
 from alignlab.errors import Failure, Mistake
 from alignlab.evaluation.measures.bbq import target_of
 from alignlab.evaluation.measures.truthfulqa import question
 from alignlab.evaluation.protocol import measurements_of
+from alignlab.reports.measure_names import BY_KIND, LABELS
 
 EVERY = "evaluation.prompts=100000"
 
@@ -213,3 +216,11 @@ def test_a_suite_without_any_file_is_a_mistake_and_one_that_the_folder_lacks_is_
     chosen = config("measure=[bbq,capabilities]", f"evaluation.data={tmp_path}")
     assert [one.name for one in measurements_of(chosen, "policy")] == ["capabilities"]
     assert "bbq is left out: there is no bbq/*.jsonl in evaluation.data=" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", sorted(MEASURES))
+def test_reports_have_words_for_each_metric(name):
+    declared = extensions.load("measures", name).METRICS
+    metrics = [] if callable(declared) else declared
+    assert {metric.name for metric in metrics if metric.by_kind != "only"} <= {*LABELS}
+    assert {f"{metric.name}/" for metric in metrics if metric.by_kind} <= {*BY_KIND}

@@ -1,7 +1,8 @@
 """The headline of a run: what it changed, in one sentence that claims no more than the numbers allow.
 
 The p-values behind "clearly" are corrected for all differences that the result holds. Where nothing is worse, the
-headline says for how many measures a loss is excluded, and how many prompts would decide the others.
+headline says for how many measures a loss is excluded, and how many prompts (or clusters of rows) would decide the
+others.
 """
 
 from alignlab.evaluation.decisions import clusters_needed
@@ -83,12 +84,13 @@ def not_worse(rows: list[Row]) -> list[str]:
 
 
 def smallest_seen(row: Row, difference: DifferenceRecord) -> str:
-    """Say how small a change of a measure can be seen, and how many prompts would show one of the margin's size."""
+    """Say how small a change of a measure can be seen, and how many prompts or clusters would show the margin."""
     smallest, margin = difference.get("detectable"), difference.get("margin")
     if not smallest or not margin:
         return ""
     unit = " points" if row.share else ""
-    text = f"with {row.clusters:,} prompts a change under {number(smallest, row.share)}{unit} cannot be seen"
+    counted = "prompts" if row.clusters == row.n else "clusters"
+    text = f"with {row.clusters:,} {counted} a change under {number(smallest, row.share)}{unit} cannot be seen"
     if smallest > margin:
         needed = clusters_needed(smallest, row.clusters, margin)
         text += f"; {needed:,} would show {number(margin, row.share)}"

@@ -189,9 +189,9 @@ def terminal_table(models: Table) -> "TerminalTable":
     for column in (*models.models, *last_stage, *([f"{models.models[-1]} − base"] if compared else [])):
         shown.add_column(column, justify="right", no_wrap=True)
     for row in models.rows:
-        prompts = f", {row.clusters:,} prompts" if row.clusters != row.n else ""
+        clusters = f" in {row.clusters:,} clusters" if row.clusters != row.n else ""
         controls = f"\n  {row.controls}" if row.controls else ""
-        name = Text.assemble(row.name, (f"\n  n = {row.n:,}{prompts}{controls}", "dim"))
+        name = Text.assemble(row.name, (f"\n  n = {row.n:,}{clusters}{controls}", "dim"))
         cells = [Text.assemble(cell.text, (f"\n{cell.interval}", "dim")) if cell else Text("") for cell in row.cells]
         changes = [row.last_stage] * len(last_stage) + [row.overall] * compared
         shown.add_row(name, *cells, *map(terminal_change, changes))
