@@ -127,9 +127,9 @@ def disk(folder: Path, size: str) -> Iterator[Callable[[str], None]]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def fill_disk(place: Place, which: str) -> Ended:
-    """Run with a cache or with outputs on a disk of 100 kB; then make the disk larger."""
-    with disk(place.folder / which, "100k") as mount:
+def fill_disk(place: Place, which: str, size: str) -> Ended:
+    """Run with a cache or with outputs on a disk of `size`; then make the disk larger."""
+    with disk(place.folder / which, size) as mount:
         ended = place.run()
         mount("remount,size=200m")
         again = place.run()

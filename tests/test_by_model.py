@@ -161,3 +161,12 @@ def test_automatic_lengths_fit_into_the_context_of_a_model_in_a_folder(tmp_path)
     assert (bound.method.max_length, bound.evaluation.max_new_tokens) == (256, 128)
     assert bound.origins["method.max_length"] == "the model's context has 256 tokens"
     assert config("method=sft", *own, "method.max_length=512").method.max_length == 512
+
+
+def test_a_length_that_no_row_gives_is_reported_as_missing():
+    """For a model whose context is known, too."""
+    tree = {"model": {"kind": "pretrained", "path": str(ROOT)}, "method": {"name": "mine", "max_length": "auto"}}
+    kind = by_model.kind_of(tree)._replace(context=128)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(by_model, "kind_of", lambda _: kind)
+        assert by_model.fill_in(tree, {"method": ["mine"]}, Groups()).tree["method"]["max_length"] == "???"

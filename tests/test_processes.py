@@ -145,6 +145,14 @@ def test_the_name_under_which_machines_meet_cannot_be_guessed(monkeypatch, tmp_p
     assert all(len(name) == 64 for name in names)
 
 
+def test_a_key_that_cannot_be_written_leaves_no_empty_one(monkeypatch, tmp_path):
+    monkeypatch.setenv("ALIGNLAB_CACHE", str(tmp_path))
+    monkeypatch.setattr(rendezvous, "token_bytes", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        rendezvous.run_id("sft-1")
+    assert not list(tmp_path.glob("rendezvous-*.key"))
+
+
 @pytest.mark.parametrize(
     ("hardware", "tasks", "nodes", "said"),
     [

@@ -151,6 +151,8 @@ def test_time_is_given_or_measured_or_unknown(tmp_path, monkeypatch):
         (tmp_path / "stages" / name).mkdir(parents=True)
         facts = {"config": model.model_dump(mode="json"), "tokens": tokens, "seconds": 10.0}
         (tmp_path / "stages" / name / "provenance.json").write_text(json.dumps(facts))
+    (tmp_path / "stages" / "sft-c").mkdir()
+    (tmp_path / "stages" / "sft-c" / "provenance.json").write_text("{damaged")  # which no run here needs
     said = time_estimate.describe(bound, bound.method, 60_000)
     assert said == "time: about 3 min (300 tokens per second, measured in an earlier run)"
     (tmp_path / "stages" / "sft-a" / "metrics.jsonl").write_text('{"step": 2, "train/seconds": 5.0}\n')

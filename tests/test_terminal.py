@@ -19,7 +19,7 @@ from alignlab.runtime.terminal import make_streams_robust
 make_streams_robust()
 for number in range(20_000):
     print("line", number, "ü 水")
-print("end", file=sys.stderr)
+print("end", file=sys.__stderr__)  # which some libraries use
 """
 
 

@@ -88,13 +88,19 @@ def fill_in(tree: Mapping[str, Any], chains: Mapping[str, list[str]], groups: Gr
             if name == CONSTITUTION and isinstance(value, dict) and AUTO in value.values():
                 node[name] = constitution(value, kind, groups)
             elif value == AUTO and name in known_settings():
-                row = row_for(names, name, kind)
-                node[name] = row.settings[name] if row else "???"  # which `bind` reports as missing
-                origins |= {f"{place}.{name}": describe_origin(row, kind)} if row else {}
-                if kind.context and name in LENGTHS and node[name] > (most := kind.context // LENGTHS[name]):
-                    node[name] = most
-                    origins[f"{place}.{name}"] = f"the model's context has {kind.context} tokens"
+                if row := row_for(names, name, kind):
+                    node[name], origins[f"{place}.{name}"] = value_and_origin(row, name, kind)
+                else:
+                    node[name] = "???"  # which `bind` reports as missing
     return Filled(filled, origins)
+
+
+def value_and_origin(row: Row, name: str, kind: ModelKind) -> tuple[Any, str]:
+    """Return the value that a row gives a setting, at most what fits into the model's context, and its origin."""
+    value = row.settings[name]
+    if kind.context and name in LENGTHS and value > (most := kind.context // LENGTHS[name]):
+        return most, f"the model's context has {kind.context} tokens"
+    return value, describe_origin(row, kind)
 
 
 def task_name(tree: Mapping[str, Any]) -> list[str]:

@@ -9,14 +9,16 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from alignlab.config.method import Method
 from alignlab.config.method_protocol import load_method
 from alignlab.config.schema import Config
+from alignlab.errors import Failure
 from alignlab.models.references import Source
 from alignlab.pipeline.model_references import REWARD, judge_hash, reward_hash
-from alignlab.pipeline.run_folder import PROVENANCE, read_provenance
+from alignlab.pipeline.run_folder import PROVENANCE, Provenance, read_provenance
 from alignlab.runtime.files import cache_root, digest
 from alignlab.runtime.source_hash import hash_with_imports
 
@@ -93,18 +95,24 @@ def versions() -> dict[str, str]:
 def describe_change(config: Config, settings: Method, inputs: Mapping[str, Source]) -> Iterator[str]:
     """Yield the line of the plan that says what differs from the nearest finished stage of the same method."""
     now = flat(json.loads(json.dumps(parts(config, settings, inputs), default=str)))
-    changes = [changed(before, now) for before in finished_parts(settings.name)]
+    kept = (facts.get("parts") for _, facts in finished_stages(settings.name))
+    changes = [changed(flat(before), now) for before in kept if before]
     if nearest := min(filter(None, changes), key=len, default=[]):
         more = f" and {len(nearest) - MOST_CHANGES} more" if len(nearest) > MOST_CHANGES else ""
         yield f"not reused: {', '.join(nearest[:MOST_CHANGES])}{more}"
 
 
-def finished_parts(method: str) -> Iterator[dict[str, Any]]:
-    """Yield the parts of the fingerprint of every finished stage of a method, the newest first."""
+def finished_stages(method: str) -> Iterator[tuple[Path, Provenance]]:
+    """Yield the folder and the provenance of every finished stage of a method, the newest first; no damaged ones."""
     files = (cache_root() / "stages").glob(f"{method}-*/{PROVENANCE}")
     for file in sorted(files, key=lambda file: -file.stat().st_mtime):
-        if not file.parent.name.endswith(".partial") and (kept := read_provenance(file.parent).get("parts")):
-            yield flat(kept)
+        if file.parent.name.endswith(".partial"):
+            continue
+        try:
+            facts = read_provenance(file.parent)
+        except Failure:
+            continue
+        yield file.parent, facts
 
 
 def flat(tree: Any, place: str = "") -> dict[str, Any]:

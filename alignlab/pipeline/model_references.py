@@ -86,8 +86,8 @@ def check_scorers(config: Config, fetched: bool) -> None:
         scorer = reward.scorer if reward else "classifier" if place.startswith("measure.") else "reward_model"
         if folder and scorer:
             check_scores(place, folder, CLASSIFIES if scorer == "classifier" else SCORES)
-        if reward and (label := reward.required_label):
-            labels = classifier_labels(folder or Path())
+        if folder and reward and (label := reward.required_label):
+            labels = classifier_labels(folder)
             if labels and label not in labels:
                 where = f"{place.removesuffix('path')}label"
                 raise mistake(where, f"{name} has no {label!r}", f"it has {', '.join(labels)}")

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from alignlab.config.method import Training
 from alignlab.config.schema import Config
-from alignlab.pipeline.run_folder import PROVENANCE, read_metrics, read_provenance
-from alignlab.runtime.files import cache_root
+from alignlab.pipeline.fingerprint import finished_stages
+from alignlab.pipeline.run_folder import read_metrics
 
 TRAINING = "train/seconds"  # the metric of the seconds in the training loop
 NOT_HARDWARE = {"memory_gb", "tokens_per_second", "rendezvous", "rank"}
@@ -50,10 +50,10 @@ def measured(config: Config, settings: Training) -> Throughput | None:
 
     The first steps of a stage are slower than the others, so that a short stage says less of a long one.
     """
-    folders = (file.parent for file in (cache_root() / "stages").glob(f"{settings.name}-*/{PROVENANCE}"))
     key = throughput_key(config.model_dump(mode="json"))
-    runs = ((folder, read_provenance(folder)) for folder in folders)
-    same = [run for run in runs if throughput_key(run[1]["config"]) == key and run[1]["tokens"]]
+    same = [
+        run for run in finished_stages(settings.name) if throughput_key(run[1]["config"]) == key and run[1]["tokens"]
+    ]
     if not same:
         return None
     folder, facts = max(same, key=lambda run: run[1]["tokens"] or 0)

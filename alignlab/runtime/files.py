@@ -59,7 +59,7 @@ def digest_files(paths: Iterable[Path]) -> str:
 
 
 def partial_of(final: Path) -> Path:
-    """Return the folder in which `final` is built."""
+    """Return the path at which `final` is built before it is renamed."""
     return final.with_name(final.name + ".partial")
 
 
@@ -74,9 +74,10 @@ def locked(path: Path) -> Iterator[None]:
         lock.acquire()
     except OSError as error:
         raise failure(str(path.parent), f"cannot be written ({error.strerror})", "set ALIGNLAB_CACHE") from error
-    with lock:
-        lock.release()  # what was acquired above; the block holds its own
+    try:
         yield
+    finally:
+        lock.release()
 
 
 WEIGHTS = (".safetensors", ".bin", ".pt")

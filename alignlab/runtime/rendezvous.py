@@ -17,7 +17,7 @@ from typing import NamedTuple
 from alignlab.config.hardware import Hardware
 from alignlab.errors import mistake
 from alignlab.runtime import distributed
-from alignlab.runtime.files import cache_root, locked
+from alignlab.runtime.files import cache_root, locked, partial_of
 
 PORT = 29400  # of a Slurm job, plus the last digits of its number, so that two jobs on a machine use different ports
 
@@ -62,8 +62,10 @@ def run_id(fingerprint: str) -> str:
     file = cache_root() / f"rendezvous-{os.getuid()}.key"
     with locked(file):
         if not file.exists():
-            file.touch(mode=0o600)
-            file.write_bytes(token_bytes(32))
+            partial = partial_of(file)  # a crash or a full disk leaves no key that others can guess
+            partial.touch(mode=0o600)
+            partial.write_bytes(token_bytes(32))
+            partial.replace(file)
     return hmac.digest(file.read_bytes(), fingerprint.encode(), "sha256").hex()
 
 

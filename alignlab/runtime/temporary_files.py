@@ -35,7 +35,7 @@ def temporary_files() -> Iterator[None]:
         yield
     finally:
         tempfile.tempdir = None
-        os.environ.pop("TMPDIR")
+        os.environ.pop("TMPDIR", None)
         if before is not None:
             os.environ["TMPDIR"] = before
 

@@ -42,3 +42,4 @@ def make_streams_robust() -> None:
             encoding, by_line = stream.encoding, stream.line_buffering
             robust = Outlet(stream.detach(), encoding, "backslashreplace", line_buffering=by_line)
             setattr(sys, name, robust)
+            setattr(sys, f"__{name}__", robust)  # the detached stream can no longer be used
