@@ -129,6 +129,14 @@ def test_packing_is_allowed_where_documents_stay_apart(name, allowed):
             packing.check_packing(tiny_model(name).train())
 
 
+def test_rounding_in_bfloat16_is_no_other_document():
+    model = tiny_model("llama").bfloat16()
+    with torch.no_grad():
+        model.lm_head.weight.mul_(100)  # logits of a trained model's size
+        assert packing.isolates(model)
+        assert not packing.isolates(tiny_model("bloom").bfloat16())
+
+
 @pytest.mark.runs
 def test_both_laws_hold_for_every_decoder():
     """Write the table to build/architectures.json: what was built, how it reads pairs, and what was refused and why."""
