@@ -97,7 +97,7 @@ def fill_in(tree: Mapping[str, Any], chains: Mapping[str, list[str]], groups: Gr
 
 def value_and_origin(row: Row, name: str, kind: ModelKind) -> tuple[Any, str]:
     """Return the value that a row gives a setting, at most what fits into the model's context, and its origin."""
-    value = row.settings[name]
+    value: Any = row.settings[name]
     if kind.context and name in LENGTHS and value > (most := kind.context // LENGTHS[name]):
         return most, f"the model's context has {kind.context} tokens"
     return value, describe_origin(row, kind)
