@@ -122,8 +122,8 @@ def test_chat_by_keyboard_and_stop(page, client, monkeypatch):
     assert client.service.engine("one").load().active == 0
     page.keyboard.type("mix flour")
     page.keyboard.press("Enter")
-    page.locator("article.assistant .text:not(:empty)").last.wait_for()
-    page.get_by_role("button", name="New").click()
+    page.locator("article.assistant").nth(1).locator(".text:not(:empty)").wait_for()
+    page.get_by_role("button", name="New conversation").click()
     with page.expect_request("**/v1/chat/completions") as asked:
         page.get_by_label("Message").fill("why")
         page.get_by_label("Message").press("Enter")
