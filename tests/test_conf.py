@@ -25,6 +25,7 @@ NEEDS = SUITES | {  # what an option cannot do without
     ("judge", "openai"): ["judge.url=http://127.0.0.1:8000/v1", "judge.model=any"],
     ("reward", "judge"): ["reward.url=http://127.0.0.1:8000/v1", "reward.model=any"],
     ("reward", "url"): ["reward.url=http://127.0.0.1:8000/score"],
+    ("reward", "constrained"): [f"reward.costs.harm.reward.{own}" for own in ("path=owner/name", "label=toxic")],
     ("reward", "ensemble"): [f"reward.members.{name}.{own}" for name in "ab" for own in ("kind=model", "path=auto")],
 }
 

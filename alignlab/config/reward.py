@@ -130,7 +130,7 @@ Single = (
     | Annotated[JudgeReward, Tag("judge")]
     | Annotated[SerializeAsAny[RewardSettings], Tag(EXTENSION)]
 )
-BY_KIND = by_kind("model", "classifier", "function", "url", "judge", "ensemble", "mixture")
+BY_KIND = by_kind("model", "classifier", "function", "url", "judge", "ensemble", "mixture", "constrained")
 
 
 METRICS = {"mean", "error", "deviation", "held_out", "held_out_error", "spread"}  # `reward/…` of every rollout
@@ -182,8 +182,51 @@ class MixtureReward(RewardSettings):
             yield Fault(f"parts.{name}", "is the name of a metric of every rollout", "rename the part")
 
 
+class Cost(Settings):
+    """A reward whose mean has a bound, and how its scores become a rate."""
+
+    bound: float
+    threshold: float | None
+    floor: float
+    ceiling: float
+    reward: Annotated[Single | Annotated[EnsembleReward, Tag("ensemble")], BY_KIND]
+
+    def faults(self) -> Iterator[Fault]:
+        if self.ceiling <= self.floor:
+            yield Fault("ceiling", f"{self.ceiling:g} is not above floor ({self.floor:g})", "give a higher one")
+
+
+class ConstrainedReward(RewardSettings):
+    """A reward that is maximised subject to bounds on the mean of others."""
+
+    kind: Literal["constrained"]
+    objective: Annotated[Single | Annotated[EnsembleReward, Tag("ensemble")], BY_KIND]
+    costs: Annotated[dict[str, Cost], Field(min_length=1)]
+    proportional: NotNegative
+    integral: NotNegative
+    derivative: NotNegative
+    initial_weight: NotNegative
+    max_weight: Positive
+
+    @property
+    def inner(self) -> Mapping[str, RewardSettings]:
+        return {"objective": self.objective} | {
+            f"costs.{name}.reward": cost.reward for name, cost in self.costs.items()
+        }
+
+    def faults(self) -> Iterator[Fault]:
+        for name in self.costs.keys() & {"objective", *METRICS}:
+            yield Fault(f"costs.{name}", "is the name of the objective or of a metric", "rename the cost")
+        if self.initial_weight > self.max_weight:
+            yield Fault("initial_weight", f"{self.initial_weight:g} is above max_weight ({self.max_weight:g})")
+
+
 AnyReward = Annotated[
-    Single | Annotated[EnsembleReward, Tag("ensemble")] | Annotated[MixtureReward, Tag("mixture")], BY_KIND
+    Single
+    | Annotated[EnsembleReward, Tag("ensemble")]
+    | Annotated[MixtureReward, Tag("mixture")]
+    | Annotated[ConstrainedReward, Tag("constrained")],
+    BY_KIND,
 ]
 REWARDS: dict[str, type[RewardSettings]] = {  # the built-in kinds
     "model": ModelReward,
@@ -193,6 +236,7 @@ REWARDS: dict[str, type[RewardSettings]] = {  # the built-in kinds
     "judge": JudgeReward,
     "ensemble": EnsembleReward,
     "mixture": MixtureReward,
+    "constrained": ConstrainedReward,
 }
 
 

@@ -39,9 +39,11 @@ def load(settings: RewardSettings, context: Context) -> Checked:
 
 
 def reward_models(reward: Reward) -> Iterator[RewardModel]:
-    """Yield the reward models that a reward is made of, at any depth."""
+    """Yield the reward models that a reward is made of, at any depth, without those of its costs."""
     inner = reward.reward if isinstance(reward, Checked) else reward
     if isinstance(inner, RewardModel):
         yield inner
-    for part in parts_of(inner).values():
-        yield from reward_models(part)
+    costs = getattr(inner, "costs", ())
+    for name, part in parts_of(inner).items():
+        if name not in costs:
+            yield from reward_models(part)

@@ -31,8 +31,8 @@ class Scored(NamedTuple):
 
     total: the reward of each completion, [completions]; what a policy is trained on
     terms: named summands, [completions] each; where there are any, they add up to the total
-    parts: unweighted scores of the rewards that this one is made of, by name (`a`, `several/first`); and an ensemble's
-        `spread`
+    parts: unweighted scores of the rewards that this one is made of, by name (`a`, `several/first`); an ensemble's
+        `spread`; and of a constraint the cost as it is read and calibrated, and its weight
     errors: why a completion could not be scored, by its place in the batch; its total means nothing
     """
 
