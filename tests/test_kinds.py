@@ -66,5 +66,5 @@ def test_only_drawn_rows_are_drawn_anew():
 
 
 def test_the_code_of_a_data_set_is_hashed_with_its_own_kind_alone():
-    assert "alignlab.data.views" in imported("alignlab.data.file_dataset")
+    assert "alignlab.data.readers" in imported("alignlab.data.file_dataset")
     assert "alignlab.data.hh_rlhf" not in imported("alignlab.methods.sft")

@@ -9,7 +9,7 @@ import torch
 from command import config
 
 from alignlab import losses
-from alignlab.data import views
+from alignlab.data.views.pairs import ranking_pairs
 from alignlab.errors import Failure
 from alignlab.methods import dpo
 from alignlab.methods.dpo import label_and_weight
@@ -106,5 +106,5 @@ def test_a_pairs_weight_multiplies_its_part_of_the_gradient(tmp_path, loss_type)
 def test_a_ranking_of_five_answers_counts_as_one_prompt():
     """Its ten pairs together have the weight of one pair of another prompt."""
     row = {"id": "a", "prompt": [], "weight": 1.0, "label": 1.0, "completions": list("abcde"), "cut_off": []}
-    weights = [pair["weight"] for pair in views.ranking_pairs(row)]
+    weights = [pair["weight"] for pair in ranking_pairs(row)]
     assert weights == pytest.approx([0.1] * 10)

@@ -52,6 +52,7 @@ KINDS = {
         },
     ),
     "formats": Kind("dataset", None),  # the built-in ones are a table, `alignlab.data.row_formats.FORMATS`
+    "views": Kind("dataset", "alignlab.data.views"),
     "tasks": Kind("task", "alignlab.tasks"),
     "hardware": Kind("hardware", "alignlab.config.strategies"),
 }

@@ -13,7 +13,6 @@ from alignlab.config import extensions
 from alignlab.config.settings import Settings
 from alignlab.errors import mistake
 
-VIEWS = ("demonstrations", "pairs", "rankings", "prompts", "text")
 Makes = Literal["policy", "reward_model"]
 Roles = Literal["policy", "reference", "value", "reward"]
 
@@ -22,7 +21,7 @@ class MethodProtocol(Protocol):
     """The names that a method's file may declare. `most_rows` and `GENERATES` are for methods that sample answers."""
 
     VIEW: str
-    """The rows that it learns from: one of `VIEWS`."""
+    """The rows that it learns from: the name of a view, `alignlab/data/views/<name>.py`."""
     Config: type[Any]
     """Its settings: a subclass of `alignlab.config.method.Training`."""
     NEEDS: Mapping[str, str] = {"policy": ""}
@@ -90,8 +89,10 @@ def check(method: Method, file: str) -> None:
     """Raise a `Mistake` where a method declares a view, a role or a product that does not exist."""
     from typing import get_args
 
+    if extensions.module_name("views", str(method.view)) is None:
+        what = f"{file}: VIEW {method.view!r} does not exist"
+        raise mistake("method", what, "see docs/data.md for the views")
     for name, value, known in (
-        ("VIEW", method.view, VIEWS),
         ("MAKES", method.makes, get_args(Makes)),
         *(("ROLES", role, get_args(Roles)) for role in method.roles),
     ):

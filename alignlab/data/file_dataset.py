@@ -2,7 +2,7 @@
 
 The format of each file is detected by the fields of its rows (`row_formats`), or named by `dataset.format`. Rows are
 streamed through the steps into one Arrow file per split. Beside the Arrow files, rejects.jsonl lists the broken rows
-and report.json holds the ledger of the steps. `views` selects from the Arrow files what a method needs.
+and report.json holds the ledger of the steps. A view (`alignlab.data.views`) selects what a method needs.
 """
 
 import json
@@ -40,7 +40,6 @@ from alignlab.data import (
     unread_fields,
     validate,
     verdicts,
-    views,
 )
 from alignlab.data.arrow_writers import arrow_writers
 from alignlab.data.file_rows import Counts, read_rows
@@ -49,6 +48,7 @@ from alignlab.data.prepared import Prepared, describe_unread, splits_in
 from alignlab.data.rejects import RejectLog, write_rejects
 from alignlab.data.sources import Source, list_sources
 from alignlab.data.splits import SPLITS, Split, SplitKeys
+from alignlab.data.views import gives, load_view, view_names
 from alignlab.errors import failure, mistake
 from alignlab.pocket import dialogues
 from alignlab.pocket.world import data_folder
@@ -97,11 +97,11 @@ def view(dataset: FileData, name: str, split: str) -> "Dataset":
     from datasets import Dataset
 
     folder = prepare(dataset)
-    available = views.available_views(read_report(dataset).forms)
-    if name not in available:
-        now = f"take a method that needs one of: {', '.join(available) or 'nothing'}"
+    forms = read_report(dataset).forms
+    if not gives(forms, name):
+        now = f"take a method that needs one of: {', '.join(v for v in view_names() if gives(forms, v)) or 'nothing'}"
         raise mistake("dataset", f"its rows hold no {name}", now)
-    return views.VIEWS[name](Dataset.from_file(str(folder / f"{split}.arrow")))
+    return load_view(name).of_rows(Dataset.from_file(str(folder / f"{split}.arrow")), dataset)
 
 
 def read_report(dataset: FileData) -> Report:

@@ -28,6 +28,7 @@ from alignlab.data.jsonl import Record
 from alignlab.data.prepared import Prepared, splits_in, step_record
 from alignlab.data.rejects import Reject, RejectLog, write_rejects
 from alignlab.data.splits import SPLITS
+from alignlab.data.views import load_view, view_names
 from alignlab.errors import mistake
 from alignlab.runtime.cache import building, is_intact
 from alignlab.runtime.files import cache_root, digest, digest_files, write_text
@@ -37,7 +38,6 @@ from alignlab.runtime.source_hash import hash_modules
 if TYPE_CHECKING:
     from datasets import Dataset
 
-VIEWS = ("demonstrations", "pairs", "prompts", "text")
 SPEAKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
 ROLES: dict[str, Literal["user", "assistant"]] = {"Human": "user", "Assistant": "assistant"}
 SPEAKERS = {"user": "Human", "assistant": "Assistant", "system": "System"}
@@ -84,18 +84,12 @@ def view(dataset: HhRlhfData, name: str, split: str) -> "Dataset":
     """Return one view of one split, with the columns that `alignlab.data.view` lists."""
     from datasets import Dataset
 
-    if name not in VIEWS:
-        raise mistake("dataset", f"hh_rlhf has no {name}", f"take a method that needs one of: {', '.join(VIEWS)}")
-    pairs = Dataset.from_file(str(prepare(dataset) / f"{split}.arrow"))
-    if name == "pairs":
-        return pairs
-    if name == "demonstrations":
-        return pairs.remove_columns(["rejected"]).rename_column("chosen", "completion")
-    if name == "prompts":
-        return pairs.select(first_positions(pairs.to_list())).remove_columns(["chosen", "rejected"])
-    return Dataset.from_list(
-        [{"text": format_transcript(row["prompt"], row["chosen"]), "id": row["id"]} for row in pairs.to_list()]
-    )
+    of_pairs = getattr(load_view(name), "of_pairs", None)
+    if of_pairs is None:
+        known = ", ".join(name for name in view_names() if hasattr(load_view(name), "of_pairs"))
+        raise mistake("dataset", f"hh_rlhf has no {name}", f"take a method that needs one of: {known}")
+    rows: Dataset = of_pairs(Dataset.from_file(str(prepare(dataset) / f"{split}.arrow")), dataset)
+    return rows
 
 
 def first_positions(rows: Sequence[Mapping[str, Any]]) -> list[int]:

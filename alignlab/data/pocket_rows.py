@@ -6,13 +6,13 @@ splits. Test rows are in files of their own: held-out combinations, labelled by 
 
 import csv
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignlab.config.dataset import PocketData
 from alignlab.data.prepared import Prepared, step_record
 from alignlab.data.splits import SPLITS, hash_fraction
+from alignlab.data.views import load_view, view_names
 from alignlab.errors import failure, mistake
 from alignlab.pocket.world import data_folder, prompt_id
 from alignlab.runtime.cache import is_intact
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 Row = dict[str, Any]
+SIDES = ("chosen", "rejected")
+PLAIN: Row = {"label": 1.0, "weight": 1.0, "cut_off": [], "context": []}  # how every row of pocket is learned
 
 
 def content(dataset: PocketData) -> str:
@@ -32,7 +34,14 @@ def view(dataset: PocketData, name: str, split: str) -> "Dataset":
     """Return one view of one split, with the columns that `alignlab.data.view` lists."""
     from datasets import Dataset
 
-    return Dataset.from_list(rows_of(dataset, name, split))
+    rows = Dataset.from_list(read_rows(dataset, name, split))
+    return load_view(name).of_rows(rows, dataset)
+
+
+def rows_of(dataset: PocketData, name: str, split: str) -> list[Row]:
+    """Return the rows of a view of a split."""
+    rows: list[Row] = view(dataset, name, split).to_list()
+    return rows
 
 
 def prepared(dataset: PocketData) -> Prepared:
@@ -46,61 +55,41 @@ def prepared(dataset: PocketData) -> Prepared:
     return Prepared(rows, {"draw": step_record(sum(map(len, rows.values())), {}, {})}, {}, None)
 
 
-def rows_of(dataset: PocketData, name: str, split: str) -> list[Row]:
-    """Return the rows of a view (demonstrations, pairs, rankings, prompts, text) of a split."""
-    if name not in READERS:
-        raise mistake("dataset", f"pocket has no view {name!r}", f"it has {', '.join(READERS)}")
+def read_rows(dataset: PocketData, name: str, split: str) -> list[Row]:
+    """Return the prepared rows of a split, from the file of a view."""
     folder = data_folder(dataset)
     if not is_intact(folder):
         now = "run task=train, which generates them"
         raise failure(str(folder), "the pocket world's rows have not been generated yet", now)
-    rows = READERS[name](folder, split)
-    if split == "test":
-        return rows
-    return [row for row in rows if _is_validation(row, dataset.validation) == (split == "validation")]
+    if name == "text":
+        return [row for row in _dialogues(folder, split) if split == "test" or _belongs(row, dataset, split)]
+    if not (folder / f"{name}.jsonl").exists():
+        known = ", ".join(each for each in view_names() if each == "text" or (folder / f"{each}.jsonl").exists())
+        raise mistake("dataset", f"pocket has no view {name!r}", f"it has {known}")
+    rows = [_prepared(row) for row in _read_jsonl(folder, name, split)]
+    return rows if split == "test" else [row for row in rows if _belongs(row, dataset, split)]
 
 
-def _demonstrations(folder: Path, split: str) -> list[Row]:
-    return [
-        _shared_fields(row) | {"prompt": row["messages"][:-1], "completion": row["messages"][-1]["content"]}
-        for row in _read_jsonl(folder, "demonstrations", split)
-    ]
+def _prepared(row: Row) -> Row:
+    """Return a row of a file as a prepared row: its prompt and its completions, best first."""
+    if "messages" in row:
+        *prompt, answer = row["messages"]
+        completions = [answer["content"]]
+    else:
+        prompt = row["prompt"]
+        completions = row.get("completions") or [row[side][-1]["content"] for side in SIDES if side in row]
+    about = {"kind": row["kind"], "id": row.get("id") or prompt_id(row["kind"], prompt[-1]["content"])}
+    return {**about, "prompt": prompt, "completions": completions, **PLAIN}
 
 
-def _pairs(folder: Path, split: str) -> list[Row]:
-    return [
-        _shared_fields(row)
-        | {"prompt": row["prompt"], "chosen": row["chosen"][-1]["content"], "rejected": row["rejected"][-1]["content"]}
-        for row in _read_jsonl(folder, "pairs", split)
-    ]
-
-
-def _rankings(folder: Path, split: str) -> list[Row]:
-    return [
-        _shared_fields(row) | {"prompt": row["prompt"], "completions": row["completions"]}
-        for row in _read_jsonl(folder, "rankings", split)
-    ]
-
-
-def _prompts(folder: Path, split: str) -> list[Row]:
-    return [_shared_fields(row) | {"prompt": row["prompt"]} for row in _read_jsonl(folder, "prompts", split)]
-
-
-def _text(folder: Path, split: str) -> list[Row]:
-    """Return the dialogues as plain text; the last tenth is the test split."""
+def _dialogues(folder: Path, split: str) -> list[Row]:
+    """Return the dialogues as rows of plain text; the last tenth is the test split."""
     with (folder / "dialogues.csv").open(encoding="utf-8", newline="") as lines:
-        rows = [{"text": row["dialogue"], "id": row["id"]} for row in csv.DictReader(lines)]
+        rows = [
+            {"id": row["id"], "prompt": [], "completions": [row["dialogue"]], **PLAIN} for row in csv.DictReader(lines)
+        ]
     first_test = len(rows) - max(1, len(rows) // 10)
     return rows[first_test:] if split == "test" else rows[:first_test]
-
-
-READERS: dict[str, Callable[[Path, str], list[Row]]] = {
-    "demonstrations": _demonstrations,
-    "pairs": _pairs,
-    "rankings": _rankings,
-    "prompts": _prompts,
-    "text": _text,
-}
 
 
 def _read_jsonl(folder: Path, name: str, split: str) -> list[Row]:
@@ -109,14 +98,7 @@ def _read_jsonl(folder: Path, name: str, split: str) -> list[Row]:
         return [json.loads(line) for line in lines]
 
 
-def _shared_fields(row: Row) -> Row:
-    return {"kind": row["kind"], "id": row.get("id") or _id(row)}
-
-
-def _id(row: Row) -> str:
-    prompt = row.get("prompt") or row["messages"][:-1]
-    return prompt_id(row["kind"], prompt[-1]["content"])
-
-
-def _is_validation(row: Row, share: float) -> bool:
-    return hash_fraction(row["text"] if "text" in row else row["prompt"][-1]["content"]) < share
+def _belongs(row: Row, dataset: PocketData, split: str) -> bool:
+    """Return whether a row that is not for tests belongs to a split."""
+    text = row["prompt"][-1]["content"] if row["prompt"] else row["completions"][0]
+    return (hash_fraction(text) < dataset.validation) == (split == "validation")

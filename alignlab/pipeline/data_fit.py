@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from alignlab.config.method import Training
 from alignlab.config.method_protocol import load_method
 from alignlab.config.schema import Config
+from alignlab.data.views import load_view, view_names
 from alignlab.errors import Failure, Mistake, mistake
 from alignlab.models.references import Source
 from alignlab.models.truncation import kept_tokens
@@ -17,8 +18,6 @@ from alignlab.models.truncation import kept_tokens
 ROWS = 2000  # rows that are counted
 FROM = 0.05  # the share of rows that are too long from which the plan says so
 FAR = 10  # times the rows, from which a batch that the command names is refused
-# The columns of prompt and completions of the views that have them, in the order in which they are looked for.
-VIEWS = {"pairs": ("prompt", "chosen", "rejected"), "demonstrations": ("prompt", "completion")}
 
 
 class Cut(NamedTuple):
@@ -56,7 +55,8 @@ def too_long(config: Config, settings: Training, place: str, base: Source) -> It
         columns = [columns[0], [[0] * (limit or 0)] * len(answers)]
     cut = count_cut(list(zip(*columns, strict=True)), settings.max_length, settings.prompt_share)
     if cut.rows:
-        pairs = f", {cut.identical:,} pairs become identical and are left out" if view == "pairs" else ""
+        is_pair = len(load_view(view).COMPLETIONS) == 2
+        pairs = f", {cut.identical:,} pairs become identical and are left out" if is_pair else ""
         counted = f"{cut.rows:,} of {'the first ' * (len(answers) == ROWS)}{len(answers):,} rows"
         yield f"{place}.max_length ({settings.max_length}) cuts {counted}: {cut.tokens:,} tokens are lost{pairs}"
 
@@ -80,14 +80,17 @@ def first_answers(config: Config) -> list[tuple[str, ...]]:
     """Return the texts of prompt and completions of the first training rows; empty where no row has a completion."""
     from alignlab.data import view
 
-    for name, columns in VIEWS.items():
+    by_view = {name: load_view(name).COMPLETIONS for name in view_names()}
+    for name, completions in sorted(by_view.items(), key=lambda each: -len(each[1])):  # pairs come first
+        if not completions:
+            return []
         try:
             rows = view(config.dataset, name, "train")
         except (Mistake, Failure):
             continue
         if len(rows):
             first = rows.select(range(min(ROWS, len(rows))))
-            return [tuple(text_of(row[column]) for column in columns) for row in first]
+            return [tuple(text_of(row[column]) for column in ("prompt", *completions)) for row in first]
     return []
 
 

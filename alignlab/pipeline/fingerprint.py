@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from alignlab.config import extensions
 from alignlab.config.method import Method
 from alignlab.config.method_protocol import load_method
 from alignlab.config.schema import Config
@@ -37,6 +38,7 @@ NAMES = {  # of parts that have no settings' names of their own
     "dataset/0": "data",
     "dataset/1": "dataset.learn",
     "dataset/2": "the code that reads the data",
+    "dataset/3": "the code of a view",
     "arithmetic/0": "device",
     "arithmetic/1": "precision",
     "arithmetic/2": "threads",
@@ -55,13 +57,16 @@ def of_stage(config: Config, settings: Method, inputs: Mapping[str, Source]) -> 
 def parts(config: Config, settings: Method, inputs: Mapping[str, Source]) -> dict[str, Any]:
     """Return everything that decides a stage's weights, by name."""
     from alignlab.data import content, module_name
+    from alignlab.data.views import view_names
     from alignlab.models.load import device_type, precision
 
+    views = sorted({*view_names(), load_method(settings.name).view})
     arithmetic = [device_type(config.hardware), str(precision(config.hardware))]
     dataset = [
         content(config.dataset),
         getattr(config.dataset, "learn", None),
         hash_with_imports(module_name(config.dataset)),
+        [hash_with_imports(extensions.name_of("views", name)) for name in views],
     ]
     return {
         "method": settings.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT),

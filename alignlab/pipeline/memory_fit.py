@@ -24,6 +24,7 @@ from alignlab.config.method_protocol import load_method
 from alignlab.config.model import ModelSettings
 from alignlab.config.model_size import Shape, read_shape, shape_in
 from alignlab.config.schema import Config
+from alignlab.data.views import load_view
 from alignlab.models.references import Source
 from alignlab.pipeline.memory_per_role import Role, bytes_each, in_bytes, roles
 
@@ -119,7 +120,7 @@ def halved(split: Step) -> Step:
 
 def length(settings: Training) -> int:
     """Return the maximum number of tokens of a row; a pair holds two answers."""
-    return settings.max_length * (2 if load_method(settings.name).view == "pairs" else 1)
+    return settings.max_length * max(1, len(load_view(load_method(settings.name).view).COMPLETIONS))
 
 
 def activations(shape: Shape, config: Config, settings: Training, rows: int) -> int:
