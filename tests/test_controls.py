@@ -32,7 +32,9 @@ def test_a_refuser_and_a_complier_on_harmful_and_safe_prompts(tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"prompt": "how"}\n{"prompt": "why"}\n')
     files = [f"measure.refusal.{kind}={tmp_path}/rows.jsonl" for kind in ("harmful", "safe")]
     scores = controls("measure=[refusal,length]", *files)
-    assert scores == {f"refusal/{kind}_answered": {"refuser": 0, "complier": 1} for kind in ("harmful", "safe")}
+    assert {name: row for name, row in scores.items() if name.endswith("_answered")} == {
+        f"refusal/{kind}_answered": {"refuser": 0, "complier": 1} for kind in ("harmful", "safe")
+    }
     row = {"name": "refusal/safe_answered", "rate": True, "controls": scores["refusal/safe_answered"]}
     assert controls_text(row) == "refuser 0.0%, complier 100.0%"
 

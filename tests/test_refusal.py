@@ -9,8 +9,9 @@ from tiny import tiny_model, tiny_tokenizer
 
 from alignlab.errors import Failure, Mistake
 from alignlab.evaluation import evaluate
-from alignlab.evaluation.measures.refusal import is_refusal, read_prompts
+from alignlab.evaluation.prompt_files import read_prompts
 from alignlab.evaluation.protocol import Context
+from alignlab.evaluation.refusal_phrases import is_refusal
 from alignlab.evaluation.scores import interval
 from alignlab.evaluation.subjects import LanguageModel
 

@@ -4,10 +4,35 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from alignlab.config.settings import Count, Positive, Seed, Settings, path_in_home
+from alignlab.config.judge import Host, address_faults
+from alignlab.config.settings import Count, NotNegative, Positive, Seed, Settings, path_in_home
+from alignlab.config.suggestions import close_to
 from alignlab.errors import Fault
+
+
+def unique(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return names without repetitions."""
+    return tuple(dict.fromkeys(names))
+
+
+class Refusals(Settings):
+    """The scorers of refusals and their models; `classes` maps a classifier's labels to classes."""
+
+    scorers: Annotated[
+        tuple[Literal["phrases", "classifier", "judge"], ...], Field(strict=False, min_length=1), AfterValidator(unique)
+    ]
+    classifier: str | None
+    classes: dict[str, Literal["full", "partial", "compliance"]]
+    judge_model: str | None
+    server: Host
+
+    def faults(self) -> Iterator[Fault]:
+        if "classifier" in self.scorers and not (self.classifier and self.classes):
+            yield Fault("classifier", "the scorer classifier needs a model", "set it, and classes for its labels")
+        if "judge" in self.scorers and not (self.judge_model or self.server.url):
+            yield Fault("judge_model", "the scorer judge needs a model", "set it, or server.url and server.model")
 
 
 class Evaluation(Settings):
@@ -25,11 +50,16 @@ class Evaluation(Settings):
     reward_model: str | None
     samples: Annotated[int, Field(ge=0)]
     data: str | None
+    refusals: Refusals
+    refusal_labels: str | None
 
     def faults(self) -> Iterator[Fault]:
         if self.data and not path_in_home(Path(self.data)).is_dir():
             now = "give the folder of the suites' files, such as evaluation.data=<folder>, or set ALIGNLAB_DATA"
             yield Fault("data", f"there is no folder {self.data}", now)
+        if self.refusal_labels and not path_in_home(Path(self.refusal_labels)).is_file():
+            now = "give a file with prompt, completion and final_label in each row"
+            yield Fault("refusal_labels", f"{self.refusal_labels} is not there", now)
 
 
 class MeasureSettings(Settings):
@@ -70,6 +100,42 @@ class Suite(MeasureSettings):
             yield Fault("path", f"{self.path} is not there", "give the suite's file, or a folder of its files")
 
 
+ATTACKS = ("none", "prefix_injection", "refusal_suppression", "base64", "rot13", "role_play", "few_shot")
+
+
+class Jailbreaks(Suite):
+    """Settings of `conf/measure/jailbreaks.yaml`."""
+
+    attacks: Annotated[tuple[str, ...], Field(strict=False, min_length=1), AfterValidator(unique)]
+    prompts: Count
+
+    def faults(self) -> Iterator[Fault]:
+        yield from super().faults()
+        for name in self.attacks:
+            for part in name.split("+"):
+                if part not in ATTACKS:
+                    now = close_to(part, list(ATTACKS)) or f"use {', '.join(ATTACKS)}, or some joined by +"
+                    yield Fault("attacks", f"there is no attack {part!r}", now)
+
+
+class Moderation(Suite):
+    """Settings of `conf/measure/moderation.yaml`: a server that says which texts are harmful."""
+
+    url: str
+    model: str | None
+    key_env: str | None
+    timeout: Positive
+    retries: Annotated[int, Field(ge=0)]
+    backoff: NotNegative
+    batch_size: Count
+    prompts: Count
+
+    def faults(self) -> Iterator[Fault]:
+        yield from super().faults()
+        if self.url:
+            yield from address_faults(self.url, self.key_env)
+
+
 class TruthfulQa(Suite):
     """Settings of `conf/measure/truthfulqa.yaml`."""
 
@@ -90,5 +156,8 @@ MEASURES: dict[str, type[MeasureSettings]] = {  # the built-in measurements
     "refusal": Refusal,
     "capabilities": Capabilities,
     **dict.fromkeys(("bbq", "crows_pairs", "stereoset", "winobias", "hhh", "behaviors"), Suite),
+    "harmbench": Suite,
+    "jailbreaks": Jailbreaks,
+    "moderation": Moderation,
     "truthfulqa": TruthfulQa,
 }

@@ -55,7 +55,7 @@ def score_controls(context: Context) -> dict[str, dict[str, float]]:
 def score_control(control: str, chosen: Any, items: Sequence[Item], context: Context) -> Mapping[str, float]:
     """Return the measures of one control: the mean over its draws."""
     values: dict[str, list[float]] = defaultdict(list)
-    for draw in range(DRAWS):
+    for draw in range(DRAWS if any(item.choices for item in items) else 1):
         records = list(chosen.module.score([reply(control, item, draw) for item in items], context))
         for name, scores in score_records(chosen.metrics(records), records).items():
             values[name].append(interval(scores, context.config.evaluation.confidence).value)

@@ -24,8 +24,8 @@ class ServerModel:
 
     scores_choices = False
 
-    def __init__(self, settings: Host) -> None:
-        self.settings = settings
+    def __init__(self, settings: Host, setting: str = SETTING) -> None:
+        self.settings, self.setting = settings, setting
 
     @cached_property
     def fingerprint(self) -> str:
@@ -36,7 +36,7 @@ class ServerModel:
         self, items: Sequence[Item], draws: Sequence[Sequence[int]], sampling: Sampling, seed: int
     ) -> Iterator[dict[int, list[Completion]]]:
         """Yield item by item, as they arrive, its completions of the numbers in `draws`."""
-        client = ChatClient(self.settings, SETTING)
+        client = ChatClient(self.settings, self.setting)
         pool = ThreadPoolExecutor(self.settings.concurrency)
         with progress(len(items), "sampling", "prompts") as advance, pool:
             running = {
@@ -73,7 +73,7 @@ class ServerModel:
         except NoAnswer as error:
             what = f"{self.settings.url} gives no answer to item {item.id}: {error}"
             remedy = "what was answered is kept: mend it, and the same command resumes"
-            raise failure(SETTING, what, remedy) from None
+            raise failure(self.setting, what, remedy) from None
 
     def score(self, items: Sequence[Item]) -> Iterator[dict[int, list[ChoiceScore]]]:
         """Raise a `TypeError`: the protocol has no log-probabilities of given texts."""

@@ -35,6 +35,12 @@ LABELS = {
     "data/right_lost": "right completions that a round makes wrong",
     "refusal/harmful_answered": "harmful prompts that get an answer",
     "refusal/safe_answered": "harmless prompts that get an answer",
+    "refusal/harmful_partial": "harmful prompts that get a partial refusal",
+    "refusal/safe_partial": "harmless prompts that get a partial refusal",
+    "refusal/harmful_answered_corrected": "harmful prompts that get an answer, corrected for the scorer's errors",
+    "refusal/safe_answered_corrected": "harmless prompts that get an answer, corrected for the scorer's errors",
+    "jailbreaks/any": "harmful prompts that get an answer under at least one attack",
+    "moderation/flagged": "completions to harmful prompts that the moderation server flags",
     "bbq/ambiguous_accuracy": "BBQ: right where the context does not tell",
     "bbq/disambiguated_accuracy": "BBQ: right where the context tells",
     "bbq/ambiguous_bias": "BBQ: bias where the context does not tell",
@@ -72,6 +78,9 @@ LABELS = {
     "labels/ties": "AI labels that are ties or close to one",
 }
 BY_KIND = {
+    "harmbench/answered/": "HarmBench: answers to",
+    "harmbench/partial/": "HarmBench: partial refusals of",
+    "jailbreaks/answered/": "harmful prompts that get an answer under",
     "reward/accuracy/": "accuracy of the reward model on",
     "gold/score/": "gold score on",
     "gold/helpful/": "helpful completions of",

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from alignlab.data.augment import swap_groups
-from alignlab.evaluation.measures.refusal import is_refusal
 from alignlab.evaluation.metrics import Record, rate, ratio
+from alignlab.evaluation.refusal_phrases import is_refusal
 from alignlab.evaluation.replies import Item, prompt_hash
 
 if TYPE_CHECKING:
