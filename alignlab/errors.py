@@ -1,7 +1,8 @@
 """Errors with a message for the user: where it happened, what is wrong, and what to do.
 
 `Mistake` is an error in the command, found before anything runs; the exit code is 2. `Failure` is a later error that
-the user can act on; the exit code is 1. Neither shows a traceback. Any other exception is a bug and shows one.
+the user can act on; the exit code is 1. `Refused` is a decision against a model; the exit code is 3. None of them shows
+a traceback. Any other exception is a bug and shows one.
 """
 
 from collections.abc import Sequence
@@ -40,6 +41,12 @@ class Mistake(Explained):
 
 class Failure(Explained):
     """An error that the config does not show: unreadable data, a full disk, a model without a head."""
+
+
+class Refused(Explained):
+    """A candidate model that is not accepted: the exit code tells it from an error."""
+
+    exit_code = 3
 
 
 def mistake(where: str, what: str, now: str = "") -> Mistake:

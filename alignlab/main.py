@@ -46,7 +46,7 @@ BARE_FLAGS = ("--help", "-h", "--version", "--resolve", *MULTIRUN, "--hydra-help
 
 
 def main() -> None:
-    """Run the command; exit with 0 (done), 2 (a mistake), 75 or 130 (stopped; run it again) or 1 (another error)."""
+    """Run the command; exit with 0 (done), 2 (a mistake), 75 or 130 (stopped), 3 (refused) or 1 (another error)."""
     make_streams_robust()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let exceptions through, so that they can be rephrased
     try:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from alignlab.config import extensions
 from alignlab.config.judge import Host, address_faults
-from alignlab.config.settings import Count, File, NotNegative, Positive, Reference, Settings, Share
+from alignlab.config.settings import Count, File, Names, NotNegative, Positive, Reference, Settings, Share
 from alignlab.config.suggestions import close_to
 from alignlab.errors import Fault
 
@@ -22,6 +22,10 @@ TASKS = (
     "generate",
     "serve",
     "key",
+    "compare",
+    "gate",
+    "promote",
+    "rollback",
 )  # the built-in ones
 
 
@@ -136,10 +140,55 @@ class Key(StoreTask):
     revoke: bool
 
 
+class Compare(Task):
+    """Settings of `conf/task/compare.yaml`."""
+
+    runs: Annotated[tuple[Reference, ...], Field(strict=False, min_length=2)]
+    examples: Count
+
+
+class Bound(Settings):
+    """A constraint on a candidate: how much worse than the baseline, and how bad at all, some measures may be.
+
+    `limit` is a share of failures: 1 minus the value of a rate of which more is better.
+    """
+
+    measures: Annotated[Names, Field(min_length=1)]
+    margin: Annotated[float, Field(gt=0, lt=1)]
+    limit: Share | None
+
+
+class Judged(Task):
+    """Settings of a task that decides on a candidate; a bound that is null is not asked for."""
+
+    model: Reference
+    baseline: Reference
+    objective: Names
+    bounds: dict[str, Bound | None]
+    examples: Count
+
+
+class Promote(Judged):
+    """Settings of `conf/task/promote.yaml`."""
+
+    registry: File
+
+
+class Rollback(Task):
+    """Settings of `conf/task/rollback.yaml`."""
+
+    registry: File
+    version: Count | None
+
+
 OWN_SETTINGS: dict[str, type[Task]] = {
     "evaluate": Evaluate,
     "chat": Chat,
     "generate": Generate,
     "serve": Serve,
     "key": Key,
+    "compare": Compare,
+    "gate": Judged,
+    "promote": Promote,
+    "rollback": Rollback,
 }

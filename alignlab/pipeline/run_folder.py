@@ -41,21 +41,18 @@ CONTAMINATION = "contamination.json"  # one `alignlab.data.contamination.Contami
 SAMPLES = "samples.jsonl"  # one `SampleRecord` per held-out prompt
 RECORDS = "records.jsonl"  # one `RecordLine` per record of the stage's measurements
 PROVENANCE = "provenance.json"  # a `Provenance`
+# Of task=compare, task=gate and task=promote.
+COMPARISON_PAGE, DECISION_PAGE = "comparison.html", "decision.html"
+FLIPPED = "flipped.jsonl"  # of a model: one `alignlab.pipeline.compared_models.Flipped` per changed record
+DECISION = "decision.json"  # an `alignlab.evaluation.acceptance.Decision`
 # Of task=chat.
 CONVERSATIONS = "conversations.jsonl"  # one conversation per model and line, as `messages`
 # Of task=prepare and of task=preferences.
 DATA_CARD, DATA_CARD_PAGE = "card.json", "card.html"
 PREFERENCES_PAGE, LABELING_PAGE, LABELING_TABLE = "preferences.html", "labeling.html", "to_fill_in.csv"
 
-FROM_TRAINING = (
-    METRICS,
-    PROVENANCE,
-    PRECISION,
-    ROW_COUNTS,
-    GATES,
-    REVISIONS,
-    LABELS,
-)  # copied from the cache into a stage
+# Copied from the cache into a stage.
+FROM_TRAINING = (METRICS, PROVENANCE, PRECISION, ROW_COUNTS, GATES, REVISIONS, LABELS)
 DAY = re.compile(r"\d{4}-\d\d-\d\d")  # the name of the folder that holds a day's runs
 
 

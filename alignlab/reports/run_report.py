@@ -186,7 +186,7 @@ def terminal_table(models: Table) -> "TerminalTable":
     shown = TerminalTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     shown.add_column("measure", overflow="fold")
     last_stage = [f"{models.models[-1]} − {models.models[-2]}"] if len(models.models) > 2 else []
-    for column in (*models.models, *last_stage, *([f"{models.models[-1]} − base"] if compared else [])):
+    for column in (*models.models, *last_stage, *([f"{models.models[-1]} − {models.models[0]}"] if compared else [])):
         shown.add_column(column, justify="right", no_wrap=True)
     for row in models.rows:
         clusters = f" in {row.clusters:,} clusters" if row.clusters != row.n else ""

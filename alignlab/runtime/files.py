@@ -64,8 +64,8 @@ def partial_of(final: Path) -> Path:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock that belongs to `path`; waits while another process holds it."""
+def locked(path: Path, now: str = "set ALIGNLAB_CACHE") -> Iterator[None]:
+    """Hold the lock that belongs to `path`; waits while another process holds it. `now` is what an error advises."""
     from filelock import FileLock
 
     lock = FileLock(path.with_name(path.name + ".lock"))
@@ -73,7 +73,7 @@ def locked(path: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except OSError as error:
-        raise failure(str(path.parent), f"cannot be written ({error.strerror})", "set ALIGNLAB_CACHE") from error
+        raise failure(str(path.parent), f"cannot be written ({error.strerror})", now) from error
     try:
         yield
     finally:
@@ -140,6 +140,15 @@ def read_object(place: str, line: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise failure(place, "is no JSON object", "remove the line, or run the command again")
     return value
+
+
+def remove_torn_line(file: Path) -> None:
+    """Remove a last line without its end, which a full disk or a crash leaves."""
+    if not file.is_file():
+        return
+    content = file.read_bytes()
+    if (end := content.rfind(b"\n") + 1) < len(content):
+        os.truncate(file, end)
 
 
 def sync(folder: Path) -> None:

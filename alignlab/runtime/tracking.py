@@ -6,7 +6,6 @@ tracker besides the JSONL file is a module of its own, `alignlab.runtime.<name>_
 
 import json
 import math
-import os
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -17,7 +16,7 @@ from typing import Any, Protocol
 from alignlab.config.schema import Config
 from alignlab.errors import Explained, Mistake
 from alignlab.runtime.file_errors import explained_file_errors
-from alignlab.runtime.files import write_text
+from alignlab.runtime.files import remove_torn_line, write_text
 from alignlab.runtime.http_client import status_of
 from alignlab.runtime.progress import say
 from alignlab.runtime.run_files import METRICS, TABLES
@@ -163,15 +162,6 @@ def append(file: Path, record: dict[str, Any]) -> None:
         except OSError:
             remove_torn_line(file)
             raise
-
-
-def remove_torn_line(file: Path) -> None:
-    """Remove a last line without its end, which a full disk or a crash leaves."""
-    if not file.is_file():
-        return
-    content = file.read_bytes()
-    if (end := content.rfind(b"\n") + 1) < len(content):
-        os.truncate(file, end)
 
 
 def finite(value: float) -> float | None:

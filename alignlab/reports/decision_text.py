@@ -1,0 +1,117 @@
+"""A decision on a candidate in words: each check with its figures, and what would decide it."""
+
+from typing import NamedTuple
+
+from alignlab.errors import Fault, Refused
+from alignlab.evaluation.acceptance import OBJECTIVE, Check
+from alignlab.evaluation.decisions import FEWEST_CLUSTERS
+from alignlab.pipeline.candidates import DecisionRecord
+from alignlab.reports.measure_names import label
+from alignlab.reports.run_results import ends, number, signed
+
+WORDS = {  # of a task: a candidate that is accepted, and one that is not
+    "gate": ("may ship", "must not ship"),
+    "promote": ("is promoted", "is not promoted"),
+}
+MOST_PROMPTS = 1_000_000  # more are not worth a number
+
+
+class Shown(NamedTuple):
+    """A check as text: its part, the measure, what it asks for, what was seen, the outcome, and what would decide."""
+
+    part: str
+    measure: str
+    asks: str
+    seen: str
+    outcome: str
+    now: str
+
+
+def shown(check: Check) -> Shown:
+    """Return a check as text."""
+    if check["outcome"] == "unmeasured":
+        asks = "to be measured"
+        return Shown(check["part"].replace("_", " "), check["measure"], asks, "not measured", "unmeasured", now(check))
+    words = label(check["measure"])
+    return Shown(check["part"].replace("_", " "), words, asked(check), seen(check), check["outcome"], now(check))
+
+
+def asked(check: Check) -> str:
+    """Say what a check asks for."""
+    allowed = amount(check["allowed"], check["rate"])
+    if check["kind"] == "better":
+        return "better: the interval of the change excludes 0"
+    if check["kind"] == "not_worse":
+        return f"a loss of at most {allowed}"
+    return f"at most {number(check['allowed'], True)}% failures"
+
+
+def seen(check: Check) -> str:
+    """Say what was measured, with its interval."""
+    value, (low, high) = check["value"], ends(check["value"])
+    if check["kind"] == "limit":
+        return f"{number(value['value'], True)}% failures ({number(low, True)} to {number(high, True)})"
+    unit = " points" if check["rate"] else ""
+    share = check["rate"]
+    return f"{signed(value['value'], share)}{unit} ({signed(low, share)} to {signed(high, share)})"
+
+
+def now(check: Check) -> str:
+    """Say by how much a check fails, and how many prompts would decide it; empty for one that passes."""
+    if check["outcome"] == "passed":
+        return ""
+    if check["outcome"] == "unmeasured":
+        setting = "task.objective" if check["part"] == OBJECTIVE else f"task.bounds.{check['part']}"
+        return f"add one of these to measure=, or change {setting}"
+    parts = []
+    if check["kind"] != "better":
+        parts.append(f"the interval ends {amount(beyond(check), check['rate'])} beyond what is allowed")
+    if check["clusters"] < FEWEST_CLUSTERS:
+        parts.append(f"{check['clusters']} prompts decide nothing, {FEWEST_CLUSTERS} are the fewest")
+    if check["outcome"] == "failed":
+        parts.append("this is decided: more prompts would not change it")
+    elif check["needed"] is None:
+        parts.append("no number of prompts would show a gain, as none was seen" * (check["kind"] == "better"))
+    elif check["needed"] > MOST_PROMPTS:
+        parts.append(f"more than {MOST_PROMPTS:,} prompts would be needed to decide it")
+    else:
+        parts.append(f"about {check['needed']:,} prompts would decide it, {check['clusters']:,} were asked")
+    return "; ".join(filter(None, parts))
+
+
+def beyond(check: Check) -> float:
+    """Return how far the worse end of an interval lies beyond what is allowed."""
+    low, high = ends(check["value"])
+    if check["kind"] == "limit":
+        return high - check["allowed"]
+    return (-low if check["higher_is_better"] else high) - check["allowed"]
+
+
+def amount(value: float, share: bool) -> str:
+    """Return a size as text, in points where it is of a rate."""
+    return f"{number(value, share)}{' points' if share else ''}"
+
+
+def refused(decision: DecisionRecord) -> Refused:
+    """Return the error of a decision against a candidate: one line for each check that does not pass."""
+    failing = [shown(one) for one in decision["checks"] if one["outcome"] != "passed"]
+    where = f"task={decision['task']}"
+    return Refused(
+        [Fault(f"{where}: {one.part}", f"{one.measure}: {one.seen}; asked: {one.asks}", one.now) for one in failing]
+    )
+
+
+def headline(decision: DecisionRecord) -> str:
+    """Say in one sentence what was decided, and which checks decided it."""
+    checks, (yes, no) = decision["checks"], WORDS[decision["task"]]
+    if decision["version"] is not None:
+        yes = f"{yes} as version {decision['version']}"
+    failing = [shown(one) for one in checks if one["outcome"] != "passed"]
+    against = f"{decision['candidate']} against {decision['baseline']}"
+    if not failing:
+        gain = next((shown(one) for one in checks if one["part"] == OBJECTIVE), None)
+        why = f"{gain.measure} {gain.seen}, and " if gain else ""
+        return f"{against} {yes}: {why}all {len(checks) - bool(gain)} constraints hold."
+    named = "; ".join(f"{one.part}, {one.measure}: {one.seen}" for one in failing[:2])
+    more = f"; and {len(failing) - 2} more" if len(failing) > 2 else ""
+    return f"{against} {no}: {len(failing)} of {len(checks)} checks do not pass ({named}{more})."
