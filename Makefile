@@ -79,8 +79,10 @@ gpus: setup ## The main job on all GPUs of this machine, sharded (ZeRO-3).
 slurm: setup ## Submit a run to Slurm, queued again until it is done; see docs/hardware.md.
 	sbatch deploy/slurm.sh $(ARGS)
 
-image: ## Build the container image.
-	docker build --tag alignlab:latest --file deploy/Dockerfile .
+# cpu, or gpu with CUDA and DeepSpeed.
+TARGET ?= gpu
+image: ## Build the container image: make image TARGET=cpu
+	docker build --tag alignlab:$(TARGET) --target $(TARGET) --file deploy/Dockerfile .
 
 kubernetes: ## Start the run of deploy/jobset.yaml.
 	kubectl apply --filename deploy/jobset.yaml
@@ -153,7 +155,7 @@ lock: ## Write constraints.txt anew: the newest versions that pyproject.toml all
 # Python 3.11.5 is the first that all locked versions install on.
 hashes: .venv-audit/.run ## Write deploy/requirements.txt anew: the locked versions of a run, with hashes for every platform.
 	{ sed -n '1{/^#/p}' deploy/requirements.txt; .venv-audit/bin/uv pip compile pyproject.toml --quiet --universal \
-	  --python-version 3.11.5 --extra deepspeed --extra launchers --constraint constraints.txt --generate-hashes \
+	  --python-version 3.11.5 --extra deepspeed --extra launchers --extra serve --constraint constraints.txt --generate-hashes \
 	  --no-header --no-annotate; } > .venv-audit/requirements.txt
 	mv .venv-audit/requirements.txt deploy/requirements.txt
 

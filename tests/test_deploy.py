@@ -1,4 +1,4 @@
-"""Where it runs: manifests that parse and whose commands compose, and a script that queues itself again on 75."""
+"""Training on a cluster: a JobSet whose command composes, and a script that queues itself again on 75."""
 
 import os
 import re
@@ -47,13 +47,6 @@ def test_the_manifest_starts_a_pod_again_that_was_asked_to_stop():
     assert spec["template"]["spec"]["restartPolicy"] == "Never"  # without which there is no such policy
     (mount, _) = spec["template"]["spec"]["containers"][0]["volumeMounts"]
     assert f"ALIGNLAB_CACHE={mount['mountPath']}/" in (DEPLOY / "Dockerfile").read_text()
-
-
-def test_the_image_has_the_versions_that_are_tested():
-    installs = re.findall(r"pip install .*", (DEPLOY / "Dockerfile").read_text())
-    assert len(installs) == 2
-    assert "--require-hashes --requirement requirements.txt" in installs[0]
-    assert "--no-deps --no-build-isolation" in installs[1]  # so that nothing is installed without its hash
 
 
 @pytest.mark.parametrize(("code", "requeued"), [(75, True), (0, False), (1, False)])

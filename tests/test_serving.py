@@ -163,16 +163,16 @@ def test_without_stored_texts_feedback_works(tmp_path):
         assert (row["id"], row["prompt"], row["completion"]) == (answer, None, None)
 
 
-def test_with_keys_nothing_but_health_answers_without_one(tmp_path):
+def test_with_keys_nothing_but_probes_answers_without_one(tmp_path):
     people = [("ann", "use"), ("ben", "use"), ("root", "administer")]
     with served(tmp_path, keys=people) as client:
         document = client.get("/openapi.json", headers=bearer(client, "ann")).json()
         for path, methods in document["paths"].items():
             for method in methods:
                 status = client.request(method, path.replace("{", "").replace("}", "")).status_code
-                assert status == (200 if path == "/health" else 401), path
+                assert status == (200 if path in {"/health", "/ready"} else 401), path
         assert client.get("/openapi.json").status_code == 401
-        assert client.get("/ready", headers={"Authorization": "Bearer al-wrong"}).status_code == 401
+        assert client.get("/v1/models", headers={"Authorization": "Bearer al-wrong"}).status_code == 401
         assert client.get("/metrics", headers=bearer(client, "ann")).status_code == 403
         answer = client.post("/predict", json={"messages": MESSAGES}, headers=bearer(client, "ann")).json()["id"]
         body = {"id": answer, "thumb": "up"}
@@ -187,7 +187,7 @@ def test_with_keys_nothing_but_health_answers_without_one(tmp_path):
         deleted = client.delete("/users/ann", headers=bearer(client, "root")).json()["deleted"]
         assert (deleted["feedback"], deleted["answers"], deleted["keys"]) == (1, 1, 1)
         client.service.keyring.known.clear()
-        assert client.get("/ready", headers=bearer(client, "ann")).status_code == 401
+        assert client.get("/v1/models", headers=bearer(client, "ann")).status_code == 401
 
 
 def test_limits_of_the_body_the_rate_the_host_and_the_queue(tmp_path):
@@ -253,12 +253,12 @@ def test_the_first_key_closes_a_running_server(tmp_path, monkeypatch):
 
     monkeypatch.setattr(keys, "FRESH", 0.0)
     with served(tmp_path) as client:
-        assert client.get("/ready").status_code == 200
+        assert client.get("/v1/models").status_code == 200
         client.service.store.writer.submit(lambda c: keys.create_key(c, "ann", "use")).result()
-        assert client.get("/ready").status_code == 401
+        assert client.get("/v1/models").status_code == 401
         assert client.get("/health").status_code == 200
         client.service.store.writer.submit(lambda c: records.delete_user(c, "ann")).result()
-        assert client.get("/ready").status_code == 401
+        assert client.get("/v1/models").status_code == 401
 
 
 def test_a_store_that_fails_is_a_503_without_details(tmp_path, monkeypatch):

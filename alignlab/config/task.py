@@ -27,6 +27,7 @@ TASKS = (
     "promote",
     "rollback",
 )  # the built-in ones
+SHORTEST_KEY = 32  # characters of an API key that a user chooses
 
 
 class Task(Settings):
@@ -112,6 +113,7 @@ class Serve(StoreTask, Sampled):
     key_env: str | None
     host: str
     port: Annotated[int, Field(ge=0, le=65535)]
+    replicas: Count
     store_text: bool
     retention_days: Positive | None
     max_batch: Count
@@ -125,6 +127,9 @@ class Serve(StoreTask, Sampled):
 
     def faults(self) -> Iterator[Fault]:
         yield from super().faults()
+        if self.replicas > 1 and not os.environ.get(self.store_env or "", self.store).startswith("postgres"):
+            what = f"{self.replicas} servers cannot share an SQLite file"
+            yield Fault("replicas", what, "name a PostgreSQL database with task.store or task.store_env")
         if self.engine == "url":
             if not (self.url and self.url_model):
                 yield Fault("url", "engine=url needs a server", "set task.url and task.url_model")
@@ -137,7 +142,14 @@ class Key(StoreTask):
 
     user: Annotated[str, Field(min_length=1, max_length=200)]
     role: Literal["use", "label", "administer"]
+    key_env: str | None
     revoke: bool
+
+    def faults(self) -> Iterator[Fault]:
+        yield from super().faults()
+        if self.key_env and len(os.environ.get(self.key_env, "")) < SHORTEST_KEY:
+            what = f"the environment variable {self.key_env} holds no key of {SHORTEST_KEY} characters or more"
+            yield Fault("key_env", what, "set it, such as to the output of: openssl rand -hex 32")
 
 
 class Compare(Task):

@@ -22,9 +22,14 @@ def hash_key(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def create_key(connection: sa.Connection, user: str, role: str) -> str:
-    """Store a new key of a user, and return it; it cannot be read again."""
-    secret = PREFIX + secrets.token_urlsafe(32)
+def create_key(connection: sa.Connection, user: str, role: str, secret: str | None = None) -> str:
+    """Store a key of a user, and return it; it cannot be read again. Without a secret it is random.
+
+    A key that is there stays as it is, revoked or not.
+    """
+    secret = secret or PREFIX + secrets.token_urlsafe(32)
+    if connection.execute(sa.select(keys.c.hash).where(keys.c.hash == hash_key(secret))).first():
+        return secret
     row = {"hash": hash_key(secret), "user": user, "role": role, "created": time.time(), "revoked": None}
     connection.execute(keys.insert(), row)
     return secret

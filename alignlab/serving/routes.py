@@ -78,8 +78,8 @@ async def health() -> Health:
 
 
 @state.get("/ready", summary="Can it answer?", responses=errors())
-async def ready(request: Request, _: AnyUser) -> Health:
-    """Return ok where the store can be read and an engine takes requests."""
+async def ready(request: Request) -> Health:
+    """Return ok where the store can be read and an engine takes requests; needs no key, as probes have none."""
     await service_of(request).store.read(queries.ping)
     return Health(status="ok")
 

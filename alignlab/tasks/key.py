@@ -3,6 +3,7 @@
 The key is printed once. The store holds its hash only.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -34,7 +35,9 @@ def run(config: Config, folder: Path) -> None:
         if settings.revoke:
             say(f"revoked: {revoke_keys(connection, settings.user)}")
         else:
-            print(create_key(connection, settings.user, settings.role))
+            key = os.environ[settings.key_env] if settings.key_env else None
+            created = create_key(connection, settings.user, settings.role, key)
+            print(f"the key of {settings.key_env} is known" if key else created)
     engine.dispose()
     with suppress(OSError):
         folder.rmdir()
