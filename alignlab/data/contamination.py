@@ -5,10 +5,10 @@ occur in them. An 8-gram that many held-out rows share belongs to a template and
 held-out rows are kept, so that the training rows can be a stream: memory grows with the held-out splits.
 """
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any, NamedTuple
 
 from alignlab.data.splits import opening
@@ -99,15 +99,11 @@ def hash_row(row: Mapping[str, Any]) -> RowHashes:
     texts = [turn["content"] for turn in row["prompt"]] or list(row["completions"])
     words = WORD.findall(" ".join(texts).casefold())
     first = opening(row["prompt"]) or " ".join(words)
-    return RowHashes(hash_text(" ".join(words)), hash_text(first), frozenset(map(hash_text, word_ngrams(words))))
+    return RowHashes(hash(tuple(words)), hash(first), frozenset(map(hash, word_ngrams(words))))
 
 
-def word_ngrams(words: list[str]) -> Iterator[str]:
+def word_ngrams(words: list[str]) -> Iterator[tuple[str, ...]]:
     """Yield overlapping n-grams; all words as one n-gram if there are fewer than N."""
-    for start in range(max(1, len(words) - N + 1)):
-        yield " ".join(words[start : start + N])
-
-
-def hash_text(text: str) -> int:
-    """Hash a text to 64 bits."""
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest())
+    if len(words) <= N:
+        return iter([tuple(words)])
+    return zip(*(islice(words, start, None) for start in range(N)), strict=False)

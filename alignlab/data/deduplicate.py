@@ -50,9 +50,9 @@ def normalise(text: str) -> str:
 
 def hash_row(row: Row, normaliser: Callable[[str], str]) -> bytes:
     """Hash the roles and the normalised texts of a row."""
-    digest = hashlib.blake2b(digest_size=16)
     turns = [(turn["role"], turn["content"]) for turn in row.prompt]
+    parts = []
     for role, text in [*turns, *(("", completion) for completion in row.completions)]:
         words = normaliser(text).encode("utf-8", "surrogatepass")
-        digest.update(f"{role} {len(words)} ".encode() + words)
-    return digest.digest()
+        parts += [f"{role} {len(words)} ".encode(), words]
+    return hashlib.blake2b(b"".join(parts), digest_size=16).digest()

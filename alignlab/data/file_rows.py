@@ -77,7 +77,8 @@ def read_rows(source: Source, split: Split, dataset: FileData, log: RejectLog, c
             log.kept += 1
             tally.rows_out += 1
             row = build_row(draft, record, number, source, split, dataset.mask.truth)
-            tally.notes.update(draft.notes)
+            if draft.notes:
+                tally.notes.update(draft.notes)
             tally.notes[SOFT] += row.label not in (0, 1)
             yield row
 

@@ -51,7 +51,7 @@ def read_records(file: Path) -> Iterator[Record | Reject]:
             continue
         empty = False
         try:
-            value = json.loads(text, object_pairs_hook=unique_fields)
+            value = DECODER.decode(text)
         except RepeatedField as error:
             yield Reject(file, number, str(error), "the field stands twice in one object", "one value for each field")
             continue
@@ -79,6 +79,9 @@ def unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         raise RepeatedField(next(name for name in names if names.count(name) > 1)[:40])
     return fields
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=unique_fields)
 
 
 def fields_in(value: Any) -> dict[str, Any] | None:

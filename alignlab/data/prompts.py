@@ -33,7 +33,7 @@ def parse_prompt(fields: Fields, names: Sequence[str] = PROMPTS) -> list[Turn]:
         return with_system(row, [*_earlier(row, name), *parse_turns(row, name)])
     if isinstance(value, str) and (turns := transcript_turns(value)):
         return with_system(row, _without_opening(turns))
-    context_name = next((other for other in CONTEXTS if other != name and row.holds(other)), "")
+    context_name = next((other for other in row.held(CONTEXTS) if other != name), "")
     if context_name and holds_turns(row.peek(context_name)) and not isinstance(row.peek(context_name), str):
         before, context = parse_turns(row, context_name), ""
     else:

@@ -115,16 +115,14 @@ def _qualify_pair(draft: Draft, fields: RowFields) -> Draft:
 def _qualify_answer(draft: Draft, fields: RowFields) -> Draft:
     """Mark an answer as bad if a column says so; refuse a column that rates it in degrees."""
     good = True
-    for name in LABELS:
-        if fields.holds(name):
-            label = read_label(fields, name, "whether the answer is good: true or false")
-            if label not in (0, 1):
-                raise Broken(name, f"an answer cannot be learned to {label:g}", "true or false", ignoring(name))
-            good = good and label == 1
-    if name := next((name for name in RATINGS if fields.holds(name)), ""):
-        rated = [name for name in RATINGS if fields.holds(name)]
+    for name in fields.held(LABELS):
+        label = read_label(fields, name, "whether the answer is good: true or false")
+        if label not in (0, 1):
+            raise Broken(name, f"an answer cannot be learned to {label:g}", "true or false", ignoring(name))
+        good = good and label == 1
+    if rated := fields.held(RATINGS):
         reason = "the column rates the answers, and good and bad ones would be learned alike"
-        raise Broken(name, reason, "rows that are all to be learned", ignoring(*rated))
+        raise Broken(rated[0], reason, "rows that are all to be learned", ignoring(*rated))
     return draft if good else draft._replace(label=0.0, notes=(*draft.notes, BAD))
 
 

@@ -48,28 +48,48 @@ class LeftOut(Exception):
     """A row that its own columns exclude, such as a weight of 0; it is counted, and it is no fault."""
 
 
+class FieldNames(dict[str, str | None]):
+    """Map each name to the one that a row writes, or to None; rows with the same fields share it.
+
+    `kept` are the names of the fields that are not ignored.
+    """
+
+    def __init__(self, names: tuple[str, ...], ignored: frozenset[str], path: str) -> None:
+        kept = [name for name in names if not ({canonical(name), canonical(path + name)} & ignored)]
+        super().__init__(zip(kept, kept, strict=True))
+        self.kept = tuple(kept)
+        self.originals = {canonical(name): name for name in reversed(names)}
+        self.subsets: dict[tuple[str, ...], list[str]] = {}
+
+    def __missing__(self, name: str) -> str | None:
+        written = self.originals.get(canonical(name))
+        self[name] = written = written if written in self.kept else None
+        return written
+
+    def among(self, names: tuple[str, ...]) -> list[str]:
+        """Return those of the names that the row has."""
+        if names not in self.subsets:
+            self.subsets[names] = [name for name in names if self[name] is not None]
+        return self.subsets[names]
+
+
 class RowFields(Mapping[str, Any]):
     """The fields of a row or of a part of it; fields that are read are remembered, ignored fields are absent."""
 
     def __init__(self, values: Mapping[str, Any], ignored: frozenset[str] = frozenset(), path: str = "") -> None:
         self.ignored, self.path = ignored, path
-        self.values_by_name = {
-            name: value for name, value in values.items() if not ({canonical(name), canonical(path + name)} & ignored)
-        }
-        self.originals = {canonical(name): name for name in reversed(list(values))}
+        self.names = field_names(tuple(values), ignored, path)
+        self.values_by_name = {name: values[name] for name in self.names.kept}
         self.read: set[str] = set()
         self.parts: list[RowFields] = []
         self.notes: list[str] = []
 
     def original(self, name: str) -> str | None:
         """Return the name as the row writes it; None if the row has no such field."""
-        if name in self.values_by_name:
-            return name
-        written = self.originals.get(canonical(name))
-        return written if written in self.values_by_name else None
+        return self.names[name]
 
     def __getitem__(self, name: str) -> Any:
-        written = self.original(name)
+        written = self.names[name]
         if written is None:
             raise KeyError(name)
         self.read.add(written)
@@ -82,16 +102,24 @@ class RowFields(Mapping[str, Any]):
         return len(self.values_by_name)
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self.original(name) is not None
+        return isinstance(name, str) and self.names[name] is not None
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return the value of a field, or the default; an absent field raises no exception inside."""
+        return default if self.names[name] is None else self[name]
 
     def holds(self, name: str) -> bool:
         """Return whether a field holds a value, without reading it."""
-        written = self.original(name)
+        written = self.names[name]
         return written is not None and is_held(self.values_by_name[written])
+
+    def held(self, names: tuple[str, ...]) -> list[str]:
+        """Return those of the names whose fields hold a value, in their order, without reading them."""
+        return [name for name in self.names.among(names) if self.holds(name)]
 
     def peek(self, name: str) -> Any:
         """Return a value without reading the field; None if the row has no such field."""
-        written = self.original(name)
+        written = self.names[name]
         return None if written is None else self.values_by_name[written]
 
     def part(self, name: str, values: Mapping[str, Any]) -> "RowFields":
@@ -113,6 +141,12 @@ class RowFields(Mapping[str, Any]):
         yield from self.notes
         for part in self.parts:
             yield from part.all_notes()
+
+
+@lru_cache(maxsize=256)
+def field_names(names: tuple[str, ...], ignored: frozenset[str], path: str) -> FieldNames:
+    """Return the names of a row's fields, from a cache."""
+    return FieldNames(names, ignored, path)
 
 
 def fields_of(values: Mapping[str, Any]) -> RowFields:
@@ -161,7 +195,8 @@ def note(fields: Mapping[str, Any], text: str) -> None:
 def pick(fields: Mapping[str, Any], names: Sequence[str]) -> str | None:
     """Return the first of these fields that holds a value; else the first that the row has; else None."""
     row = fields_of(fields)
-    return next((name for name in names if row.holds(name)), next((name for name in names if name in row), None))
+    present = row.names.among(tuple(names))
+    return next((name for name in present if row.holds(name)), present[0] if present else None)
 
 
 def parse_text(fields: Mapping[str, Any], names: Sequence[str]) -> str:

@@ -50,6 +50,8 @@ TRANSCRIPTS = (  # how a transcript begins, and how it is split into speakers an
     (re.compile(r"\A\s*User:"), re.compile(r"(?:\A|\n)\s*(User|Assistant):")),
 )
 
+OPENINGS = re.compile("|".join(["<\\|im_start\\|>", *(first.pattern for first, _ in TRANSCRIPTS)]))
+
 
 class MarkedTurn(NamedTuple):
     """A turn, and whether an answer of it is to be learned."""
@@ -79,6 +81,8 @@ def marked_turns(fields: Fields, name: str) -> list[MarkedTurn]:
 
 def holds_turns(value: Any) -> bool:
     """Return whether a value is turns, as a list, one object, or the text of either."""
+    if isinstance(value, str) and not value.lstrip().startswith(("[", "{")):
+        return False
     decoded = decode(value)
     turns = [decoded] if isinstance(decoded, Mapping) else decoded
     if isinstance(turns, list):
@@ -173,7 +177,7 @@ def _exchange(part: RowFields, name: str) -> list[MarkedTurn]:
 
 def take_reasoning(fields: RowFields) -> str:
     """Return the reasoning that a row or a turn holds in a field of its own; empty if there is none."""
-    name = next((name for name in REASONING if name not in fields.read and fields.holds(name)), None)
+    name = next((name for name in fields.held(REASONING) if name not in fields.read), None)
     if name is None:
         return ""
     if not isinstance(fields[name], str):
@@ -228,9 +232,10 @@ def with_system(fields: Fields, turns: list[Turn]) -> list[Turn]:
 
 def system_turns(fields: Fields) -> list[Turn]:
     """Return the row's system prompt as a list of one turn; empty if it has none."""
-    name = next((name for name in SYSTEMS if fields_of(fields).holds(name)), None)
-    if name is None:
+    held = fields_of(fields).held(SYSTEMS)
+    if not held:
         return []
+    name = held[0]
     if not isinstance(fields[name], str):
         raise Broken(name, f"the field is {type_name(fields[name])}", "text")
     return [{"role": "system", "content": fields[name]}]
@@ -238,6 +243,8 @@ def system_turns(fields: Fields) -> list[Turn]:
 
 def transcript_turns(text: str) -> list[Turn] | None:
     """Split text that begins as a transcript (`Human: … Assistant: …`, ChatML) into turns; None if it is none."""
+    if not OPENINGS.match(text.lstrip()):
+        return None
     if text.lstrip().startswith("<|im_start|>"):
         pieces = [(speaker.lower(), content) for speaker, content in CHATML.findall(text)]
     else:

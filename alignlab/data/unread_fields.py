@@ -63,6 +63,7 @@ PLACEHOLDER = re.compile(
 WORD = re.compile(r"\w+")
 
 
+@lru_cache
 def ignored_names(names: tuple[str, ...]) -> frozenset[str]:
     """Return the names of `dataset.ignore` as fields are looked up; `images` stands for all fields of images."""
     written = {canonical(name) for name in names}
@@ -70,10 +71,16 @@ def ignored_names(names: tuple[str, ...]) -> frozenset[str]:
     return frozenset(written.union(*media))
 
 
+@lru_cache(maxsize=256)
+def media_fields(names: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Return the kind and the name of each field of images, sounds or films among the names of a row's fields."""
+    return [(kind, name) for kind, media in MEDIA.items() for name in names if canonical(name) in media]
+
+
 def refuse_media(fields: RowFields, drafts: list[Draft]) -> list[Draft]:
     """Raise a fault if a row holds images, sounds or films; remove the placeholders of ignored ones."""
-    for kind, names in MEDIA.items():
-        if name := next((name for name in fields if canonical(name) in names and fields.holds(name)), ""):
+    for kind, name in media_fields(fields.names.kept):
+        if fields.holds(name):
             raise Broken(name, f"the row holds {kind}, and models here read text", "text", f"{LEAVE_OUT}[{kind}]")
     if fields.ignored & set(MEDIA):
         return [map_texts(draft) for draft in drafts]
@@ -106,10 +113,13 @@ def texts_of(draft: Draft) -> Iterator[str]:
 
 def unread_fields(fields: RowFields, drafts: list[Draft]) -> list[str]:
     """Return the names of the unread fields; raise a fault for one that looks like an answer or a context."""
+    unread = list(fields.unread())
+    if not unread:
+        return []
     names: dict[str, None] = {}
     texts = sorted({text.strip() for draft in drafts for text in texts_of(draft)}, key=len, reverse=True)
     compared = any(len(draft.completions) > 1 for draft in drafts)
-    for name, value in fields.unread():
+    for name, value in unread:
         missing = max((count_missing(leaf, texts) for leaf in strings_in(value)), default=0)
         if missing == 0 and any(True for _ in strings_in(value)):
             continue

@@ -36,9 +36,10 @@ def find_fault(row: Row) -> tuple[str, str, str] | None:
     """Return the first fault of a row as (field, reason, expected); None if it has none."""
     if not row.prompt and not row.completions:
         return "", "the row is empty", "a prompt or a completion"
-    if sum(map(len, row.texts())) > LONGEST_ROW:
+    texts = list(row.texts())
+    if sum(map(len, texts)) > LONGEST_ROW:
         return "", f"the row has over {LONGEST_ROW:,} characters", "fewer"
-    if any(has_lone_surrogate(text) for text in row.texts()):
+    if any(not text.isascii() and has_lone_surrogate(text) for text in texts):
         return "", "a text has half of a character (a lone surrogate)", "whole characters"
     return find_prompt_fault(row) or find_completion_fault(row)
 
