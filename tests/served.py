@@ -27,11 +27,11 @@ def tiny_engine(name="tiny", seed=0, batch=8, queue=100, timeout=60.0, model=Non
 
 
 @contextmanager
-def served(folder, *overrides, engines=None, keys=(), store=None, hosts=(), score=None):
+def served(folder, *overrides, engines=None, keys=(), store=None, hosts=(), score=None, followed=None):
     """Serve on a free port; `keys` are pairs of user and role, whose secrets are in `keys` of the client."""
     from alignlab.serving.keys import create_key
 
-    engines = engines or [tiny_engine()]
+    engines = engines or [followed.load(followed.loaded) if followed else tiny_engine()]
     settings = config("task=serve", "task.max_new_tokens=40", *overrides).task
     metrics = Metrics()
     records = Store(store or str(folder / "feedback.db"), metrics.observe_commit)
@@ -42,7 +42,7 @@ def served(folder, *overrides, engines=None, keys=(), store=None, hosts=(), scor
     service = Service(settings, {engine.name: engine for engine in engines}, records, metrics, safety)
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(build_app(service, hosts), log_level="warning"))
+        server = uvicorn.Server(uvicorn.Config(build_app(service, hosts, followed), log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         while not server.started:
@@ -55,8 +55,7 @@ def served(folder, *overrides, engines=None, keys=(), store=None, hosts=(), scor
         finally:
             server.should_exit = True
             thread.join()
-            for engine in engines:
-                engine.close()
+            service.engines.close()
             records.close()
 
 

@@ -106,6 +106,8 @@ class StoreTask(Task):
 class Serve(StoreTask, Sampled):
     """Settings of `conf/task/serve.yaml`."""
 
+    registry: File | None
+    registry_poll: Positive
     beside: Reference | None
     engine: Literal["embedded", "gpu", "url"]
     url: str | None
@@ -135,6 +137,8 @@ class Serve(StoreTask, Sampled):
                 yield Fault("url", "engine=url needs a server", "set task.url and task.url_model")
             else:
                 yield from address_faults(self.url, self.key_env)
+            if self.registry:
+                yield Fault("registry", "engine=url serves no model of a registry", "use task.engine=embedded or gpu")
 
 
 class Key(StoreTask):

@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 import alignlab
 from alignlab.serving.export_routes import exports
+from alignlab.serving.follow import Followed, follow
 from alignlab.serving.item_routes import item_api
 from alignlab.serving.limits import Application, Guard, problem_response
 from alignlab.serving.openai_routes import openai
@@ -28,14 +29,20 @@ from alignlab.serving.store.records import expire
 log = logging.getLogger("alignlab")
 
 
-def build_app(service: Service, hosts: Sequence[str] = ()) -> Application:
-    """Return the application of a service; `hosts` are the names that requests may be addressed to, none for any."""
+def build_app(service: Service, hosts: Sequence[str] = (), followed: Followed | None = None) -> Application:
+    """Return the application of a service; `hosts` are the names that requests may be addressed to, none for any.
+
+    `followed` is the registry whose model the service answers with, if there is one.
+    """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        retention = asyncio.create_task(keep_retention(service))
+        tasks = [asyncio.create_task(keep_retention(service))]
+        if followed:
+            tasks.append(asyncio.create_task(follow(service, followed)))
         yield
-        retention.cancel()
+        for task in tasks:
+            task.cancel()
 
     app = FastAPI(
         lifespan=lifespan,

@@ -24,6 +24,9 @@ class Metrics:
             "safety_seconds", "Seconds that the safety filter took, by place.", "place"
         )
         self.commits = self.histogram("store_commit_seconds", "Seconds of a group's commit.")
+        self.switches = self.counter(
+            "model_switches", "Models of the registry, by outcome (switched, failed).", "outcome"
+        )
         self.committed = self.counter("store_records", "Records that were committed.")
 
     def counter(self, name: str, text: str, *labels: str) -> Counter:
@@ -39,8 +42,8 @@ class Metrics:
         texts = {"waiting": "Requests that wait for a place in the batch.", "active": "Requests in the batch."}
         for field, text in texts.items():
             gauge = Gauge(f"alignlab_queue_{field}", text, ("model",), registry=self.registry)
-            for name, engine in engines.items():
-                gauge.labels(name).set_function(reader(engine, field))
+            for name in engines:
+                gauge.labels(name).set_function(reader(engines, name, field))
 
     def observe_commit(self, seconds: float, size: int) -> None:
         """Record a commit of the store."""
@@ -52,6 +55,6 @@ class Metrics:
         return generate_latest(self.registry)
 
 
-def reader(engine: Engine, field: str) -> Callable[[], float]:
-    """Return a function that reads a number of an engine's load."""
-    return lambda: float(getattr(engine.load(), field))
+def reader(engines: Mapping[str, Engine], name: str, field: str) -> Callable[[], float]:
+    """Return a function that reads a number of the load of the engine in service."""
+    return lambda: float(getattr(engines[name].load(), field))

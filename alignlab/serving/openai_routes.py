@@ -78,17 +78,14 @@ async def chain(first: str, events: AsyncIterator[str]) -> AsyncIterator[str]:
 
 async def stream_events(service: Service, user: User, completed: Completed, with_usage: bool) -> AsyncIterator[str]:
     """Yield server-sent events in OpenAI's form; an error after the first one is an event, too."""
-    common = {
-        "id": completed.id,
-        "object": "chat.completion.chunk",
-        "created": int(time.time()),
-        "model": completed.model,
-        "system_fingerprint": completed.version,
-    }
+    created = int(time.time())
+
+    def send(**fields: Any) -> str:
+        common = {"id": completed.id, "object": "chat.completion.chunk", "created": created, "model": completed.model}
+        return f"data: {json.dumps({**common, 'system_fingerprint': completed.version, **fields})}\n\n"
 
     def event(delta: dict[str, str], reason: str | None = None) -> str:
-        choice = {"index": 0, "delta": delta, "finish_reason": reason}
-        return f"data: {json.dumps(common | {'choices': [choice]})}\n\n"
+        return send(choices=[{"index": 0, "delta": delta, "finish_reason": reason}])
 
     begun = False
     try:
@@ -105,5 +102,5 @@ async def stream_events(service: Service, user: User, completed: Completed, with
         return
     yield event({}, reason_of(completed))
     if with_usage:
-        yield f"data: {json.dumps(common | {'choices': [], 'usage': usage_of(completed.last).model_dump()})}\n\n"
+        yield send(choices=[], usage=usage_of(completed.last).model_dump())
     yield "data: [DONE]\n\n"

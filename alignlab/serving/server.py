@@ -12,6 +12,7 @@ from alignlab.runtime.progress import say
 from alignlab.runtime.signals import Stopped
 from alignlab.serving.app import build_app
 from alignlab.serving.engines.protocol import Engine
+from alignlab.serving.follow import Followed
 from alignlab.serving.keys import any_key
 from alignlab.serving.listening import LOOPBACK, address, bind, in_url
 from alignlab.serving.metrics import Metrics
@@ -24,10 +25,11 @@ DRAIN = 10  # seconds for running requests after a signal
 
 
 class Models(NamedTuple):
-    """The loaded models: engines by their names, and the scorer of the safety filter."""
+    """The loaded models: engines by their names, the scorer of the safety filter, and the registry to follow."""
 
     engines: Mapping[str, Engine]
     score: Score | None
+    followed: Followed | None = None
 
 
 class Announcing(uvicorn.Server):
@@ -50,11 +52,11 @@ def serve(settings: Serve, load: Callable[[], Models]) -> None:
         if settings.host not in LOOPBACK and not store.read_now(any_key):
             what = f"{settings.host} is not the loopback, and the store holds no key"
             raise mistake("task.host", what, "create one first: python -m alignlab task=key task.user=NAME")
-        engines, score = load()
+        engines, score, followed = load()
+        safety = Safety(score, settings.safety_threshold, settings.safety, metrics) if score else None
+        service = Service(settings, engines, store, metrics, safety)
         try:
-            safety = Safety(score, settings.safety_threshold, settings.safety, metrics) if score else None
-            service = Service(settings, engines, store, metrics, safety)
-            app = build_app(service, [*map(in_url, LOOPBACK)] if service.keyring.is_open else ())
+            app = build_app(service, [*map(in_url, LOOPBACK)] if service.keyring.is_open else (), followed)
             options = uvicorn.Config(
                 app,  # type: ignore[arg-type]
                 log_level="warning",
@@ -68,5 +70,4 @@ def serve(settings: Serve, load: Callable[[], Models]) -> None:
         except (Stopped, KeyboardInterrupt):
             say("stopped")
         finally:
-            for engine in engines.values():
-                engine.close()
+            service.engines.close()

@@ -12,6 +12,7 @@ from starlette.requests import Request
 
 from alignlab.chat import Turn
 from alignlab.config.task import Serve
+from alignlab.serving.engines.in_service import EnginesInService
 from alignlab.serving.engines.protocol import Engine, Generation, Part
 from alignlab.serving.keys import Keyring
 from alignlab.serving.limits import Rates
@@ -41,7 +42,10 @@ class Asked:
 
 @dataclass
 class Completed:
-    """A completion that grows: `text` and `last` are complete at the end of `Service.stream`."""
+    """A completion that grows: `text` and `last` are complete at the end of `Service.stream`.
+
+    `version` is that of the engine that writes it, once `Service.stream` has begun.
+    """
 
     id: str
     model: str
@@ -63,9 +67,10 @@ class Service:
         metrics: Metrics,
         safety: Safety | None = None,
     ) -> None:
-        self.settings, self.engines, self.store, self.metrics, self.safety = settings, engines, store, metrics, safety
+        self.settings, self.store, self.metrics, self.safety = settings, store, metrics, safety
+        self.engines = EnginesInService(engines)
         self.keyring, self.rates = Keyring(store), Rates(settings.requests_per_minute)
-        metrics.watch(engines)
+        metrics.watch(self.engines)
 
     def engine(self, name: str | None) -> Engine:
         """Return an engine by its model's name; the first one where no name is given."""
@@ -95,19 +100,21 @@ class Service:
     async def stream(self, user: User, completed: Completed) -> AsyncIterator[Part]:
         """Yield the parts of a completion, and record the answer before the last one; a filter may hold them back."""
         start, first = monotonic(), completed.generation.streams
-        await self.check_prompt(completed)
-        async with aclosing(self.engines[completed.model].complete(completed.generation)) as parts:  # type: ignore[type-var]
-            async for part in parts:
-                if first:
-                    first = False
-                    self.metrics.first.labels(completed.model).observe(monotonic() - start)
-                completed.text += part.text
-                if part.finish_reason:
-                    part = await self.check_completion(completed, part)
-                    self.finish(user, completed, monotonic() - start)
-                elif self.holds_back:
-                    continue
-                yield part
+        with self.engines.held(completed.model) as engine:
+            completed.version = engine.version
+            await self.check_prompt(completed)
+            async with aclosing(engine.complete(completed.generation)) as parts:  # type: ignore[type-var]
+                async for part in parts:
+                    if first:
+                        first = False
+                        self.metrics.first.labels(completed.model).observe(monotonic() - start)
+                    completed.text += part.text
+                    if part.finish_reason:
+                        part = await self.check_completion(completed, part)
+                        self.finish(user, completed, monotonic() - start)
+                    elif self.holds_back:
+                        continue
+                    yield part
 
     @property
     def holds_back(self) -> bool:

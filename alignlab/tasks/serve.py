@@ -4,21 +4,26 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alignlab.config.schema import Config
 from alignlab.config.task import Serve
-from alignlab.errors import failure
+from alignlab.errors import failure, mistake
 from alignlab.models.references import Source
 from alignlab.pipeline.language_models import check_language_model, language_model
+from alignlab.pipeline.registry import Pointer, Registry
 from alignlab.serving.listening import address
 from alignlab.serving.requirements import check_installed
+
+if TYPE_CHECKING:
+    from alignlab.serving.follow import Followed
 
 
 def plan(config: Config) -> Iterator[str]:
     """Yield the line of `dry_run=true`."""
     settings = check(config)
-    names = [settings.url_model] if settings.engine == "url" else models(settings).values()
+    followed = [f"the model in service of {settings.registry}"] if settings.registry else []
+    names = [settings.url_model] if settings.engine == "url" else [*followed, *models(settings).values()]
     yield f"serve {' and '.join(map(str, names))} at {address(settings.host, settings.port)}: engine {settings.engine}"
 
 
@@ -27,7 +32,16 @@ def run(config: Config, folder: Path) -> None:
     settings = check(config)
     from alignlab.serving.server import Models, serve
 
-    serve(settings, lambda: Models(engines(config, settings), safety_scorer(config, settings)))
+    def load_models() -> Models:
+        """Load all that answers."""
+        followed = followed_registry(config, settings) if settings.registry else None
+        loaded = engines(config, settings)
+        if followed:
+            engine = followed.load(followed.loaded)
+            loaded = {engine.name: engine, **loaded}
+        return Models(loaded, safety_scorer(config, settings), followed)
+
+    serve(settings, load_models)
     with suppress(OSError):
         folder.rmdir()
 
@@ -37,6 +51,8 @@ def check(config: Config) -> Serve:
     settings = config.task
     assert isinstance(settings, Serve)
     check_installed()
+    if settings.registry:
+        in_service(settings.registry)
     if settings.engine != "url":
         for place, named in models(settings).items():
             check_language_model(place, named)
@@ -45,27 +61,55 @@ def check(config: Config) -> Serve:
 
 def models(settings: Serve) -> dict[str, str]:
     """Return the models to serve by the settings that name them."""
-    return {"task.model": settings.model} | ({"task.beside": settings.beside} if settings.beside else {})
+    named = {"task.model": None if settings.registry else settings.model, "task.beside": settings.beside}
+    return {place: model for place, model in named.items() if model}
+
+
+def in_service(folder: Path) -> Pointer:
+    """Return the model that a registry has in service; raises a `Mistake` where it has none."""
+    pointer = Registry(folder).current()
+    if pointer is None:
+        raise mistake("task.registry", f"{folder} has no model in service", "put one into it first: task=promote")
+    return pointer
+
+
+def followed_registry(config: Config, settings: Serve) -> "Followed":
+    """Return the registry to follow, and how a model of it is loaded: under one name, whatever its version."""
+    from alignlab.serving.follow import Followed
+
+    assert settings.registry is not None
+    registry = Registry(settings.registry)
+
+    def load_version(pointer: Pointer) -> Any:
+        model = registry.model_folder(pointer)
+        engine = load(config, settings, "task.registry", str(model))
+        if engine.version != pointer["fingerprint"]:
+            engine.close()
+            raise failure(str(model), "differs from its hash in the registry", "put another version into service")
+        engine.name = registry.folder.absolute().name
+        engine.version = f"v{pointer['version']}-{pointer['fingerprint']}"
+        return engine
+
+    return Followed(registry, load_version, in_service(settings.registry), settings.registry_poll)
 
 
 def engines(config: Config, settings: Serve) -> dict[str, Any]:
     """Load the engines by their models' names."""
-    limits = (settings.max_batch, settings.max_queue, settings.timeout)
     if settings.engine == "url":
         from alignlab.serving.engines.chat_server import ChatServerEngine
 
         assert settings.url is not None
         assert settings.url_model is not None
         key = os.environ[settings.key_env] if settings.key_env else ""
-        return {settings.url_model: ChatServerEngine(settings.url, settings.url_model, key, *limits)}
-    loaded = [load(config, settings, place, named, limits) for place, named in models(settings).items()]
+        return {settings.url_model: ChatServerEngine(settings.url, settings.url_model, key, *limits(settings))}
+    loaded = [load(config, settings, place, named) for place, named in models(settings).items()]
     if len({engine.name for engine in loaded}) < len(loaded):
         for engine, named in zip(loaded, models(settings).values(), strict=True):
             engine.name = named
     return {engine.name: engine for engine in loaded}
 
 
-def load(config: Config, settings: Serve, place: str, named: str, limits: tuple[int, int, float]) -> Any:
+def load(config: Config, settings: Serve, place: str, named: str) -> Any:
     """Load a model into an engine of this process."""
     from alignlab.models.decoding import is_plain_decoder
     from alignlab.models.load import load_policy
@@ -79,7 +123,12 @@ def load(config: Config, settings: Serve, place: str, named: str, limits: tuple[
     if kind is EmbeddedEngine and not is_plain_decoder(model):
         what = f"{named} is no plain decoder, and the embedded engine serves no other models"
         raise failure(place, what, "serve it with another server, and use task.engine=url")
-    return kind(served_name(source), digest_files([source.path]), model, tokenizer, *limits)
+    return kind(served_name(source), digest_files([source.path]), model, tokenizer, *limits(settings))
+
+
+def limits(settings: Serve) -> tuple[int, int, float]:
+    """Return the limits of an engine: requests in the batch, requests that wait, seconds for an answer."""
+    return settings.max_batch, settings.max_queue, settings.timeout
 
 
 def served_name(source: Source) -> str:
