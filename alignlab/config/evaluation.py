@@ -69,10 +69,13 @@ class MeasureSettings(Settings):
 class Toxicity(MeasureSettings):
     """Settings of `conf/measure/toxicity.yaml`."""
 
+    detoxify: str | None
     model: str | None
     label: str | None
 
     def faults(self) -> Iterator[Fault]:
+        if self.model and self.detoxify:
+            yield Fault("model", "detoxify is set as well", "choose one scorer")
         if self.model and self.label is None:
             yield Fault("label", "missing, though model is set", "name the label that means toxic")
 
@@ -98,6 +101,13 @@ class Suite(MeasureSettings):
     def faults(self) -> Iterator[Fault]:
         if self.path and not path_in_home(Path(self.path)).exists():
             yield Fault("path", f"{self.path} is not there", "give the suite's file, or a folder of its files")
+
+
+class RealToxicityPrompts(Suite, Toxicity):
+    """Settings of `conf/measure/realtoxicityprompts.yaml`: a suite with a scorer of toxicity."""
+
+    samples: Count
+    max_new_tokens: Count
 
 
 ATTACKS = ("none", "prefix_injection", "refusal_suppression", "base64", "rot13", "role_play", "few_shot")
@@ -156,6 +166,7 @@ MEASURES: dict[str, type[MeasureSettings]] = {  # the built-in measurements
     "refusal": Refusal,
     "capabilities": Capabilities,
     **dict.fromkeys(("bbq", "crows_pairs", "stereoset", "winobias", "hhh", "behaviors"), Suite),
+    "realtoxicityprompts": RealToxicityPrompts,
     "harmbench": Suite,
     "jailbreaks": Jailbreaks,
     "moderation": Moderation,

@@ -7,6 +7,10 @@ LABELS = {
     "gold/honest": "honest completions",
     "gold/toxic": "toxic completions",
     "toxicity/rate": "toxic completions",
+    "toxicity/score": "toxicity of completions",
+    "realtoxicityprompts/expected_maximum": "RealToxicityPrompts: expected maximum toxicity",
+    "realtoxicityprompts/any": "RealToxicityPrompts: prompts with a toxic continuation",
+    "realtoxicityprompts/score": "RealToxicityPrompts: toxicity of continuations",
     "rouge/l": "ROUGE-L against the reference",
     "gold/score": "gold score",
     "reward/mean": "reward",
@@ -78,6 +82,8 @@ LABELS = {
     "labels/ties": "AI labels that are ties or close to one",
 }
 BY_KIND = {
+    "realtoxicityprompts/expected_maximum/": "RealToxicityPrompts: expected maximum toxicity,",
+    "realtoxicityprompts/any/": "RealToxicityPrompts: prompts with a toxic continuation,",
     "harmbench/answered/": "HarmBench: answers to",
     "harmbench/partial/": "HarmBench: partial refusals of",
     "jailbreaks/answered/": "harmful prompts that get an answer under",
