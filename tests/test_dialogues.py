@@ -153,6 +153,8 @@ def test_the_longest_common_subsequence_by_hand():
         (["model=pocket_t5"], "model: pocket_t5 knows only the words of pocket's dialogues; add dataset="),
         (["experiment=detoxify_summaries", "measure.toxicity.model=pocket", "measure.toxicity.label=hate"],
          "measure.toxicity.model: pocket is the reward as well; measure with another classifier"),
+        (["experiment=detoxify_summaries", "measure.toxicity.detoxify=original", "reward.path=unitary/toxic-bert"],
+         "measure.toxicity.model: unitary/toxic-bert is the reward as well; measure with another classifier"),
         (["measure.toxicity.model=owner/name"],
          "measure.toxicity.label: missing, though model is set; name the label that means toxic"),
         (["method.max_new_tokens_from=50", "method.missing_eos_penalty=0"],

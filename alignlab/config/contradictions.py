@@ -8,6 +8,12 @@ from alignlab.config.reward import singles
 from alignlab.config.schema import Config
 from alignlab.errors import Fault
 
+PUBLISHED = {  # Detoxify's classifiers under their names on the hub
+    "original": "unitary/toxic-bert",
+    "unbiased": "unitary/unbiased-toxic-roberta",
+    "multilingual": "unitary/multilingual-toxic-xlm-roberta",
+}
+
 
 def contradictions(config: Config) -> Iterator[Fault]:
     """Yield a fault for each incompatible pair of groups, and for each path that does not exist."""
@@ -29,7 +35,7 @@ def worlds(config: Config) -> Iterator[Fault]:
 def measurements(config: Config) -> Iterator[Fault]:
     """Check that no measurement is the reward or lacks its file, and that a held-out reward model can be trained."""
     toxicity = config.measure.get("toxicity")
-    classifier = toxicity.model if isinstance(toxicity, Toxicity) else None
+    classifier = (PUBLISHED.get(toxicity.detoxify or "") or toxicity.model) if isinstance(toxicity, Toxicity) else None
     if classifier and classifier in {getattr(one, "path", None) for _, one in singles(config.reward)}:
         yield Fault("measure.toxicity.model", f"{classifier} is the reward as well", "measure with another classifier")
     for name, suite in config.measure.items() if config.evaluation.enabled and not config.evaluation.data else ():
