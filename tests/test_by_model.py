@@ -14,7 +14,15 @@ from alignlab.pipeline import setting_origins
 
 HUB = ["dataset=hub", "dataset.path=owner/rows"]
 METHODS = Groups().options["method"]
-SIZES = {"smollm2_135m": 1.3e8, "pythia_1b": 1e9, "llama31_8b": 8e9}
+LORA = "model/adapter=lora"
+KINDS = [
+    ("smollm2_135m", []),
+    ("llama31_8b", [LORA]),
+    *(
+        pytest.param(model, adapter, marks=pytest.mark.runs)
+        for model, adapter in (("smollm2_135m", [LORA]), ("pythia_1b", []), ("pythia_1b", [LORA]), ("llama31_8b", []))
+    ),
+]
 
 
 def test_pocket_keeps_its_values():
@@ -33,8 +41,7 @@ def test_pocket_keeps_its_values():
     assert len(cai.constitution.principles) == 4
 
 
-@pytest.mark.parametrize("adapter", [[], ["model/adapter=lora"]])
-@pytest.mark.parametrize("model", SIZES)
+@pytest.mark.parametrize(("model", "adapter"), KINDS)
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_has_values_for_every_real_model(method, model, adapter):
     bound = config(f"method={method}", f"model={model}", *HUB, *adapter)
@@ -49,12 +56,12 @@ def test_every_method_has_values_for_every_real_model(method, model, adapter):
 
 @pytest.mark.parametrize("method", ["sft", "dpo", "rm", "ppo"])
 def test_lora_has_a_larger_rate_and_a_larger_model_a_smaller_one(method):
-    def rate(parameters, *more):
-        sized = ["model=local", "model.path=owner/name", f"model.parameters={parameters}"]
-        return config(f"method={method}", *sized, *HUB, *more).method.learning_rate
+    def rate(parameters, adapter="full"):
+        kind = by_model.ModelKind("pretrained", adapter, parameters, "single")
+        return by_model.row_for([method], "learning_rate", kind).settings["learning_rate"]
 
-    assert rate(10**8, "model/adapter=lora") > rate(10**8)
-    assert rate(7 * 10**10, "model/adapter=lora") > rate(7 * 10**10)
+    assert rate(10**8, "lora") > rate(10**8)
+    assert rate(7 * 10**10, "lora") > rate(7 * 10**10)
     rates = [rate(parameters) for parameters in (10**8, 10**9, 7 * 10**9, 7 * 10**10)]
     assert rates == sorted(rates, reverse=True)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from command import alignlab
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.runs
 
 COUNT = int(os.environ.get("ALIGNLAB_FUZZ", "200"))
 HERE = Path(__file__).parent

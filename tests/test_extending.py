@@ -96,6 +96,7 @@ def test_a_judge_of_the_users_own_makes_preference_data(project):
     assert all(len(row["chosen"][0]["content"]) < len(row["rejected"][0]["content"]) for row in map(json.loads, pairs))
 
 
+@pytest.mark.runs
 def test_a_data_format_of_the_users_own_is_read(project):
     rows = [{"question": f"{n} + 1?", "solution": f"Add. #### {n + 1}"} for n in range(20)]
     (project / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -117,6 +118,7 @@ def test_a_kind_of_hardware_of_the_users_own_is_planned(project):
     assert "4 devices" in told
 
 
+@pytest.mark.runs
 def test_a_task_of_the_users_own(project):
     written = run(project, "task=count_words", "task.most=3", *SMALL).splitlines()[-1]
     assert len(json.loads((project / written).read_text())) == 3
@@ -139,6 +141,7 @@ def test_mistakes_in_the_users_own_options_are_explained(project, arguments, mes
     assert (done.returncode, done.stderr.splitlines()[0]) == (2, message)
 
 
+@pytest.mark.runs
 def test_a_method_with_the_three_required_names_alone_is_planned(project):
     text = '''
 """A method that declares nothing optional."""

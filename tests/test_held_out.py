@@ -48,8 +48,8 @@ def test_few_rows_give_no_verdict():
     assert change(row | {"n": FEWEST_CLUSTERS}, "before").verdict == "better"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("method", ["sft", pytest.param("rm", marks=pytest.mark.runs)])
+@pytest.mark.runs
+@pytest.mark.parametrize("method", ["sft", "rm"])
 def test_a_stage_without_held_out_rows_ends_well(tmp_path, method):
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in PAIRS[:3]))
     tiny = ("model=scratch", "model.hidden_size=16", "dataset=file", "dataset.path=rows.jsonl", "method.batch_size=2")

@@ -220,7 +220,13 @@ def test_a_command_without_a_hub_ends_with_one_sentence(monkeypatch, tmp_path):
 OWN = {"pocket", "pocket_small", "pocket_t5", "scratch", "local"}
 
 
-@pytest.mark.parametrize("option", sorted({*Groups().options["model"]} - OWN))
+MODELS = sorted({*Groups().options["model"]} - OWN)
+FIRST = {"llama31_8b", "flan_t5_base", "smollm2_135m_instruct"}
+
+
+@pytest.mark.parametrize(
+    "option", [pytest.param(name, marks=[] if name in FIRST else pytest.mark.runs) for name in MODELS]
+)
 def test_every_model_plans_without_a_hub(option):
     from alignlab.pipeline.prepare_inputs import prepare_data
 
