@@ -21,7 +21,7 @@ export ALIGNLAB_DATA := $(abspath ../shared/data)
 endif
 endif
 
-.PHONY: help setup dev smollm2 demo sft rm dpo ppo sweep search gpu gpus slurm image kubernetes chat serve report lora test test-runs test-faults test-scale test-pages test-lowest lock hashes audit quick check format docs evidence bench-ppo bench-ppo-parity bench-gpu bench-memory bench-serving postgres clean clean-cache
+.PHONY: help setup dev smollm2 demo sft rm dpo ppo sweep search gpu gpus slurm image kubernetes chat serve dashboard report lora test test-runs test-faults test-scale test-pages test-lowest lock hashes audit quick check format docs evidence bench-ppo bench-ppo-parity bench-gpu bench-memory bench-serving postgres clean clean-cache
 
 help: ## Explain every target.
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -96,6 +96,9 @@ $(VENV)/.serve: $(VENV)/.run
 
 serve: $(VENV)/.serve ## Serve the last run's model, with pages and a store of feedback; prints the address.
 	$(RUN) task=serve task.model=outputs/latest $(ARGS)
+
+dashboard: $(VENV)/.serve ## Show all runs in a browser, live while they train; prints the address.
+	$(RUN) task=dashboard $(ARGS)
 
 report: setup ## Write the last run's report again.
 	$(RUN) task=report $(ARGS)

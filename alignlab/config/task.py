@@ -26,6 +26,7 @@ TASKS = (
     "gate",
     "promote",
     "rollback",
+    "dashboard",
 )  # the built-in ones
 SHORTEST_KEY = 32  # characters of an API key that a user chooses
 
@@ -197,6 +198,23 @@ class Rollback(Task):
     version: Count | None
 
 
+class Dashboard(Task):
+    """Settings of `conf/task/dashboard.yaml`."""
+
+    outputs: File
+    multirun: File
+    host: str
+    port: Annotated[int, Field(ge=0, le=65535)]
+    token_env: str | None
+    explain: bool
+
+    def faults(self) -> Iterator[Fault]:
+        yield from super().faults()
+        if self.token_env and len(os.environ.get(self.token_env, "")) < SHORTEST_KEY:
+            what = f"the environment variable {self.token_env} holds no token of {SHORTEST_KEY} characters or more"
+            yield Fault("token_env", what, "set it, such as to the output of: openssl rand -hex 32")
+
+
 OWN_SETTINGS: dict[str, type[Task]] = {
     "evaluate": Evaluate,
     "chat": Chat,
@@ -207,4 +225,5 @@ OWN_SETTINGS: dict[str, type[Task]] = {
     "gate": Judged,
     "promote": Promote,
     "rollback": Rollback,
+    "dashboard": Dashboard,
 }
