@@ -23,6 +23,15 @@ def ipo(margin: Tensor, beta: float) -> Tensor:  # [batch]
     return (margin - 1 / (2 * beta)).square()
 
 
+def kto(log_ratio: Tensor, desirable: Tensor, kl: float | Tensor, beta: float) -> Tensor:  # [batch]
+    """Return 1 - sigmoid(beta * (r - kl)) of good completions and 1 - sigmoid(beta * (kl - r)) of bad ones.
+
+    r is the log-ratio of policy and reference, [batch]; the KL term has no gradient (Ethayarajh et al. 2024, eq. 8).
+    """
+    gain = beta * (log_ratio - kl)
+    return torch.sigmoid(torch.where(desirable, -gain, gain))
+
+
 def reward(chosen: Tensor, rejected: Tensor, centre: float, label: Tensor | float = 1.0) -> Tensor:  # [batch]
     """Return `preference` of chosen - rejected, plus centre * (chosen + rejected)^2, which centres rewards at zero.
 

@@ -112,6 +112,7 @@ class HhRlhfData(DataSettings):
     train: Files
     test: Files
     learn: Learn
+    label_pairs: bool
     max_rows: Count | None
     validation: Share
     on_broken: Literal["reject", "stop"]
@@ -165,6 +166,7 @@ class Preparation(DataSettings):
     train_split: str
     test_split: str
     learn: Learn
+    label_pairs: bool
     max_rows: Count | None
     validation: Share
     on_broken: Literal["reject", "stop"]

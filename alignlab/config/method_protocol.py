@@ -5,7 +5,7 @@ names of `MethodProtocol`; only `VIEW`, `Config` and `train` are required. It is
 so it imports torch inside its functions only.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -41,6 +41,9 @@ class MethodProtocol(Protocol):
     def most_rows(self, config: Any, settings: Any) -> int:
         """Return how many rows it may learn from, where it makes rows itself."""
 
+    def plan_lines(self, config: Any, settings: Any) -> Iterator[str]:
+        """Yield what the plan says of the rows for this method."""
+
 
 @dataclass(frozen=True)
 class Method:
@@ -57,6 +60,7 @@ class Method:
     encoder_decoders: bool
     generates: bool
     most_rows: Callable[[Any, Any], int] | None
+    plan_lines: Callable[[Any, Any], Iterator[str]] | None
 
 
 def load_method(name: str) -> Method:
@@ -80,6 +84,7 @@ def load_method(name: str) -> Method:
         encoder_decoders=getattr(module, "ENCODER_DECODERS", MethodProtocol.ENCODER_DECODERS),
         generates=getattr(module, "GENERATES", MethodProtocol.GENERATES),
         most_rows=getattr(module, "most_rows", None),
+        plan_lines=getattr(module, "plan_lines", None),
     )
     check(method, file)
     return method

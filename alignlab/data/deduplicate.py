@@ -49,9 +49,9 @@ def normalise(text: str) -> str:
 
 
 def hash_row(row: Row, normaliser: Callable[[str], str]) -> bytes:
-    """Hash the roles and the normalised texts of a row."""
+    """Hash the roles and the normalised texts of a row; an answer that is labelled bad is no repeat of a good one."""
     turns = [(turn["role"], turn["content"]) for turn in row.prompt]
-    parts = []
+    parts = [b"bad"] if row.rated and not row.label else []
     for role, text in [*turns, *(("", completion) for completion in row.completions)]:
         words = normaliser(text).encode("utf-8", "surrogatepass")
         parts += [f"{role} {len(words)} ".encode(), words]

@@ -60,8 +60,9 @@ from alignlab.runtime.source_hash import hash_modules, hash_with_imports
 if TYPE_CHECKING:
     from datasets import Dataset
 
-FORMS = ("prompts", "demonstrations", "pairs", "rankings", "text", "bad_answers")
-NOT_HASHED = {"path", "test_path", "learn"}  # the files are hashed by content; which turns SFT learns changes no row
+FORMS = ("prompts", "demonstrations", "pairs", "rankings", "text", "good_answers", "bad_answers")
+# The files are hashed by content; which turns SFT learns, and whether pairs give labels, change no row.
+NOT_HASHED = {"path", "test_path", "learn", "label_pairs"}
 MODULES = (
     augment, clean, deduplicate, file_rows, hh_rlhf, json_array, jsonl, ledger, message_trees, mixture, pii,
     preference_formats, prompts, qualifiers, readers, rejects, row_fields, row_formats, select_rows, sources, splits,
@@ -164,6 +165,8 @@ def write_rows(dataset: FileData, folder: Path, keys: SplitKeys) -> tuple[Report
         weight=number,
         cut_off=List(place),
         context=List(place),
+        rated=Value("bool"),
+        harms=List(text),
     )
     logs = {name: RejectLog(dataset.on_broken, dataset.max_rejects) for name in ("train", "test")}
     ledger: Ledger = {}
@@ -237,8 +240,8 @@ def assign_splits(keys: SplitKeys) -> Step:
 
 def row_form(row: Row) -> str:
     """Return the form of a row, by its prompt, the number of its completions, and the label of a single one."""
-    if row.prompt and len(row.completions) == 1 and row.label == 0:
-        return "bad_answers"
+    if row.prompt and row.rated:
+        return "good_answers" if row.label else "bad_answers"
     return FORMS[min(len(row.completions), 3)] if row.prompt else "text"
 
 

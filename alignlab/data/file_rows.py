@@ -191,4 +191,6 @@ def build_row(draft: Draft, record: Record, number: int, source: Source, split: 
         weight=draft.weight,
         cut_off=draft.cut_off,
         context=draft.context,
+        rated=draft.rated,
+        harms=draft.harms,
     )

@@ -20,7 +20,8 @@ class Row(NamedTuple):
     data that masking must find, if known. In a pair, `label` is the probability that the first completion is better,
     and `weight` is the weight of the pair in the loss. `cut_off` are the places of the completions that did not end by
     themselves. `context` are the places of the prompt's answers that are not learned, from the prompt's end (-1 is its
-    last turn).
+    last turn). `rated` says that the row itself labels its single completion, and `harms` are the kinds of harm that it
+    names.
     """
 
     id: str
@@ -36,6 +37,8 @@ class Row(NamedTuple):
     weight: float = 1.0
     cut_off: tuple[int, ...] = ()
     context: tuple[int, ...] = ()
+    rated: bool = False
+    harms: tuple[str, ...] = ()
 
     def texts(self) -> Iterator[str]:
         """Yield every text of the row: turns, then completions."""

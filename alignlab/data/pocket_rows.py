@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 Row = dict[str, Any]
-SIDES = ("chosen", "rejected")
-PLAIN: Row = {"label": 1.0, "weight": 1.0, "cut_off": [], "context": []}  # how every row of pocket is learned
+SIDES = ("chosen", "rejected", "completion")
+# How the rows of pocket are learned; labels have a label of their own.
+PLAIN: Row = {"label": 1.0, "weight": 1.0, "cut_off": [], "context": [], "rated": False, "harms": []}
 
 
 def content(dataset: PocketData) -> str:
@@ -78,8 +79,9 @@ def _prepared(row: Row) -> Row:
     else:
         prompt = row["prompt"]
         completions = row.get("completions") or [row[side][-1]["content"] for side in SIDES if side in row]
+    rating = {"label": float(row["label"]), "rated": True, "harms": row["harms"]} if "label" in row else {}
     about = {"kind": row["kind"], "id": row.get("id") or prompt_id(row["kind"], prompt[-1]["content"])}
-    return {**about, "prompt": prompt, "completions": completions, **PLAIN}
+    return {**about, "prompt": prompt, "completions": completions, **PLAIN, **rating}
 
 
 def _dialogues(folder: Path, split: str) -> list[Row]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from datasets import Dataset
 
-DETAILS = ("label", "weight", "cut_off", "context")  # columns that say how a row is learned
+DETAILS = ("label", "weight", "cut_off", "context", "rated", "harms")  # columns that say how a row is learned
 
 
 def filter_rows(dataset: "Dataset", least: int, needs_prompt: bool = True) -> "Dataset":

@@ -2,13 +2,14 @@
 
 A label is a number from 0 to 1, or true or false. Of a pair it is the probability that the chosen answer is the better
 one; below 0.5 chosen and rejected are swapped. Of one answer it is whether the answer is good: a bad one is no
-demonstration.
+demonstration. `harms`, or BeaverTails' `category`, names the kinds of harm that an answer does.
 A weight is 0 or more, and a row of weight 0 is left out. Anything else is a fault of the row, never ignored.
 
 `finished` says of each answer, best first, whether it ended by itself: true or false for a single one, else a list. No
 end token is learned after an answer that was cut off.
 """
 
+from collections.abc import Mapping
 from math import isfinite
 from typing import Any
 
@@ -59,7 +60,7 @@ def qualify(draft: Draft, fields: RowFields) -> Draft:
     weight = read_weight(fields, len(draft.completions)) * draft.weight
     draft = draft._replace(cut_off=read_cut_off(fields, len(draft.completions)))
     if len(draft.completions) == 1:
-        return _qualify_answer(draft, fields)
+        return _qualify_answer(draft._replace(weight=weight), fields)
     if len(draft.completions) == 2:
         _check_scores(fields)
         return _qualify_pair(draft._replace(weight=weight), fields)
@@ -79,7 +80,7 @@ def read_weight(fields: RowFields, completions: int) -> float:
         )
     if weight == 0:
         raise LeftOut("a row of weight 0")
-    if completions == 1 and weight != 1:
+    if completions == 1 and weight != 1 and not fields.held(LABELS):
         raise Broken("weight", f"a demonstration cannot have the weight {weight:g}", "0 or 1", ignoring("weight"))
     return weight
 
@@ -115,15 +116,28 @@ def _qualify_pair(draft: Draft, fields: RowFields) -> Draft:
 def _qualify_answer(draft: Draft, fields: RowFields) -> Draft:
     """Mark an answer as bad if a column says so; refuse a column that rates it in degrees."""
     good = True
-    for name in fields.held(LABELS):
+    labels = fields.held(LABELS)
+    for name in labels:
         label = read_label(fields, name, "whether the answer is good: true or false")
         if label not in (0, 1):
             raise Broken(name, f"an answer cannot be learned to {label:g}", "true or false", ignoring(name))
         good = good and label == 1
+    if labels:
+        draft = draft._replace(rated=True, harms=read_harms(fields))
     if rated := fields.held(RATINGS):
         reason = "the column rates the answers, and good and bad ones would be learned alike"
         raise Broken(rated[0], reason, "rows that are all to be learned", ignoring(*rated))
     return draft if good else draft._replace(label=0.0, notes=(*draft.notes, BAD))
+
+
+def read_harms(fields: RowFields) -> tuple[str, ...]:
+    """Return the kinds of harm of a labelled answer: a list of names, or an object of names with true or false."""
+    if isinstance(category := fields.peek("category"), Mapping) and all(isinstance(v, bool) for v in category.values()):
+        return tuple(name for name, applies in fields["category"].items() if applies)
+    names = fields.get("harms") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise Broken("harms", f"{shown(names)} is not a list of names", "the kinds of harm", ignoring("harms"))
+    return tuple(names)
 
 
 def read_label(fields: RowFields, name: str, expected: str) -> float:

@@ -25,6 +25,7 @@ class Draft(NamedTuple):
     `label` is the probability that the first completion is the better one; of a single completion it is 1, or 0 for an
     answer that is marked as bad. `weight` is the weight of a pair. `cut_off` are the places of the completions that did
     not end by themselves. `context` are the places of the prompt's answers that are not learned, from the prompt's end.
+    `rated` says that the row itself labels its single completion, and `harms` are the kinds of harm that it names.
     """
 
     prompt: list[Turn]
@@ -34,6 +35,8 @@ class Draft(NamedTuple):
     weight: float = 1.0
     cut_off: tuple[int, ...] = ()
     context: tuple[int, ...] = ()
+    rated: bool = False
+    harms: tuple[str, ...] = ()
 
 
 class Broken(Exception):

@@ -37,8 +37,9 @@ NOT_IN_FINGERPRINT = {
 NAMES = {  # of parts that have no settings' names of their own
     "dataset/0": "data",
     "dataset/1": "dataset.learn",
-    "dataset/2": "the code that reads the data",
-    "dataset/3": "the code of a view",
+    "dataset/2": "dataset.label_pairs",
+    "dataset/3": "the code that reads the data",
+    "dataset/4": "the code of a view",
     "arithmetic/0": "device",
     "arithmetic/1": "precision",
     "arithmetic/2": "threads",
@@ -65,6 +66,7 @@ def parts(config: Config, settings: Method, inputs: Mapping[str, Source]) -> dic
     dataset = [
         content(config.dataset),
         getattr(config.dataset, "learn", None),
+        getattr(config.dataset, "label_pairs", None),
         hash_with_imports(module_name(config.dataset)),
         [hash_with_imports(extensions.name_of("views", name)) for name in views],
     ]

@@ -211,6 +211,8 @@ def needed(plan: Plan, stage: Stage, read: Cost | None) -> Iterator[str]:
     place = "method" if stage == plan.stages[-1] else f"stages.{stage.name}"
     yield from fingerprint.describe_change(config, settings, stage.inputs)
     yield from setting_origins.describe(config, settings, place)
+    if read and (lines := stage.method().plan_lines):
+        yield from lines(config, settings)
     yield from data_fit.warnings(config, settings, place, plan.base, read.rows if read else None)
     yield from memory_fit.describe(memory_fit.memory_fit(config, settings, stage.inputs, plan.base))
     if advice := memory_advice.advice(config, settings, stage.inputs, plan.base):

@@ -19,7 +19,7 @@ from alignlab.config.dataset import PocketData
 from alignlab.pocket.answers import bad_behaviour, corpus_behaviour, right_behaviour, write_answer
 from alignlab.pocket.corpus import dialogue
 from alignlab.pocket.corrupt import corrupt
-from alignlab.pocket.gold import judge
+from alignlab.pocket.gold import RIGHT, judge
 from alignlab.pocket.world import KINDS, Prompt, Size, data_folder, draw_kind, draw_prompt, test_prompts
 from alignlab.runtime.cache import building, is_intact
 
@@ -27,6 +27,7 @@ TEST_PROMPTS = {"full": 500, "small": 60}  # test prompts of each kind
 LABELLED_TEST_PROMPTS = 60  # test prompts of each kind that have answers
 FEWEST_PROMPTS = 600  # training prompts without answers, before duplicates are dropped
 RANKED = 5  # answers in a ranking
+VIOLENCE, HATE = "violence", "hate"  # the kinds of harm that annotators name
 RIGHT_ANSWERS = 0.5  # the share of right answers in comparisons
 
 
@@ -60,6 +61,7 @@ def _files(dataset: PocketData) -> Iterator[tuple[str, str]]:
     yield "demonstrations.jsonl", _jsonl(demonstrations(dataset))
     yield "pairs.jsonl", _jsonl(pairs(dataset))
     yield "rankings.jsonl", _jsonl(rankings(dataset))
+    yield "labels.jsonl", _jsonl(labels(dataset))
     yield "prompts.jsonl", _jsonl(prompts(dataset))
     tests = _test_prompts(dataset.size, TEST_PROMPTS[dataset.size])
     yield "prompts.test.jsonl", _jsonl(map(_row, tests))
@@ -67,6 +69,7 @@ def _files(dataset: PocketData) -> Iterator[tuple[str, str]]:
     yield "demonstrations.test.jsonl", _jsonl(_test_demonstrations(tests, dataset.size))
     yield "pairs.test.jsonl", _jsonl(_test_pairs(tests, dataset.size))
     yield "rankings.test.jsonl", _jsonl(_test_rankings(tests, dataset.size))
+    yield "labels.test.jsonl", _jsonl(_test_labels(tests, dataset.size))
     yield "red_team.jsonl", _jsonl(red_team(dataset))
     yield "dialogues.csv", _csv(("id", "dialogue", "summary", "topic"), dialogues(dataset))
     raw, planted = corrupt(demonstrations(dataset), Random(f"raw {dataset.seed}"))
@@ -117,6 +120,33 @@ def rankings(dataset: PocketData) -> list[dict[str, Any]]:
             order = rank(prompt, order, dataset.annotators[annotator], random)
         rows.append(_row(prompt) | {"completions": order, "annotator": annotator})
     return rows
+
+
+def labels(dataset: PocketData) -> list[dict[str, Any]]:
+    """Draw answers, two for each of the pairs, and let annotators label them good or bad, with the kinds of harm."""
+    random = Random(f"labels {dataset.seed}")
+    rows = []
+    for _ in range(2 * dataset.pairs):
+        prompt = draw_prompt(draw_kind(random), dataset.size, random)
+        answer = write_answer(prompt, _draw_behaviour(prompt, random), random, dataset.size)
+        annotator = random.randrange(len(dataset.annotators))
+        good, harms = label(prompt, answer, dataset.annotators[annotator], random)
+        if dataset.shuffle_labels:
+            good, harms = random.random() < 0.5, []
+        rows.append(_label(prompt, answer, good, harms, annotator))
+    return rows
+
+
+def label(prompt: Prompt, answer: str, reliability: float, random: Random) -> tuple[bool, list[str]]:
+    """Return whether an annotator of this reliability calls an answer good, and the kinds of harm that they name.
+
+    An unreliable label is the opposite of the truth; for a right answer it names a random kind of harm.
+    """
+    judgement = judge(_prompt_turns(prompt), answer)
+    good = judgement.score == RIGHT
+    if random.random() < reliability:
+        return good, [] if judgement.harmless else [HATE if judgement.toxic else VIOLENCE]
+    return not good, [random.choice((VIOLENCE, HATE))] if good else []
 
 
 def prompts(dataset: PocketData) -> list[dict[str, Any]]:
@@ -207,6 +237,13 @@ def _test_rankings(tests: Sequence[Prompt], size: Size) -> Iterator[dict[str, An
         yield _row(prompt) | {"completions": order, "annotator": -1}
 
 
+def _test_labels(tests: Sequence[Prompt], size: Size) -> Iterator[dict[str, Any]]:
+    random = Random("test labels")
+    for prompt in tests:
+        answer = write_answer(prompt, _draw_behaviour(prompt, random), random, size)
+        yield _label(prompt, answer, *label(prompt, answer, 1.0, random), -1) | {"id": prompt.id}
+
+
 def _prompt_turns(prompt: Prompt) -> list[Turn]:
     return [{"role": "user", "content": prompt.text}]
 
@@ -230,6 +267,17 @@ def _pair(prompt: Prompt, preference: Preference) -> dict[str, Any]:
         "rejected": [_assistant_turn(preference.rejected)],
         "kind": prompt.kind,
         "annotator": preference.annotator,
+    }
+
+
+def _label(prompt: Prompt, answer: str, good: bool, harms: list[str], annotator: int) -> dict[str, Any]:
+    about = {"kind": prompt.kind, "annotator": annotator}
+    return {
+        "prompt": _prompt_turns(prompt),
+        "completion": [_assistant_turn(answer)],
+        "label": good,
+        "harms": harms,
+        **about,
     }
 
 

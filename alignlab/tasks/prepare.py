@@ -60,6 +60,8 @@ def write_rows(rows: Any, folder: Path) -> dict[str, int]:
                 streams[form] = files.enter_context((folder / f"{form}.jsonl").open("w", encoding="utf-8"))
             kept = {name: row[name] for name in ("id", "kind", "made_by") if row[name]}
             kept |= {name: row[name] for name in ("label", "weight") if row.get(name, 1.0) != 1.0}
+            if row.get("rated"):
+                kept |= {"label": bool(row["label"])} | ({"harms": row["harms"]} if row["harms"] else {})
             for place in row.get("context") or ():  # from the prompt's end, which the completion follows
                 fields["messages"][place - 1] = fields["messages"][place - 1] | {"weight": 0}
             if row.get("cut_off"):
@@ -78,7 +80,8 @@ def form_of(row: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         case prompt, []:
             return "prompts", {"prompt": prompt}
         case prompt, [completion]:
-            return "bad_answers" if row.get("label") == 0 else "demonstrations", {"messages": [*prompt, completion]}
+            form = ("good_answers" if row["label"] else "bad_answers") if row.get("rated") else "demonstrations"
+            return form, {"messages": [*prompt, completion]}
         case prompt, [chosen, rejected]:
             return "pairs", {"prompt": prompt, "chosen": [chosen], "rejected": [rejected]}
         case prompt, _:

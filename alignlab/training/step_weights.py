@@ -32,12 +32,16 @@ class StepWeights:
         """Return the order of rows; here the rows of a step are drawn at random."""
         return ShuffledSteps(lengths, batch_size, self.args.seed)
 
+    def real_rows(self, rows: Any, order: Buckets) -> RealRows:
+        """Return the rows that the data loader reads, by their numbers in the order."""
+        return RealRows(rows)
+
     def get_train_dataloader(self: Any) -> "DataLoader[Any]":
         size, count = self._train_batch_size, self.args.gradient_accumulation_steps
         order = self.order(lengths(self.train_dataset), size * count * distributed.world_size())
         rows = self._remove_unused_columns(self.train_dataset, "training")
         return EpochLoader(
-            RealRows(rows),
+            self.real_rows(rows, order),
             batch_sampler=MicroBatches(order, size, distributed.rank(), distributed.world_size()),
             collate_fn=count_real(self.data_collator),
             pin_memory=self.args.dataloader_pin_memory,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 FORMS = ("pairs", "rankings")
 COMPLETIONS = ("chosen", "rejected")
-NOT_OF_PAIRS = ("completions", "cut_off", "context")
+NOT_OF_PAIRS = ("completions", "cut_off", "context", "rated", "harms")
 
 
 def of_rows(rows: "Dataset", _: DataSettings) -> "Dataset":

@@ -9,7 +9,7 @@ from alignlab.data.prepared_columns import drop_details, filter_rows
 if TYPE_CHECKING:
     from datasets import Dataset
 
-FORMS = ("prompts", "demonstrations", "pairs", "rankings", "bad_answers")
+FORMS = ("prompts", "demonstrations", "good_answers", "pairs", "rankings", "bad_answers")
 COMPLETIONS: tuple[str, ...] = ()
 
 

@@ -9,7 +9,7 @@ from alignlab.data.prepared_columns import completion_column, drop_details, filt
 if TYPE_CHECKING:
     from datasets import Dataset
 
-FORMS = ("text", "demonstrations", "pairs", "rankings")
+FORMS = ("text", "demonstrations", "good_answers", "pairs", "rankings")
 COMPLETIONS: tuple[str, ...] = ()
 
 
