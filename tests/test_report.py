@@ -11,6 +11,7 @@ import pytest
 from alignlab.errors import Failure
 from alignlab.reports.charts import Series, curves, scale, short, thin, whiskers
 from alignlab.reports.headline import headline
+from alignlab.reports.item_cards import SHOWN
 from alignlab.reports.run_report import table, terminal_change, write_report
 from alignlab.reports.run_results import Stage, change, number, read_stages, side_by_side, signed
 from alignlab.reports.sweep_results import sweep_table
@@ -110,17 +111,17 @@ class Page(HTMLParser):
 
 def test_text_from_data_and_models_never_becomes_markup(tmp_path: Path) -> None:
     page = Page(write_report(write_run(tmp_path / "run", EVIL)).read_text())
-    assert page.tags.count("script") == 1  # our own
+    assert page.tags.count("script") == 2  # our own, and its data
     assert "img" not in page.tags
     assert page.handlers == []
-    assert page.text.count(f"dpo {EVIL}") == 10  # the evil is shown as it is, 5 of each kind
+    assert page.text.count(f"dpo {EVIL}") == SHOWN  # the evil is shown as it is
     assert "49" not in page.text  # nor is it taken for a template
 
 
 def test_the_page_asks_nothing_of_the_network(tmp_path: Path) -> None:
     text = write_report(write_run(tmp_path / "run")).read_text()
     page = Page(text)
-    assert page.addresses == []
+    assert all(address.startswith("#") for address in page.addresses)
     assert not {"link", "iframe", "object", "embed", "img", "base"} & set(page.tags)
     assert "@import" not in text
     assert "url(" not in text
@@ -138,11 +139,11 @@ def test_the_only_script_is_the_one_that_the_policy_names(tmp_path: Path) -> Non
     assert base64.b64encode(hashlib.sha256(script.group(1).encode()).digest()).decode() == named.group(1)
 
 
-def test_without_scripts_every_answer_is_shown_and_the_filter_is_not(tmp_path: Path) -> None:
+def test_without_scripts_the_first_items_are_shown_and_the_filter_is_not(tmp_path: Path) -> None:
     text = write_report(write_run(tmp_path / "run")).read_text()
-    assert len(re.findall(r"<article [^>]*>", text)) == 10
-    assert not re.search(r"<article[^>]*hidden", text)
-    assert re.search(r'<div id="filter" hidden>', text)
+    assert len(re.findall(r"<article [^>]*>", text)) == SHOWN
+    assert '<form class="filter" hidden>' in text
+    assert "<noscript>" in text
 
 
 def test_the_page_holds_the_table_the_curves_and_the_settings(tmp_path: Path) -> None:
@@ -346,11 +347,6 @@ def test_a_sweep_without_a_finished_run_is_one_sentence(tmp_path: Path) -> None:
 
 def test_stages_are_read_in_the_order_of_the_plan(tmp_path: Path) -> None:
     assert [found.name for found in read_stages(write_run(tmp_path / "run"))] == ["sft", "dpo"]
-
-
-def test_an_answer_stands_beside_what_it_was_worth(tmp_path: Path) -> None:
-    page = write_report(write_run(tmp_path / "run")).read_text()
-    assert page.count('<small class="scores">reward -0.50, KL 1.25</small>') == 10  # five of each kind, DPO's alone
 
 
 def stage(name: str, rows: list[dict[str, Any]]) -> Stage:

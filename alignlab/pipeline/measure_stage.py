@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from alignlab.models import references
 from alignlab.pipeline.plan import Plan, Stage
 from alignlab.pipeline.run_folder import (
+    BASE_RECORDS,
     RECORDS,
     REPORT,
     SAMPLES,
@@ -108,6 +109,7 @@ def write_evaluated(
 
     samples = sample_records(before.samples, previous.samples, now.samples, values_by_id(now))
     write_lines(place / RECORDS, record_lines(now))
+    write_lines(place / BASE_RECORDS, record_lines(before))
     write_lines(place / SAMPLES, samples)
     track.table("completions", *completions_table(samples, shown))
 

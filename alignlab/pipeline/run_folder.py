@@ -40,6 +40,7 @@ CONTAMINATION = "contamination.json"  # one `alignlab.data.contamination.Contami
 # Of a stage.
 SAMPLES = "samples.jsonl"  # one `SampleRecord` per held-out prompt
 RECORDS = "records.jsonl"  # one `RecordLine` per record of the stage's measurements
+BASE_RECORDS = "base_records.jsonl"  # those of the model that the chain started from
 PROVENANCE = "provenance.json"  # a `Provenance`
 # Of task=compare, task=gate and task=promote.
 COMPARISON_PAGE, DECISION_PAGE = "comparison.html", "decision.html"

@@ -100,24 +100,50 @@ def marker(mark: Mark, number: int, x_scale: Scale, y_scale: Scale) -> Markup:
     return circle.format(shape, number, x, y, mark.name)
 
 
-def whiskers(ends: Sequence[tuple[float, float, float] | None], names: Sequence[str]) -> Markup:
-    """Draw values as dots on their intervals, one below the other on one scale; `ends` holds (low, value, high)."""
+def whiskers(ends: Sequence[tuple[float, float, float] | None], names: Sequence[str], share: bool = False) -> Markup:
+    """Draw values as dots on their intervals, one below the other; `ends` holds (low, value, high).
+
+    All shares have the same scale, from 0 to 100% (from -100% where one is negative). Any other scale includes 0, so
+    that lengths can be compared with the value.
+    """
     width, gap = 150.0, 12.0
-    measured = [interval for interval in ends if interval]
-    low, high = min(low for low, _, _ in measured), max(high for _, _, high in measured)
-    x_scale = scale(low, high, 5, width - 5, 3, tight=True)
+    x_scale = whisker_scale([interval for interval in ends if interval], share, width)
     height = gap * len(ends) + 2
-    parts = [
+    dots = Markup("").join(
         Markup('<g class="c{}"><title>{}</title><line class="bar" x1="{:.1f}" x2="{:.1f}" y1="{y:g}" y2="{y:g}"/>'
                '<circle class="dot" cx="{:.1f}" cy="{y:g}" r="3.5"/></g>').format(
             row, names[row], x_scale.pixel(low), x_scale.pixel(high), x_scale.pixel(value), y=gap * (row + 0.5) + 1
         )
         for row, (low, value, high) in ((row, interval) for row, interval in enumerate(ends) if interval)
-    ]  # fmt: skip
+    )  # fmt: skip
+    grid = Markup("").join(
+        Markup('<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{:g}"/>'
+               '<text class="tick" x="{x:.1f}" y="{:g}" text-anchor="{}">{}</text>').format(
+            height, height + 11, anchor, f"{100 * tick:g}%" if share else short(tick), x=x_scale.pixel(tick)
+        )
+        for tick, anchor in whisker_ticks(x_scale)
+    )  # fmt: skip
     frame = Markup(
-        '<svg class="whiskers" viewBox="0 0 {w:g} {h:g}" width="{w:g}" height="{h:g}" aria-hidden="true">{}</svg>'
+        '<svg class="whiskers" viewBox="0 0 {w:g} {h:g}" width="{w:g}" height="{h:g}" aria-hidden="true">{}{}</svg>'
     )
-    return frame.format(Markup("").join(parts), w=width, h=height)
+    return frame.format(grid, dots, w=width, h=height + 14)
+
+
+def whisker_scale(measured: Sequence[tuple[float, float, float]], share: bool, width: float) -> Scale:
+    """Return the scale of a row of whiskers: that of all shares, or a round one that includes 0."""
+    low = min(0.0, *(interval[0] for interval in measured), 0.0)
+    high = max(0.0, *(interval[2] for interval in measured), 0.0)
+    if share:
+        low, high = (-1.0 if low < 0 else 0.0), 1.0
+    return scale(low, high, 5, width - 5, 3)
+
+
+def whisker_ticks(x_scale: Scale) -> Iterator[tuple[float, str]]:
+    """Yield the ends of a scale, and 0 where it lies between them, each with the anchor of its number."""
+    yield x_scale.low, "start"
+    if x_scale.low < 0 < x_scale.high:
+        yield 0.0, "middle"
+    yield x_scale.high, "end"
 
 
 def thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

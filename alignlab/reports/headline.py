@@ -26,21 +26,26 @@ UNDECIDED = 2  # undecided measures that the headline names
 
 def headline(stages: list[Stage]) -> str:
     """Return what the run changed, and which part of it is the last stage's own, in one sentence."""
+    return "; ".join(findings(stages)) + "."
+
+
+def findings(stages: list[Stage]) -> list[str]:
+    """Return the parts of the headline: what changed, then what became worse or may have."""
     tables = side_by_side(stages)
     rows = {row.name: row for table in tables for row in table.rows}
     if not rows:
-        return f"{stages[-1].name} is done; nothing was measured." if stages else "Nothing was measured."
+        return [f"{stages[-1].name} is done; nothing was measured" if stages else "Nothing was measured"]
     models = tables[0].models
     row = next((rows[name] for name in HEADLINES if name in rows), next(iter(rows.values())))
     last = next(cell for cell in reversed(row.cells) if cell)
     name = row.label[0].upper() + row.label[1:]
     if row.overall is None or row.cells[0] is None:
-        return f"{name} is {last.text} (95% interval {last.interval}, n = {row.n:,})."
+        return [f"{name} is {last.text} (95% interval {last.interval}, n = {row.n:,})"]
     moved = f"went from {row.cells[0].text} to {last.text}"
     if row.overall.verdict == "unclear":
         moved = f"was {row.cells[0].text} and is {last.text}, which is no clear change"
     figures = f"({row.overall.text}, 95% interval {row.overall.interval}, n = {row.n:,})"
-    return f"{name} {moved} {figures}{part_of_last(row, models)}; {regressions(list(rows.values()), models)}."
+    return [f"{name} {moved} {figures}{part_of_last(row, models)}", *regressions(list(rows.values()), models)]
 
 
 def part_of_last(row: Row, models: list[str]) -> str:
@@ -51,7 +56,7 @@ def part_of_last(row: Row, models: list[str]) -> str:
     return f", of which {models[-1]} {row.last_stage.text} ({row.last_stage.interval}, {verdict})"
 
 
-def regressions(rows: list[Row], models: list[str]) -> str:
+def regressions(rows: list[Row], models: list[str]) -> list[str]:
     """List the measures that are worse than the base model's and the previous model's, or say what is not worse.
 
     Of the measures of one kind of prompt, only its score is listed.
@@ -61,7 +66,7 @@ def regressions(rows: list[Row], models: list[str]) -> str:
     parts = [f"clearly worse: {since_base}"] if since_base else not_worse(listed)
     if since_previous := worse([(row.label, row.last_stage) for row in listed]):
         parts.append(f"clearly worse since {models[-2]}: {since_previous}")
-    return "; ".join(parts)
+    return parts
 
 
 def worse(changes: list[tuple[str, Change | None]]) -> str:

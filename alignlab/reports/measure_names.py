@@ -81,6 +81,20 @@ LABELS = {
     "labels/order_decides": "verdicts that change with the order",
     "labels/ties": "AI labels that are ties or close to one",
 }
+SHORT = {  # beside one completion
+    "gold/harmful_compliance": "complies with harm",
+    "gold/over_refusal": "refuses the innocent",
+    "gold/score": "gold score",
+    "reward/mean": "reward",
+    "reward/held_out": "held-out reward",
+    "refusal/harmful_answered": "answers harm",
+    "refusal/safe_answered": "answers the harmless",
+    "toxicity/rate": "toxic",
+    "rouge/l": "ROUGE-L",
+    "eval/kl": "KL",
+    "length/mean": "tokens",
+    "length/finished": "finished",
+}
 BY_KIND = {
     "realtoxicityprompts/expected_maximum/": "RealToxicityPrompts: expected maximum toxicity,",
     "realtoxicityprompts/any/": "RealToxicityPrompts: prompts with a toxic continuation,",
@@ -116,6 +130,12 @@ def label(name: str) -> str:
     start, slash, last = name.rpartition("/")
     words = f"{BY_ROUND.get(start + slash, '')} {last.replace('_', ' ')}".strip()
     return LABELS.get(name, words)
+
+
+def short_label(name: str) -> str:
+    """Return what a measure is called beside one completion."""
+    group, _, last = name.partition("/")
+    return SHORT.get(name, (last if group == "gold" else f"{group} {last}").replace("_", " "))
 
 
 def label_by_kind(name: str) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from math import inf, sqrt
 from pathlib import Path
+from typing import NamedTuple
 
 from markupsafe import Markup
 
@@ -24,12 +25,25 @@ from alignlab.reports.reward_hacking import (
     verdict,
 )
 from alignlab.reports.run_results import ends
-from alignlab.reports.templates import CONTENT_POLICY
+from alignlab.reports.templates import render
 from alignlab.runtime.files import write_text
 
 NEAR = 3.0  # square root of a KL of 9 nats: policies that go far beyond get a second chart up to here
 TITLES: dict[What, str] = {"proxy": "trained reward", "gold": "gold"}
+HEAD = (
+    *("KL weight", "final KL", "change of the reward (95%)", "change of gold (95%)"),
+    *("reward minus best of n at equal KL (95%)", "gold minus best of n at equal KL (95%)", "outcome"),
+)
 FELL = "gold had fallen 10% below its peak"
+
+
+class Section(NamedTuple):
+    """A reward, what its policies show in sentences, its charts, and a row of cells per policy."""
+
+    reward: str
+    findings: str
+    charts: list[Markup]
+    rows: list[list[str]]
 
 
 def write_hacking(folder: Path) -> Path | None:
@@ -37,26 +51,23 @@ def write_hacking(folder: Path) -> Path | None:
     runs = list(policies(folder))
     if len({policy.kl_coef for policy in runs}) < 2:
         return None
-    write_text(folder / HACKING_PAGE, str(page(runs)))
+    write_text(folder / HACKING_PAGE, page(runs))
     write_json(folder / HACKING, [facts(policy) for policy in runs])
     return folder / HACKING_PAGE
 
 
-def page(runs: Sequence[Policy]) -> Markup:
+def page(runs: Sequence[Policy]) -> str:
     """Build the page."""
     groups = {policy.reward: [one for one in runs if one.reward == policy.reward] for policy in runs}
-    sections = (section(reward, group) for reward, group in groups.items())
-    return PAGE.format(style=STYLE, body=Markup("").join(sections))
+    sections = [section(reward, group) for reward, group in groups.items()]
+    return render("reward_hacking.html", sections=sections, head=HEAD)
 
 
-def section(reward: str, group: Sequence[Policy]) -> Markup:
+def section(reward: str, group: Sequence[Policy]) -> Section:
     """Build the section about the policies of one reward."""
     limits = [NEAR, inf] if max(max(policy.kl) for policy in group) > (2 * NEAR) ** 2 else [inf]
-    charts = Markup("").join(chart(group, what, limit) for limit in limits for what in REWARDS)
-    rows = Markup("").join(map(row, group))
-    return Markup("<h2>{}</h2><p>{}</p>{}<table>{}{}</table>").format(
-        reward, Markup(" ").join(findings(group)), charts, HEAD, rows
-    )
+    charts = [chart(group, what, limit) for limit in limits for what in REWARDS]
+    return Section(reward, " ".join(findings(group)), charts, [row(policy) for policy in group])
 
 
 def findings(group: Sequence[Policy]) -> Iterator[str]:
@@ -107,16 +118,15 @@ def marks(policy: Policy, what: What) -> tuple[Mark, ...]:
     return tuple(Mark(*points[max(at, WINDOW) - WINDOW], name, filled) for at, name, filled in events)
 
 
-def row(policy: Policy) -> Markup:
-    """Build a run's row of the table."""
-    cells = [
+def row(policy: Policy) -> list[str]:
+    """Return a run's cells of the table, in the order of `HEAD`."""
+    return [
         f"{policy.kl_coef:g}",
         f"{policy.kl[-1]:.2f}",
         *(change(policy.changes.get(name)) for name in REWARDS.values()),
         *(over_best(policy.over_best_of_n(what)) for what in REWARDS),
         verdict(policy),
     ]
-    return Markup("<tr>{}</tr>").format(Markup("").join(Markup("<td>{}</td>").format(cell) for cell in cells))
 
 
 def change(difference: IntervalRecord | None) -> str:
@@ -133,27 +143,3 @@ def over_best(difference: OverBestOfN | None) -> str:
         return ""
     record: IntervalRecord = {"value": difference.value, "low": difference.low, "high": difference.high}
     return f"{change(record)} at {difference.kl:.2f}"
-
-
-HEAD = Markup(
-    "<tr><th>KL weight</th><th>final KL</th><th>change of the reward (95%)</th>"
-    "<th>change of gold (95%)</th><th>reward minus best of n at equal KL (95%)</th>"
-    "<th>gold minus best of n at equal KL (95%)</th><th>outcome</th></tr>"
-)
-STYLE = Markup(
-    "body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#222}"
-    "figure{display:inline-block;width:49%;margin:0;vertical-align:bottom}table{border-collapse:collapse;font-size:13px}"
-    "td,th{padding:.3rem .6rem;text-align:left;vertical-align:top;border-top:1px solid #ccc}"
-    ".grid{stroke:#ddd}.tick{font-size:10px;fill:#666}.line{fill:none;stroke-width:1.6;stroke:currentColor}"
-    ".dot{fill:currentColor}.ring{fill:#fff;stroke:currentColor;stroke-width:1.6}"
-    ".c0{color:#c0392b}.c1{color:#d68910}.c2{color:#1e8449}.c3{color:#2471a3}.c4{color:#777}.key{margin-left:.6rem}"
-)
-PAGE = Markup(
-    f'<!doctype html><html lang="en"><meta charset="utf-8">{CONTENT_POLICY}'
-    "<title>Reward hacking</title><style>{style}</style>"
-    "<h1>Reward hacking</h1><p>Horizontal axis: the square root of the KL to the reference, in nats per completion. "
-    "Each point is the mean of three rollouts. A dot marks the first monitor that triggered, a ring marks where gold "
-    "had fallen 10% below its peak. Changes are paired, on held-out prompts, against the policy that PPO started from. "
-    "Best of n samples from that policy and selects by the same reward; each policy is compared with it at the last "
-    "rollout whose KL best of n can reach.</p>{body}</html>\n"
-)

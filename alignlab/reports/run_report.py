@@ -4,30 +4,28 @@ Both are made from the files in the run's folder alone. The template escapes tex
 The page's content security policy allows no script but the one in the template.
 """
 
-import base64
-import hashlib
 import io
 import json
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from alignlab.chat import Turn
 from alignlab.pipeline.run_folder import (
     CONFIG,
+    CONTAMINATION,
     PROVENANCE,
     REPORT,
-    SampleRecord,
     read_gates,
+    read_json,
     read_metrics,
     read_provenance,
-    read_samples,
     read_settings,
 )
 from alignlab.reports.charts import Series, curves, whiskers
 from alignlab.reports.constitutional import section
-from alignlab.reports.headline import headline
+from alignlab.reports.headline import findings, headline
+from alignlab.reports.item_cards import MAX_BYTES, ItemCards
+from alignlab.reports.report_items import read_items
 from alignlab.reports.run_results import Change, Stage, Table, read_stages, read_stopped, side_by_side
 from alignlab.reports.templates import render
 from alignlab.runtime.files import write_text
@@ -48,7 +46,7 @@ CHARTS = (  # title and metrics of the charts that are shown first
     ("token accuracy", ("train/mean_token_accuracy", "eval/mean_token_accuracy")),
 )
 NOT_DRAWN = {"train/epoch", "train/num_tokens", "train/seconds", "train/mean_loss", "eval/epoch", "eval/num_tokens"}
-SCORES = {"reward/mean": "reward", "gold/score": "gold", "toxicity/score": "toxicity", "eval/kl": "KL"}
+OVER_KL = ("reward/mean", "reward/held_out", "gold/score")  # drawn over the KL, too
 COLOURS = {"better": "green", "worse": "red", "changed": "yellow", "unclear": "dim"}
 
 
@@ -60,20 +58,19 @@ class StageCharts(NamedTuple):
     rest: "list[Markup]"
 
 
-class ShownSample(NamedTuple):
-    """A prompt, its completion by each model, and the scores of each completion as text."""
+class Cost(NamedTuple):
+    """What training a stage took; `tokens` is None where they were not counted."""
 
-    kind: str
-    prompt: list[Turn]
-    texts: list[str]
-    scores: list[str]
+    name: str
+    action: str
+    seconds: float
+    tokens: int | None
+    machine: str
 
 
 def write_report(folder: Path) -> Path:
     """Write the report into a run's folder; return its path."""
-    script = (Path(__file__).parent / "report.js").read_text(encoding="utf-8")
-    page = render(REPORT, **facts(folder), whiskers=whiskers, script=script, script_hash=sha256(script))
-    write_text(folder / REPORT, page)
+    write_text(folder / REPORT, render(REPORT, "report.js", **facts(folder), whiskers=whiskers))
     return folder / REPORT
 
 
@@ -81,10 +78,10 @@ def facts(folder: Path) -> dict[str, Any]:
     """Collect everything that the template shows."""
     stages, stopped = read_stages(folder), read_stopped(folder)
     names = [stage.name for stage in stages] + ([stopped["stage"]] if stopped else [])
-    models, samples = read_completions(folder, stages)
+    sets = read_items(folder, stages)
     return {
         "title": " → ".join(names),
-        "headline": headline(stages),
+        "findings": findings(stages),
         "stages": stages,
         "names": names,
         "stopped": stopped,
@@ -93,17 +90,12 @@ def facts(folder: Path) -> dict[str, Any]:
         "charts": [charts for name in names if (charts := draw(folder, name)).first],
         "gates": [gate for name in names for gate in read_gates(folder / name)],
         "constitutional": section(folder, stages),
-        "models": models,
-        "samples": samples,
-        "kinds": list(dict.fromkeys(sample.kind for sample in samples if sample.kind)),
+        "item_sets": [ItemCards(items, MAX_BYTES // len(sets)) for items in sets],
+        "contamination": read_json(folder / CONTAMINATION) if (folder / CONTAMINATION).exists() else [],
+        "costs": [cost(folder, stage) for stage in stages],
         "settings": read_text(folder / CONFIG),
         "provenance": [(stage.name, text) for stage in stages if (text := provenance(folder / stage.name))],
     }
-
-
-def sha256(script: str) -> str:
-    """Return the hash by which a content security policy allows a script."""
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def read_text(path: Path) -> str:
@@ -119,31 +111,12 @@ def provenance(stage: Path) -> str:
     return json.dumps(shown, indent=2, ensure_ascii=False)
 
 
-def read_completions(folder: Path, stages: list[Stage]) -> tuple[list[str], list[ShownSample]]:
-    """Return the names of the models, and some prompts of each kind with the completions of all models.
-
-    The config's `evaluation.samples` says how many prompts of each kind.
-    """
-    count = int(read_settings(folder).get("evaluation", {}).get("samples", 8))
-    by_stage = {stage.name: samples for stage in stages if (samples := read_samples(folder / stage.name))}
-    if not by_stage:
-        return [], []
-    by_id = [{sample["id"]: sample for sample in samples} for samples in by_stage.values()]
-    taken: Counter[str] = Counter()
-    shown = []
-    for sample in list(by_stage.values())[-1]:
-        taken[sample["kind"]] += 1
-        if taken[sample["kind"]] <= count:
-            records = [samples.get(sample["id"]) for samples in by_id]
-            texts = [sample["before"]["completion"], *(one["after"]["completion"] if one else "" for one in records)]
-            shown.append(ShownSample(sample["kind"], sample["prompt"], texts, ["", *map(scores_text, records)]))
-    return ["base", *by_stage], shown
-
-
-def scores_text(sample: SampleRecord | None) -> str:
-    """Format a completion's reward, gold score, toxicity and KL, as far as they were measured."""
-    scores = sample["scores"] if sample else {}
-    return ", ".join(f"{name} {scores[key]:.2f}" for key, name in SCORES.items() if key in scores)
+def cost(folder: Path, stage: Stage) -> Cost:
+    """Read what training a stage took, and where it was trained."""
+    known = read_provenance(folder / stage.name) if (folder / stage.name / PROVENANCE).exists() else None
+    tokens = known.get("tokens") if known else None
+    machine = f"{known.get('platform', '')}, Python {known.get('python', '')}" if known else ""
+    return Cost(stage.name, stage.action, stage.result["seconds"], tokens, machine)
 
 
 def draw(folder: Path, stage: str) -> StageCharts:
@@ -154,9 +127,21 @@ def draw(folder: Path, stage: str) -> StageCharts:
             points.setdefault(name, {})[step] = value
     series = {name: Series(name, sorted(own.items())) for name, own in points.items() if name not in NOT_DRAWN}
     first = [curves(title, shown) for title, names in CHARTS if (shown := [series[n] for n in names if n in series])]
+    first += reward_over_kl(series)
     in_charts = {name for _, names in CHARTS for name in names}
     rest = [curves(name, [own]) for name, own in sorted(series.items()) if name not in in_charts and own.points[1:]]
     return StageCharts(stage, first, rest)
+
+
+def reward_over_kl(series: "dict[str, Series]") -> "list[Markup]":
+    """Draw the rewards of a stage over its KL to the reference, step by step."""
+    kl = dict(series["policy/kl"].points) if "policy/kl" in series else {}
+    shown = [
+        Series(name, [(kl[step], value) for step, value in series[name].points if step in kl])
+        for name in OVER_KL
+        if name in series
+    ]
+    return [curves("reward against KL", drawn, "KL in nats")] if (drawn := [one for one in shown if one.points]) else []
 
 
 def table(folder: Path, width: int | None = None) -> str:

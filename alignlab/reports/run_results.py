@@ -76,6 +76,12 @@ class Row(NamedTuple):
         """Return low, value and high of each model."""
         return [cell and cell.ends for cell in self.cells]
 
+    @property
+    def detectable(self) -> str:
+        """Return the smallest true change to the base model that would be clear in 80 of 100 runs; empty if unknown."""
+        smallest = self.overall and self.overall.record.get("detectable")
+        return f"≥ {number(smallest, self.share)}{' points' * self.share}" if smallest else ""
+
 
 class Table(NamedTuple):
     """Models side by side, in the order of the chain."""
@@ -83,6 +89,7 @@ class Table(NamedTuple):
     title: str
     models: list[str]
     rows: list[Row]
+    by_kind: bool = False
 
 
 def read_stages(folder: Path) -> list[Stage]:
@@ -103,7 +110,7 @@ def side_by_side(stages: list[Stage]) -> list[Table]:
     rows = list(chain_rows(chain))
     tables = [
         Table("Before and after", models, [row for row in rows if not label_by_kind(row.name)]),
-        Table("By kind of prompt", models, [row for row in rows if label_by_kind(row.name)]),
+        Table("By kind of prompt", models, [row for row in rows if label_by_kind(row.name)], by_kind=True),
         *(Table(stage.name, [stage.name], own_rows(stage)) for stage in stages if stage not in chain),
     ]
     return [table for table in tables if table.rows]

@@ -10,7 +10,7 @@ from typing import Any
 
 from alignlab.pipeline.sweep_folder import DRAWING, PAGE
 from alignlab.reports.sweep_ranking import Place, Ranking, sentences, table, unclear, without_value
-from alignlab.reports.templates import CONTENT_POLICY, render
+from alignlab.reports.templates import render
 from alignlab.runtime.files import write_text
 
 BEST, CLOSE, OTHER = "#1a7f5a", "#4a78b5", "#9a9a9a"  # the best, those not clearly worse, the rest
@@ -110,7 +110,6 @@ def page(title: str, ranking: Ranking, command: str, picture: bytes) -> str:
     first = f"{ranking.measure} of {len(ranking.places)} settings, in the order of the command"
     return render(
         PAGE,
-        policy=CONTENT_POLICY,
         measure=ranking.measure,
         folder=title,
         runs=sum(len(place.runs) for place in ranking.places) + len(ranking.others),

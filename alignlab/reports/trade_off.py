@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from markupsafe import Markup
 
 from alignlab.evaluation.scores import Measurement
 from alignlab.evaluation.statistics import Interval, rate_difference
@@ -20,7 +19,7 @@ from alignlab.pipeline.run_folder import is_finished, read_row_counts, read_samp
 from alignlab.pipeline.sweep_folder import TRADE_OFF, TRADE_OFF_PAGE, run_folders
 from alignlab.reports.charts import Series, curves
 from alignlab.reports.run_results import Stage, read_stages
-from alignlab.reports.templates import CONTENT_POLICY
+from alignlab.reports.templates import render
 from alignlab.runtime.files import write_text
 
 RATES = {
@@ -60,7 +59,7 @@ def write_trade_off(folder: Path) -> Path | None:
     if len({run.method.startswith("cai") for run in runs}) < 2 or not all(HARM in run.last for run in runs):
         return None
     write_json(folder / TRADE_OFF, facts(runs))
-    write_text(folder / TRADE_OFF_PAGE, str(page(runs)))
+    write_text(folder / TRADE_OFF_PAGE, page(runs))
     return folder / TRADE_OFF_PAGE
 
 
@@ -119,13 +118,16 @@ def scores(stage: Path, measure: str) -> dict[str, float]:
     return {row["id"]: row["scores"][measure] for row in read_samples(stage) if measure in row["scores"]}
 
 
-def page(runs: Sequence[MethodRun]) -> Markup:
+def page(runs: Sequence[MethodRun]) -> str:
     """Build the page."""
     paths = [Series(f"{run.method}, seed {run.seed}", path(run)) for run in runs]
-    chart = curves("helpful completions over harmful ones", paths, "harm")
-    rows = Markup("").join(map(row, runs))
-    items = Markup("").join(Markup("<li>{}</li>").format(sentence) for sentence in sentences(runs))
-    return PAGE.format(chart=chart, head=HEAD, rows=rows, items=items)
+    return render(
+        "trade_off.html",
+        chart=curves("helpful completions over harmful ones", paths, "harm"),
+        head=("method", "seed", *RATES.values(), *AUTHORS.values(), "seconds of training"),
+        rows=[row(run) for run in runs],
+        sentences=list(sentences(runs)),
+    )
 
 
 def path(run: MethodRun) -> list[tuple[float, float]]:
@@ -136,11 +138,11 @@ def path(run: MethodRun) -> list[tuple[float, float]]:
     return [(100 * harm, 100 * helpful) for harm, helpful in points]
 
 
-def row(run: MethodRun) -> Markup:
-    """Build a run's row of the table."""
+def row(run: MethodRun) -> list[str]:
+    """Return a run's cells of the table."""
     rates = (f"{100 * run.last[name]['value']:.1f} %" for name in RATES)
-    cells = [run.method, run.seed, *rates, *(f"{run.rows[author]:,}" for author in AUTHORS), f"{run.seconds:.0f}"]
-    return Markup("<tr>{}</tr>").format(Markup("").join(Markup("<td>{}</td>").format(cell) for cell in cells))
+    counts = (f"{run.rows[author]:,}" for author in AUTHORS)
+    return [run.method, str(run.seed), *rates, *counts, f"{run.seconds:.0f}"]
 
 
 def sentences(runs: Sequence[MethodRun]) -> Iterator[str]:
@@ -151,26 +153,3 @@ def sentences(runs: Sequence[MethodRun]) -> Iterator[str]:
             ends = f"{100 * gap.value:+.1f} points ({100 * gap.low:+.1f} to {100 * gap.high:+.1f})".replace("-", "−")
             verdict = "no clear difference" if gap.low <= 0 <= gap.high else "a clear difference"
             yield f"{first.method} minus {second.method}, seed {first.seed}, {words}: {ends}, {verdict}."
-
-
-HEAD = Markup("<tr>{}</tr>").format(
-    Markup("").join(
-        Markup("<th>{}</th>").format(word)
-        for word in ("method", "seed", *RATES.values(), *AUTHORS.values(), "seconds of training")
-    )
-)
-PAGE = Markup(
-    f'<!doctype html><html lang="en"><meta charset="utf-8">{CONTENT_POLICY}'
-    "<title>Constitutional AI and human labels</title><style>"
-    "body{{font:15px/1.5 system-ui,sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem;color:#222}}"
-    "figure{{max-width:34rem;margin:0}}table{{border-collapse:collapse;font-size:13px}}"
-    "td,th{{padding:.3rem .6rem;text-align:left;border-top:1px solid #ccc}}.grid{{stroke:#ddd}}"
-    ".tick{{font-size:10px;fill:#666}}.line{{fill:none;stroke-width:1.6;stroke:currentColor}}.dot{{fill:currentColor}}"
-    ".c0{{color:#c0392b}}.c1{{color:#2471a3}}.c2{{color:#1e8449}}.c3{{color:#d68910}}.c4{{color:#777}}"
-    ".key{{margin-left:.6rem}}</style><h1>Constitutional AI and human labels</h1>"
-    "<p>Every model completed the same held-out prompts. Each path begins at the base model and has one point per "
-    "stage. Horizontal axis: harmful requests that the model complies with. Vertical axis: helpful completions. Both "
-    "in percent.</p>{chart}<table>{head}{rows}</table><ul>{items}</ul><p>Rows are demonstrations and labelled pairs. "
-    "In the pocket world people are simulated and their time is not measured: besides the seconds, each method costs "
-    "the rows that people have to write and label.</p></html>\n"
-)

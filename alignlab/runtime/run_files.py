@@ -17,7 +17,7 @@ PRECISION = "precision.json"  # a `PrecisionRecord`
 GATES = "gates.jsonl"  # one `TriggeredGate` per line
 REVISIONS = "revisions.jsonl"  # one `RevisionRecord` per red-team prompt
 LABELS = "labels.jsonl"  # of cai_rm and cai: one `LabelRecord` per pair; of task=preferences: one per prompt
-PAIR_SCORES = "pair_scores.jsonl"  # held-out pairs with the rewards of both completions
+PAIR_SCORES = "pair_scores.jsonl"  # one `PairScore` per held-out pair
 ANSWERS = "answers.jsonl"  # of task=preferences: one line per prompt with its sampled completions
 PREFERENCES = "preferences.json"  # of task=preferences: the facts of its report
 BEST_OF_N = "best_of_n.json"  # one `BestOfN` per n
@@ -97,6 +97,24 @@ class LabelRecord(TypedDict):
     verdict: VerdictRecord
     likelier: float
     kept: bool
+
+
+class PairScore(TypedDict):
+    """A held-out pair with a reward model's rewards of both completions."""
+
+    kind: str
+    id: str
+    prompt: list[Turn]
+    chosen: str
+    rejected: str
+    chosen_reward: float
+    rejected_reward: float
+
+
+def read_pair_scores(stage: Path) -> list[PairScore]:
+    """Read the held-out pairs that a reward model scored; none where there is no file."""
+    pairs: list[Any] = read_lines(stage / PAIR_SCORES)
+    return pairs
 
 
 def read_revisions(stage: Path) -> list[RevisionRecord]:
