@@ -35,7 +35,7 @@ from alignlab.reports.run_results import (
     is_share,
     read_stages,
 )
-from alignlab.reports.templates import CONTENT_POLICY, render
+from alignlab.reports.templates import render
 from alignlab.reports.written import try_to_write
 from alignlab.runtime.files import read_lines, write_text
 
@@ -59,7 +59,6 @@ def write_page(folder: Path, examples: int) -> Path:
         conclusions = [headline(decision), *conclusions]
     page = render(
         COMPARISON_PAGE,
-        policy=CONTENT_POLICY,
         names=[stage.name for stage in stages],
         seed=read_settings(folder).get("seed", ""),
         title=conclusions[0],

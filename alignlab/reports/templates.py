@@ -31,7 +31,7 @@ def render(name: str, script_name: str | None = None, **values: Any) -> str:
     )
     script = (FOLDER / script_name).read_text(encoding="utf-8") if script_name else ""
     allowed = Markup("script-src 'sha256-{}'; ").format(sha256(script)) if script else ""
-    return environment.get_template(name).render(script=script, policy=CONTENT_POLICY.format(allowed), **values)
+    return environment.get_template(name).render(script=script, content_policy=CONTENT_POLICY.format(allowed), **values)
 
 
 def sha256(script: str) -> str:
