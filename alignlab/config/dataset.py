@@ -1,5 +1,6 @@
 """Settings of `conf/dataset/`: the rows that are read, and their preparation."""
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -243,4 +244,32 @@ class HubData(Preparation):
         return self.tokens
 
 
-DataSet = PocketData | HhRlhfData | FileData | HubData
+class FeedbackData(DataSettings):
+    """Feedback of people on served answers, from the server's store."""
+
+    kind: Literal["feedback"]
+    store: Reference
+    store_env: str | None
+    snapshot: str | None
+    consensus: Literal["majority", "dawid_skene"]
+    max_share: Share
+    outliers: bool
+    held_out_users: Share
+    validation: Share
+    test: Share
+    label_pairs: bool
+    world: PocketData | None
+
+    @property
+    def pocket_world(self) -> PocketData | None:
+        return self.world
+
+    def faults(self) -> Iterator[Fault]:
+        if self.store_env and self.store_env not in os.environ:
+            what = f"the environment variable {self.store_env} is not set"
+            yield Fault("store_env", what, "set it to a database URL")
+        if not self.max_share:
+            yield Fault("max_share", "0 leaves no feedback", "use a share above 0, such as 0.2")
+
+
+DataSet = PocketData | HhRlhfData | FileData | HubData | FeedbackData

@@ -21,6 +21,7 @@ MODULES = {
     "hh_rlhf": "alignlab.data.hh_rlhf",
     "file": "alignlab.data.file_dataset",
     "hub": "alignlab.data.hub_dataset",
+    "feedback": "alignlab.serving.store.dataset",
 }
 
 

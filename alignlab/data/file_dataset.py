@@ -45,6 +45,7 @@ from alignlab.data.arrow_writers import arrow_writers
 from alignlab.data.file_rows import Counts, read_rows
 from alignlab.data.ledger import Ledger, Row, Step, Tally, check_balance, run_step
 from alignlab.data.prepared import Prepared, describe_unread, splits_in
+from alignlab.data.prepared_columns import prepared_features
 from alignlab.data.rejects import RejectLog, write_rejects
 from alignlab.data.sources import Source, list_sources
 from alignlab.data.splits import SPLITS, Split, SplitKeys
@@ -151,23 +152,7 @@ def write_splits(dataset: FileData, folder: Path) -> None:
 
 def write_rows(dataset: FileData, folder: Path, keys: SplitKeys) -> tuple[Report, dict[str, RejectLog]]:
     """Write one Arrow file per split; return the report, and the logs of the rejects."""
-    from datasets import Features, List, Value
-
-    text, number, place = Value("string"), Value("float64"), Value("int64")
-    turns = List({"role": text, "content": text})
-    features = Features(
-        id=text,
-        kind=text,
-        made_by=text,
-        prompt=turns,
-        completions=List(text),
-        label=number,
-        weight=number,
-        cut_off=List(place),
-        context=List(place),
-        rated=Value("bool"),
-        harms=List(text),
-    )
+    features = prepared_features()
     logs = {name: RejectLog(dataset.on_broken, dataset.max_rejects) for name in ("train", "test")}
     ledger: Ledger = {}
     read = Counts(Tally(), {}, Counter())

@@ -3,9 +3,29 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import Dataset, Features
 
 DETAILS = ("label", "weight", "cut_off", "context", "rated", "harms")  # columns that say how a row is learned
+
+
+def prepared_features() -> "Features":
+    """Return the columns of prepared rows, with their types."""
+    from datasets import Features, List, Value
+
+    text, number, place = Value("string"), Value("float64"), Value("int64")
+    return Features(
+        id=text,
+        kind=text,
+        made_by=text,
+        prompt=List({"role": text, "content": text}),
+        completions=List(text),
+        label=number,
+        weight=number,
+        cut_off=List(place),
+        context=List(place),
+        rated=Value("bool"),
+        harms=List(text),
+    )
 
 
 def filter_rows(dataset: "Dataset", least: int, needs_prompt: bool = True) -> "Dataset":

@@ -1,7 +1,7 @@
 """Views of rows: the columns that a method needs. A view is one file, `views/<name>.py`, found by its name.
 
 A data set holds prepared rows: a prompt and its completions, best first, with the columns of
-`alignlab.data.file_dataset.write_rows`. A view's file declares how it is built from them:
+`alignlab.data.prepared_columns.prepared_features`. A view's file declares how it is built from them:
 
 - `FORMS`: the forms of prepared rows that give it (`alignlab.data.file_dataset.row_form`)
 - `COMPLETIONS`: its columns that hold one completion each

@@ -71,7 +71,8 @@ def verdicts(entry: Mapping[str, Any], value: Row) -> Iterator[Row]:
     """Yield an answer with the label true (good) or false (bad, or harmful)."""
     if (good := is_good(value)) is not None:
         source = about(entry, source="verdict", model=entry["model"], version=entry["version"])
-        yield {"prompt": entry["prompt"], "completion": turn(entry["completion"]), "label": good} | source
+        harms = {"harms": value["categories"]} if value.get("categories") else {}
+        yield {"prompt": entry["prompt"], "completion": turn(entry["completion"]), "label": good} | harms | source
 
 
 ANSWER_ROWS = {"preference": corrections, "prompt_completion": demonstrations, "unpaired_preference": verdicts}
