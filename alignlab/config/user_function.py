@@ -8,6 +8,7 @@ import ast
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
+from functools import cache, lru_cache
 from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
@@ -54,6 +55,17 @@ def find(module: str) -> ModuleSpec | None:
             return None
         where = None if spec.submodule_search_locations is None else list(spec.submodule_search_locations)
     return spec
+
+
+def is_library(package: str) -> bool:
+    """Return whether a top-level package is Python's own or an installed one."""
+    return package in sys.builtin_module_names or _is_installed(package, (str(Path.cwd()), *sys.path))
+
+
+@lru_cache(maxsize=1024)
+def _is_installed(package: str, where: tuple[str, ...]) -> bool:
+    spec = PathFinder.find_spec(package, where)
+    return spec is not None and spec.origin is not None and installed(Path(spec.origin))
 
 
 def source(spec: ModuleSpec) -> Path | None:
@@ -172,6 +184,11 @@ def shown_path(file: str) -> str:
 
 def installed(file: Path) -> bool:
     """Return whether a file belongs to Python or to an installed package, whose version identifies it."""
-    folders = (sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib"))
     elsewhere = {"site-packages", "dist-packages"} & {*file.parts}  # of an environment that this one builds on
-    return bool(elsewhere) or any(file.is_relative_to(folder) for folder in folders)
+    return bool(elsewhere) or any(file.is_relative_to(folder) for folder in installed_folders())
+
+
+@cache
+def installed_folders() -> tuple[str, ...]:
+    """Return the folders of Python's own modules and of installed packages."""
+    return tuple(sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib"))

@@ -6,6 +6,7 @@ splits. Test rows are in files of their own: held-out combinations, labelled by 
 
 import csv
 import json
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,9 +34,17 @@ def content(dataset: PocketData) -> str:
 
 def view(dataset: PocketData, name: str, split: str) -> "Dataset":
     """Return one view of one split, with the columns that `alignlab.data.view` lists."""
+    folder = data_folder(dataset)
+    check_rows(folder, name)
+    return _view(dataset, folder, name, split)
+
+
+@lru_cache(maxsize=16)
+def _view(dataset: PocketData, folder: Path, name: str, split: str) -> "Dataset":
+    """Build a view of the rows in a folder, which is named by their hash; a plan asks for the same ones many times."""
     from datasets import Dataset
 
-    rows = Dataset.from_list(read_rows(dataset, name, split))
+    rows = Dataset.from_list(read_rows(dataset, folder, name, split))
     return load_view(name).of_rows(rows, dataset)
 
 
@@ -56,17 +65,20 @@ def prepared(dataset: PocketData) -> Prepared:
     return Prepared(rows, {"draw": step_record(sum(map(len, rows.values())), {}, {})}, {}, None)
 
 
-def read_rows(dataset: PocketData, name: str, split: str) -> list[Row]:
-    """Return the prepared rows of a split, from the file of a view."""
-    folder = data_folder(dataset)
+def check_rows(folder: Path, name: str) -> None:
+    """Raise a failure where the rows have not been generated, and a mistake where they have no view of this name."""
     if not is_intact(folder):
         now = "run task=train, which generates them"
         raise failure(str(folder), "the pocket world's rows have not been generated yet", now)
-    if name == "text":
-        return [row for row in _dialogues(folder, split) if split == "test" or _belongs(row, dataset, split)]
-    if not (folder / f"{name}.jsonl").exists():
+    if name != "text" and not (folder / f"{name}.jsonl").exists():
         known = ", ".join(each for each in view_names() if each == "text" or (folder / f"{each}.jsonl").exists())
         raise mistake("dataset", f"pocket has no view {name!r}", f"it has {known}")
+
+
+def read_rows(dataset: PocketData, folder: Path, name: str, split: str) -> list[Row]:
+    """Return the prepared rows of a split, from the file of a view."""
+    if name == "text":
+        return [row for row in _dialogues(folder, split) if split == "test" or _belongs(row, dataset, split)]
     rows = [_prepared(row) for row in _read_jsonl(folder, name, split)]
     return rows if split == "test" else [row for row in rows if _belongs(row, dataset, split)]
 

@@ -8,13 +8,14 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from alignlab.config.hardware import Hardware
 from alignlab.config.schema import Config
 from alignlab.errors import failure
 from alignlab.models import four_bit, model_folder, weight_files
 from alignlab.runtime import sharding
+from alignlab.runtime.distributed import has_gpu
 
 if TYPE_CHECKING:
     import torch
@@ -40,9 +41,7 @@ def device(hardware: Hardware) -> "torch.device":
 
 def device_type(hardware: Hardware) -> str:
     """Return cuda or cpu: the kind of device that a run uses, which a plan on another machine may lack."""
-    import torch
-
-    return "cuda" if hardware.device == "cuda" or (hardware.device != "cpu" and torch.cuda.is_available()) else "cpu"
+    return "cuda" if hardware.device == "cuda" or (hardware.device != "cpu" and has_gpu()) else "cpu"
 
 
 def precision(hardware: Hardware) -> "torch.dtype":
@@ -53,9 +52,14 @@ def precision(hardware: Hardware) -> "torch.dtype":
     """
     import torch
 
+    return torch.bfloat16 if precision_name(hardware) == "bfloat16" else torch.float32
+
+
+def precision_name(hardware: Hardware) -> Literal["bfloat16", "float32"]:
+    """Return the name of `precision`, without importing torch where there is no GPU."""
     if hardware.dtype != "auto":
-        return torch.bfloat16 if hardware.dtype == "bfloat16" else torch.float32
-    return torch.bfloat16 if device_type(hardware) == "cuda" else torch.float32
+        return hardware.dtype
+    return "bfloat16" if device_type(hardware) == "cuda" else "float32"
 
 
 def load_policy(path: Path, hardware: Hardware) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":

@@ -89,8 +89,9 @@ def first_answers(config: Config) -> list[tuple[str, ...]]:
         except (Mistake, Failure):
             continue
         if len(rows):
-            first = rows.select(range(min(ROWS, len(rows))))
-            return [tuple(text_of(row[column]) for column in ("prompt", *completions)) for row in first]
+            first = rows[: min(ROWS, len(rows))]
+            columns = [map(text_of, first[column]) for column in ("prompt", *completions)]
+            return list(zip(*columns, strict=True))
     return []
 
 

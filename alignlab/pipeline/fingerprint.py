@@ -59,10 +59,10 @@ def parts(config: Config, settings: Method, inputs: Mapping[str, Source]) -> dic
     """Return everything that decides a stage's weights, by name."""
     from alignlab.data import content, module_name
     from alignlab.data.views import view_names
-    from alignlab.models.load import device_type, precision
+    from alignlab.models.load import device_type, precision_name
 
     views = sorted({*view_names(), load_method(settings.name).view})
-    arithmetic = [device_type(config.hardware), str(precision(config.hardware))]
+    arithmetic = [device_type(config.hardware), f"torch.{precision_name(config.hardware)}"]
     dataset = [
         content(config.dataset),
         getattr(config.dataset, "learn", None),

@@ -68,7 +68,8 @@ def load_task(config: Config) -> Any:
 
 def plan(config: Config) -> Iterator[str]:
     """Yield the lines of `dry_run=true`; a task without a plan of its own has one line."""
-    prepare(config)
+    ensure_home()
+    distributed.set_environment()  # a plan computes nothing, and imports torch only where it has to
     task = load_task(config)
     yield from task.plan(config) if hasattr(task, "plan") else [f"plan: task={config.task.name}"]
 

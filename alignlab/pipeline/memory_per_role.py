@@ -229,9 +229,9 @@ def bytes_each(hardware: Hardware) -> int:
 
 def is_half(hardware: Hardware) -> bool:
     """Return whether the hardware computes in bfloat16."""
-    from alignlab.models.load import precision
+    from alignlab.models.load import precision_name
 
-    return precision(hardware).itemsize == 2
+    return precision_name(hardware) == "bfloat16"
 
 
 def in_bytes(size: float) -> str:

@@ -8,6 +8,7 @@ import gc
 import logging
 import os
 import socket
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from alignlab.errors import mistake
 
 T = TypeVar("T")
 TIMEOUT = timedelta(hours=12)  # of a collective operation; the launcher notices a worker that dies much earlier
+GPU_FILES = ("nvidia*", "nvhost*", "nvgpu*", "kfd", "dxg")  # in /dev: NVIDIA, its boards, AMD, and WSL
 _group: list[Hardware] = []  # the hardware of the current process group; empty where there is none
 
 
@@ -68,11 +70,21 @@ def local_world_size(hardware: Hardware) -> int:
 
 def gpu_count(hardware: Hardware) -> int:
     """Return the number of GPUs that the settings allow."""
-    if hardware.device == "cpu":
+    if hardware.device == "cpu" or not has_gpu():
         return 0
     import torch
 
     return torch.cuda.device_count()
+
+
+def has_gpu() -> bool:
+    """Return whether torch has a GPU; a Linux machine without a GPU's device file is known without importing torch."""
+    if "torch" not in sys.modules and sys.platform == "linux":
+        if not any(file for name in GPU_FILES for file in Path("/dev").glob(name)):
+            return False
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def check(hardware: Hardware) -> None:
@@ -226,14 +238,19 @@ def is_error(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.ERROR
 
 
-def configure_process(threads: int) -> None:
-    """Set the CPU threads and float settings that decide numbers; switch off telemetry and libraries' progress bars."""
+def set_environment() -> None:
+    """Set the variables that libraries read when they are imported: no telemetry, no progress bars, no spinning."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads stall where cores are shared
+
+
+def configure_process(threads: int) -> None:
+    """Set the CPU threads and float settings that decide numbers; switch off telemetry and libraries' progress bars."""
+    set_environment()
     import torch
     from transformers.utils.logging import disable_progress_bar
 

@@ -7,6 +7,7 @@ the config, and the packages that only measure.
 
 import ast
 import hashlib
+from functools import cache
 from pathlib import Path
 
 from alignlab.config import user_function
@@ -66,13 +67,22 @@ def is_measuring(module: str) -> bool:
 def file_of(module: str, root: str = "") -> Path | None:
     """Return the file of a module of this package, of the user's own, or of the package of `root`; None for others."""
     if module == "alignlab" or module.startswith("alignlab."):
-        path = ROOT.joinpath(*module.split(".")[1:])
-        file = path.with_suffix(".py") if path.with_suffix(".py").exists() else path / "__init__.py"
-        return file if file.exists() else None
+        return file_below(ROOT, module)
+    package = module.split(".")[0]
+    if package != root.split(".")[0] and user_function.is_library(package):
+        return None
     spec = user_function.find(module)
     source = user_function.source(spec) if spec else None
-    is_wanted = source and (module.split(".")[0] == root.split(".")[0] or not user_function.installed(source))
+    is_wanted = source and (package == root.split(".")[0] or not user_function.installed(source))
     return source if is_wanted else None
+
+
+@cache
+def file_below(root: Path, module: str) -> Path | None:
+    """Return the file of a module of the package in a folder; None for a name that is no module."""
+    path = root.joinpath(*module.split(".")[1:])
+    file = path.with_suffix(".py") if path.with_suffix(".py").exists() else path / "__init__.py"
+    return file if file.exists() else None
 
 
 def imports_of(module: str, root: str) -> list[str]:
