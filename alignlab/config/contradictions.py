@@ -39,7 +39,7 @@ def measurements(config: Config) -> Iterator[Fault]:
     if classifier and classifier in {getattr(one, "path", None) for _, one in singles(config.reward)}:
         yield Fault("measure.toxicity.model", f"{classifier} is the reward as well", "measure with another classifier")
     for name, suite in config.measure.items() if config.evaluation.enabled and not config.evaluation.data else ():
-        if isinstance(suite, Suite) and not suite.path:
+        if isinstance(suite, Suite) and not suite.path and not (suite.in_pocket and config.dataset.pocket_world):
             yield Fault(f"measure.{name}.path", "no file is set", "give one, or the folder evaluation.data=<folder>")
     if config.evaluation.reward_model == "auto" and (reward_stage(config) is None or config.task.name != "train"):
         what = "auto trains a reward model, which needs the settings of its stage"

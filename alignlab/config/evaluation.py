@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, Field
 
@@ -11,10 +11,12 @@ from alignlab.config.settings import Count, NotNegative, Positive, Seed, Setting
 from alignlab.config.suggestions import close_to
 from alignlab.errors import Fault
 
+Value = TypeVar("Value")
 
-def unique(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return names without repetitions."""
-    return tuple(dict.fromkeys(names))
+
+def unique(values: tuple[Value, ...]) -> tuple[Value, ...]:
+    """Return values without repetitions."""
+    return tuple(dict.fromkeys(values))
 
 
 class Refusals(Settings):
@@ -98,6 +100,8 @@ class Suite(MeasureSettings):
 
     path: str | None
 
+    in_pocket: ClassVar[bool] = False  # the pocket world has rows for it, too
+
     def faults(self) -> Iterator[Fault]:
         if self.path and not path_in_home(Path(self.path)).exists():
             yield Fault("path", f"{self.path} is not there", "give the suite's file, or a folder of its files")
@@ -126,6 +130,19 @@ class Jailbreaks(Suite):
                 if part not in ATTACKS:
                     now = close_to(part, list(ATTACKS)) or f"use {', '.join(ATTACKS)}, or some joined by +"
                     yield Fault("attacks", f"there is no attack {part!r}", now)
+
+
+class Durability(Suite):
+    """Settings of `conf/measure/durability.yaml`."""
+
+    steps: Annotated[tuple[Count, ...], Field(strict=False, min_length=1), AfterValidator(unique)]
+    examples: Count
+    prompts: Count
+    batch_size: Count
+    learning_rate: Positive
+    rank: Count
+
+    in_pocket = True
 
 
 class Moderation(Suite):
@@ -170,5 +187,6 @@ MEASURES: dict[str, type[MeasureSettings]] = {  # the built-in measurements
     "harmbench": Suite,
     "jailbreaks": Jailbreaks,
     "moderation": Moderation,
+    "durability": Durability,
     "truthfulqa": TruthfulQa,
 }

@@ -117,6 +117,7 @@ BY_KIND = {
     "capabilities/accuracy/": "small exact tasks solved,",
 }
 BY_ROUND = {
+    "durability/": "harmful prompts,",
     "data/harmful/": "harmful completions in the data after",
     "data/right/": "right completions in the data after",
     "data/harm_removed/": "harmful completions made harmless under the principle",
