@@ -138,7 +138,7 @@ def run_sweep(command: Command, overrides: list[str], first: Config) -> None:
 
 def with_plus(override: str) -> str:
     """Return an override in Hydra's form; an entry with a name of the user's choice needs `++`."""
-    return f"++{override}" if override.startswith(("reward.parts.", "reward.members.")) else override
+    return f"++{override}" if override.startswith(("reward.parts.", "reward.members.", "reward.costs.")) else override
 
 
 def read_environment() -> None:

@@ -27,6 +27,7 @@ TASKS = (
     "promote",
     "rollback",
     "dashboard",
+    "loop",
 )  # the built-in ones
 SHORTEST_KEY = 32  # characters of an API key that a user chooses
 
@@ -191,6 +192,16 @@ class Promote(Judged):
     registry: File
 
 
+class Loop(Task):
+    """Settings of `conf/task/loop.yaml`."""
+
+    folder: File
+    feedback: Count
+    comparisons: Share
+    corrections: Share
+    concurrency: Count
+
+
 class Rollback(Task):
     """Settings of `conf/task/rollback.yaml`."""
 
@@ -224,6 +235,7 @@ OWN_SETTINGS: dict[str, type[Task]] = {
     "compare": Compare,
     "gate": Judged,
     "promote": Promote,
+    "loop": Loop,
     "rollback": Rollback,
     "dashboard": Dashboard,
 }

@@ -1,0 +1,111 @@
+"""The whole loop in one command: serve, collect feedback, learn, compare, promote, serve the better model.
+
+`experiment=feedback_loop` serves the SFT model in a process of its own. Simulated users of the pocket world ask and
+judge through the HTTP API. What they said is exported, `method=` learns from it, and `task=promote` decides. Every step
+leaves its result in `task.folder`, so that the same command resumes after a kill.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from alignlab.config.compose import compose
+from alignlab.config.method_protocol import load_method
+from alignlab.config.schema import Config
+from alignlab.config.task import Loop, Task
+from alignlab.errors import Refused, mistake
+from alignlab.pipeline.launch import run as run_task
+from alignlab.pipeline.registry import Registry
+from alignlab.runtime.progress import say
+from alignlab.serving.requirements import check_installed
+
+RETRAINED = "retrained"
+FORMS = {"pairs": "preference", "demonstrations": "prompt_completion", "labels": "unpaired_preference"}  # by view
+
+
+def plan(config: Config) -> Iterator[str]:
+    """Yield the steps of `dry_run=true`."""
+    settings = check(config)
+    yield f"sft: train the first model, and register it in {settings.folder}"
+    yield f"serve it, and collect {settings.feedback} feedbacks of {len(world(config).annotators)} simulated users"
+    yield f"{config.method.name}: learn from them; then compare, promote, and serve the model in service"
+
+
+def run(config: Config, folder: Path) -> None:
+    """Run the loop; raises `Refused` where the retrained model is not better, and the first model stays in service."""
+    from alignlab.serving.simulated_users import Server, ask_once, collect, export, user_names
+
+    settings, names = check(config), user_names(world(config))
+    registry = Registry(settings.folder / "registry")
+    first = train(sft_config(config), folder / "sft")
+    if registry.current() is None:
+        registry.promote(first, {"candidate": {"path": str(first)}, "why": "the first model of the loop"}, None)
+    in_service = registry.model_folder(registry.entries()[0]["model"])
+
+    with Server(config, in_service, settings.folder, names) as server:
+        collect(server, world(config), settings, config.seed)
+        exported = export(server, FORMS[load_method(config.method.name).view], settings.folder)
+
+    candidate = train(feedback_config(config, exported, in_service), folder / RETRAINED)
+    refused = promote(config, registry, candidate, folder / "promotion")
+    pointer = registry.current()
+    assert pointer is not None
+    with Server(config, registry.model_folder(pointer), settings.folder, names) as server:
+        say(f"version {pointer['version']} is in service: {ask_once(server, world(config), config.seed)}")
+    if refused:
+        raise refused
+
+
+def check(config: Config) -> Loop:
+    """Return the task's settings; raises a `Mistake` where there are no simulated users, or no SFT stage."""
+    settings = config.task
+    assert isinstance(settings, Loop)
+    check_installed()
+    if config.dataset.pocket_world is None:
+        raise mistake("dataset", "simulated users know the pocket world alone", "use dataset=pocket, or task=serve")
+    if "sft" not in config.stages:
+        raise mistake("method", f"{config.method.name} does not start from the sft stage", "use dpo or kto")
+    return settings
+
+
+def world(config: Config) -> Any:
+    """Return the pocket world of the simulated users."""
+    return config.dataset.pocket_world
+
+
+def train(config: Config, folder: Path) -> Path:
+    """Train a stage, or find it in the cache; return the folder of its model."""
+    return run_task(config, folder).models[config.method.name]
+
+
+def sft_config(config: Config) -> Config:
+    """Return the config that trains the first model."""
+    return as_task(config, "train").model_copy(update={"method": config.stages["sft"], "stages": {}})
+
+
+def feedback_config(config: Config, exported: Path, policy: Path) -> Config:
+    """Return the config that trains on exported feedback, from the model that it is about."""
+    file = compose("model=scratch", "dataset=file", f"dataset.path={exported.absolute()}").dataset
+    dataset = file.model_copy(update={"world": world(config)})
+    method = config.method.model_copy(update={"policy": str(policy.absolute())})
+    return as_task(config, "train").model_copy(update={"dataset": dataset, "method": method, "measure": {}})
+
+
+def as_task(config: Config, name: str, **changes: Any) -> Config:
+    """Return a config with the settings of another task."""
+    needed = [f"task.{setting}={value}" for setting, value in changes.items()]
+    task: Task = compose(f"task={name}", *needed).task
+    return config.model_copy(update={"task": task})
+
+
+def promote(config: Config, registry: Registry, candidate: Path, folder: Path) -> Refused | None:
+    """Put the candidate into service if it is better; return the refusal otherwise. A decision is made once."""
+    decided = [entry for entry in registry.entries() if entry["facts"]["candidate"]["path"] == str(candidate)]
+    if decided:
+        say(f"{decided[-1]['action']} before: {decided[-1]['facts']['evaluation']}")
+        return None
+    try:
+        run_task(as_task(config, "promote", model=candidate, registry=registry.folder), folder)
+    except Refused as refused:
+        return refused
+    return None
