@@ -21,7 +21,7 @@ export ALIGNLAB_DATA := $(abspath ../shared/data)
 endif
 endif
 
-.PHONY: help setup dev smollm2 demo sft rm dpo ppo sweep search gpu gpus slurm image kubernetes chat serve dashboard report lora test test-runs test-faults test-scale test-pages test-lowest lock hashes audit quick check format docs evidence bench-ppo bench-ppo-parity bench-gpu bench-memory bench-serving postgres clean clean-cache
+.PHONY: help setup dev smollm2 demo sft rm dpo ppo sweep search gpu gpus slurm image kubernetes chat serve dashboard loop report lora test test-runs test-faults test-scale test-pages test-lowest lock hashes audit quick check format docs evidence bench-ppo bench-ppo-parity bench-gpu bench-memory bench-serving postgres clean clean-cache
 
 help: ## Explain every target.
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'

@@ -22,6 +22,7 @@ NEEDS = SUITES | {  # what an option cannot do without
     ("task", "compare"): ["task.runs=[base,owner/name]"],
     ("task", "gate"): ["task.model=somewhere"],
     ("task", "promote"): ["task.model=somewhere"],
+    ("task", "soup"): ["task.models=[base,owner/name]"],
     ("model", "local"): ["model.path=owner/name"],
     ("dataset", "pocket_dialogues"): ["model=pocket_t5"],
     ("model", "pocket_t5"): ["dataset=pocket_dialogues"],

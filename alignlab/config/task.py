@@ -28,6 +28,7 @@ TASKS = (
     "rollback",
     "dashboard",
     "loop",
+    "soup",
 )  # the built-in ones
 SHORTEST_KEY = 32  # characters of an API key that a user chooses
 
@@ -165,6 +166,15 @@ class Compare(Task):
     examples: Count
 
 
+class Soup(Task):
+    """Settings of `conf/task/soup.yaml`."""
+
+    models: Annotated[tuple[Reference, Reference], Field(strict=False)]
+    weights: Annotated[tuple[Share, ...], Field(strict=False, min_length=2)]
+    axes: Annotated[tuple[str, str], Field(strict=False)]
+    examples: Count
+
+
 class Bound(Settings):
     """A constraint on a candidate: how much worse than the baseline, and how bad at all, some measures may be.
 
@@ -236,6 +246,7 @@ OWN_SETTINGS: dict[str, type[Task]] = {
     "gate": Judged,
     "promote": Promote,
     "loop": Loop,
+    "soup": Soup,
     "rollback": Rollback,
     "dashboard": Dashboard,
 }

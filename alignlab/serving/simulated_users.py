@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +14,7 @@ from alignlab.config.dataset import PocketData
 from alignlab.config.schema import Config
 from alignlab.config.task import Loop
 from alignlab.errors import failure
+from alignlab.pipeline.registry import Registry
 from alignlab.pocket import users
 from alignlab.pocket.world import Prompt
 from alignlab.runtime.files import write_text
@@ -23,7 +25,6 @@ from alignlab.serving.store.database import connect
 if TYPE_CHECKING:
     import httpx
 
-STORE = "feedback.db"
 ADMINISTRATOR = "administrator"
 TIMEOUT = 120.0  # seconds for an answer
 NUMBERED = re.compile(r"simulated (\d+)")  # the comment of a feedback
@@ -31,14 +32,13 @@ PAGE = 500  # feedbacks of a request
 
 
 class Server:
-    """`task=serve` with a model, on a free port of the loopback, inside a `with` block; it has a key for each user."""
+    """`task=serve` with the model in service, on a free port of the loopback, inside a `with` block; a key per user."""
 
-    def __init__(self, config: Config, model: Path, folder: Path, names: list[str]) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.store, self.names = folder.absolute() / STORE, names
+    def __init__(self, config: Config, registry: Path, store: Path, names: list[str]) -> None:
+        self.store, self.names = store.absolute(), names
         self.command = [
-            *(sys.executable, "-m", "alignlab", "task=serve", f"task.model={model.absolute()}", "task.port=0"),
-            *(f"task.store={self.store}", "task.temperature=1.0", "task.top_p=1.0"),
+            *(sys.executable, "-m", "alignlab", "task=serve", f"task.registry={registry.absolute()}"),
+            *("task.port=0", f"task.store={self.store}", "task.temperature=1.0", "task.top_p=1.0"),
             f"hardware.device={config.hardware.device}",
         ]
 
@@ -151,8 +151,20 @@ def export(server: Server, form: str, folder: Path) -> Path:
     return folder / f"{form}.jsonl"
 
 
-def ask_once(server: Server, world: PocketData, seed: int) -> str:
-    """Return one question and the answer of the model in service."""
-    prompt, _ = users.ask(-1, seed, world.size)
-    answer = server.send(ADMINISTRATOR, "POST", "/predict", {"messages": turns(prompt), "seed": 0}).json()
-    return f"{prompt.text} {answer['completion']}"
+def wait_for(server: Server, registry: Registry, world: PocketData) -> str:
+    """Ask until the model in service answers; return its version, a question and its answer.
+
+    Raises a `Failure` where the server does not switch in time.
+    """
+    pointer = registry.current()
+    assert pointer is not None
+    prompt, _ = users.ask(0, 0, world.size)
+    deadline = time.monotonic() + TIMEOUT
+    while time.monotonic() < deadline:
+        answer = server.send(ADMINISTRATOR, "POST", "/predict", {"messages": turns(prompt), "seed": 0}).json()
+        if answer["version"] == pointer["fingerprint"]:
+            return f"version {pointer['version']} is in service: {prompt.text} {answer['completion']}"
+        time.sleep(0.2)
+    raise failure(
+        str(registry.folder), f"the server has not switched to version {pointer['version']}", "see its message"
+    )

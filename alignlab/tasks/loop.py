@@ -13,13 +13,13 @@ from alignlab.config.compose import compose
 from alignlab.config.method_protocol import load_method
 from alignlab.config.schema import Config
 from alignlab.config.task import Loop, Task
-from alignlab.errors import Refused, mistake
+from alignlab.errors import Fault, Refused, mistake
 from alignlab.pipeline.launch import run as run_task
 from alignlab.pipeline.registry import Registry
 from alignlab.runtime.progress import say
 from alignlab.serving.requirements import check_installed
 
-RETRAINED = "retrained"
+RETRAINED, STORE = "retrained", "feedback.db"
 FORMS = {"pairs": "preference", "demonstrations": "prompt_completion", "labels": "unpaired_preference"}  # by view
 
 
@@ -33,27 +33,23 @@ def plan(config: Config) -> Iterator[str]:
 
 def run(config: Config, folder: Path) -> None:
     """Run the loop; raises `Refused` where the retrained model is not better, and the first model stays in service."""
-    from alignlab.serving.simulated_users import Server, ask_once, collect, export, user_names
+    from alignlab.serving.simulated_users import Server, collect, export, user_names, wait_for
 
-    settings, names = check(config), user_names(world(config))
+    settings = check(config)
     registry = Registry(settings.folder / "registry")
     first = train(sft_config(config), folder / "sft")
     if registry.current() is None:
         registry.promote(first, {"candidate": {"path": str(first)}, "why": "the first model of the loop"}, None)
-    in_service = registry.model_folder(registry.entries()[0]["model"])
+    policy = registry.model_folder(registry.entries()[0]["model"])
 
-    with Server(config, in_service, settings.folder, names) as server:
+    with Server(config, registry.folder, settings.folder / STORE, user_names(world(config))) as server:
         collect(server, world(config), settings, config.seed)
         exported = export(server, FORMS[load_method(config.method.name).view], settings.folder)
-
-    candidate = train(feedback_config(config, exported, in_service), folder / RETRAINED)
-    refused = promote(config, registry, candidate, folder / "promotion")
-    pointer = registry.current()
-    assert pointer is not None
-    with Server(config, registry.model_folder(pointer), settings.folder, names) as server:
-        say(f"version {pointer['version']} is in service: {ask_once(server, world(config), config.seed)}")
-    if refused:
-        raise refused
+        candidate = train(feedback_config(config, exported, policy), folder / RETRAINED)
+        try:
+            promote(config, registry, candidate, folder / "promotion")
+        finally:
+            say(wait_for(server, registry, world(config)))
 
 
 def check(config: Config) -> Loop:
@@ -98,14 +94,22 @@ def as_task(config: Config, name: str, **changes: Any) -> Config:
     return config.model_copy(update={"task": task})
 
 
-def promote(config: Config, registry: Registry, candidate: Path, folder: Path) -> Refused | None:
-    """Put the candidate into service if it is better; return the refusal otherwise. A decision is made once."""
-    decided = [entry for entry in registry.entries() if entry["facts"]["candidate"]["path"] == str(candidate)]
-    if decided:
-        say(f"{decided[-1]['action']} before: {decided[-1]['facts']['evaluation']}")
-        return None
+def promote(config: Config, registry: Registry, candidate: Path, folder: Path) -> None:
+    """Put the candidate into service if it is better, or raise `Refused`; a candidate is decided on once."""
+    from alignlab.reports.comparison_page import table
+
+    for entry in registry.entries():
+        if entry["facts"]["candidate"]["path"] == str(candidate):
+            where = f"{registry.folder}: {candidate}"
+            if entry["action"] == "refused":
+                raise Refused([Fault(where, "was refused before", f"see {entry['facts']['evaluation']}")])
+            say(f"{where} was promoted before, as version {entry['version']}")
+            return
+    refused = None
     try:
         run_task(as_task(config, "promote", model=candidate, registry=registry.folder), folder)
-    except Refused as refused:
-        return refused
-    return None
+    except Refused as error:
+        refused = error
+    print(table(folder))
+    if refused:
+        raise refused
