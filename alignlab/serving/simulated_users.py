@@ -17,7 +17,6 @@ from alignlab.errors import failure
 from alignlab.pipeline.registry import Registry
 from alignlab.pocket import users
 from alignlab.pocket.world import Prompt
-from alignlab.runtime.files import write_text
 from alignlab.runtime.progress import progress
 from alignlab.serving.keys import create_key
 from alignlab.serving.store.database import connect
@@ -142,13 +141,6 @@ def give_feedback(server: Server, world: PocketData, settings: Loop, seed: int, 
 def turns(prompt: Prompt) -> list[dict[str, str]]:
     """Return the conversation that a prompt begins."""
     return [{"role": "user", "content": prompt.text}]
-
-
-def export(server: Server, form: str, folder: Path) -> Path:
-    """Write the feedback in one of TRL's forms and its card into a folder; return the file."""
-    for name, file in ((form, folder / f"{form}.jsonl"), ("card", folder / "card.md")):
-        write_text(file, server.send(ADMINISTRATOR, "GET", f"/export/{name}").text)
-    return folder / f"{form}.jsonl"
 
 
 def wait_for(server: Server, registry: Registry, world: PocketData) -> str:

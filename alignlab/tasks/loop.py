@@ -1,7 +1,7 @@
 """The whole loop in one command: serve, collect feedback, learn, compare, promote, serve the better model.
 
 `experiment=feedback_loop` serves the SFT model in a process of its own. Simulated users of the pocket world ask and
-judge through the HTTP API. What they said is exported, `method=` learns from it, and `task=promote` decides. Every step
+judge through the HTTP API. `method=` learns from a snapshot of the feedback, and `task=promote` decides. Every step
 leaves its result in `task.folder`, so that the same command resumes after a kill.
 """
 
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from alignlab.config.compose import compose
-from alignlab.config.method_protocol import load_method
 from alignlab.config.schema import Config
 from alignlab.config.task import Loop, Task
 from alignlab.errors import Fault, Refused, mistake
@@ -20,7 +19,6 @@ from alignlab.runtime.progress import say
 from alignlab.serving.requirements import check_installed
 
 RETRAINED, STORE = "retrained", "feedback.db"
-FORMS = {"pairs": "preference", "demonstrations": "prompt_completion", "labels": "unpaired_preference"}  # by view
 
 
 def plan(config: Config) -> Iterator[str]:
@@ -33,7 +31,7 @@ def plan(config: Config) -> Iterator[str]:
 
 def run(config: Config, folder: Path) -> None:
     """Run the loop; raises `Refused` where the retrained model is not better, and the first model stays in service."""
-    from alignlab.serving.simulated_users import Server, collect, export, user_names, wait_for
+    from alignlab.serving.simulated_users import Server, collect, user_names, wait_for
 
     settings = check(config)
     registry = Registry(settings.folder / "registry")
@@ -44,8 +42,7 @@ def run(config: Config, folder: Path) -> None:
 
     with Server(config, registry.folder, settings.folder / STORE, user_names(world(config))) as server:
         collect(server, world(config), settings, config.seed)
-        exported = export(server, FORMS[load_method(config.method.name).view], settings.folder)
-        candidate = train(feedback_config(config, exported, policy), folder / RETRAINED)
+        candidate = train(feedback_config(config, settings.folder / STORE, policy), folder / RETRAINED)
         try:
             promote(config, registry, candidate, folder / "promotion")
         finally:
@@ -79,10 +76,14 @@ def sft_config(config: Config) -> Config:
     return as_task(config, "train").model_copy(update={"method": config.stages["sft"], "stages": {}})
 
 
-def feedback_config(config: Config, exported: Path, policy: Path) -> Config:
-    """Return the config that trains on exported feedback, from the model that it is about."""
-    file = compose("model=scratch", "dataset=file", f"dataset.path={exported.absolute()}").dataset
-    dataset = file.model_copy(update={"world": world(config)})
+def feedback_config(config: Config, store: Path, policy: Path) -> Config:
+    """Return the config that trains on feedback, from the model that it is about.
+
+    The simulated users are few, and none of them is an attacker: their shares are not capped.
+    """
+    all_of_it = ("dataset.max_share=1.0", "dataset.outliers=false", "dataset.label_pairs=true")
+    feedback = compose("model=scratch", "dataset=feedback", f"dataset.store={store.absolute()}", *all_of_it).dataset
+    dataset = feedback.model_copy(update={"world": world(config)})
     method = config.method.model_copy(update={"policy": str(policy.absolute())})
     return as_task(config, "train").model_copy(update={"dataset": dataset, "method": method, "measure": {}})
 
