@@ -100,6 +100,9 @@ serve: $(VENV)/.serve ## Serve the last run's model, with pages and a store of f
 dashboard: $(VENV)/.serve ## Show all runs in a browser, live while they train; prints the address.
 	$(RUN) task=dashboard $(ARGS)
 
+loop: $(VENV)/.serve ## Serve, collect feedback of simulated users, learn from it, promote, and serve the better model.
+	$(RUN) experiment=feedback_loop $(ARGS)
+
 report: setup ## Write the last run's report again.
 	$(RUN) task=report $(ARGS)
 
