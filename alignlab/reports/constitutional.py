@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from alignlab.evaluation.scores import IntervalRecord, Measurement
+from alignlab.reports.measure_names import label
 from alignlab.reports.run_results import Stage, change, interval_text, number
 from alignlab.runtime.run_files import LabelRecord, RevisionRecord, read_labels, read_revisions
 
@@ -128,7 +129,7 @@ def risks(stages: Sequence[Stage], rows: Rows) -> Iterator[Risk]:
         if measured:
             yield Risk(title, measured)
     changes = [(name, change(row, "previous")) for name, row in stages[-1].measurements.items()]
-    worse = [f"{name} {moved.text}" for name, moved in changes if moved and moved.verdict == "worse"]
+    worse = [f"{label(name)} {moved.text}" for name, moved in changes if moved and moved.verdict == "worse"]
     if worse and "data/dropped" in rows:
         yield Risk("What the last stage made worse", [f"Clearly worse than before it: {', '.join(worse)}."])
 

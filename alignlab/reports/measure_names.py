@@ -92,6 +92,8 @@ SHORT = {  # beside one completion
     "toxicity/rate": "toxic",
     "rouge/l": "ROUGE-L",
     "eval/kl": "KL",
+    "pairs/accuracy": "ranks its pair right",
+    "pairs/margin": "margin of its pair",
     "length/mean": "tokens",
     "length/finished": "finished",
 }

@@ -1,6 +1,7 @@
 // Search and filter the items of a report. Without this script the page shows the first items of each set.
 const NARROW = matchMedia("(max-width: 720px)").matches;
 const STEP = NARROW ? 3 : 8; // items that are shown at first, and added by "Show more"
+const ROWS = 10; // of a table on a phone, before "Show more measures"
 const COLOURS = { worse: "worse", wrong: "worse", "still wrong": "changed", better: "better", right: "better" };
 
 function browse(section) {
@@ -72,10 +73,23 @@ function browse(section) {
   return { form, list, more, reset() { form.reset(); shown = STEP; show(); } };
 }
 
-// A phone shows the first table and the first items; the other sections are folded.
+// A phone shows the first rows of the first table and the first items; the other sections are folded.
 if (NARROW) {
+  for (const table of document.querySelectorAll(".models")) shorten(table);
   const kept = [document.querySelector(".section"), document.querySelector(".items")];
   for (const section of document.querySelectorAll(".section")) section.open = kept.includes(section);
+}
+
+function shorten(table) {
+  const rest = [...table.tBodies[0].rows].slice(ROWS);
+  if (rest.length === 0) return;
+  const all = document.createElement("button");
+  all.type = "button";
+  all.textContent = `Show ${rest.length} more measures`;
+  const hide = (hidden) => rest.forEach((row) => { row.hidden = hidden; });
+  all.addEventListener("click", () => { hide(false); all.remove(); });
+  table.parentElement.after(all);
+  hide(true);
 }
 
 const sets = [...document.querySelectorAll(".items")].map(browse);

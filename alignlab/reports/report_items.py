@@ -182,10 +182,11 @@ def verdict(
 def overall(verdicts: Sequence[Verdict | None], measures: Sequence[ItemMeasure]) -> Verdict:
     """Return the first verdict in the order of the report over the measures that are right or wrong.
 
-    Where no measure is, all count. An item that is better in one measure and unchanged in the others is better.
+    Where no measure is, all count. Measures that the base model has no value of count only where no other one does.
     """
     rates = {given for given, one in zip(verdicts, measures, strict=True) if given and one.rate}
     judged = rates or {given for given in verdicts if given}
+    judged = judged - {"wrong", "right"} or judged
     for name in ("worse", "wrong", "better", "still wrong", "right"):
         if name in judged:
             return name

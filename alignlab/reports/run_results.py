@@ -14,6 +14,7 @@ from alignlab.evaluation.scores import DifferenceRecord, IntervalRecord, Measure
 from alignlab.pipeline.run_folder import PlannedStage, Result, read_plan, read_result
 from alignlab.reports.measure_names import label, label_by_kind
 
+OF_DATA = ("data/", "labels/")  # groups of measures about what a stage was trained on
 CONFIDENCE = 0.95  # of the verdicts in words
 
 
@@ -89,7 +90,7 @@ class Table(NamedTuple):
     title: str
     models: list[str]
     rows: list[Row]
-    by_kind: bool = False
+    folded: bool = False  # in a report
 
 
 def read_stages(folder: Path) -> list[Stage]:
@@ -109,11 +110,19 @@ def side_by_side(stages: list[Stage]) -> list[Table]:
     models = ["base", *(stage.name for stage in chain)]
     rows = list(chain_rows(chain))
     tables = [
-        Table("Before and after", models, [row for row in rows if not label_by_kind(row.name)]),
-        Table("By kind of prompt", models, [row for row in rows if label_by_kind(row.name)], by_kind=True),
+        Table("Before and after", models, [row for row in rows if is_main(row.name)]),
+        Table("By kind of prompt", models, [row for row in rows if label_by_kind(row.name)], folded=True),
+        Table(
+            "Training data and AI labels", models, [row for row in rows if row.name.startswith(OF_DATA)], folded=True
+        ),
         *(Table(stage.name, [stage.name], own_rows(stage)) for stage in stages if stage not in chain),
     ]
     return [table for table in tables if table.rows]
+
+
+def is_main(name: str) -> bool:
+    """Return whether a measure is about a model as a whole: not about one kind of prompt, nor about training data."""
+    return not label_by_kind(name) and not name.startswith(OF_DATA)
 
 
 def chain_rows(chain: list[Stage]) -> Iterator[Row]:
