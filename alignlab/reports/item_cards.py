@@ -41,6 +41,12 @@ class ItemCards(NamedTuple):
         counts = {name: sum(item.verdict == name for item in self.items.items) for name in VERDICTS}
         return [(name, count, self.colour(name)) for name, count in counts.items() if count]
 
+    @property
+    def all_verdicts(self) -> list[str]:
+        """Return the verdicts that any item has, overall or by a measure."""
+        occurring = {name for item in self.items.items for name in (item.verdict, *item.by_measure)}
+        return [name for name in VERDICTS if name in occurring]
+
     def colour(self, verdict: str) -> str:
         """Return the class of a verdict's colour."""
         return COLOURS.get(verdict, "")

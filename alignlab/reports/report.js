@@ -97,13 +97,12 @@ const sets = [...document.querySelectorAll(".items")].map(browse);
 function move(by) {
   const cards = [...document.querySelectorAll("article")].filter((one) => one.checkVisibility());
   const at = cards.indexOf(document.activeElement.closest("article"));
-  if (by > 0 && cards[at + 1] === undefined) return;
   const set = sets.find((one) => by > 0 && one.list.lastElementChild === cards[at] && !one.more.hidden);
   if (set) {
     const count = set.list.children.length;
     set.more.click();
     set.list.children[count].focus();
-  } else cards[Math.max(at + by, 0)]?.focus();
+  } else cards[Math.max(at + by, 0)]?.focus(); // after the last card nothing moves
 }
 
 document.addEventListener("keydown", (event) => {
