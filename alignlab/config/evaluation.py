@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, TypeVar
 from pydantic import AfterValidator, Field
 
 from alignlab.config.judge import Host, address_faults
-from alignlab.config.settings import Count, NotNegative, Positive, Seed, Settings, path_in_home
+from alignlab.config.settings import Count, Names, NotNegative, Positive, Seed, Settings, path_in_home
 from alignlab.config.suggestions import close_to
 from alignlab.errors import Fault
 
@@ -52,6 +52,7 @@ class Evaluation(Settings):
     reward_model: str | None
     samples: Annotated[int, Field(ge=0)]
     data: str | None
+    tasks: Names
     refusals: Refusals
     refusal_labels: str | None
 
@@ -163,6 +164,13 @@ class Moderation(Suite):
             yield from address_faults(self.url, self.key_env)
 
 
+class EvaluateMetric(MeasureSettings):
+    """Settings of `conf/measure/evaluate_metric.yaml`; `options` are the keywords of the metric's `compute`."""
+
+    metric: str | None
+    options: dict[str, str | int | float | bool]
+
+
 class TruthfulQa(Suite):
     """Settings of `conf/measure/truthfulqa.yaml`."""
 
@@ -187,6 +195,8 @@ MEASURES: dict[str, type[MeasureSettings]] = {  # the built-in measurements
     "harmbench": Suite,
     "jailbreaks": Jailbreaks,
     "moderation": Moderation,
+    "lm_eval": MeasureSettings,
+    "evaluate_metric": EvaluateMetric,
     "durability": Durability,
     "truthfulqa": TruthfulQa,
 }

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from alignlab.errors import failure
+from alignlab.evaluation.items import references
 from alignlab.evaluation.metrics import SHARE, Record, mean
 from alignlab.evaluation.replies import prompt_hash
 
@@ -25,15 +26,11 @@ VIEW = "demonstrations"  # the held-out rows that it needs
 
 def score(replies: "Sequence[Reply]", context: "Context") -> Iterator[Record]:
     """Compare every completion with the references of its prompt."""
-    from alignlab.data import view
-
-    references: dict[str, list[str]] = {}
-    for row in view(context.config.dataset, "demonstrations", context.config.evaluation.split):
-        references.setdefault(prompt_hash(row["prompt"]), []).append(row["completion"])
+    answers = references(context)
     for reply in replies:
-        if (key := prompt_hash(reply.item.prompt)) not in references:
+        if (key := prompt_hash(reply.item.prompt)) not in answers:
             raise failure("measure", "rouge needs a reference for each test prompt", "leave rouge out")
-        yield reply.record({"rouge/l": best(reply.text, references[key])})
+        yield reply.record({"rouge/l": best(reply.text, answers[key])})
 
 
 def best(completion: str, references: Sequence[str]) -> float:
