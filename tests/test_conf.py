@@ -15,6 +15,8 @@ ROUNDS = list(zip_longest(*(Groups().options[group] for group in APART)))
 SUITES = {("evaluation", name): [f"evaluation.data={ROOT}"] for name in ("bias", "hhh", "safety", "full")}
 NEEDS = SUITES | {  # what an option cannot do without
     ("dataset", "hh_rlhf"): ["model=scratch", f"dataset.train={__file__}", f"dataset.test={__file__}"],
+    ("dataset", "feedback"): ["model=scratch"],
+    ("dataset", "pocket_feedback"): ["model=pocket_small"],
     ("dataset", "file"): ["model=scratch", f"dataset.path={__file__}"],
     ("task", "evaluate"): ["task.model=somewhere"],
     ("task", "generate"): [f"task.prompts={__file__}"],

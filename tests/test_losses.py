@@ -98,3 +98,9 @@ def test_a_policy_that_has_not_moved_has_the_gradient_of_policy_gradient():
     losses.clipped_policy(logps, logps.detach(), tensor([2.0]), 0.2).sum().backward()
     shares = logits.detach().softmax(-1)[0]
     close(logits.grad[0], [2 * shares[0].item(), -2 * (1 - shares[1].item()), 2 * shares[2].item()])
+
+
+def test_kto_is_a_sigmoid_around_the_kl_term():
+    """beta 0.5, KL 1: a good r = 3 loses sigmoid(-1), a bad one sigmoid(1), and at r = KL both lose 1/2."""
+    ratios, desirable = torch.tensor([3.0, 3.0, 1.0, 1.0]), torch.tensor([True, False, True, False])
+    close(losses.kto(ratios, desirable, 1.0, 0.5), [0.26894142, 0.73105858, 0.5, 0.5])

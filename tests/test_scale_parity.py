@@ -19,6 +19,7 @@ METHODS = {
     "rm": ["method=rm", *TRAINING],
     "rm_last": ["method=rm", "method.head=last", *TRAINING],
     "dpo": ["method=dpo", *TRAINING],
+    "kto": ["method=kto", "dataset.label_pairs=true", *TRAINING],
     "ppo": [
         "method=ppo", "reward=function", "reward.function=several:words", "method.batch_size=8",
         "method.total_episodes=40", "method.num_mini_batches=2", "method.num_ppo_epochs=2", "method.max_new_tokens=6",
@@ -32,7 +33,7 @@ STAGES += [(method, "lora") for method in METHODS if method != "rm"]
 HARDWARE = ("single", "ddp", "zero3")
 COMPARED = [(*stage, hardware) for stage in STAGES for hardware in HARDWARE[1:]]
 COMPARED += [("sft", "full", "zero2"), ("sft", "full", "zero3_offload")]
-INTERRUPTED = [("sft", "single"), ("sft", "zero3"), ("ppo", "single"), ("ppo", "ddp"), ("ppo", "zero3")]
+INTERRUPTED = [("sft", "single"), ("sft", "zero3"), ("kto", "ddp"), ("ppo", "single"), ("ppo", "ddp"), ("ppo", "zero3")]
 
 
 @pytest.fixture(scope="module")

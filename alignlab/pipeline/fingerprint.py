@@ -68,7 +68,7 @@ def parts(config: Config, settings: Method, inputs: Mapping[str, Source]) -> dic
         getattr(config.dataset, "learn", None),
         getattr(config.dataset, "label_pairs", None),
         hash_with_imports(module_name(config.dataset)),
-        [hash_with_imports(extensions.name_of("views", name)) for name in views],
+        digest([hash_with_imports(extensions.name_of("views", name)) for name in views]),
     ]
     return {
         "method": settings.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT),

@@ -145,11 +145,11 @@ def harms_of(item: Item) -> list[str]:
     return sorted(name for name, count in names.items() if count >= HARM_SHARE * len(bad))
 
 
-def row_of(name: str, item: Item, label: float) -> dict[str, Any]:
+def row_of(name: str, item: Item, label: float, kind: str) -> dict[str, Any]:
     """Return an item as a prepared row, the better answer first; its id begins with the kind of feedback."""
     first = item.judgements[0]
     source = "correction" if "correction" in item.sources else first.source
-    row = {"id": f"{source}/{name}", "kind": "", "made_by": "", "prompt": first.prompt, "cut_off": [], "context": []}
+    row = {"id": f"{source}/{name}", "kind": kind, "made_by": "", "prompt": first.prompt, "cut_off": [], "context": []}
     if len(first.answers) == 1:
         rating = {"label": float(label > 0.5), "weight": abs(2 * label - 1), "rated": True}
         return {**row, "completions": list(first.answers), **rating, "harms": harms_of(item) if label < 0.5 else []}

@@ -19,6 +19,7 @@ from alignlab.data.prepared_columns import prepared_features
 from alignlab.data.splits import SPLITS, Split, SplitKeys
 from alignlab.data.views import gives, load_view, view_names
 from alignlab.errors import failure, mistake
+from alignlab.pocket.parse import parse_prompt
 from alignlab.preferences import consensus, feedback
 from alignlab.preferences.feedback import Item, Judgement
 from alignlab.runtime.cache import building, is_intact
@@ -158,7 +159,7 @@ def write_snapshot(dataset: FeedbackData, exported: list[dict[str, Any]], folder
             if labels[name] == 0.5:
                 aside["on which users are of two minds"] += len(item.judgements)
                 continue
-            row = feedback.row_of(name, item, labels[name])
+            row = feedback.row_of(name, item, labels[name], kind_of(dataset, item))
             rows.append((split, row))
             counts[split] += 1
             sources[row["id"].partition("/")[0]] += 1
@@ -170,6 +171,12 @@ def write_snapshot(dataset: FeedbackData, exported: list[dict[str, Any]], folder
     report = Report(len(exported), len(users), dict(+aside), by_split, dict(forms), dict(sources))
     write_text(folder / "report.json", json.dumps(report._asdict(), indent=1))
     write_text(folder / CARD, "\n".join(card(dataset, report)))
+
+
+def kind_of(dataset: FeedbackData, item: Item) -> str:
+    """Return the kind of an item's prompt, which only the prompts of a pocket world have."""
+    kind = parse_prompt(item.judgements[0].prompt[-1]["content"]) if dataset.world else None
+    return kind[0] if kind else ""
 
 
 def form_of(row: dict[str, Any]) -> str:

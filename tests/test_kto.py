@@ -1,0 +1,129 @@
+"""KTO: TRL's loss, one KL term for each optimizer step on any micro-batch, weights of unbalanced labels, refusals."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+from command import config
+from datasets import Dataset
+from safetensors.torch import load_file
+from tiny import tiny_model, tiny_tokenizer
+from trl import KTOConfig, KTOTrainer
+
+from alignlab.errors import Failure
+from alignlab.methods import kto
+from alignlab.models.from_scratch import base_model
+from alignlab.runtime.stage_run import Run
+from alignlab.training.kto_trainer import StepKTOTrainer, partners
+
+pytestmark = pytest.mark.slow
+
+SETTINGS = [
+    "method=kto", "model=scratch", "dataset=file", "dataset.validation=0", "dataset.test=0",
+    "model.vocab_size=300", "model.hidden_size=16", "model.intermediate_size=24", "model.num_hidden_layers=1",
+    "model.num_attention_heads=2", "model.num_key_value_heads=2", "hardware.device=cpu", "hardware.threads=1",
+    "method.batch_size=32", "method.max_steps=3", "method.logging_steps=1",
+    "method.desirable_ratio=20", "method.learning_rate=1e-2",
+]  # fmt: skip
+
+
+def labels(path, good=lambda number: number % 3 != 0):
+    """Forty labelled answers in TRL's form, two thirds of them good."""
+    rows = [
+        {"prompt": f"What is {'very ' * (n % 4)}{n}?", "completion": f"It is {n}{'!' * (n % 5)}.", "label": good(n)}
+        for n in range(40)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def learn(folder, rows, *more):
+    """Train three steps, the last of an epoch with eight rows among them; return what is logged and the weights."""
+    folder.mkdir()
+    settings = config(*SETTINGS, f"dataset.path={rows}", *more)
+    logged = []
+    track = SimpleNamespace(log=lambda metrics, step: logged.append(metrics))
+    kto.train(Run(settings, settings.method, {"policy": base_model(settings.model, settings.dataset)}, folder, track))
+    return logged, load_file(folder / "model" / "model.safetensors")
+
+
+def test_micro_batches_change_neither_losses_nor_weights(tmp_path):
+    """Rows of 1, 2, 8 and 32 at once: the KL term is one of the step, and so are losses, gradients and weights."""
+    rows = labels(tmp_path / "rows.jsonl")
+    whole, weights = learn(tmp_path / "32", rows, "hardware.micro_batch_size=32")
+    assert max(metrics.get("train/kl", 0) for metrics in whole) > 0
+    for size in (1, 2, 8):
+        parts, others = learn(tmp_path / str(size), rows, f"hardware.micro_batch_size={size}")
+        for name in ("train/loss", "train/grad_norm", "train/kl"):
+            values = [[metrics[name] for metrics in each if name in metrics] for each in (whole, parts)]
+            assert values[0] == pytest.approx(values[1], rel=1e-6, abs=1e-6)
+        assert all(torch.allclose(weights[name], others[name], atol=1e-6) for name in weights)
+
+
+@pytest.fixture
+def trainers(tmp_path):
+    """TRL's trainer and ours on one batch of four rows, with a policy that is not the reference."""
+    columns = {
+        "prompt_ids": [[1, 4, 6], [1, 4, 7, 8], [1, 4, 9], [1, 4, 10]],
+        "completion_ids": [[11, 2], [12, 13, 2], [14, 2], [15, 16, 17, 2]],
+        "label": [True, False, False, True],
+        "weight": [1.0] * 4,
+    }
+    columns["KL_completion_ids"] = columns["completion_ids"][1:] + columns["completion_ids"][:1]
+
+    def make(trainer_class, loss_type):
+        kept = type("Kept", (trainer_class,), {"_prepare_dataset": lambda self, rows, *_: rows})
+        arguments = KTOConfig(
+            str(tmp_path), beta=0.3, desirable_weight=1.5, loss_type=loss_type, use_cpu=True, bf16=False,
+            report_to="none", max_length=None, gradient_checkpointing=False,
+        )  # fmt: skip
+        options = {"train_dataset": Dataset.from_dict(columns), "processing_class": tiny_tokenizer()}
+        trainer = kept(model=tiny_model(0), ref_model=tiny_model(1), args=arguments, **options)
+        trainer.model.train()
+        return trainer, trainer.data_collator(
+            [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        )
+
+    return make
+
+
+def test_the_loss_of_a_step_is_trls(trainers):
+    theirs, batch = trainers(KTOTrainer, "kto")
+    expected = theirs._compute_loss(theirs.model, batch, False)
+    ours, batch = trainers(StepKTOTrainer, "apo_zero_unpaired")
+    ours.waiting, ours.rows_in_step, ours.rows_now, ours.micro_batches = [4], 4, 4, 1
+    ours.in_step = [sum(ours.counts([batch])[0])]
+    loss = ours._compute_loss(ours.model, batch, False)
+    assert ours.in_step[0] != 0
+    torch.testing.assert_close(loss, expected)
+    for each in (loss, expected):
+        each.backward()
+    for mine, other in zip(ours.model.parameters(), theirs.model.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, other.grad)
+
+
+def test_each_row_is_once_the_partner_of_another():
+    partner = partners(50, torch.Generator().manual_seed(0))
+    assert sorted(partner.tolist()) == list(range(50))
+    assert (partner != torch.arange(50)).all()
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "ratio", "weights"),
+    [
+        (10, 80, 1, (8, 1)),
+        (10, 80, 4 / 3, (32 / 3, 1)),
+        (80, 10, 1, (1, 8)),
+        (80, 10, 4 / 3, (1, 6)),
+        (5, 5, 1, (1, 1)),
+    ],
+)
+def test_the_rarer_kind_of_label_weighs_more(good, bad, ratio, weights):
+    """The paper's example has one good label for eight bad ones: weights from 8 to 10.67 and 1."""
+    assert kto.class_weights({True: good, False: bad}, ratio) == pytest.approx(weights)
+
+
+def test_labels_of_one_kind_are_refused(tmp_path):
+    with pytest.raises(Failure, match="all 40 labels are good; give labels of both kinds"):
+        learn(tmp_path / "run", labels(tmp_path / "rows.jsonl", good=lambda _: True))
