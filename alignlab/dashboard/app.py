@@ -84,7 +84,8 @@ class Dashboard:
         runs = [run for run in every.values() if matches(run, query)]
         pages = max(1, -(-len(runs) // PAGE_SIZE))
         page = min(max(1, number(request, "page")), pages)
-        columns = [name for name in HEADLINES if any(name in run.values for run in runs)][:COLUMNS]
+        columns = sorted(HEADLINES, key=lambda name: -sum(name in run.values for run in runs))[:COLUMNS]
+        columns = [name for name in columns if any(name in run.values for run in runs)]
         found = compare.axes_of(runs) if runs else None
         shown = compare.points(runs, *found) if found else []
         choices = {

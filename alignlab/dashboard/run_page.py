@@ -12,7 +12,7 @@ from alignlab.reports.run_report import StageCharts, draw
 from alignlab.reports.run_results import Stage, side_by_side
 from alignlab.runtime.run_files import RESULT
 
-PAGE_SIZE = 20  # completions
+PAGE_SIZE = 12  # completions
 NO_ROWS: Any = ()
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, Explained)
 
