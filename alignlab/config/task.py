@@ -29,6 +29,7 @@ TASKS = (
     "dashboard",
     "loop",
     "soup",
+    "explain",
 )  # the built-in ones
 SHORTEST_KEY = 32  # characters of an API key that a user chooses
 
@@ -236,6 +237,27 @@ class Dashboard(Task):
             yield Fault("token_env", what, "set it, such as to the output of: openssl rand -hex 32")
 
 
+class Explain(Task):
+    """Settings of `conf/task/explain.yaml`."""
+
+    stage: str | None
+    prompt: str | None
+    completion: str | None
+    measure: str | None
+    items: Count
+    scorer: Reference | None
+    label: str | None
+    rows: Count
+    neighbours: Count
+
+    def faults(self) -> Iterator[Fault]:
+        yield from super().faults()
+        if self.completion is not None and self.prompt is None:
+            yield Fault("completion", "has no prompt", "add task.prompt=…")
+        if self.label is not None and self.scorer is None:
+            yield Fault("label", "has no classifier", "add task.scorer=… of the classifier")
+
+
 OWN_SETTINGS: dict[str, type[Task]] = {
     "evaluate": Evaluate,
     "chat": Chat,
@@ -249,4 +271,5 @@ OWN_SETTINGS: dict[str, type[Task]] = {
     "soup": Soup,
     "rollback": Rollback,
     "dashboard": Dashboard,
+    "explain": Explain,
 }

@@ -3,6 +3,7 @@
 Names of runs are looked up in the index, so that a request can name no other path. Templates escape all text.
 """
 
+from asyncio import to_thread
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from starlette.routing import Route
 from alignlab.dashboard import compare, follow, run_page, sweep_page
 from alignlab.dashboard.access import TokenGate, sign_in
 from alignlab.dashboard.runs import Index, Run
+from alignlab.errors import Explained
+from alignlab.reports.explanations_page import numbered
 from alignlab.reports.headline import HEADLINES
 from alignlab.reports.measure_names import label
 from alignlab.serving.limits import Application, Guard
@@ -24,17 +27,18 @@ from alignlab.serving.metrics import Metrics
 
 FOLDER = Path(__file__).parent
 STATIC = {path.name: path for path in (FOLDER / "static").iterdir()}
-STATIC["page.css"] = FOLDER.parent / "reports" / "page.css"  # the design of the reports
+STATIC |= {name: FOLDER.parent / "reports" / name for name in ("page.css", "explanation.css")}  # the reports' design
 PAGE_SIZE = 25  # runs
 COLUMNS = 4  # measures in the table of runs
 MAX_BODY, BODY_TIMEOUT = 100_000, 20.0
+LONGEST = 4000  # characters of a typed prompt
 COMPARED = 12  # runs beside each other, at most
 
 
 class Dashboard:
     """The pages over an index; `explain` answers a request for an explanation, None where that is off."""
 
-    def __init__(self, index: Index, token: str = "", explain: Callable[..., str] | None = None) -> None:
+    def __init__(self, index: Index, token: str = "", explain: Callable[..., Any] | None = None) -> None:
         self.index, self.token, self.explainer, self.closing = index, token, explain, False
         self.templates = jinja2.Environment(
             autoescape=True,
@@ -133,19 +137,20 @@ class Dashboard:
         run = self.named(request)
         if self.explainer is None:
             raise HTTPException(404, "explanations are off; start the dashboard with task.explain=true")
-        prompt = request.query_params.get("prompt", "")[:4000]
+        prompt = request.query_params.get("prompt", "")[:LONGEST]
         return self.render("explain", run=run, explains=True, prompt=prompt)
 
     async def explanation(self, request: Request) -> Response:
-        """Return the explanation of a prompt as part of a page."""
-        run = self.named(request)
+        """Explain the prompt of a JSON body, as part of a page; the body's type keeps forms of other sites out."""
+        run = await to_thread(self.named, request)
         if self.explainer is None:
             raise HTTPException(404, "explanations are off")
-        return await self.explained(request, run)
-
-    async def explained(self, request: Request, run: Run) -> Response:
-        """Explain the prompt of a JSON body; its type keeps forms of other sites out."""
-        raise HTTPException(404, "explanations are off")
+        prompt, completion = await typed_prompt(request)
+        try:
+            item = await to_thread(self.explainer, run, prompt, completion)
+        except Explained as error:
+            raise HTTPException(400, str(error)) from error
+        return self.render("explanation_part", item=item, numbered=numbered)
 
     def sweep(self, request: Request) -> Response:
         """Return the page of a sweep."""
@@ -214,6 +219,20 @@ class Dashboard:
         status = error.status_code if isinstance(error, HTTPException) else 500
         what = str(error.detail) if isinstance(error, HTTPException) else "the page could not be made; see the log"
         return self.render("error", status, status=status, what=what)
+
+
+async def typed_prompt(request: Request) -> tuple[str, str | None]:
+    """Return the prompt and the completion of a JSON body; raises an HTTP error where there is no prompt."""
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        raise HTTPException(415, "send JSON")
+    try:
+        body = await request.json()
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(400, "the body is not JSON") from error
+    prompt, completion = (body.get(name) if isinstance(body, dict) else None for name in ("prompt", "completion"))
+    if not isinstance(prompt, str) or not prompt.strip() or len(prompt) > LONGEST:
+        raise HTTPException(400, f"give a prompt of 1 to {LONGEST:,} characters")
+    return prompt, completion if isinstance(completion, str) and completion.strip() else None
 
 
 def events(source: Any) -> Response:

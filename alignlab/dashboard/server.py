@@ -32,7 +32,7 @@ class Closing(Announcing):
         await super().shutdown(sockets)
 
 
-def serve(settings: Settings, explain: Callable[..., str] | None) -> None:
+def serve(settings: Settings, explain: Callable[..., Any] | None) -> None:
     """Serve until a signal; raises a `Mistake` where the address cannot be used."""
     token = token_of(settings)
     index = Index({"outputs": settings.outputs, "multirun": settings.multirun})

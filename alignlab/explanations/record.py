@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, NotRequired, TypedDict
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+CONTEXT = 8  # tokens before a token that decide how it is written
+BROKEN = "\ufffd"  # stands for a character whose last token is yet to come
+
 
 class TokenTrack(TypedDict):
     """One value per token; `unit` says what the values are."""
@@ -38,12 +41,16 @@ class Explanation(TypedDict):
 
 def token_texts(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> list[str]:
     """Return the text that each token adds to the text before it; a character of several tokens is the last one's."""
-    texts, before = [], ""
+    texts = []
     for end in range(1, len(ids) + 1):
-        text = tokenizer.decode(ids[:end], skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        if text.endswith("\ufffd") and end < len(ids):
-            texts.append("")
-            continue
-        texts.append(text[len(before) :] if text.startswith(before) else tokenizer.decode([ids[end - 1]]))
-        before = text
+        start = max(0, end - CONTEXT)
+        before, text = (
+            tokenizer.decode(ids[start:stop], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+            for stop in (end - 1, end)
+        )
+        known = before.rstrip(BROKEN)
+        pending = text.endswith(BROKEN) and end < len(ids)
+        texts.append(
+            "" if pending else text[len(known) :] if text.startswith(known) else tokenizer.decode([ids[end - 1]])
+        )
     return texts

@@ -24,6 +24,7 @@ from alignlab.runtime.run_files import (
     PRECISION,
     RESULT,
     REVISIONS,
+    ROLLOUT_TOKENS,
     ROW_COUNTS,
     PrecisionRecord,
     TriggeredGate,
@@ -53,7 +54,7 @@ DATA_CARD, DATA_CARD_PAGE = "card.json", "card.html"
 PREFERENCES_PAGE, LABELING_PAGE, LABELING_TABLE = "preferences.html", "labeling.html", "to_fill_in.csv"
 
 # Copied from the cache into a stage.
-FROM_TRAINING = (METRICS, PROVENANCE, PRECISION, ROW_COUNTS, GATES, REVISIONS, LABELS)
+FROM_TRAINING = (METRICS, PROVENANCE, PRECISION, ROW_COUNTS, GATES, REVISIONS, LABELS, ROLLOUT_TOKENS)
 DAY = re.compile(r"\d{4}-\d\d-\d\d")  # the name of the folder that holds a day's runs
 
 

@@ -22,6 +22,7 @@ ANSWERS = "answers.jsonl"  # of task=preferences: one line per prompt with its s
 PREFERENCES = "preferences.json"  # of task=preferences: the facts of its report
 BEST_OF_N = "best_of_n.json"  # one `BestOfN` per n
 REJECTS = "rejects.jsonl"  # rows that could not be read, and why
+ROLLOUT_TOKENS = "rollouts.jsonl"  # of ppo: one `RolloutTokens` per completion that is kept
 CARD = "README.md"  # of a model or a data set, as the hub shows it
 
 
@@ -35,6 +36,18 @@ class TriggeredGate(TypedDict):
     number: float
     bound: str
     remedy: str
+
+
+class RolloutTokens(TypedDict):
+    """A completion that PPO sampled, its reward, and per token: text, log-ratio, KL in nats, and advantage."""
+
+    rollout: int
+    prompt: str
+    reward: float
+    tokens: list[str]
+    log_ratio: list[float]
+    kl: list[float]
+    advantage: list[float]
 
 
 class PrecisionRecord(TypedDict):
@@ -121,6 +134,12 @@ def read_revisions(stage: Path) -> list[RevisionRecord]:
     """Read the critiques and revisions of a stage; none where it has none."""
     revisions: list[Any] = read_lines(stage / REVISIONS)
     return revisions
+
+
+def read_rollout_tokens(stage: Path) -> list[RolloutTokens]:
+    """Read the completions that PPO kept of a stage; none where it has none."""
+    rows: list[Any] = read_lines(stage / ROLLOUT_TOKENS)
+    return rows
 
 
 def read_labels(stage: Path) -> list[LabelRecord]:

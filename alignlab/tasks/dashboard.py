@@ -19,11 +19,12 @@ def plan(config: Config) -> Iterator[str]:
 def run(config: Config, folder: Path) -> None:
     """Serve the dashboard until SIGTERM or Ctrl-C; the last line printed is its address."""
     settings = check(config)
+    from alignlab.dashboard.explainer import Explainer
     from alignlab.dashboard.server import serve
 
     with suppress(OSError):
         folder.rmdir()  # a dashboard leaves nothing, and would list itself
-    serve(settings, None)
+    serve(settings, Explainer(config.hardware) if settings.explain else None)
 
 
 def check(config: Config) -> Dashboard:

@@ -27,7 +27,7 @@ from alignlab.models.sampling import Completion, sample_token_ids
 from alignlab.rewards.running_stats import RunningStats
 from alignlab.runtime import distributed, sharding
 from alignlab.runtime.progress import say
-from alignlab.training.ppo import engine_mismatch
+from alignlab.training.ppo import engine_mismatch, rollout_tokens
 from alignlab.training.ppo.actor_critic import ActorCritic, learned_state, sampled_model
 from alignlab.training.ppo.experience import Experience, Measured, build_experience, score_scale, shape_scores
 from alignlab.training.ppo.forward_pass import measure_rows
@@ -97,6 +97,8 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
         experience, mismatch = engine_mismatch.correct(experience, options.importance_cap)
         self.rollout_log.begin(experience, observed | {"policy/kl_coef": kl_coef} | mismatch)
         self.controller.update(self.rollout_log.measured["policy/kl"], len(prompts))
+        if distributed.is_first():
+            rollout_tokens.keep(self.gate_monitor.folder, experience, self.processing_class, options.num_rollouts)
 
         for step, minibatch in enumerate(self.minibatches(experience)):
             tokens = sum(len(completions[row].tokens) for micro_batch in minibatch for row in micro_batch)

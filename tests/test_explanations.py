@@ -1,0 +1,153 @@
+"""Explanations: completeness by hand, a model against itself, planted rows, and what PPO keeps."""
+
+import types
+
+import pytest
+import torch
+from tiny import ask, tiny_model, tiny_tokenizer
+
+from alignlab.errors import Failure
+from alignlab.explanations import integrated_gradients, log_ratio, nearest, rollouts
+from alignlab.explanations.nearest import Row
+from alignlab.explanations.record import token_texts
+
+
+def test_integrated_gradients_of_a_linear_score_are_weight_times_difference():
+    weight = torch.tensor([[1.0, -2.0], [0.5, 3.0]])  # of two tokens
+    inputs, baseline = torch.tensor([[[1.0, 1.0], [2.0, 0.0]]]), torch.tensor([[[0.0, 2.0], [0.0, 1.0]]])
+    found = integrated_gradients.attribute(lambda rows: (rows * weight).sum((1, 2)), inputs, baseline)
+    assert found.values.tolist() == pytest.approx([1 * 1 + -2 * -1, 0.5 * 2 + 3 * -1])  # 3 and -2
+    assert (found.score, found.baseline) == (0.0, -1.0)
+    assert found.steps == integrated_gradients.FIRST_STEPS
+    assert found.error < 1e-5
+
+
+def test_the_steps_of_a_steep_score_are_doubled_until_it_is_complete():
+    found = integrated_gradients.attribute(
+        lambda rows: torch.sigmoid(400 * (rows.sum((1, 2)) - 0.3)), torch.ones(1, 1, 1), torch.zeros(1, 1, 1)
+    )
+    assert found.steps > integrated_gradients.FIRST_STEPS
+    assert found.error <= 0.01
+    assert found.values.sum().item() == pytest.approx(1.0, abs=0.01)
+
+
+def test_a_completion_s_attributions_add_up_to_its_score_and_control_tokens_get_none():
+    model, tokenizer = tiny_model(), tiny_tokenizer()
+    prompt, completion = [6, 7, 8], [9, 10, 11, 2]
+
+    def score(rows):
+        return model(input_ids=torch.tensor([prompt + completion] * rows)).logits[:, -1, 5]
+
+    found = integrated_gradients.over_tokens(model, completion, tokenizer.all_special_ids, score)
+    assert found.score == pytest.approx(score(1).item())
+    assert found.values.sum().item() == pytest.approx(found.score - found.baseline, rel=0.01)
+    assert found.values[3].item() == 0  # the end of the turn
+    assert all(value != 0 for value in found.values[:3].tolist())
+
+
+def test_a_score_that_does_not_read_the_embeddings_is_refused():
+    model = tiny_model()
+    with pytest.raises(Failure, match="does not read its completion's embeddings"):
+        integrated_gradients.over_tokens(model, [9, 10], [], lambda rows: torch.zeros(rows))
+
+
+def test_the_log_ratio_of_a_model_against_itself_is_0():
+    model, other, tokenizer = tiny_model(0), tiny_model(1), tiny_tokenizer()
+    same = log_ratio.explain(model, model, tokenizer, ask("how", "do"), "mix flour")
+    assert same["tokens"] == ["mix", " flour", " </s>"]
+    assert [track["values"] for track in same["tracks"]] == [[0.0] * 3, [0.0] * 3]
+    ratio, kl = (
+        t["values"] for t in log_ratio.explain(model, other, tokenizer, ask("how", "do"), "mix flour")["tracks"]
+    )
+    back = log_ratio.explain(other, model, tokenizer, ask("how", "do"), "mix flour")["tracks"][0]["values"]
+    assert ratio == pytest.approx([-value for value in back], abs=1e-5)
+    assert all(value > 0 for value in kl)
+
+
+def rows():
+    texts = ["how do i bake bread", "why no", "mix flour and water", "stop now", "yes yes"]
+    return [Row("sft", str(number), ask(*text.split()), f"answer {number}") for number, text in enumerate(texts)]
+
+
+def test_the_planted_row_is_the_nearest_by_words_and_by_states():
+    model, tokenizer = tiny_model(), tiny_tokenizer()
+    for wanted in rows():
+        prompt = wanted.prompt
+        for found in (
+            nearest.by_words(prompt, rows(), 2)["neighbours"],
+            nearest.by_states(model, tokenizer, prompt, rows(), 2)["neighbours"],
+        ):
+            assert len(found) == 2
+            assert (found[0]["id"], found[0]["stage"]) == (wanted.id, "sft")
+            assert found[0]["similarity"] == pytest.approx(1.0, abs=1e-5)
+
+
+def test_the_similarity_of_word_ngrams_by_hand():
+    one, other = nearest.ngrams(ask("mix", "flour", "now")), nearest.ngrams(ask("mix", "flour"))
+    assert len(one) == 6  # three words, two pairs, one triple
+    assert nearest.jaccard(one, other) == 3 / 6  # mix, flour, "mix flour"
+
+
+def test_the_mean_state_of_a_prompt_does_not_depend_on_the_rows_beside_it():
+    model, tokenizer = tiny_model(), tiny_tokenizer()
+    prompts = [row.prompt for row in rows()]
+    together = nearest.mean_states(model, tokenizer, prompts)
+    alone = torch.cat([nearest.mean_states(model, tokenizer, [prompt]) for prompt in prompts])
+    assert torch.allclose(together, alone, atol=1e-5)
+
+
+def test_texts_of_tokens_join_to_the_text():
+    tokenizer = tiny_tokenizer()
+    ids = tokenizer("how do i mix flour and water no yes stop why now how do")["input_ids"]
+    texts = token_texts(tokenizer, ids)
+    assert len(texts) == len(ids)
+    assert "".join(texts) == tokenizer.decode(ids)
+
+
+def test_a_character_of_several_tokens_belongs_to_its_last_one():
+    data = "é€".encode()  # two and three bytes, one token each
+    decoder = types.SimpleNamespace(decode=lambda ids, **_: bytes(data[i] for i in ids).decode(errors="replace"))
+    assert token_texts(decoder, list(range(5))) == ["", "é", "", "", "€"]
+
+
+def test_what_ppo_keeps_of_a_rollout(tmp_path):
+    from alignlab.models.sampling import Completion
+    from alignlab.runtime.run_files import read_rollout_tokens
+    from alignlab.training.ppo.experience import Experience, Measured
+    from alignlab.training.ppo.rollout_tokens import keep
+
+    def experience(number):
+        logps, reference = torch.tensor([[-1.0, -2.0]]), torch.tensor([[-1.5, -2.0]])
+        measured = Measured(logps, reference, *(torch.zeros(1, 2) for _ in range(2)), torch.tensor([[0.1, 0.2]]))
+        answer = Completion("mix flour", True, (11, 12))
+        advantages = torch.tensor([[1.0, -1.0]])
+        return Experience(
+            number, [[6, 7]], [answer], torch.tensor([0.75]), torch.ones(1, 2), measured, logps, advantages, None
+        )
+
+    for number in (0, 1, 1, 2):  # a stage that resumes repeats a rollout
+        keep(tmp_path, experience(number), tiny_tokenizer(), 120)
+    kept = read_rollout_tokens(tmp_path)
+    assert [row["rollout"] for row in kept] == [0]  # every third one
+    assert kept[0] == {
+        "rollout": 0, "prompt": "how do", "reward": 0.75, "tokens": ["mix", " flour"],
+        "log_ratio": [0.5, 0.0], "kl": [0.1, 0.2], "advantage": [1.0, -1.0],
+    }  # fmt: skip
+    (shown,) = rollouts.explain_rollouts(tmp_path)
+    assert [track["name"] for track in shown["tracks"]] == ["advantage", "log-ratio", "KL"]
+
+
+def test_the_page_escapes_texts_and_colours_tokens(tmp_path):
+    from alignlab.reports.explanations_page import level, write_page
+
+    assert [level(share) for share in (1, 0.41, 0.2, 0.01, -0.2, -1)] == ["p5", "p3", "p1", "zero", "n1", "n5"]
+    attack = "<script>alert(1)</script>"
+    tracks = [{"name": "attribution", "unit": "", "values": [1.0, -0.5]}]
+    about = {"method": attack, "shows": attack, "cannot_show": attack, "figures": {attack: 1.0}}
+    tokens = about | {"tokens": [attack, "b"], "tracks": tracks}
+    near = about | {"neighbours": [{"similarity": 0.5, "stage": attack, "id": "1", "text": attack}]}
+    item = {"prompt": [{"role": "user", "content": attack}], "completion": attack, "explanations": [tokens, near]}
+    page = write_page(tmp_path / "page.html", attack, [item], [tokens]).read_text()
+    assert attack not in page
+    assert 'class="p5"' in page
+    assert 'class="n3"' in page
