@@ -90,8 +90,60 @@ def test_stages_named_by_a_plan_and_links_lead_nowhere_else(tmp_path):
 @pytest.mark.parametrize(
     "name", ["result.json", "plan.json", "config.yaml", "ppo/metrics.jsonl", "ppo/samples.jsonl", "ppo/result.json"]
 )
-@pytest.mark.parametrize(
-    "content", [b'{"half": ', b'{"measurements": [{"name": 1}]}\n'])
+@pytest.mark.parametrize("content", [b'{"half": ', b'{"measurements": [{"name": 1}]}\n'])
+def test_half_written_files_and_those_of_other_versions_are_survived(damaged, name, content):
+    client, run = damaged
+    before = (run / name).read_bytes()
+    (run / name).write_bytes(content)
+    time.sleep(runs.FRESH / 10)
+    try:
+        for page in (
+            "/",
+            f"/run/{DAY}/1-ppo",
+            f"/completions/{DAY}/1-ppo",
+            f"/compare?run={DAY}/1-ppo&run={DAY}/2-ppo",
+        ):
+            assert client.get(page).status_code == 200, page
+    finally:
+        (run / name).write_bytes(before)
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("damaged")
+    run = write_run(folder / DAY / "1-ppo")
+    write_run(folder / DAY / "2-ppo")
+    runs_fresh, runs.FRESH = runs.FRESH, 0.0
+    with dashboard(folder) as client:
+        yield client, run
+    runs.FRESH = runs_fresh
+
+
+def test_a_deleted_run_is_gone_and_a_new_one_appears(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "FRESH", 0.0)
+    gone = write_run(tmp_path / DAY / "1-ppo")
+    with dashboard(tmp_path) as client:
+        assert client.get(f"/run/{DAY}/1-ppo").status_code == 200
+        shutil.rmtree(gone)
+        assert client.get(f"/run/{DAY}/1-ppo").status_code == 404
+        write_run(tmp_path / DAY / "2-ppo", finished=False)
+        assert "running" in client.get(f"/run/{DAY}/2-ppo").text
+        old = time.time() - 2 * runs.SILENT
+        for file in (tmp_path / DAY / "2-ppo").rglob("*"):
+            os.utime(file, (old, old))
+        assert "unfinished" in client.get(f"/run/{DAY}/2-ppo").text
+
+
+def test_a_run_is_followed_while_it_writes(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "FRESH", 0.0)
+    monkeypatch.setattr(follow, "INTERVAL", 0.02)
+    run = write_run(tmp_path / DAY / "1-ppo", finished=False)
+    with dashboard(tmp_path) as client, client.stream("GET", f"/events/{DAY}/1-ppo") as stream:
+        lines = stream.iter_lines()
+        assert next_event(lines) == ("state", "running")
+        with (run / "ppo" / "metrics.jsonl").open("a") as metrics:
+            metrics.write('{"step": 10, "train/loss": 0.5}\n{"step": 11, "train/l')
+        assert next_event(lines) == ("steps", [{"step": 10, "train/loss": 0.5, "stage": "ppo"}])
         with (run / "ppo" / "metrics.jsonl").open("a") as metrics:
             metrics.write('oss": 0.4}\n')
         assert next_event(lines) == ("steps", [{"step": 11, "train/loss": 0.4, "stage": "ppo"}])
