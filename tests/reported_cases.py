@@ -93,13 +93,14 @@ CASES = {
 
 
 def outcomes(tests: set[str]) -> dict[str, bool]:
-    """Run tests; return whether each passed, by `file.py::name[parameters]`."""
+    """Run tests; return whether each passed or was skipped, by `file.py::name[parameters]`."""
     with tempfile.NamedTemporaryFile(suffix=".xml") as report:
         options = ["-q", "-n", "2", "--dist", "loadfile", f"--junit-xml={report.name}", "-p", "no:cacheprovider"]
         subprocess.run([sys.executable, "-m", "pytest", *options, *sorted(tests)], check=False)
         cases = list(ElementTree.parse(report.name).iter("testcase"))
     files = {case: case.attrib["classname"].rpartition(".")[2] + ".py" for case in cases}
-    return {f"{file}::{case.attrib['name']}": not len(case) for case, file in files.items()}
+    failed = {case for case in cases if any(child.tag in {"failure", "error"} for child in case)}
+    return {f"{file}::{case.attrib['name']}": case not in failed for case, file in files.items()}
 
 
 def verdicts(passed: dict[str, bool]) -> Iterator[tuple[int, str, int, bool]]:

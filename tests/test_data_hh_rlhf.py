@@ -37,6 +37,7 @@ def make_dataset(tmp_path, monkeypatch):
         test = write_rows(tmp_path / "test.jsonl", [row("Is it a test?")])
         defaults = {
             "learn": "all",
+            "label_pairs": False,
             "max_rows": None,
             "validation": 0.0,
             "on_broken": "reject",
@@ -224,6 +225,7 @@ def test_the_real_rows_are_read(data_folder, tmp_path, monkeypatch):
         train=(folder / "harmless-base.train.2000.jsonl",),
         test=(folder / "helpful-base.test.dev.jsonl",),
         learn="all",
+        label_pairs=False,
         max_rows=None,
         validation=0.1,
         on_broken="reject",

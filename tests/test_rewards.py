@@ -27,7 +27,14 @@ def policy(tmp_path_factory):
     file.write_text(json.dumps(row) + "\n")
     test = file.with_name("test.jsonl")
     test.write_text(json.dumps(row) + "\n\n")
-    settings = {"learn": "all", "max_rows": None, "validation": 0.0, "on_broken": "stop", "max_rejects": 0.0}
+    settings = {
+        "learn": "all",
+        "label_pairs": False,
+        "max_rows": None,
+        "validation": 0.0,
+        "on_broken": "stop",
+        "max_rejects": 0.0,
+    }
     dataset = HhRlhfData(kind="hh_rlhf", train=(file,), test=(test,), **settings)
     sizes = {"vocab_size": 300, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1}
     shape = {"num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 64}

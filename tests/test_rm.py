@@ -52,7 +52,14 @@ def files(folder, name, numbers):
 def world(tmp_path_factory):
     """A data set of 160 pairs and a small random model."""
     folder = tmp_path_factory.mktemp("pairs")
-    settings = {"learn": "all", "max_rows": None, "validation": 0.2, "on_broken": "stop", "max_rejects": 0.0}
+    settings = {
+        "learn": "all",
+        "label_pairs": False,
+        "max_rows": None,
+        "validation": 0.2,
+        "on_broken": "stop",
+        "max_rejects": 0.0,
+    }
     paths = {"train": files(folder, "train", range(160)), "test": files(folder, "test", range(500, 540))}
     dataset = HhRlhfData(kind="hh_rlhf", **paths, **settings)
     model = ScratchModel(kind="scratch", family="llama", seed=0, **SHAPE, **HEADS)

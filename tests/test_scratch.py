@@ -23,7 +23,14 @@ def dataset(tmp_path_factory):
     test.write_text(
         json.dumps({"chosen": "\n\nHuman: zyx?\n\nAssistant: b", "rejected": "\n\nHuman: zyx?\n\nAssistant: c"})
     )
-    settings = {"learn": "all", "max_rows": None, "validation": 0.0, "on_broken": "stop", "max_rejects": 0.0}
+    settings = {
+        "learn": "all",
+        "label_pairs": False,
+        "max_rows": None,
+        "validation": 0.0,
+        "on_broken": "stop",
+        "max_rejects": 0.0,
+    }
     return HhRlhfData(kind="hh_rlhf", train=(file,), test=(test,), **settings)
 
 
