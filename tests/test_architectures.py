@@ -13,7 +13,7 @@ from command import ROOT
 from transformers import CONFIG_MAPPING, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, OPTConfig
 
 from alignlab.errors import Failure
-from alignlab.models import reward_heads, reward_layout
+from alignlab.models import prompt_layout, reward_heads
 from alignlab.models.load import set_dropout
 from alignlab.training import packing
 
@@ -56,11 +56,11 @@ def scores_apart(name, head):
     model = reward_model(name, head)
     rows = [[PROMPT], [[CHOSEN, REJECTED]]]
     packed, other = (
-        reward_heads.scores(model, reward_layout.pack(rows[0], [[CHOSEN, second]], 0)).detach()
+        reward_heads.scores(model, prompt_layout.pack(rows[0], [[CHOSEN, second]], 0)).detach()
         for second in (REJECTED, OTHER)
     )
     limit, model.packing_limit = model.packing_limit, 0
-    plain = reward_heads.scores(model, reward_layout.pack(*rows, 0)).detach()
+    plain = reward_heads.scores(model, prompt_layout.pack(*rows, 0)).detach()
     return limit, packed[0], plain[0], other[0]
 
 
@@ -71,7 +71,7 @@ def reward_model(name, head):
     else:
         backbone = tiny_model(name, AutoModel)
         model = reward_heads.PooledReward(reward_heads.PooledConfig(deepcopy(backbone.config)), backbone).eval()
-    reward_layout.choose_layout(model, reward_heads.scores)
+    prompt_layout.choose_layout(model, reward_heads.scores)
     return model
 
 

@@ -19,8 +19,8 @@ from alignlab.methods import dpo, rm, sft
 from alignlab.models.choices import log_probs
 from alignlab.models.from_scratch import base_model
 from alignlab.models.load import load_policy
+from alignlab.models.prompt_layout import pack
 from alignlab.models.reward_heads import DecoderConfig, DecoderReward, new_reward_model, scores
-from alignlab.models.reward_layout import pack
 from alignlab.models.sampling import Sampling, sample
 from alignlab.pipeline.model_references import check_models
 from alignlab.rewards import load_reward_model

@@ -132,7 +132,7 @@ def test_a_rule_is_learned_and_reported(world, tmp_path, head):
 
 
 def test_what_is_saved_scores_as_what_was_trained(world, tmp_path, monkeypatch):
-    from alignlab.models import load, reward_heads, reward_layout
+    from alignlab.models import load, prompt_layout, reward_heads
 
     kept = {}
     save = load.save
@@ -140,7 +140,7 @@ def test_what_is_saved_scores_as_what_was_trained(world, tmp_path, monkeypatch):
     trained(world, tmp_path)
     loaded = load_reward_model(tmp_path, HARDWARE)
     assert loaded.model.config.prompt_share == 0.25
-    rows = reward_layout.pack([[5, 6, 7], [8]], [[[9, 2]], [[10, 11, 2]]], 0)
+    rows = prompt_layout.pack([[5, 6, 7], [8]], [[[9, 2]], [[10, 11, 2]]], 0)
     assert torch.equal(reward_heads.scores(kept["model"], rows), reward_heads.scores(loaded.model, rows))
     assert loaded.max_length == 64
 

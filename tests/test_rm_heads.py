@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from alignlab import losses
-from alignlab.models import reward_heads, reward_layout
+from alignlab.models import prompt_layout, reward_heads
 
 SHAPE = {
     "vocab_size": 50,
@@ -50,23 +50,23 @@ def plain(model, prompt, completion):
 
 def test_positions_and_sight_of_a_row_by_hand():
     segments = torch.tensor([[0, 0, 1, 1, 2, 2, 2, -1]])
-    assert reward_layout.counts(segments).tolist() == [[2, 2, 3]]
-    assert reward_layout.positions(segments)[0, :7].tolist() == [0, 1, 2, 3, 2, 3, 4]
-    assert reward_layout.last_tokens(segments).tolist() == [[3, 6]]
-    seen = reward_layout.attention_mask(segments)[0, 0].int().tolist()
+    assert prompt_layout.counts(segments).tolist() == [[2, 2, 3]]
+    assert prompt_layout.positions(segments)[0, :7].tolist() == [0, 1, 2, 3, 2, 3, 4]
+    assert prompt_layout.last_tokens(segments).tolist() == [[3, 6]]
+    seen = prompt_layout.attention_mask(segments)[0, 0].int().tolist()
     assert seen[3] == [1, 1, 1, 1, 0, 0, 0, 0]
     assert seen[5] == [1, 1, 0, 0, 1, 1, 0, 0]
     assert [line[7] for line in seen[:7]] == [0] * 7
 
 
 def test_pack_lays_prompts_and_completions_in_rows():
-    packed = reward_layout.pack([[5], [6, 7]], [[[8], [9, 9]], [[1], [2]]], pad=0)
+    packed = prompt_layout.pack([[5], [6, 7]], [[[8], [9, 9]], [[1], [2]]], pad=0)
     assert packed.input_ids.tolist() == [[5, 8, 9, 9], [6, 7, 1, 2]]
     assert packed.segments.tolist() == [[0, 1, 2, 2], [0, 0, 1, 2]]
 
 
 def test_shared_prompts_give_the_plain_scores_and_gradients(model):
-    packed = reward_heads.scores(model, reward_layout.pack(PROMPTS, PAIRS, 0))
+    packed = reward_heads.scores(model, prompt_layout.pack(PROMPTS, PAIRS, 0))
     alone = torch.stack(
         [torch.stack([plain(model, p, c) for c in pair]) for p, pair in zip(PROMPTS, PAIRS, strict=True)]
     )
@@ -82,16 +82,16 @@ def test_shared_prompts_give_the_plain_scores_and_gradients(model):
 
 
 def test_padding_changes_nothing(model):
-    row = reward_layout.pack(PROMPTS[:1], PAIRS[:1], 0)
-    padded = reward_layout.Packed(
+    row = prompt_layout.pack(PROMPTS[:1], PAIRS[:1], 0)
+    padded = prompt_layout.Packed(
         *(torch.nn.functional.pad(t, (0, 9), value=v) for t, v in zip(row, (0, -1), strict=True))
     )
     assert torch.allclose(reward_heads.scores(model, row), reward_heads.scores(model, padded), atol=1e-6)
 
 
 def test_an_answer_does_not_see_the_other(model):
-    first = reward_heads.scores(model, reward_layout.pack([[5, 6]], [[[7, 2], [8, 9, 2]]], 0))[0, 1]
-    second = reward_heads.scores(model, reward_layout.pack([[5, 6]], [[[30, 31, 32, 2], [8, 9, 2]]], 0))[0, 1]
+    first = reward_heads.scores(model, prompt_layout.pack([[5, 6]], [[[7, 2], [8, 9, 2]]], 0))[0, 1]
+    second = reward_heads.scores(model, prompt_layout.pack([[5, 6]], [[[30, 31, 32, 2], [8, 9, 2]]], 0))[0, 1]
     assert torch.allclose(first, second, atol=1e-6)
 
 

@@ -123,6 +123,7 @@ class Hardware(Settings):
     device: Literal["auto", "cpu", "cuda"]
     dtype: Literal["auto", "float32", "bfloat16"]
     micro_batch_size: Annotated[Count | None, Auto]
+    layout: Literal["tokens", "rows"] = "tokens"
     rollout_batch_size: Annotated[Count | None, Auto] = None
     threads: Count | None
     processes: Annotated[Count | None, Auto] = None

@@ -47,8 +47,13 @@ class Config(Training):
 def train(run: Run[Config]) -> None:
     """Optimise `run.inputs["policy"]` on the pairs, with itself as the reference."""
     from alignlab.models.load import adapter, load_frozen, load_options, load_trainable
+    from alignlab.models.packed_log_probs import log_prob_sums
+    from alignlab.models.prompt_layout import choose_layout, say_plain
     from alignlab.training.dpo_trainer import SoftLabelDPOTrainer
-    from alignlab.training.trainer import fit
+    from alignlab.training.reference_table import reference_table
+    from alignlab.training.step_weights import lengths
+    from alignlab.training.token_trainers import TokenDPOTrainer
+    from alignlab.training.trainer import fit, token_budget
 
     path, hardware, implementation = run.inputs["policy"], run.config.hardware, run.config.model.attention
     model, tokenizer = load_trainable(path, hardware, run.method.dropout, **load_options(run.config))
@@ -57,8 +62,19 @@ def train(run: Run[Config]) -> None:
     lora = adapter(run.config, model)
     reference = None if lora else load_frozen(path, hardware, implementation)
     rows = tokenise_pairs(run, tokenizer)
-    settings = training_arguments(run, rows["train"])
-    fit(run, SoftLabelDPOTrainer, model, tokenizer, settings, rows, ref_model=reference, peft_config=lora)
+    budget = token_budget(run, model, max(lengths(rows["train"])))
+    attributes: dict[str, Any] = {"budget": budget}
+    settings = training_arguments(run, rows["train"], budget)
+    if budget:
+        choose_layout(model, log_prob_sums)
+        say_plain(run.method.name, model)
+        if reference is not None:
+            reference.packing_limit = model.packing_limit
+        attributes["reference_table"] = reference_table(run, rows["train"], budget)
+        rows["train"] = rows["train"].add_column("number", range(len(rows["train"])))  # type: ignore[call-arg]
+    trainer_class = TokenDPOTrainer if budget else SoftLabelDPOTrainer
+    networks: dict[str, Any] = {"ref_model": reference, "peft_config": lora, "attributes": attributes}
+    fit(run, trainer_class, model, tokenizer, settings, rows, **networks)
 
 
 def tokenise_pairs(run: Run[Config], tokenizer: Any) -> "dict[str, Dataset]":
@@ -83,7 +99,7 @@ def tokenise_pairs(run: Run[Config], tokenizer: Any) -> "dict[str, Dataset]":
     return rows
 
 
-def training_arguments(run: Run[Config], rows: "Dataset") -> "DPOConfig":
+def training_arguments(run: Run[Config], rows: "Dataset", budget: int | None) -> "DPOConfig":
     """Return TRL's arguments; the NLL of the chosen completions is TRL's loss `sft`."""
     from trl import DPOConfig
 
@@ -91,7 +107,7 @@ def training_arguments(run: Run[Config], rows: "Dataset") -> "DPOConfig":
 
     method, with_nll = run.method, run.method.nll_weight > 0
     return DPOConfig(
-        **common_arguments(run, rows),
+        **common_arguments(run, rows, budget=budget),
         max_length=None,
         beta=method.beta,
         loss_type=[method.loss_type, *(["sft"] if with_nll else [])],

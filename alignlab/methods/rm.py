@@ -1,19 +1,22 @@
 """A reward model: learn from pairs which completion people prefer (Ouyang et al. 2022, section 3.5).
 
 It runs TRL's RewardTrainer on rows that are tokenised here. A pair is one row whose prompt is computed once, where the
-model allows it (see `alignlab.models.reward_layout`), and a batch has rows of similar length. A conversation that is
+model allows it (see `alignlab.models.prompt_layout`), and a batch has rows of similar length. A conversation that is
 too long loses its oldest turns. The reward is read at the last token that the chat template writes, as transformers
 reads it. A pair's `label` is the probability that the chosen completion is the better one; its `weight` multiplies its
 loss.
 """
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from alignlab.config.method import Training
 from alignlab.config.settings import NotNegative
 from alignlab.errors import Fault
 from alignlab.runtime.stage_run import Run
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 VIEW = "pairs"
 ROLES = ("policy",)
@@ -38,10 +41,9 @@ def train(run: Run[Config]) -> None:
 
     from alignlab.models import four_bit, reward_heads
     from alignlab.models.load import adapter, trained_precision
-    from alignlab.models.truncation import cut_before_end, encode_within
     from alignlab.training.reward_trainer import PairRewardTrainer
-    from alignlab.training.tokenised_rows import Row, distinct_pairs, tokenise
-    from alignlab.training.trainer import common_arguments, fit
+    from alignlab.training.token_trainers import TokenRewardTrainer
+    from alignlab.training.trainer import common_arguments, fit, token_budget
 
     method = run.method
     is_automatic = any(place.endswith(".head") for place in run.config.origins)
@@ -51,6 +53,25 @@ def train(run: Run[Config]) -> None:
     model, tokenizer = reward_heads.new_reward_model(run.inputs["policy"], head, method.dropout, precision, **options)
     tokenizer.model_max_length = method.max_length
     model.config.prompt_share = method.prompt_share  # whoever scores with the model cuts as it was trained
+    rows = tokenise_pairs(run, tokenizer)
+    budget = token_budget(run, model, max(rows["train"]["length"]))
+    settings = RewardConfig(
+        **common_arguments(run, budget=budget),
+        max_length=None,
+        center_rewards_coefficient=method.center_rewards_coefficient,
+        disable_dropout=method.dropout == 0,
+    )
+    lora = adapter(run.config, model, task_type="SEQ_CLS", modules_to_save=["score"])
+    trainer_class = TokenRewardTrainer if budget else PairRewardTrainer
+    fit(run, trainer_class, model, tokenizer, settings, rows, attributes={"budget": budget}, peft_config=lora)
+
+
+def tokenise_pairs(run: Run[Config], tokenizer: Any) -> "dict[str, Dataset]":
+    """Return the pairs of both splits as columns of token ids; `length` counts the prompt once."""
+    from alignlab.models.truncation import cut_before_end, encode_within
+    from alignlab.training.tokenised_rows import Row, distinct_pairs, tokenise
+
+    method = run.method
 
     def row(pair: Row) -> dict[str, Any]:
         completions, limits = (pair["chosen"], pair["rejected"]), (method.max_length, method.prompt_share)
@@ -59,15 +80,7 @@ def train(run: Run[Config]) -> None:
         ids = {"prompt_ids": prompt, "completion_ids": both, "length": len(prompt) + sum(map(len, both))}
         return ids | {"label": float(pair.get("label", 1.0)), "weight": float(pair.get("weight", 1.0))}
 
-    rows = {
+    return {
         split: distinct_pairs(tokenise(run, VIEW, split, row), lambda pair: pair["completion_ids"])
         for split in ("train", "validation")
     }
-    settings = RewardConfig(
-        **common_arguments(run),
-        max_length=None,
-        center_rewards_coefficient=method.center_rewards_coefficient,
-        disable_dropout=method.dropout == 0,
-    )
-    lora = adapter(run.config, model, task_type="SEQ_CLS", modules_to_save=["score"])
-    fit(run, PairRewardTrainer, model, tokenizer, settings, rows, peft_config=lora)

@@ -7,12 +7,15 @@ Seq2SeqTrainer, where the encoder reads the prompt and the decoder learns the la
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alignlab.chat import encode
 from alignlab.config.method import Training
 from alignlab.errors import Fault, failure
 from alignlab.runtime.stage_run import Run
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 VIEW = "demonstrations"
 ROLES = ("policy",)
@@ -44,17 +47,35 @@ def train_decoder(run: Run[Config], model: Any, tokenizer: Any) -> None:
     """Fine-tune a decoder on rows of prompt and completion."""
     from trl import SFTConfig, SFTTrainer
 
-    from alignlab.models.learned_tokens import earlier_answers
     from alignlab.models.load import adapter
-    from alignlab.models.truncation import cut_row, encode_within
     from alignlab.training.packing import check_packing
-    from alignlab.training.step_weights import with_step_weights
+    from alignlab.training.step_weights import lengths, with_step_weights
+    from alignlab.training.token_trainers import TokenSFTTrainer
+    from alignlab.training.trainer import common_arguments, fit, token_budget
+
+    method, rows = run.method, tokenise_demonstrations(run, tokenizer)
+    longest = method.max_length if method.packing else max(lengths(rows["train"].select_columns("input_ids")))
+    budget = token_budget(run, model, longest)
+    if method.packing and not budget:
+        check_packing(model)
+    trainer_class = TokenSFTTrainer if budget else with_step_weights(SFTTrainer)
+    settings = SFTConfig(
+        **common_arguments(run, rows["train"], budget=budget),
+        packing=method.packing,
+        max_length=method.max_length,
+        completion_only_loss=method.completion_only_loss,
+    )
+    lora = adapter(run.config, model)
+    fit(run, trainer_class, model, tokenizer, settings, rows, attributes={"budget": budget}, peft_config=lora)
+
+
+def tokenise_demonstrations(run: Run[Config], tokenizer: Any) -> "dict[str, Dataset]":
+    """Return the demonstrations of both splits as token ids, with a mask that is 1 at those of learned turns."""
+    from alignlab.models.learned_tokens import earlier_answers
+    from alignlab.models.truncation import cut_row, encode_within
     from alignlab.training.tokenised_rows import Row, tokenise
-    from alignlab.training.trainer import common_arguments, fit
 
     method, every_turn = run.method, getattr(run.config.dataset, "learn", "last") == "all"
-    if method.packing:
-        check_packing(model)
 
     def row(demonstration: Row) -> dict[str, list[int]]:
         limits = method.max_length, method.prompt_share
@@ -69,14 +90,7 @@ def train_decoder(run: Run[Config], model: Any, tokenizer: Any) -> None:
             "completion_mask": learned[len(learned) - len(prompt) :] + [1] * len(completion),
         }
 
-    rows = {split: tokenise(run, VIEW, split, row) for split in ("train", "validation")}
-    settings = SFTConfig(
-        **common_arguments(run, rows["train"]),
-        packing=method.packing,
-        max_length=method.max_length,
-        completion_only_loss=method.completion_only_loss,
-    )
-    fit(run, with_step_weights(SFTTrainer), model, tokenizer, settings, rows, peft_config=adapter(run.config, model))
+    return {split: tokenise(run, VIEW, split, row) for split in ("train", "validation")}
 
 
 def train_encoder_decoder(run: Run[Config], model: Any, tokenizer: Any) -> None:

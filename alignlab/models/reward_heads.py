@@ -3,7 +3,7 @@
 There are two heads. `last` is transformers' AutoModelForSequenceClassification with one label, read at the completion's
 last token. `pooled` reads the state at the last token, the mean state over the completion's tokens, and the sum of the
 completion's token embeddings, a bag of words; it learns faster from few rows. In an encoder-decoder the encoder reads
-the prompt and the decoder the completions, and both heads read the decoder's states. `alignlab.models.reward_layout`
+the prompt and the decoder the completions, and both heads read the decoder's states. `alignlab.models.prompt_layout`
 says how a row holds a prompt and its completions.
 """
 
@@ -27,7 +27,15 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from alignlab.errors import failure
 from alignlab.models import model_folder
 from alignlab.models.load import load_whole, set_dropout
-from alignlab.models.reward_layout import Packed, choose_layout, counts, forward_arguments, last_tokens, unwrapped
+from alignlab.models.prompt_layout import (
+    Packed,
+    choose_layout,
+    counts,
+    forward_arguments,
+    last_tokens,
+    say_plain,
+    unwrapped,
+)
 from alignlab.runtime import sharding
 from alignlab.runtime.progress import say
 
@@ -234,8 +242,7 @@ def new_reward_model(
         nn.init.normal_(weight, std=1 / sqrt(weight.shape[1] + 1))
     if not settings.is_encoder_decoder:
         choose_layout(model, scores)
-        if not model.packing_limit:
-            say(f"rm: {settings.model_type} cannot keep two completions in one row apart, so each gets its own row")
+        say_plain("rm", model)
     return model, tokenizer
 
 

@@ -81,6 +81,7 @@ def parts(config: Config, settings: Method, inputs: Mapping[str, Source]) -> dic
         "seed": config.seed,
         "arithmetic": [*arithmetic, threads(config)] if arithmetic[0] == "cpu" else arithmetic,
         "hardware.micro_batch_size": config.hardware.micro_batch_size,
+        "hardware.layout": config.hardware.layout,
         "sources": hash_with_imports(load_method(settings.name).module),
         "version of": versions(),
     }

@@ -62,8 +62,8 @@ class RewardModel(NamedTuple):
 
     def forward(self, rows: Sequence[tuple[list[int], list[list[int]]]]) -> "Tensor":
         """Score rows of token ids, [batch], as the model's own class computes them."""
+        from alignlab.models.prompt_layout import pack
         from alignlab.models.reward_heads import DecoderReward, PooledReward
-        from alignlab.models.reward_layout import pack
 
         settings = self.model.config.get_text_config()
         if self.pad is None:  # transformers finds the last token by this id, which no row may end with
@@ -99,7 +99,7 @@ def load_reward_model(path: Path, hardware: Hardware) -> RewardModel:
     """
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-    from alignlab.models import model_folder, reward_heads, reward_layout, template_repair
+    from alignlab.models import model_folder, prompt_layout, reward_heads, template_repair
 
     folder = path / "model" if (path / "model" / "config.json").exists() else path
     model_folder.check(folder)
@@ -122,7 +122,7 @@ def load_reward_model(path: Path, hardware: Hardware) -> RewardModel:
     longest = min(tokenizer.model_max_length, context_length(settings) or tokenizer.model_max_length)
     model = model.to(device(hardware)).eval()
     if isinstance(model, reward_heads.PooledReward):
-        reward_layout.choose_layout(model, reward_heads.scores)
+        prompt_layout.choose_layout(model, reward_heads.scores)
     return RewardModel(model, tokenizer, longest, pad=getattr(model.config.get_text_config(), "pad_token_id", None))
 
 

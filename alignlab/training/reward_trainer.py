@@ -1,4 +1,4 @@
-"""TRL's RewardTrainer on pairs in the layout of `reward_layout.pack`, in batches of similar length."""
+"""TRL's RewardTrainer on pairs in the layout of `prompt_layout.pack`, in batches of similar length."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import torch
 from trl import RewardTrainer
 
 from alignlab import losses
-from alignlab.models import reward_heads, reward_layout
+from alignlab.models import prompt_layout, reward_heads
 from alignlab.training.batching import Buckets
 from alignlab.training.step_weights import StepWeights
 
@@ -19,13 +19,13 @@ class PairRewardTrainer(StepWeights, RewardTrainer):  # type: ignore[misc]
 
     def collate(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         pad = self.processing_class.pad_token_id
-        packed = reward_layout.pack([row["prompt_ids"] for row in rows], [row["completion_ids"] for row in rows], pad)
+        packed = prompt_layout.pack([row["prompt_ids"] for row in rows], [row["completion_ids"] for row in rows], pad)
         columns = {name: torch.tensor([row.get(name, 1.0) for row in rows]) for name in ("label", "weight")}
         return packed._asdict() | columns
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
         label, weight = inputs.pop("label"), inputs.pop("weight")
-        rewards = reward_heads.scores(model, reward_layout.Packed(**inputs)).float()
+        rewards = reward_heads.scores(model, prompt_layout.Packed(**inputs)).float()
         chosen, rejected = rewards.unbind(1)
         loss = (losses.reward(chosen, rejected, self.args.center_rewards_coefficient, label) * weight).mean()
         metrics = self._metrics["train" if self.model.training else "eval"]

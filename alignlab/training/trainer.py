@@ -52,15 +52,29 @@ def rows_at_once(run: Run[Training], whole: int, longest: Callable[[], int] | No
     return max(size for size in range(1, whole + 1) if whole % size == 0 and size <= max(fit, 1))
 
 
+def token_budget(run: Run[Training], model: Any, longest: int) -> int | None:
+    """Return the most tokens of a micro-batch, None where steps are laid out by rows; `longest` is a row's tokens."""
+    from alignlab.training.token_layout import applies
+
+    if not applies(run.config.hardware, model):
+        return None
+    if run.config.hardware.micro_batch_size is None and load.device(run.config.hardware).type == "cpu":
+        return TOKENS
+    return rows_at_once(run, run.method.batch_size, None) * longest
+
+
 def common_arguments(
-    run: Run[Training], rows: "datasets.Dataset | None" = None, micro: int | None = None
+    run: Run[Training],
+    rows: "datasets.Dataset | None" = None,
+    micro: int | None = None,
+    budget: int | None = None,
 ) -> dict[str, Any]:
     """Return the keywords of `transformers.TrainingArguments` that follow from the config and the training rows.
 
-    `micro` sets the rows of a micro-batch, if the caller derives it.
+    `micro` sets the rows of a micro-batch, if the caller derives it. With a `budget`, the trainer splits whole steps.
     """
     method, hardware = run.method, run.config.hardware
-    micro = micro or micro_batch_size(run, rows)
+    micro = method.batch_size if budget else micro or micro_batch_size(run, rows)
     on_cpu = load.device(hardware).type == "cpu"
     return {
         "output_dir": str(run.folder / "checkpoints"),
@@ -124,11 +138,12 @@ def fit(
     settings: Any,
     rows: "dict[str, datasets.Dataset]",
     every: int = 1,
+    attributes: dict[str, Any] | None = None,
     **options: Any,
 ) -> "Trainer":
     """Train, from the last whole checkpoint if there is one, then save the model and prove that it reads back.
 
-    `every` is the number of optimizer steps after which there is a state to save.
+    `every` is the number of optimizer steps after which there is a state to save. `attributes` are the trainer's own.
     """
     from transformers import PrinterCallback
 
@@ -138,7 +153,8 @@ def fit(
 
     limit_tiles()
     gather_in_precision(settings, run.config.hardware)
-    trainer = type(trainer_class.__name__, (FiniteLoss, ReshardedOptimizer, MasterWeights, trainer_class), {})(
+    bases = (FiniteLoss, ReshardedOptimizer, MasterWeights, trainer_class)
+    trainer = type(trainer_class.__name__, bases, attributes or {})(
         model=model,
         args=settings,
         train_dataset=rows["train"],

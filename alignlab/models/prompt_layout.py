@@ -1,9 +1,9 @@
-"""The layout in which reward models read completions: packed, where a model keeps them apart, else plain.
+"""The layout in which models read several completions of a prompt: packed, where a model keeps them apart, else plain.
 
 A packed row holds the prompt once and its completions one after the other. A completion attends to the prompt and to
 itself, and its positions continue from the prompt's end. The prompt, usually the longer part, is so computed once a
-pair instead of twice (arXiv 2410.20305), and the scores are those of the plain layout: one row per completion.
-`segments` describes a row: -1 is padding, 0 the prompt, k the k-th completion.
+pair instead of twice (arXiv 2410.20305), and the results are those of the plain layout: one row per completion.
+`segments` describes a row: -1 is padding, 0 the prompt, k the k-th completion. Reward models and DPO read such rows.
 
 Some models ignore a mask of their own or positions (recurrent ones, ALiBi). A model's `packing_limit` is the longest
 row that it may read packed; it is measured on the model itself, since no list of architectures stays complete.
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from alignlab.runtime import sharding
+from alignlab.runtime.progress import say
 from alignlab.runtime.worker_errors import is_out_of_memory
 
 WINDOWS = re.compile(r".*(sliding_window|window|window_size|window_len|attention_chunk_size|index_topk)")
@@ -92,7 +93,7 @@ def unwrapped(model: nn.Module) -> Any:
 def forward_arguments(model: nn.Module, packed: Packed, config: Any) -> tuple[Packed, dict[str, Tensor]]:
     """Return the rows that the model reads, packed or plain, and the arguments that say what attends to what."""
     config = config.get_text_config()
-    if packed.input_ids.shape[1] > getattr(unwrapped(model), "packing_limit", 0):
+    if not reads_packed(model, packed.input_ids.shape[1]):
         rows = unpack(packed, getattr(config, "pad_token_id", None) or 0)
         return rows, {"attention_mask": (rows.segments >= 0).long()}
     mask = attention_mask(packed.segments)
@@ -100,6 +101,11 @@ def forward_arguments(model: nn.Module, packed: Packed, config: Any) -> tuple[Pa
         lowest = torch.finfo(next(model.parameters()).dtype).min
         mask = torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, lowest)
     return packed, {"attention_mask": mask, "position_ids": positions(packed.segments)}
+
+
+def reads_packed(model: nn.Module, length: int) -> bool:
+    """Return whether a model may read packed rows of a length."""
+    return length <= getattr(unwrapped(model), "packing_limit", 0)
 
 
 def choose_layout(model: Any, scores: Callable[[nn.Module, Packed], Tensor]) -> None:
@@ -127,6 +133,13 @@ def choose_layout(model: Any, scores: Callable[[nn.Module, Packed], Tensor]) -> 
             apart = torch.allclose(packed[:, 0], other[:, 0], rtol=1e-5, atol=1e-5)
             model.packing_limit = min(windows(model.config), default=sys.maxsize) if same and apart else 0
     model.train(training)
+
+
+def say_plain(stage: str, model: Any) -> None:
+    """Say that a stage reads plain rows, where its model cannot read packed ones."""
+    if not model.packing_limit:
+        kind = getattr(model.config, "backbone", model.config).model_type
+        say(f"{stage}: {kind} cannot keep two completions in one row apart, so each gets its own row")
 
 
 def probe(model: Any, changed: int) -> Packed:
