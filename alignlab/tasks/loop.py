@@ -25,13 +25,13 @@ def plan(config: Config) -> Iterator[str]:
     """Yield the steps of `dry_run=true`."""
     settings = check(config)
     yield f"sft: train the first model, and register it in {settings.folder}"
-    yield f"serve it, and collect {settings.feedback} feedbacks of {len(world(config).annotators)} simulated users"
+    yield f"serve it, and collect {settings.feedback} feedbacks of simulated users"
     yield f"{config.method.name}: learn from them; then compare, promote, and serve the model in service"
 
 
 def run(config: Config, folder: Path) -> None:
     """Run the loop; raises `Refused` where the retrained model is not better, and the first model stays in service."""
-    from alignlab.serving.simulated_users import Server, collect, user_names, wait_for
+    from alignlab.serving.simulated_users import collect, served, wait_for, world_of
 
     settings = check(config)
     registry = Registry(settings.folder / "registry")
@@ -40,13 +40,13 @@ def run(config: Config, folder: Path) -> None:
         registry.promote(first, {"candidate": {"path": str(first)}, "why": "the first model of the loop"}, None)
     policy = registry.model_folder(registry.entries()[0]["model"])
 
-    with Server(config, registry.folder, settings.folder / STORE, user_names(world(config))) as server:
-        collect(server, world(config), settings, config.seed)
+    with served(config, registry.folder, settings.folder / STORE) as users:
+        collect(users, world_of(config), settings, config.seed)
         candidate = train(feedback_config(config, settings.folder / STORE, policy), folder / RETRAINED)
         try:
             promote(config, registry, candidate, folder / "promotion")
         finally:
-            say(wait_for(server, registry, world(config)))
+            say(wait_for(users, registry, world_of(config)))
 
 
 def check(config: Config) -> Loop:
@@ -59,11 +59,6 @@ def check(config: Config) -> Loop:
     if "sft" not in config.stages:
         raise mistake("method", f"{config.method.name} does not start from the sft stage", "use dpo or kto")
     return settings
-
-
-def world(config: Config) -> Any:
-    """Return the pocket world of the simulated users."""
-    return config.dataset.pocket_world
 
 
 def train(config: Config, folder: Path) -> Path:
@@ -83,7 +78,7 @@ def feedback_config(config: Config, store: Path, policy: Path) -> Config:
     """
     all_of_it = ("dataset.max_share=1.0", "dataset.outliers=false", "dataset.label_pairs=true")
     feedback = compose("model=scratch", "dataset=feedback", f"dataset.store={store.absolute()}", *all_of_it).dataset
-    dataset = feedback.model_copy(update={"world": world(config)})
+    dataset = feedback.model_copy(update={"world": config.dataset.pocket_world})
     method = config.method.model_copy(update={"policy": str(policy.absolute())})
     return as_task(config, "train").model_copy(update={"dataset": dataset, "method": method, "measure": {}})
 
