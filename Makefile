@@ -9,7 +9,7 @@ RUN := $(BIN)/python -m alignlab
 INSTALL := -m pip install --quiet --constraint constraints.txt
 # The extras of a run: DeepSpeed is imported by hardware=zero* alone.
 EXTRAS := deepspeed
-ALL_EXTRAS := deepspeed,gguf,launchers,mlflow,serve,docs,test,pages,dev
+ALL_EXTRAS := deepspeed,gguf,notebooks,launchers,mlflow,serve,docs,test,pages,dev
 # A file's tests share what they have trained; the files with most to train come first by name, not last by number.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 # More settings for a run: make dpo ARGS="method.beta=0.1 seed=1"
@@ -21,7 +21,7 @@ export ALIGNLAB_DATA := $(abspath ../shared/data)
 endif
 endif
 
-.PHONY: help setup dev smollm2 demo sft rm dpo ppo sweep search gpu gpus slurm image kubernetes chat serve dashboard loop report lora test test-runs test-faults test-scale test-pages test-lowest lock hashes audit quick check format docs evidence bench-ppo bench-ppo-parity bench-gpu bench-memory bench-serving postgres clean clean-cache
+.PHONY: help setup dev smollm2 demo sft rm dpo ppo sweep search gpu gpus slurm image kubernetes chat serve dashboard loop report lora test test-runs test-faults test-scale test-pages notebooks test-notebooks test-lowest lock hashes audit quick check format docs evidence bench-ppo bench-ppo-parity bench-gpu bench-memory bench-serving postgres clean clean-cache
 
 help: ## Explain every target.
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -107,7 +107,7 @@ report: setup ## Write the last run's report again.
 	$(RUN) task=report $(ARGS)
 
 test: dev ## The tests, in under five minutes on two cores.
-	$(PYTEST) -m "not scale and not runs and not faults and not pages" tests
+	$(PYTEST) -m "not scale and not runs and not faults and not pages and not notebooks" tests
 
 test-runs: dev ## The tests of whole runs: killed, repeated, swept; about six minutes.
 	$(PYTEST) -m runs tests
@@ -125,6 +125,16 @@ $(VENV)/.pages: $(VENV)/.dev
 test-pages: $(VENV)/.pages ## The server's pages in Chromium (/usr/bin/chromium), and its API under schemathesis.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m pages tests/test_serving_pages.py tests/test_serving_fuzz.py
 
+$(VENV)/.notebooks: $(VENV)/.dev
+	$(BIN)/python $(INSTALL) --editable '.[$(EXTRAS),serve,test,notebooks]'
+	@touch $@
+
+notebooks: $(VENV)/.notebooks ## Write notebooks/*.ipynb anew from notebooks/*.py.
+	$(BIN)/python -m jupytext --to ipynb --update notebooks/*.py
+
+test-notebooks: $(VENV)/.notebooks ## Run every notebook on pocket (a few minutes).
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m notebooks tests/test_notebooks.py
+
 postgres: ## Install PostgreSQL from Debian's packages where it is missing, start one in build/postgres, and print its URL.
 	deploy/postgres.sh start build/postgres
 
@@ -132,7 +142,7 @@ bench-serving: $(VENV)/.serve ## Throughput and latency of task=serve, with 50 c
 	$(BIN)/python benchmarks/serving.py
 
 quick: dev ## The tests that need no training, in about a minute.
-	$(PYTEST) -m "not slow and not scale and not runs and not faults and not pages" tests
+	$(PYTEST) -m "not slow and not scale and not runs and not faults and not pages and not notebooks" tests
 
 # The lowest versions that pyproject.toml allows, in an environment of their own; the oldest torch may bring CUDA (3 GB).
 .venv-lowest/.run: pyproject.toml tests/lowest_versions.py
@@ -142,7 +152,7 @@ quick: dev ## The tests that need no training, in about a minute.
 	@touch $@
 
 test-lowest: .venv-lowest/.run ## The quick tests and a small run with the lowest versions that are allowed.
-	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -q -n 2 -m "not slow and not scale and not runs and not faults and not pages" tests
+	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -q -n 2 -m "not slow and not scale and not runs and not faults and not pages and not notebooks" tests
 	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m alignlab model=pocket_small dataset=pocket_small hardware=zero3
 
 # KEEP names packages that stay as they are; without torch there, it takes the newest, and so maybe CUDA (3 GB).
