@@ -182,7 +182,7 @@ def wait_for(server: Users, registry: Registry, world: PocketData) -> str:
     deadline = time.monotonic() + TIMEOUT
     while time.monotonic() < deadline:
         answer = server.send(ADMINISTRATOR, "POST", "/predict", {"messages": turns(prompt), "seed": 0})
-        if answer["version"] == pointer["fingerprint"]:
+        if answer["version"].endswith(pointer["fingerprint"]):
             return f"version {pointer['version']} is in service: {prompt.text} {answer['completion']}"
         time.sleep(0.2)
     raise failure(
