@@ -185,7 +185,9 @@ class Capabilities(MeasureSettings):
 
 
 MEASURES: dict[str, type[MeasureSettings]] = {  # the built-in measurements
-    **dict.fromkeys(("gold", "reward", "rouge", "perplexity", "length", "kl", "pairs", "swaps"), MeasureSettings),
+    **dict.fromkeys(
+        ("gold", "reward", "rouge", "perplexity", "length", "kl", "pairs", "cost", "swaps"), MeasureSettings
+    ),
     **dict.fromkeys(("revisions", "ai_labels", "best_of_n"), MeasureSettings),
     "toxicity": Toxicity,
     "refusal": Refusal,

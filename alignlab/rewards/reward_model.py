@@ -5,6 +5,7 @@ template writes, as transformers reads it, whether or not the completion ended b
 """
 
 from collections.abc import Sequence
+from math import tanh
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -38,7 +39,7 @@ class RewardModel(NamedTuple):
     def score(
         self, prompts: Sequence[Sequence[Turn]], completions: Sequence[str], finished: Sequence[bool] | None = None
     ) -> Scored:
-        """Score each completion after its prompt; `finished` is not used."""
+        """Score each completion after its prompt, by a cost model with its calibrated cost; `finished` is not used."""
         import torch
 
         from alignlab.models.truncation import PROMPT_SHARE, cut_before_end, encode_within
@@ -58,7 +59,8 @@ class RewardModel(NamedTuple):
                 ):
                     for i, value in zip(part, values, strict=True):
                         total[i] = value
-        return Scored(total)
+        calibration = getattr(self.model.config, "cost_calibration", None)
+        return Scored([cost(value, **calibration) for value in total] if calibration else total)
 
     def forward(self, rows: Sequence[tuple[list[int], list[list[int]]]]) -> "Tensor":
         """Score rows of token ids, [batch], as the model's own class computes them."""
@@ -74,6 +76,11 @@ class RewardModel(NamedTuple):
         if isinstance(self.model, PooledReward | DecoderReward):
             return self.model(ids, segments).logits[:, 0].float()
         return self.model(input_ids=ids, attention_mask=(segments >= 0).long()).logits[:, 0].float()
+
+
+def cost(output: float, scale: float, offset: float) -> float:
+    """Return the calibrated cost of a cost model's output, sigmoid(scale * output + offset)."""
+    return (1 + tanh((scale * output + offset) / 2)) / 2  # never overflows
 
 
 def batches(order: Sequence[int], lengths: Sequence[int], tokens: int = TOKENS) -> list[list[int]]:

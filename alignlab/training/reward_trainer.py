@@ -46,3 +46,16 @@ class PairRewardTrainer(StepWeights, RewardTrainer):  # type: ignore[misc]
 
     def _set_signature_columns_if_needed(self) -> None:
         self._signature_columns = ["prompt_ids", "completion_ids", "length", "label", "weight"]
+
+
+class LabelRewardTrainer(PairRewardTrainer):
+    """Scores one completion in each row, and learns the probability of its label."""
+
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
+        label, weight = inputs.pop("label"), inputs.pop("weight")
+        scores = reward_heads.scores(model, reward_layout.Packed(**inputs)).float()[:, 0]
+        loss = (losses.preference(scores, label) * weight).mean() * self.weight()
+        metrics = self._metrics["train" if self.model.training else "eval"]
+        for name, value in (("accuracy", (scores > 0) == (label > 0.5)), ("mean_cost", scores.sigmoid())):
+            metrics[name].append(self.accelerator.gather(value.detach().float().mean()).mean().item())
+        return (loss, {"logits": scores}) if return_outputs else loss

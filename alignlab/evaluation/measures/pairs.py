@@ -22,9 +22,10 @@ def items(context: Context) -> Iterator[Item]:
     """Ask for the scores of both completions: of all pairs by a reward model, of some by a policy that knows `beta`."""
     assert context.stage
     config = context.config
-    if context.stage.makes == "reward_model":
+    learned = load_method(context.stage.method.name).view
+    if context.stage.makes == "reward_model" and learned != "labels":  # a cost model ranks no answers
         yield from map(pair_item, view(config.dataset, VIEW, config.evaluation.split).to_list())
-    elif load_method(context.stage.method.name).view == VIEW and hasattr(context.stage.method, "beta"):
+    elif learned == VIEW and hasattr(context.stage.method, "beta"):
         yield from map(pair_item, context.rows(VIEW))
 
 
