@@ -21,7 +21,7 @@ from alignlab.config.judge import JudgeSettings
 from alignlab.config.method import Method
 from alignlab.config.reward import RewardSettings
 from alignlab.config.schema import Config
-from alignlab.config.settings import EXTENSION, Settings
+from alignlab.config.settings import EXTENSION, RULES, Settings
 from alignlab.config.suggestions import close_to, suggestion
 from alignlab.config.task import Task
 from alignlab.errors import Fault, Mistake
@@ -149,21 +149,6 @@ def _unknown_kind(where: str, kind: str, expected: str) -> Fault:
     folder = "judges" if where.rpartition(".")[2] == "judge" else "rewards"
     now = close_to(kind, tags) or f"write {folder}/{kind}.py in this folder to add it"
     return Fault(f"{where}.kind", f"{kind!r} is none of {', '.join(tags)}", now)
-
-
-RULES = {
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "bool_type": "true or false",
-    "string_type": "text",
-    "tuple_type": "a list",
-    "dict_type": "a group of settings",
-    "model_type": "a group of settings",
-    "model_attributes_type": "a group of settings",
-    "path_type": "a path",
-    "finite_number": "a finite number",
-}
 
 
 def _example(annotation: Any, where: str) -> str:

@@ -81,7 +81,8 @@ def fill_in(tree: Mapping[str, Any], chains: Mapping[str, list[str]], groups: Gr
     filled = deepcopy(dict(tree))
     kind = kind_of(tree)
     origins: dict[str, str] = {}
-    groups_with_auto = {"evaluation": ["evaluation"], "preferences": ["preferences"], "task": task_name(tree)}
+    groups_with_auto = {name: [name] for name in ("evaluation", "preferences", "measure.win_rate")}
+    groups_with_auto["task"] = task_name(tree)
     for place, names in {**chains, **groups_with_auto}.items():
         node = node_at(filled, place)
         for name, value in node.items() if isinstance(node, dict) else ():

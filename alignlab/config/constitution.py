@@ -15,8 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from alignlab.config.bind import RULES
-from alignlab.config.settings import Positive, Settings
+from alignlab.config.settings import RULES, Positive, Settings
 from alignlab.config.suggestions import close_to
 from alignlab.config.yaml_files import check as check_yaml
 from alignlab.errors import Fault, Mistake, failure, mistake

@@ -6,8 +6,9 @@ from typing import Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, Field
 
-from alignlab.config.judge import Host, address_faults
-from alignlab.config.settings import Count, Names, NotNegative, Positive, Seed, Settings, path_in_home
+from alignlab.config.constitution import Constitution
+from alignlab.config.judge import AnyJudge, Host, address_faults
+from alignlab.config.settings import Count, Names, NotNegative, Positive, Reference, Seed, Settings, path_in_home
 from alignlab.config.suggestions import close_to
 from alignlab.errors import Fault
 
@@ -164,6 +165,15 @@ class Moderation(Suite):
             yield from address_faults(self.url, self.key_env)
 
 
+class WinRate(MeasureSettings):
+    """Settings of `conf/measure/win_rate.yaml`."""
+
+    judge: AnyJudge
+    constitution: Constitution
+    judge_model: str | None
+    baseline: Reference
+
+
 class EvaluateMetric(MeasureSettings):
     """Settings of `conf/measure/evaluate_metric.yaml`; `options` are the keywords of the metric's `compute`."""
 
@@ -197,6 +207,8 @@ MEASURES: dict[str, type[MeasureSettings]] = {  # the built-in measurements
     "harmbench": Suite,
     "jailbreaks": Jailbreaks,
     "moderation": Moderation,
+    "win_rate": WinRate,
+    "reward_bench": Suite,
     "lm_eval": MeasureSettings,
     "evaluate_metric": EvaluateMetric,
     "durability": Durability,

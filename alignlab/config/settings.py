@@ -72,6 +72,21 @@ Files = Annotated[
 ]
 
 
+# By pydantic's name of an error: the type that a value must have.
+RULES = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "tuple_type": "a list",
+    "dict_type": "a group of settings",
+    "model_type": "a group of settings",
+    "model_attributes_type": "a group of settings",
+    "path_type": "a path",
+    "finite_number": "a finite number",
+}
+
 EXTENSION = "extension"  # the tag of the union member for kinds that users add
 
 
