@@ -1,7 +1,5 @@
 """A cost model: calibration by hand and by its laws, the split of costs in two, labels of harm, and a run."""
 
-import json
-
 import numpy as np
 import pytest
 from command import config
@@ -69,6 +67,5 @@ def test_a_cost_model_tells_harmful_from_harmless_answers(tmp_path):
     import alignlab
 
     settings = config("method=cost", "model=pocket_small", "dataset=pocket_small", "dataset.validation=0.15")
-    alignlab.run(settings, tmp_path / "run")
-    metrics = json.loads((tmp_path / "run" / "result.json").read_text())["metrics"]
-    assert metrics["cost"]["cost/of_harmful"]["value"] > metrics["cost"]["cost/of_harmless"]["value"] + 0.3
+    values = {row["name"]: row["value"] for row in alignlab.run(settings, tmp_path / "run").rows}
+    assert values["cost/of_harmful"] > values["cost/of_harmless"] + 0.3

@@ -53,7 +53,7 @@ class LabelRewardTrainer(PairRewardTrainer):
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
         label, weight = inputs.pop("label"), inputs.pop("weight")
-        scores = reward_heads.scores(model, reward_layout.Packed(**inputs)).float()[:, 0]
+        scores = reward_heads.scores(model, prompt_layout.Packed(**inputs)).float()[:, 0]
         loss = (losses.preference(scores, label) * weight).mean() * self.weight()
         metrics = self._metrics["train" if self.model.training else "eval"]
         for name, value in (("accuracy", (scores > 0) == (label > 0.5)), ("mean_cost", scores.sigmoid())):
