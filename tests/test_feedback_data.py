@@ -1,6 +1,7 @@
 """Feedback of the store as training data: pairs, demonstrations and labels; caps, consensus, held-out parts, counts."""
 
 from collections import Counter
+from functools import cache
 
 import pytest
 from command import config
@@ -65,9 +66,14 @@ def place(tmp_path, monkeypatch):
         yield path
 
 
-def data(place, *more):
-    settings = ["dataset.test=0", "dataset.validation=0", "dataset.max_share=1", *more]
-    return config("method=dpo", "model=scratch", "dataset=feedback", f"dataset.store={place}", *settings).dataset
+@cache
+def settings():
+    return config("method=dpo", "model=scratch", "dataset=feedback").dataset
+
+
+def data(place, **more):
+    whole = {"test": 0.0, "validation": 0.0, "max_share": 1.0}
+    return settings().model_copy(update={"store": str(place), **whole, **more})
 
 
 def test_comparisons_and_corrections_are_pairs_verdicts_are_labels_and_corrections_demonstrations(place):
@@ -87,17 +93,17 @@ def test_agreement_weighs_a_label(place):
 
 
 def test_a_command_reads_one_snapshot_and_the_next_one_what_was_added(place, monkeypatch):
-    settings = data(place)
-    before = content(settings)
+    dataset = data(place)
+    before = content(dataset)
     store = Store(str(place))
     give(store, USERS[4], ask(store, 7), {"thumb": "up"})
     store.close()
-    snapshots.fetch(settings)
-    assert content(settings) == before
-    monkeypatch.delenv(snapshots.variable_of(settings))  # as after each command
-    assert content(settings) != before
-    assert content(data(place, f"dataset.snapshot={before}")) == before
-    assert "26 records of 6 users" in (snapshots.snapshot(settings) / CARD).read_text()
+    snapshots.fetch(dataset)
+    assert content(dataset) == before
+    monkeypatch.delenv(snapshots.variable_of(dataset))  # as after each command
+    assert content(dataset) != before
+    assert content(data(place, snapshot=before)) == before
+    assert "26 records of 6 users" in (snapshots.snapshot(dataset) / CARD).read_text()
 
 
 def test_a_store_that_is_not_there_is_named(tmp_path):
@@ -125,7 +131,7 @@ def test_users_with_other_thumbs_are_outliers():
 
 
 def test_what_a_held_out_user_says_is_measured_on_and_never_trained_on(place):
-    held_out = data(place, "dataset.held_out_users=0.4", "dataset.test=0.3")
+    held_out = data(place, held_out_users=0.4, test=0.3)
     users = feedback.held_out_users({user.name for user in USERS}, 0.4)
     report = snapshots.read_report(held_out)
     rows = sum(report.aside.values()) + sum(report.rows.values())
