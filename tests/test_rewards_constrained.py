@@ -7,11 +7,12 @@ import pytest
 from command import config
 from test_rewards_mixture import CPU, ENDED, GIVEN, PROMPTS, TEXTS, ensemble, function
 
-from alignlab.config.reward import ConstrainedReward, Cost
-from alignlab.errors import Mistake
+from alignlab.config.reward import ConstrainedReward, Cost, ModelReward
+from alignlab.errors import Failure, Mistake
 from alignlab.rewards import Checked, RewardModel, load_reward, reward_models
-from alignlab.rewards.constrained import Constrained
+from alignlab.rewards.constrained import Constrained, ends_of
 from alignlab.rewards.lagrangian import Gains, Multiplier, calibrated
+from alignlab.rewards.protocol import Context
 
 COST = {"bound": 0.5, "threshold": 2.5, "floor": 0.1, "ceiling": 0.9}  # of two: 3, 2, 7 are read as 1, 0, 1
 
@@ -92,8 +93,26 @@ def test_without_weight_it_is_the_objective_and_a_score_may_be_the_cost():
 def test_a_gate_checks_the_objective_on_pairs_and_no_cost():
     settings = constrained().reward.settings
     models = {name: Checked(RewardModel(None, None, 1, name)) for name in ("objective", "harm")}
-    reward = Checked(Constrained("constrained", settings, models))
+    reward = Checked(Constrained("constrained", settings, models, {"harm": (0.0, 1.0)}))
     assert [model.name for model in reward_models(reward)] == ["objective"]
+
+
+@pytest.mark.parametrize(
+    ("own", "ends"),
+    [
+        ({}, (0.15, 0.8)),
+        ({"floor": 0.1}, (0.1, 0.8)),
+        ({"threshold": 0.5}, (0.0, 1.0)),  # 0 and 1 are not what was calibrated
+    ],
+)
+def test_a_cost_model_brings_its_floor_and_its_ceiling(own, ends, tmp_path):
+    (tmp_path / "calibration.json").write_text('{"floor": 0.15, "ceiling": 0.8}')
+    model = ModelReward(kind="model", path=str(tmp_path))
+    cost = Cost(**{"bound": 0.1, "threshold": None, "floor": None, "ceiling": None, "reward": model} | own)
+    assert ends_of(cost, Context({}, CPU)) == ends
+    assert ends_of(cost.model_copy(update={"reward": function("one")}), Context({}, CPU))[1] == 1.0
+    with pytest.raises(Failure, match=r"its ceiling \(0.8\) is not above its floor \(0.9\)|ceiling \(1\).*floor \(1\)"):
+        ends_of(cost.model_copy(update={"floor": 0.9 if ends[1] < 1 else 1.0}), Context({}, CPU))
 
 
 def test_a_constrained_reward_resumes_exactly():
@@ -110,7 +129,10 @@ def test_a_constrained_reward_resumes_exactly():
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["reward.costs.harm.ceiling=0"], r"reward\.costs\.harm\.ceiling: 0 is not above floor \(0\)"),
+        (
+            ["reward.costs.harm.ceiling=0", "reward.costs.harm.floor=0"],
+            r"reward\.costs\.harm\.ceiling: 0 is not above floor \(0\)",
+        ),
         (["reward.initial_weight=11"], r"reward\.initial_weight: 11 is above max_weight \(10\)"),
     ],
 )

@@ -187,12 +187,12 @@ class Cost(Settings):
 
     bound: float
     threshold: float | None
-    floor: float
-    ceiling: float
+    floor: float | None
+    ceiling: float | None
     reward: Annotated[Single | Annotated[EnsembleReward, Tag("ensemble")], BY_KIND]
 
     def faults(self) -> Iterator[Fault]:
-        if self.ceiling <= self.floor:
+        if self.floor is not None and self.ceiling is not None and self.ceiling <= self.floor:
             yield Fault("ceiling", f"{self.ceiling:g} is not above floor ({self.floor:g})", "give a higher one")
 
 

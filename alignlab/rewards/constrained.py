@@ -5,6 +5,7 @@ weight λ is set by a controller from the mean cost of the rollout. The denomina
 a change of λ is no change of learning rate.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from math import sqrt
 from statistics import fmean
@@ -12,24 +13,33 @@ from typing import Any
 
 from alignlab.chat import Turn
 from alignlab.config.reward import ConstrainedReward, Cost
+from alignlab.errors import failure
 from alignlab.rewards import load as load_part
 from alignlab.rewards.lagrangian import Gains, Multiplier, calibrated
 from alignlab.rewards.protocol import Checked, Context, Scored
 from alignlab.rewards.running_stats import RunningStats
 
 OBJECTIVE = "objective"
+CALIBRATION = "calibration.json"  # of a cost model
 
 
 class Constrained:
     """An objective, costs, and a multiplier for each cost; every call of `score` is a rollout to the multipliers."""
 
-    def __init__(self, name: str, settings: ConstrainedReward, parts: Mapping[str, Checked]) -> None:
+    def __init__(
+        self,
+        name: str,
+        settings: ConstrainedReward,
+        parts: Mapping[str, Checked],
+        ends: Mapping[str, tuple[float, float]],
+    ) -> None:
         self.name = name
         self.settings = settings
         self.parts = parts  # the objective and the costs, by name
         self.costs = tuple(settings.costs)  # the names of the parts that are costs
         self.gains = Gains(settings.proportional, settings.integral, settings.derivative, settings.max_weight)
         self.stats = {name: RunningStats() for name in parts}
+        self.ends = ends  # what is read without harm and with nothing but harm, by cost
         first = settings.initial_weight
         self.multipliers = {name: Multiplier(first, first) for name in settings.costs}
 
@@ -53,7 +63,7 @@ class Constrained:
     def update(self, name: str, cost: Cost, scores: list[float]) -> dict[str, list[float]]:
         """Update a cost's multiplier; return what is logged: the cost as read, as calibrated, and the weight."""
         read = [float(score >= cost.threshold) for score in scores] if cost.threshold is not None else scores
-        true = [calibrated(value, cost.floor, cost.ceiling) for value in read]
+        true = [calibrated(value, *self.ends[name]) for value in read]
         self.multipliers[name] = self.multipliers[name].updated(fmean(true), cost.bound, self.gains)
         weight = [self.multipliers[name].weight] * len(scores)
         return {f"{name}/read": read, f"{name}/cost": true, f"{name}/weight": weight}
@@ -76,7 +86,23 @@ class Constrained:
 
 
 def load(settings: ConstrainedReward, context: Context) -> Constrained:
-    """Load the objective and every cost."""
+    """Load the objective and every cost, with the floor and the ceiling of each."""
     parts = {OBJECTIVE: load_part(settings.objective, context.at(OBJECTIVE))}
     parts |= {name: load_part(cost.reward, context.at(f"costs.{name}.reward")) for name, cost in settings.costs.items()}
-    return Constrained(context.name(settings.kind), settings, parts)
+    ends = {name: ends_of(cost, context.at(f"costs.{name}.reward")) for name, cost in settings.costs.items()}
+    return Constrained(context.name(settings.kind), settings, parts, ends)
+
+
+def ends_of(cost: Cost, context: Context) -> tuple[float, float]:
+    """Return the floor and the ceiling of a cost: its own, those of its model's calibration, or 0 and 1.
+
+    Scores that a threshold turns into 0 or 1 are no longer what was calibrated.
+    """
+    file = context.folder(cost.reward.model_path) / CALIBRATION if cost.reward.model_path else None
+    is_calibrated = file and file.exists() and cost.threshold is None
+    known = json.loads(file.read_text(encoding="utf-8")) if file and is_calibrated else {}
+    floor = known.get("floor", 0.0) if cost.floor is None else cost.floor
+    ceiling = known.get("ceiling", 1.0) if cost.ceiling is None else cost.ceiling
+    if ceiling <= floor:
+        raise failure(context.place, f"its ceiling ({ceiling:g}) is not above its floor ({floor:g})", "set both")
+    return floor, ceiling
