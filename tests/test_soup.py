@@ -84,8 +84,8 @@ def test_the_page_marks_the_front_and_knows_which_way_is_better(tmp_path):
         (tmp_path / name / "result.json").write_text(json.dumps(result))
     (tmp_path / "plan.json").write_text(json.dumps([{"stage": name, "action": "ran"} for name in values]))
     text = write_front(tmp_path, ("harm", "help")).read_text()
-    assert text.count("<td>yes</td>") == 2
-    assert "<td>0.5</td>" in text.split("<td>no</td>")[0].rsplit("<tr>", 1)[1]
+    assert text.count(">yes</td>") == 2
+    assert ">0.5</td>" in text.split(">no</td>")[0].rsplit("<tr>", 1)[1]
     assert text.count('class="dot') == 2
     with pytest.raises(Failure, match=r"task\.axes: odd was not measured; there is harm, help"):
         write_front(tmp_path, ("harm", "odd"))

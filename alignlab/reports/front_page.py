@@ -3,14 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from markupsafe import Markup
-
 from alignlab.errors import failure
 from alignlab.evaluation.scores import Measurement
 from alignlab.reports.charts import Mark, Series, curves
 from alignlab.reports.measure_names import label
 from alignlab.reports.run_results import cell, is_share, read_stages
-from alignlab.reports.templates import CONTENT_POLICY
+from alignlab.reports.templates import render
 from alignlab.runtime.files import write_text
 
 FRONT_PAGE = "front.html"
@@ -31,23 +29,24 @@ def write_front(folder: Path, axes: tuple[str, str]) -> Path:
         if name not in stages[0].measurements:
             raise failure("task.axes", f"{name} was not measured", f"there is {', '.join(stages[0].measurements)}")
     rows = {stage.name: tuple(stage.measurements[name] for name in axes) for stage in stages}
-    write_text(folder / FRONT_PAGE, str(page(rows, axes)))
+    write_text(folder / FRONT_PAGE, page(rows, axes))
     return folder / FRONT_PAGE
 
 
-def page(rows: dict[str, tuple[Measurement, ...]], axes: tuple[str, str]) -> Markup:
+def page(rows: dict[str, tuple[Measurement, ...]], axes: tuple[str, str]) -> str:
     """Build the page: a chart, whose filled points are the front, and a table with intervals."""
     front = dict(zip(rows, on_front([better_upwards(pair) for pair in rows.values()]), strict=True))
     points = [(float(x["value"]), float(y["value"])) for x, y in rows.values()]
     marks = tuple(Mark(*point, name, front[name]) for name, point in zip(rows, points, strict=True))
     words = [label(name) for name in axes]
-    chart = curves(f"{words[1]} over {words[0]}", [Series("share of the second model", points, marks)], words[0])
-    cells = ([name, *map(shown, pair), "yes" if front[name] else "no"] for name, pair in rows.items())
-    table = Markup("").join(
-        Markup("<tr>{}</tr>").format(Markup("").join(Markup("<td>{}</td>").format(each) for each in row))
-        for row in cells
+    series = [Series("share of the second model", points, marks)]
+    return render(
+        "front.html",
+        words=words,
+        chart=curves(f"{words[1]} over {words[0]}", series, words[0]),
+        head=("share of the second model", *words, "on the front"),
+        rows=[[name, *map(shown, pair), "yes" if front[name] else "no"] for name, pair in rows.items()],
     )
-    return PAGE.format(chart=chart, words=words, table=table)
 
 
 def shown(row: Measurement) -> str:
@@ -60,17 +59,3 @@ def better_upwards(pair: Sequence[Measurement]) -> tuple[float, float]:
     """Return two values so that higher is better on both."""
     x, y = (-row["value"] if row["better"] == "lower" else row["value"] for row in pair)
     return x, y
-
-
-PAGE = Markup(
-    f'<!doctype html><html lang="en"><meta charset="utf-8">{CONTENT_POLICY}<title>Front of a soup</title><style>'
-    "body{{font:15px/1.5 system-ui,sans-serif;max-width:48rem;margin:2rem auto;padding:0 1rem;color:#222}}"
-    "figure{{max-width:34rem;margin:0}}table{{border-collapse:collapse;font-size:13px}}"
-    "td,th{{padding:.3rem .6rem;text-align:left;border-top:1px solid #ccc}}.grid{{stroke:#ddd}}"
-    ".tick{{font-size:10px;fill:#666}}.line{{fill:none;stroke-width:1.6;stroke:currentColor}}.dot{{fill:currentColor}}"
-    ".ring{{fill:none;stroke:currentColor}}.c0{{color:#2471a3}}.key{{margin-left:.6rem}}</style>"
-    "<h1>Front of a soup</h1><p>Each point has the interpolated weights of two models; nothing was trained. Filled "
-    "points are the front: no other point is as good on both measures and better on one.</p>{chart}<table><tr>"
-    "<th>share of the second model</th><th>{words[0]}</th><th>{words[1]}</th><th>on the front</th></tr>{table}</table>"
-    "</html>\n"
-)
