@@ -15,7 +15,7 @@ from alignlab.config.evaluation import Evaluation
 from alignlab.config.task import Bound
 from alignlab.evaluation.decisions import FEWEST_CLUSTERS, clusters_needed, detectable
 from alignlab.evaluation.metrics import Scores
-from alignlab.evaluation.scores import IntervalRecord, as_record, difference, difference_record, interval
+from alignlab.evaluation.scores import IntervalRecord, absolute_margin, as_record, difference, interval
 
 OBJECTIVE = "objective"  # as the part of a check; the other parts are the names of bounds
 
@@ -88,7 +88,7 @@ def check_better(now: Scores, then: Scores, settings: Evaluation) -> Check:
 def check_bound(part: str, bound: Bound, now: Scores, then: Scores, settings: Evaluation) -> Iterator[Check]:
     """Check that a measure is not worse than the baseline's by more than the margin, and not beyond the limit."""
     changed = difference(now, then, settings.confidence)
-    allowed = difference_record(now, then, settings.model_copy(update={"margin": bound.margin}))["margin"]
+    allowed = absolute_margin(bound.margin, then, settings.confidence)
     room = allowed + sign(now) * changed.interval.value  # to the margin; negative beyond it
     low, high = sorted(allowed + sign(now) * end for end in changed.interval[1:])
     outcome = outcome_of(low > 0, high < 0, now)

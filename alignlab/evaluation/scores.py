@@ -104,12 +104,9 @@ def measurement(now: Scores, before: Scores | None, previous: Scores | None, set
 
 
 def difference_record(now: Scores, then: Scores, settings: Evaluation) -> DifferenceRecord:
-    """Return a paired difference; `correct` adds what depends on the other differences.
-
-    The margin of a rate is in its own unit, that of any other measure a share of the earlier value.
-    """
+    """Return a paired difference; `correct` adds what depends on the other differences."""
     changed = difference(now, then, settings.confidence)
-    margin = settings.margin * (1.0 if now.metric.rate else abs(interval(then, settings.confidence).value))
+    margin = absolute_margin(settings.margin, then, settings.confidence)
     return {
         **as_record(changed.interval),
         "error": finite(changed.error),
@@ -119,6 +116,11 @@ def difference_record(now: Scores, then: Scores, settings: Evaluation) -> Differ
         "margin": margin,
         "not_worse": not_worse(changed.interval, now.metric.better == "higher", margin),
     }
+
+
+def absolute_margin(margin: float, then: Scores, confidence: float) -> float:
+    """Return a margin in the unit of a measure: of a rate it is, of any other measure it is a share of the value."""
+    return margin if then.metric.rate else margin * abs(interval(then, confidence).value)
 
 
 def correct(rows: list[Measurement], confidence: float) -> None:

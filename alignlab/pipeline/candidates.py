@@ -35,12 +35,16 @@ class Outcome(NamedTuple):
 
 
 class DecisionRecord(Decision):
-    """A decision as `decision.json` holds it: of which task, on which model, and the version that it became."""
+    """A decision as `decision.json` holds it: of which task, on which model, and the version that it became.
+
+    `stages` are those that the candidate was made by (`lineage`).
+    """
 
     task: str
     candidate: str
     baseline: str
     version: int | None
+    stages: list[dict[str, Any]]
 
 
 def check(config: Config) -> Judged:
@@ -76,6 +80,7 @@ def write_decision(outcome: Outcome, task: str, folder: Path, version: int | Non
         "candidate": outcome.candidate.name,
         "baseline": outcome.baseline.name,
         "version": version,
+        "stages": lineage(outcome.candidate.source.path),
     }
     write_json(folder / DECISION, record)
     return record

@@ -85,7 +85,8 @@ def short_names(values: Sequence[str]) -> list[str]:
     for value in values:
         path = Path(value).resolve() if Path(value).is_symlink() else Path(value)
         parts = [part for part in path.parts if part not in {"model", "/"}]
-        name = re.sub(r"[^\w.-]", "-", parts[-1] if parts else value).strip(".-") or "model"
+        last = "-".join(parts[-2:] if parts and parts[-1].isdigit() else parts[-1:])
+        name = re.sub(r"[^\w.-]", "-", last).strip(".-") or "model"
         names.append(name if name not in names else f"{name}-{1 + sum(name == other for other in names)}")
     return names
 

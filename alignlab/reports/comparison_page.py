@@ -65,6 +65,7 @@ def write_page(folder: Path, examples: int) -> Path:
         conclusions=conclusions[1:],
         checks=[shown(check) for check in decision["checks"]] if decision else [],
         tables=tables(stages),
+        stages=decision["stages"] if decision else [],
         flips=[one for stage in stages[1:] for one in read_flips(folder, stage.name, examples)],
         settings=read_text(folder / CONFIG),
         whiskers=whiskers,

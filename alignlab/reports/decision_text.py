@@ -112,6 +112,6 @@ def headline(decision: DecisionRecord) -> str:
         gain = next((shown(one) for one in checks if one["part"] == OBJECTIVE), None)
         why = f"{gain.measure} {gain.seen}, and " if gain else ""
         return f"{against} {yes}: {why}all {len(checks) - bool(gain)} constraints hold."
-    named = "; ".join(f"{one.part}, {one.measure}: {one.seen}" for one in failing[:2])
-    more = f"; and {len(failing) - 2} more" if len(failing) > 2 else ""
-    return f"{against} {no}: {len(failing)} of {len(checks)} checks do not pass ({named}{more})."
+    parts = {one.part: [other.measure for other in failing if other.part == one.part] for one in failing}
+    named = "; ".join(f"{part} ({', '.join(dict.fromkeys(measures))})" for part, measures in parts.items())
+    return f"{against} {no}: {len(failing)} of {len(checks)} checks do not pass: {named}."
