@@ -123,6 +123,7 @@ def test_the_table_shows_so_many_of_each_kind_with_what_they_were_worth():
     assert values["3"] == {"gold/score": 0.5, "gold/honest": 1.0}  # a column that is no measure is left out
     samples = [
         {
+            "id": one,
             "kind": kind,
             "prompt": ask(f"why {one}"),
             **{model: {"completion": text} for model, text in (("before", "x"), ("previous", "y"), ("after", "z"))},
@@ -131,5 +132,5 @@ def test_the_table_shows_so_many_of_each_kind_with_what_they_were_worth():
         for one, kind in zip("123", ("how_to", "how_to", "fact"), strict=True)
     ]
     columns, rows = completions_table(samples, 1)
-    assert columns == ["kind", "prompt", "before", "previous", "after", "gold/score", "gold/honest"]
-    assert rows == [["how_to", "why 1", "x", "y", "z", 1.0, None], ["fact", "why 3", "x", "y", "z", 0.5, 1.0]]
+    assert columns == ["id", "kind", "prompt", "before", "previous", "after", "gold/score", "gold/honest"]
+    assert rows == [["1", "how_to", "why 1", "x", "y", "z", 1.0, None], ["3", "fact", "why 3", "x", "y", "z", 0.5, 1.0]]

@@ -73,7 +73,7 @@ def test_samples_are_read_as_they_were_written(records, tmp_path):
     run_folder.write_lines(tmp_path / run_folder.SAMPLES, records)
     assert run_folder.read_samples(tmp_path) == records
     assert run_folder.read_samples(tmp_path / "elsewhere") == []
-    assert completions_table(records, 1)[1] == [["fact", "why", "of the base", "of sft", "of ppo", 0.75]]
+    assert completions_table(records, 1)[1] == [["1", "fact", "why", "of the base", "of sft", "of ppo", 0.75]]
 
 
 def test_what_was_not_finite_is_left_out_of_the_curves(tmp_path):

@@ -30,9 +30,9 @@ from alignlab.training.callbacks import TrackerCallback, our_name, throughput
 def config(*to: str, **changes: Any) -> Any:
     """As much of a Config as a tracker reads."""
     tracking = Tracking(
-        to=to, mode="offline", project="test", entity=None, name=None, tags=("a tag",), mlflow_uri=None
+        to=to, mode="offline", project="test", entity=None, name=None, tags=("a tag",), upload=False, mlflow_uri=None
     ).model_copy(update=changes)
-    return SimpleNamespace(tracking=tracking, model_dump=lambda mode: {"seed": 3, "method": {"beta": 0.1}})
+    return SimpleNamespace(tracking=tracking, seed=3, model_dump=lambda mode: {"seed": 3, "method": {"beta": 0.1}})
 
 
 def log_three_steps(tracker: Any) -> None:
@@ -173,9 +173,9 @@ if sys.argv[3] == "killed":
 here.log_three_steps(tracker)
 """
     command = [sys.executable, "-c", script, str(tmp_path), str(Path(__file__).parent), trouble]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=250, env={**os.environ, "WANDB_MODE": "offline"}
-    )
+    own_service = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
+    environment = own_service | {"WANDB_MODE": "offline"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250, env=environment)
     assert done.returncode == 0, done.stderr
     assert done.stderr.startswith("tracking: wandb is left out from here: ")
     assert done.stderr.count("\n") == 1, done.stderr

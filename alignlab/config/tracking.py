@@ -16,4 +16,5 @@ class Tracking(Settings):
     entity: str | None
     name: str | None
     tags: Names
+    upload: bool
     mlflow_uri: str | None

@@ -156,6 +156,7 @@ def completions_table(samples: Sequence[SampleRecord], count: int) -> tuple[list
     names = [name for name in dict.fromkeys(n for sample in kept for n in sample["scores"]) if name.count("/") == 1]
     rows = [
         [
+            sample["id"],
             sample["kind"],
             sample["prompt"][-1]["content"],
             *(sample[model]["completion"] for model in MODELS),
@@ -163,4 +164,4 @@ def completions_table(samples: Sequence[SampleRecord], count: int) -> tuple[list
         ]
         for sample in kept
     ]
-    return ["kind", "prompt", *MODELS, *names], rows
+    return ["id", "kind", "prompt", *MODELS, *names], rows

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
 
 from alignlab.pipeline.run_folder import is_finished, read_json, write_json
+from alignlab.runtime.run_files import SWEEP
 
 # Of a sweep.
-FACTS = "sweep.yaml"  # a `Facts`
+FACTS = SWEEP  # a `Facts`
 STUDY = "study.db"  # Optuna's database
 TABLE, TABLE_ROWS = "sweep.md", "sweep.json"  # every measure of every group of runs
 PAGE, DRAWING = "sweep.html", "sweep"  # the drawing is written as .png and as .svg

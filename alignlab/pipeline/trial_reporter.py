@@ -51,6 +51,9 @@ class Reporter:
     def summary(self, values: dict[str, float]) -> None:
         """Do nothing: the sweep reads the result."""
 
+    def end(self, ended: object) -> None:
+        """Do nothing: the sweep reads the run's folder."""
+
     def close(self) -> None:
         """Do nothing: every point is reported at once."""
 

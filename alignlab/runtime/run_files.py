@@ -20,6 +20,7 @@ LABELS = "labels.jsonl"  # of cai_rm and cai: one `LabelRecord` per pair; of tas
 PAIR_SCORES = "pair_scores.jsonl"  # one `PairScore` per held-out pair
 ANSWERS = "answers.jsonl"  # of task=preferences: one line per prompt with its sampled completions
 PREFERENCES = "preferences.json"  # of task=preferences: the facts of its report
+SWEEP = "sweep.yaml"  # of a sweep: what it is; its runs lie in folders beside this file
 BEST_OF_N = "best_of_n.json"  # one `BestOfN` per n
 REJECTS = "rejects.jsonl"  # rows that could not be read, and why
 ROLLOUT_TOKENS = "rollouts.jsonl"  # of ppo: one `RolloutTokens` per completion that is kept

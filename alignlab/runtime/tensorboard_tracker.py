@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from alignlab.config.schema import Config
+from alignlab.runtime.tracking import StageEnd
 
 
 def open_tracker(config: Config, stage: str, folder: Path) -> "TensorboardTracker":
@@ -32,6 +33,15 @@ class TensorboardTracker:
     def summary(self, values: dict[str, float]) -> None:
         for name, value in values.items():
             self.writer.add_scalar(f"summary/{name}", value)
+
+    def end(self, ended: StageEnd) -> None:
+        import numpy
+
+        for gate in ended.gates:
+            text = f"{gate['what']} is {gate['number']:.3g} and must be {gate['bound']}"
+            self.writer.add_text(f"gates/{gate['gate']}", cell(text), gate["step"])
+        for name, picture in ended.pictures().items():
+            self.writer.add_image(name, numpy.asarray(picture.convert("RGB")), dataformats="HWC")
 
     def close(self) -> None:
         self.writer.close()

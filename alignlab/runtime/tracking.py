@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from alignlab.config.schema import Config
 from alignlab.errors import Explained, Mistake
@@ -19,14 +19,41 @@ from alignlab.runtime.file_errors import explained_file_errors
 from alignlab.runtime.files import remove_torn_line, write_text
 from alignlab.runtime.http_client import status_of
 from alignlab.runtime.progress import say
-from alignlab.runtime.run_files import METRICS, TABLES
+from alignlab.runtime.run_files import METRICS, SWEEP, TABLES, TriggeredGate
 from alignlab.runtime.signals import Stopped
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 REACH_SECONDS = 1.5  # a tracking server has to answer within this time
 
 
+class InputModel(NamedTuple):
+    """A model that a stage started from: the name of its stage or its hub id, its folder, and its fingerprint."""
+
+    name: str
+    path: Path
+    fingerprint: str
+
+
+class StageEnd(NamedTuple):
+    """What a stage ended with.
+
+    `model` is the folder of its weights; None where the stage was stopped. `inputs` are the models that it started
+    from, by need, and `data` is the hash of its rows. `pictures` draws plots by name; only trackers that show them call
+    it.
+    """
+
+    model: Path | None
+    fingerprint: str
+    inputs: dict[str, InputModel]
+    data: str
+    gates: list[TriggeredGate]
+    pictures: "Callable[[], dict[str, Image]]"
+
+
 class Tracker(Protocol):
-    """Takes a stage's metrics, tables and final figures."""
+    """Takes a stage's metrics, tables, final figures, and what it ended with."""
 
     def log(self, metrics: dict[str, float], step: int) -> None:
         """Log the metrics of one step."""
@@ -37,8 +64,26 @@ class Tracker(Protocol):
     def summary(self, values: dict[str, float]) -> None:
         """Log the figures that a stage ends with."""
 
+    def end(self, ended: StageEnd) -> None:
+        """Log the model, what it was made from, the gates that triggered, and pictures."""
+
     def close(self) -> None:
         """Write everything that is buffered."""
+
+
+class Names(NamedTuple):
+    """What a tracker calls a run: its own name, and that of its group, which is the sweep or the run itself."""
+
+    run: str
+    group: str
+
+
+def run_names(config: Config, run: Path) -> Names:
+    """Return the names of the run in a folder; the runs of a sweep are named by their number and form one group."""
+    if not (run.parent / SWEEP).exists():
+        return Names(config.tracking.name or run.name, config.tracking.name or run.name)
+    group = config.tracking.name or run.parent.name
+    return Names(f"{group}-{run.name}", group)
 
 
 def open_tracker(config: Config, stage: str, folder: Path, metrics: Path | None = None) -> Tracker:
@@ -86,6 +131,10 @@ class Guarded:
         if tracker := self.tracker:
             self.guard(lambda: tracker.summary(values))
 
+    def end(self, ended: StageEnd) -> None:
+        if tracker := self.tracker:
+            self.guard(lambda: tracker.end(ended))
+
     def close(self) -> None:
         if tracker := self.tracker:
             self.guard(tracker.close)
@@ -108,6 +157,10 @@ class Trackers:
     def summary(self, values: dict[str, float]) -> None:
         for tracker in self.trackers:
             tracker.summary(values)
+
+    def end(self, ended: StageEnd) -> None:
+        for tracker in self.trackers:
+            tracker.end(ended)
 
     def close(self) -> None:
         for tracker in self.trackers:
@@ -138,6 +191,9 @@ class JsonlTracker:
 
     def summary(self, values: dict[str, float]) -> None:
         """Do nothing: the stage's result holds the figures."""
+
+    def end(self, ended: StageEnd) -> None:
+        """Do nothing: the stage's folder holds the model and the gates."""
 
     def close(self) -> None:
         """Do nothing: every line is written at once."""

@@ -69,13 +69,21 @@ def run(config: Config, folder: Path) -> None:
 
 def train_and_measure(plan: planning.Plan, folder: Path) -> None:
     """Train each stage, unless it is finished, and measure it."""
+    from alignlab.reports import stage_end
+
     measurements = StageMeasurements(plan, folder)
     for stage in plan.stages:
+        reused = stage.done
         track = watched(tracker(stage, plan.config, folder), stage == plan.stages[-1], folder)
         try:
             with clearing(stage):
                 train_stage(plan, stage, folder / stage.name, track)
             result = measurements.measure(stage, track)
+            if not reused:
+                track.end(stage_end.finished(folder / stage.name))
+        except Failure:
+            track.end(stage_end.stopped(partial_of(stage.folder)))
+            raise
         finally:
             track.close()
         if getattr(stage.settings, "push_to_hub", False):
