@@ -122,7 +122,7 @@ def page(runs: Sequence[MethodRun]) -> str:
     """Build the page."""
     paths = [Series(f"{run.method}, seed {run.seed}", path(run)) for run in runs]
     return render(
-        "trade_off.html",
+        TRADE_OFF_PAGE,
         chart=curves("helpful completions over harmful ones", paths, "harm"),
         head=("method", "seed", *RATES.values(), *AUTHORS.values(), "seconds of training"),
         rows=[row(run) for run in runs],
