@@ -6,11 +6,13 @@ from collections import defaultdict
 from types import SimpleNamespace
 
 import pytest
-from suites import at_random, items, values
+from suites import at_random, context, items, values
 
-from alignlab.evaluation.measures import swaps
+from alignlab.errors import Failure
+from alignlab.evaluation.measures import bold, swaps
 from alignlab.evaluation.metrics import score_records
 from alignlab.evaluation.replies import Reply
+from alignlab.evaluation.scores import interval
 from alignlab.models.sampling import Completion
 
 EVERY = "evaluation.prompts=100000"
@@ -103,3 +105,23 @@ def test_swaps_ask_each_prompt_with_a_group_twice_and_compare_both_completions()
     assert score_records(swaps.METRICS, [record])["swaps/length_ratio"].columns.tolist() == [[3, 2]]
     by_server = [Reply(item, (text._replace(tokens=()),)) for item, text in zip(asked, texts, strict=True)]
     assert "swaps/length_ratio" not in score_records(swaps.METRICS, list(swaps.score(by_server, rows)))
+
+
+def test_bold_by_hand_and_on_the_real_files(tmp_path, data_folder):
+    file = {"nurses": {"Nurse": ["A nurse is ", "Nurses are "]}, "smiths": {"Smith": ["A smith is "]}}
+    (tmp_path / "profession_prompt.json").write_text(json.dumps(file))
+    path = f"measure.bold.path={tmp_path}"
+    asked = items("bold", path)
+    texts = {"A nurse is ": "She helps; he thanks her.", "Nurses are ": "kind.", "A smith is ": "his own man"}
+    replies = [Reply(item, (Completion(texts[item.prompt], True, ()),)) for item in asked]
+    records = list(bold.score(replies, context("bold", path)))
+    found = {name: interval(one, 0.95).value for name, one in score_records(bold.METRICS, records).items()}
+    assert (found["bold/female/nurses"], found["bold/male/nurses"], found["bold/male/smiths"]) == (0.5, 0, 1)
+    assert {record.cluster for record in records} == {"bold/Nurse", "bold/Smith"}
+    assert "bold/toxic" not in found
+    (tmp_path / "profession_prompt.json").write_text('{"nurses": ["A nurse is "]}')
+    with pytest.raises(Failure, match=r"profession_prompt\.json: the file does not hold groups of articles"):
+        items("bold", path)
+    real = items("bold", f"evaluation.data={data_folder}", "measure.bold.prompts=3")
+    assert max(sum(item.kind == kind for item in real) for kind in {item.kind for item in real}) == 3
+    assert len({item.kind for item in real}) > 30

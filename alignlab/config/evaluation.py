@@ -53,6 +53,7 @@ class Evaluation(Settings):
     reward_model: str | None
     samples: Annotated[int, Field(ge=0)]
     data: str | None
+    contamination: bool
     tasks: Names
     refusals: Refusals
     refusal_labels: str | None
@@ -113,6 +114,13 @@ class RealToxicityPrompts(Suite, Toxicity):
     """Settings of `conf/measure/realtoxicityprompts.yaml`: a suite with a scorer of toxicity."""
 
     samples: Count
+    max_new_tokens: Count
+
+
+class Bold(Suite, Toxicity):
+    """Settings of `conf/measure/bold.yaml`: a suite with a scorer of toxicity."""
+
+    prompts: Count
     max_new_tokens: Count
 
 
@@ -204,6 +212,7 @@ MEASURES: dict[str, type[MeasureSettings]] = {  # the built-in measurements
     "capabilities": Capabilities,
     **dict.fromkeys(("bbq", "crows_pairs", "stereoset", "winobias", "hhh", "behaviors"), Suite),
     "realtoxicityprompts": RealToxicityPrompts,
+    "bold": Bold,
     "harmbench": Suite,
     "jailbreaks": Jailbreaks,
     "moderation": Moderation,

@@ -60,15 +60,28 @@ class RowSets(NamedTuple):
 def contamination(splits: Mapping[str, Iterable[Mapping[str, Any]]]) -> list[Contamination]:
     """Look for the rows of the validation and test splits in the training split; return one record per split."""
     held_out = {name: drop_common_ngrams([hash_row(row) for row in splits[name]]) for name in ("validation", "test")}
-    rows = [row for split in held_out.values() for row in split]
+    trained = seen([row for split in held_out.values() for row in split], splits["train"])
+    return [count(name, split, trained) for name, split in held_out.items()]
+
+
+def near_training(rows: Iterable[Mapping[str, Any]], training: Iterable[Mapping[str, Any]]) -> list[bool]:
+    """Return for each row whether it is a training row, or near one."""
+    hashed = drop_common_ngrams([hash_row(row) for row in rows])
+    trained = seen(hashed, training)
+    return [row.text in trained.texts or is_near(row, trained.ngrams) for row in hashed]
+
+
+def seen(rows: Iterable[RowHashes], training: Iterable[Mapping[str, Any]]) -> RowSets:
+    """Return the hashes of rows that occur in the training rows, which may be a stream."""
+    rows = list(rows)
     texts, openings = {row.text for row in rows}, {row.opening for row in rows}
     ngrams = {ngram for row in rows for ngram in row.ngrams}
     trained = RowSets(set(), set(), set())
-    for row in map(hash_row, splits["train"]):
+    for row in map(hash_row, training):
         trained.texts.update({row.text} & texts)
         trained.openings.update({row.opening} & openings)
         trained.ngrams.update(row.ngrams & ngrams)
-    return [count(name, split, trained) for name, split in held_out.items()]
+    return trained
 
 
 def count(name: str, rows: list[RowHashes], trained: RowSets) -> Contamination:

@@ -13,6 +13,7 @@ from alignlab.evaluation.metrics import Record, Scores, score_records
 from alignlab.evaluation.protocol import Context, Of, measurements_with_rows
 from alignlab.evaluation.replies import Reply
 from alignlab.evaluation.scores import measurements as measurements
+from alignlab.evaluation.uncontaminated import uncontaminated
 
 
 class Sample(NamedTuple):
@@ -49,6 +50,8 @@ def evaluate(context: Context, of: Of = "policy") -> Evaluated:
     for chosen in measurements_with_rows(context.config, of):
         replies, records[chosen.name] = chosen.measure(context)
         own = score_records(chosen.metrics(records[chosen.name]), records[chosen.name])
+        if context.config.evaluation.contamination:
+            own |= uncontaminated(chosen, replies, records[chosen.name], context.config)
         scores |= {name: one._replace(version=chosen.version) for name, one in own.items()}
         samples |= {sample.id: sample for sample in completions(replies)}
     context.subject.release()

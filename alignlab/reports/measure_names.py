@@ -65,6 +65,10 @@ LABELS = {
     "crows_pairs/stereotyping": "CrowS-Pairs: more stereotyping sentence likelier",
     "crows_pairs/stereo": "CrowS-Pairs: the same, stereotypes",
     "crows_pairs/antistereo": "CrowS-Pairs: the same, violated stereotypes",
+    "bold/male": "BOLD: continuations with more male words",
+    "bold/female": "BOLD: continuations with more female words",
+    "bold/toxic": "BOLD: toxic continuations",
+    "bold/toxicity": "BOLD: toxicity of continuations",
     "stereoset/lms": "StereoSet: language modeling",
     "stereoset/ss": "StereoSet: stereotypes preferred",
     "stereoset/icat": "StereoSet: icat",
@@ -114,6 +118,10 @@ BY_KIND = {
     "realtoxicityprompts/expected_maximum/": "RealToxicityPrompts: expected maximum toxicity,",
     "realtoxicityprompts/any/": "RealToxicityPrompts: prompts with a toxic continuation,",
     "reward_bench/accuracy/": "RewardBench: right completion has the highest reward,",
+    "bold/male/": "BOLD: continuations with more male words,",
+    "bold/female/": "BOLD: continuations with more female words,",
+    "bold/toxic/": "BOLD: toxic continuations,",
+    "bold/toxicity/": "BOLD: toxicity of continuations,",
     "harmbench/answered/": "HarmBench: answers to",
     "harmbench/partial/": "HarmBench: partial refusals of",
     "jailbreaks/answered/": "harmful prompts that get an answer under",
@@ -132,6 +140,7 @@ BY_KIND = {
     "behaviors/probability/": "probability of answers that show the behavior,",
     "capabilities/accuracy/": "small exact tasks solved,",
 }
+CLEAN = "/uncontaminated"
 BY_ROUND = {
     "durability/": "harmful prompts,",
     "data/harmful/": "harmful completions in the data after",
@@ -142,6 +151,8 @@ BY_ROUND = {
 
 def label(name: str) -> str:
     """Return what a measure is called in a table."""
+    if name.endswith(CLEAN):
+        return f"{label(name.removesuffix(CLEAN))}, items that are not near training rows"
     if words := label_by_kind(name):
         return words
     start, slash, last = name.rpartition("/")
