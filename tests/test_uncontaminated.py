@@ -5,11 +5,11 @@ import json
 from command import config
 
 from alignlab.data.contamination import near_training
-from alignlab.evaluation import uncontaminated
 from alignlab.evaluation.metrics import Record, mean, rate
 from alignlab.evaluation.protocol import ChosenMeasurement
 from alignlab.evaluation.replies import Item, Reply
 from alignlab.evaluation.scores import interval
+from alignlab.evaluation.uncontaminated import uncontaminated
 from alignlab.reports.measure_names import label
 
 LONG = "one two three four five six seven eight nine ten"
@@ -39,10 +39,12 @@ def test_values_without_near_items_stand_beside_all_and_no_kind_has_one(tmp_path
         METRICS = (rate("x/right", "higher", by_kind=True), mean("x/size"))
 
     chosen = ChosenMeasurement("x", "policy", Module, bound.measure["length"], None)
-    found = uncontaminated.uncontaminated(chosen, [Reply(item) for item in items], records, bound)
+    found = uncontaminated(chosen, [Reply(item) for item in items], records, bound)
     assert {name: interval(scores, 0.95).value for name, scores in found.items()} == {
         "x/right/uncontaminated": 0, "x/size/uncontaminated": 2,
     }  # fmt: skip
     assert found["x/right/uncontaminated"].metric.better == "neither"
-    assert uncontaminated.uncontaminated(chosen, [Reply(item) for item in items[1:]], records[1:], bound) == {}
-    assert label("refusal/safe_answered/uncontaminated").endswith("get an answer, items that are not near training rows")
+    assert uncontaminated(chosen, [Reply(item) for item in items[1:]], records[1:], bound) == {}
+    assert label("refusal/safe_answered/uncontaminated").endswith(
+        "get an answer, items that are not near training rows"
+    )
