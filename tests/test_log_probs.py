@@ -16,7 +16,9 @@ from alignlab.models.log_probs import (
     completion_states,
     forward,
     hidden_states,
+    inputs,
     pad_rows,
+    row_length,
     sampling_logits,
     score_completions,
     summed_log_probs,
@@ -81,6 +83,21 @@ def test_padded_rows_of_training_have_the_same_log_probabilities(model):
         size = len(row.completion)
         assert torch.allclose(log_probs[number, :size], batch[number], atol=1e-5)
         assert not log_probs[number, size:].any()
+
+
+def test_whole_rows_padded_on_the_right_have_the_gradients_of_prompts_padded_on_the_left():
+    plain, model = tiny_model(), tiny_model()
+    rows = pad_rows([row.prompt for row in ROWS], [row.completion for row in ROWS], 0, "cpu")
+    mask = torch.cat([rows.prompt_mask, rows.mask[:, :-1]], dim=1)
+    ids, positions = torch.cat([rows.prompt, rows.completion[:, :-1]], dim=1), (mask.cumsum(1) - 1).clamp(min=0)
+    logits = plain(input_ids=ids, attention_mask=mask, position_ids=positions).logits[:, -5:]
+    expected = (logits.log_softmax(-1).gather(-1, rows.completion[..., None]).squeeze(-1) * rows.mask).sum()
+    computed = score_completions(forward(model, rows), rows.completion, rows.mask, PLAIN).logps.sum()
+    assert inputs(model, rows)["input_ids"].shape[1] == max(map(row_length, ROWS)) - 1 < ids.shape[1]
+    for loss in (expected, computed):
+        loss.backward()
+    for one, other in zip(plain.parameters(), model.parameters(), strict=True):
+        assert torch.allclose(one.grad, other.grad, atol=1e-5)
 
 
 def test_the_states_of_a_body_are_those_of_the_whole_model():

@@ -1,8 +1,8 @@
 """Log-probabilities of completions: the one place where logits become log-probabilities of tokens.
 
-Training computes padded batches with gradients (`pad_rows`, `forward`, `score_completions`): prompts are padded on the
-left, so that all completions begin in one column, and positions count real tokens. Judges and measurements score rows
-of token ids without gradients (`completion_log_probs`): rows are padded on the right, which no earlier token sees.
+Training computes padded batches with gradients (`pad_rows`, `forward`, `score_completions`). Judges and measurements
+score rows of token ids without gradients (`completion_log_probs`). Both give a decoder prompt and completion as one
+row, padded on the right: no earlier token sees the padding, so attention needs no mask.
 
 Only the logits that predict a completion are computed, a chunk of tokens at a time (`alignlab.models.output_head`).
 Temperature and masked tokens make them those of the distribution that the completion was sampled from.
@@ -28,7 +28,10 @@ FORWARD_TOKENS = 8192  # in one forward pass without gradients
 
 
 class PaddedRows(NamedTuple):
-    """Rows of prompt and completion, each [batch, length]; the masks are 1 where a token is real."""
+    """Rows of prompt and completion, each [batch, length]; the masks are 1 where a token is real.
+
+    Prompts are padded on the left and completions on the right, so that all completions begin in one column.
+    """
 
     prompt: Tensor
     prompt_mask: Tensor
@@ -79,16 +82,14 @@ def pad_rows(
 
 def forward(model: Any, rows: PaddedRows) -> Hidden:
     """Run a language model's body over padded rows; return what predicts completions, [batch, tokens]."""
-    size = rows.completion.shape[1]
     hidden = run_body(model, **inputs(model, rows))
-    logits = None if hidden.logits is None else hidden.logits[:, -size:]
-    return hidden._replace(states=hidden.states[:, -size:], logits=logits)
+    logits = None if hidden.logits is None else predictions(model, rows, hidden.logits)
+    return hidden._replace(states=predictions(model, rows, hidden.states), logits=logits)
 
 
 def hidden_states(model: Any, rows: PaddedRows) -> Tensor:
     """Run a model without a language head; return the states that predict completions, [batch, tokens, width]."""
-    states: Tensor = model(**inputs(model, rows)).last_hidden_state[:, -rows.completion.shape[1] :]
-    return states
+    return predictions(model, rows, model(**inputs(model, rows)).last_hidden_state)
 
 
 def inputs(model: Any, rows: PaddedRows) -> dict[str, Any]:
@@ -101,13 +102,20 @@ def inputs(model: Any, rows: PaddedRows) -> dict[str, Any]:
             "decoder_input_ids": torch.cat([begin, rows.completion[:, :-1]], dim=1),
             "use_cache": False,
         }
-    mask = torch.cat([rows.prompt_mask, rows.mask[:, :-1]], dim=1)
-    return {
-        "input_ids": torch.cat([rows.prompt, rows.completion[:, :-1]], dim=1),
-        "attention_mask": mask,
-        "position_ids": (mask.cumsum(1) - 1).clamp(min=0),
-        "use_cache": False,
-    }
+    padding = rows.prompt.shape[1] - rows.prompt_mask.sum(1, keepdim=True)  # of each prompt, [batch, 1]
+    together = torch.cat([rows.prompt, rows.completion[:, :-1]], dim=1)
+    longest = int((rows.prompt_mask.sum(1) + rows.mask.sum(1)).max()) - 1
+    places = padding + torch.arange(longest, device=padding.device)
+    return {"input_ids": together.gather(1, places.clamp(max=together.shape[1] - 1)), "use_cache": False}
+
+
+def predictions(model: Any, rows: PaddedRows, of_inputs: Tensor) -> Tensor:
+    """Return what predicts each token of completions, [batch, tokens, …], of what a model gives for its `inputs`."""
+    if model.config.is_encoder_decoder:
+        return of_inputs
+    first = rows.prompt_mask.sum(1, keepdim=True) - 1  # the last token of each prompt, [batch, 1]
+    places = first + torch.arange(rows.completion.shape[1], device=first.device)
+    return of_inputs[torch.arange(len(first), device=first.device)[:, None], places.clamp(max=of_inputs.shape[1] - 1)]
 
 
 def score_completions(
