@@ -3,35 +3,11 @@
 from pathlib import Path
 
 from alignlab.errors import failure
+from alignlab.pipeline.model_card import card
 from alignlab.pipeline.plan import Plan, Stage
 from alignlab.pipeline.run_folder import Result
 from alignlab.runtime.files import write_text
 from alignlab.runtime.run_files import CARD
-
-
-def card(plan: Plan, stage: Stage, result: Result) -> str:
-    """Build the model card: how the model was trained, and its measurements."""
-    rows = [
-        f"| {row['name']} | {row['value']:.4g} | {row['low']:.4g} to {row['high']:.4g} | {row['n']} |"
-        for row in result["measurements"]
-    ]
-    return "\n".join(
-        [
-            "---",
-            "library_name: transformers",
-            f"tags: [alignlab, {stage.name}]",
-            "---",
-            f"# {stage.settings.model_dump()['hub_model_id']}",
-            "",
-            f"Trained by `python -m alignlab method={stage.settings.name}` on `{plan.config.dataset.kind}` from "
-            f"`{stage.source.name}` (`{plan.config.model.kind}`), seed {plan.config.seed}.",
-            "",
-            "| measurement | value | 95% interval | n |",
-            "|---|---|---|---|",
-            *rows,
-            "",
-        ]
-    )
 
 
 def publish(plan: Plan, stage: Stage, result: Result, folder: Path) -> None:
