@@ -138,19 +138,19 @@ def compared(name: str, model: Any, work: Work, sizes: tuple[int, ...]) -> str:
 def growth() -> Iterator[str]:
     """Yield how the CPU time of a sampled token changes with the rows, the prompts' length and the weights."""
     sampling.special_tokens = lambda *_: (0, set())  # type: ignore[assignment]
-    plain = Work(prompts(10), 32, [])
+    plain = Work(prompts(6), 16, [])
     cases = {
-        "10 prompts of at most 128 tokens": (llama(), plain),
-        "10 times the prompts": (llama(), plain._replace(prompts=prompts(100))),
-        "4 times the length": (llama(), plain._replace(prompts=prompts(10, 512))),
+        "6 prompts of at most 128 tokens": (llama(), plain),
+        "10 times the prompts": (llama(), plain._replace(prompts=prompts(60))),
+        "4 times the length": (llama(), plain._replace(prompts=prompts(6, 512))),
         "4 times the weights of the layers": (llama(4), plain),
     }
-    yield "| 32 new tokens, batch 50 | CPU ms a token | ratio |"
+    yield "| 16 new tokens, batch 30 | CPU ms a token | ratio |"
     yield "|---|---|---|"
     first = 0.0
     for name, (model, work) in cases.items():
-        ours(model, work, 50)
-        tries = [ours(model, work, 50) for _ in range(ROUNDS)]
+        ours(model, work, 30)
+        tries = [ours(model, work, 30) for _ in range(ROUNDS)]
         each = min(rate.seconds / rate.tokens for rate in tries)
         first = first or each
         yield f"| {name} | {1000 * each:.3f} | {each / first:.2f} |"
@@ -175,14 +175,14 @@ RULE = "|---|---|---|---|---|---|"
 
 def small() -> Iterator[str]:
     """Compare both sides on the small Llama."""
-    model, rows = llama(), prompts(64)
+    model, rows = llama(), prompts(24)
     weights = sum(weight.numel() for weight in model.parameters())
-    yield f"A Llama of {weights / 1e6:.1f}M random weights, 64 prompts of 16 to 128 tokens, five completions of at most"
+    yield f"A Llama of {weights / 1e6:.1f}M random weights, 24 prompts of 16 to 128 tokens, five completions of at most"
     yield f"64 tokens each; medians of {ROUNDS} alternating rounds."
     yield ""
     yield HEAD
     yield RULE
-    sizes = (20, 40, 80, 160)
+    sizes = (40, 120)
     yield compared("long", model, Work(rows, 64, []), sizes)
     ends = [int(token) for token in np.random.default_rng(0).integers(100, VOCABULARY, VOCABULARY // 24)]
     yield compared("ended", model, Work(rows, 64, ends), sizes)

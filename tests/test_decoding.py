@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from tiny import tiny_model
+from tiny import tiny_model, tiny_tokenizer
 from transformers import MistralConfig, MistralForCausalLM, T5Config, T5ForConditionalGeneration
 
-from alignlab.models import decoding
+from alignlab.models import decoding, sampling
 from alignlab.models.decoding import PreallocatedLayer, decode, is_plain_decoder
-from alignlab.models.sampling import InversionSampler, Sampling, draw_uniforms, generate
+from alignlab.models.sampling import InversionSampler, Sampling, draw_uniforms, generate, sample_token_ids
 
 PROMPTS = [[6, 7, 8, 9], [10], [11, 12, 13, 2, 14, 15], [16, 17], [6], [7, 7, 7]]
 
@@ -53,6 +53,19 @@ def test_a_prompt_that_is_answered_several_times_is_computed_once_and_answered_a
         repeated = [one.repeat_interleave(3, 0) for one in (ids, mask)]
         often = decode(model, *repeated, draw.pick, torch.tensor([2]), most)
     assert [cut(row, 12, {2}) for row in once] == [cut(row, 12, {2}) for row in often]
+
+
+def test_neighbours_with_one_prompt_are_computed_once_and_sampled_as_each_alone(monkeypatch):
+    model, tokenizer, how = tiny_model(), tiny_tokenizer(), Sampling(1.0, 1.0, 6, 6)
+    ids, computed = [[6, 7, 8]] * 3 + [[9, 10]] * 3, []
+    alone = [sample_token_ids(model, tokenizer, ids, how, 5, rows=[row])[0] for row in range(6)]
+    monkeypatch.setattr(
+        sampling, "decode", lambda model, ids, *rest: computed.append(len(ids)) or decode(model, ids, *rest)
+    )
+    assert sample_token_ids(model, tokenizer, ids, how, 5) == alone
+    assert sample_token_ids(model, tokenizer, ids, how, 5, rows=[0, 1, 3]) == [alone[0], alone[1], alone[3]]
+    assert computed == [2, 3]
+    assert len({answer.tokens for answer in alone}) > 2
 
 
 def test_rows_that_have_ended_leave_the_batch(monkeypatch):

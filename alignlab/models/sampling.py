@@ -10,6 +10,7 @@ drawn in the same way; a completion that is cut at its limit is not finished.
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -79,7 +80,10 @@ def sample_token_ids(
     seed: int,
     rows: Sequence[int] | None = None,
 ) -> list[Completion]:
-    """Sample one completion for each prompt of token ids, or for those in `rows`."""
+    """Sample one completion for each prompt of token ids, or for those in `rows`.
+
+    Neighbours with the same prompt, as the groups of GRPO are, share its keys and values.
+    """
     limits = draw_limits(seed, len(ids), sampling)
     sampled = range(len(ids)) if rows is None else rows
     order = sorted(sampled, key=lambda row: (len(ids[row]), row))
@@ -87,9 +91,11 @@ def sample_token_ids(
     with neutral(model), progress(len(order), "sampling", "completions") as advance:
 
         def complete(batch: list[int]) -> list[Completion]:
-            prompts = [ids[row] for row in batch]
+            runs = {len(list(run)) for _, run in groupby(ids[row] for row in batch)}
+            copies = runs.pop() if len(runs) == 1 else 1
+            prompts = [ids[row] for row in batch[::copies]]
             uniforms = draw_uniforms(seed, batch, sampling.max_new_tokens)
-            return sample_batch(model, tokenizer, prompts, uniforms, limits[batch], sampling)
+            return sample_batch(model, tokenizer, prompts, uniforms, limits[batch], sampling, copies)
 
         for batch, answers in in_batches(order, sampling.batch_size, complete, "sampling"):
             completions.update(zip(batch, answers, strict=True))
