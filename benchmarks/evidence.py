@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import beside
 import ppo_targets
+from bench import bench
 from cai import cai
 from detox import detox
 from gpu import gpu
@@ -384,6 +385,7 @@ PARTS = {
     "memory": memory,
     "tokenising": tokenising,
     "gpu": gpu,
+    "bench": bench,
 }
 NAMED = (
     "ppo_speed",
@@ -391,6 +393,7 @@ NAMED = (
     "tokenising",
     "smollm2",
     "gpu",
+    "bench",
 )  # measured where they are named: they need more than this
 TITLES = {
     "demo": "The main job",
@@ -416,6 +419,7 @@ TITLES = {
     "memory": "Memory of logits",
     "tokenising": "Tokenising pairs",
     "gpu": "Half a billion weights on a GPU",
+    "bench": "Training beside TRL's trainers: speed",
 }
 
 

@@ -1,6 +1,7 @@
 """Steps laid out by tokens have the losses and gradients of those laid out by rows, in every method."""
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -49,7 +50,7 @@ def trained(folder, method, layout, *more):
     run = Run(
         settings, settings.method, {"policy": base_model(settings.model, settings.dataset)}, folder / layout, track
     )
-    run.folder.mkdir()
+    run.folder.mkdir(exist_ok=True)
     METHODS[method].train(run)
     return logged[0], load_file(run.output / "model.safetensors")
 
@@ -73,6 +74,19 @@ def test_losses_and_gradients_are_those_of_the_layout_by_rows(tmp_path, method, 
             assert ours[name] == pytest.approx(plain[name], rel=1e-5), name
     for name, weight in expected.items():
         torch.testing.assert_close(gradients[name], weight, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_dpo_resumes_in_the_first_epoch_with_the_references_values(tmp_path, monkeypatch):
+    """The second epoch reads values that the first has computed; a checkpoint of step 1 keeps half of them."""
+    more = "method.batch_size=4", "method.max_steps=4", "method.save_steps=1", "method.save_total_limit=9"
+    monkeypatch.setenv("ALIGNLAB_CACHE", str(tmp_path / "cache"))
+    _, whole = trained(tmp_path, "dpo", "tokens", *more)
+    shutil.rmtree(tmp_path / "cache" / "reference")
+    for step in (2, 3, 4):
+        shutil.rmtree(tmp_path / "tokens" / "checkpoints" / f"checkpoint-{step}")
+    _, resumed = trained(tmp_path, "dpo", "tokens", *more)
+    assert all(torch.equal(resumed[name], weight) for name, weight in whole.items())
 
 
 def test_rows_of_similar_length_share_a_micro_batch():
