@@ -71,11 +71,12 @@ def rows():
 
 def test_the_planted_row_is_the_nearest_by_words_and_by_states():
     model, tokenizer = tiny_model(), tiny_tokenizer()
+    states = nearest.mean_states(model, tokenizer, [row.prompt for row in rows()])
     for wanted in rows():
         prompt = wanted.prompt
         for found in (
             nearest.by_words(prompt, rows(), 2)["neighbours"],
-            nearest.by_states(model, tokenizer, prompt, rows(), 2)["neighbours"],
+            nearest.by_states(model, tokenizer, prompt, rows(), states, 2)["neighbours"],
         ):
             assert len(found) == 2
             assert (found[0]["id"], found[0]["stage"]) == (wanted.id, "sft")
@@ -151,3 +152,29 @@ def test_the_page_escapes_texts_and_colours_tokens(tmp_path):
     assert attack not in page
     assert 'class="p5"' in page
     assert 'class="n3"' in page
+
+
+@pytest.mark.parametrize("include_prompt", [False, True])
+def test_a_classifier_is_explained_by_the_tokens_of_the_completion(include_prompt):
+    """BERT, whose architecture Detoxify has; the score is a logit, read at the first token."""
+    from tokenizers.processors import TemplateProcessing
+    from transformers import BertConfig, BertForSequenceClassification
+
+    from alignlab.rewards.classifier import Classifier
+
+    tokenizer = tiny_tokenizer()
+    ends = [(token, tokenizer.convert_tokens_to_ids(token)) for token in ("<s>", "</s>")]
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing("<s> $A </s>", "<s> $A </s> $B </s>", ends)
+    torch.manual_seed(0)
+    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    settings = BertConfig(vocab_size=len(tokenizer), **size, initializer_range=0.6, num_labels=3, pad_token_id=0)
+    judge = Classifier("toxic", BertForSequenceClassification(settings).eval(), tokenizer, 1, False, include_prompt, 64)
+    told = integrated_gradients.of_classifier(judge, ask("how", "do"), "mix flour now")
+    values, figures = told["tracks"][0]["values"], told["figures"]
+    assert [text.strip() for text in told["tokens"]] == ["mix", "flour", "now", "</s>"]
+    assert figures["score"] == pytest.approx(
+        judge.score([ask("how", "do")], ["mix flour now"], [True]).total[0], abs=1e-5
+    )
+    assert sum(values) == pytest.approx(figures["score"] - figures["of the baseline"], rel=0.01)
+    assert values[3] == 0
+    assert figures["completeness error"] <= 0.01

@@ -37,17 +37,28 @@ def by_words(prompt: Sequence[Turn], rows: Sequence[Row], count: int) -> Explana
 
 
 def by_states(
-    policy: Any, tokenizer: "PreTrainedTokenizerBase", prompt: Sequence[Turn], rows: Sequence[Row], count: int
+    policy: Any,
+    tokenizer: "PreTrainedTokenizerBase",
+    prompt: Sequence[Turn],
+    rows: Sequence[Row],
+    states: "Tensor",
+    count: int,
 ) -> Explanation:
     """Return the rows whose prompts have the most similar mean hidden state in the policy, by their cosine.
 
-    The mean over the rows is subtracted first, since all prompts share most of their state.
+    `states` are those of the rows' prompts, [rows, width]. Their mean is subtracted first, since all prompts share most
+    of their state.
     """
-    states = mean_states(policy, tokenizer, [prompt, *(row.prompt for row in rows)])
-    centred = states - states[1:].mean(0)
-    unit = centred / centred.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    centre = states.mean(0)
+    asked, others = mean_states(policy, tokenizer, [prompt]) - centre, states - centre
+    similar = (unit(others) @ unit(asked)[0]).tolist()
     shows = "Training rows whose prompts lie nearest in the policy's own mean hidden state of its last layer (cosine)."
-    return explanation("nearest rows by hidden state", shows, (unit[1:] @ unit[0]).tolist(), rows, count)
+    return explanation("nearest rows by hidden state", shows, similar, rows, count)
+
+
+def unit(states: "Tensor") -> "Tensor":
+    """Return states of length 1."""
+    return states / states.norm(dim=1, keepdim=True).clamp(min=1e-12)
 
 
 def explanation(method: str, shows: str, similar: Sequence[float], rows: Sequence[Row], count: int) -> Explanation:

@@ -10,7 +10,7 @@ from alignlab.config.reward import ClassifierReward
 from alignlab.config.schema import Config
 from alignlab.errors import Mistake, failure, mistake
 from alignlab.explanations.explain import Models
-from alignlab.explanations.nearest import Row
+from alignlab.explanations.nearest import Row, mean_states
 from alignlab.models import references
 from alignlab.pipeline.prepare_inputs import prepare_data
 from alignlab.pipeline.run_folder import CONFIG, PROVENANCE, read_plan, read_provenance
@@ -63,7 +63,9 @@ def load(
     start = reference_folder(run, chosen)
     reference = load_policy(start, hardware)[0] if start else None
     judge = load_judge(config, run, scorer, label, hardware)
-    return Models(policy, tokenizer, reference, judge, training_rows(config, trained, rows), neighbours)
+    read = training_rows(config, trained, rows)
+    states = mean_states(policy, tokenizer, [row.prompt for row in read]) if read else None
+    return Models(policy, tokenizer, reference, judge, read, states, neighbours)
 
 
 def reference_folder(run: Path, stage: str) -> Path | None:
