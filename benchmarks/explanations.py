@@ -48,11 +48,11 @@ class Answer(NamedTuple):
 def main() -> None:
     """Print the figures."""
     folder = Path(os.environ.get("ALIGNLAB_OUTPUTS") or mkdtemp())
-    config = alignlab.compose("method=rm", "evaluation=off")
+    config = alignlab.compose("method=rm", "evaluation=none")
     judge = load_reward_model(Path(alignlab.run(config, folder / "explanations-rm").model), config.hardware)
     completeness(config, judge)
     deciding_tokens(config, judge)
-    sft = alignlab.compose("method=sft", "evaluation=off")
+    sft = alignlab.compose("method=sft", "evaluation=none")
     planted(config, load_policy(Path(alignlab.run(sft, folder / "explanations-sft").model), config.hardware))
 
 

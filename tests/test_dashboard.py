@@ -210,7 +210,9 @@ def test_flips_are_found_by_prompt_and_worse_ones_come_first(tmp_path):
         row["scores"]["gold/helpful"] = row["scores"]["gold/score"]
     (first / "ppo" / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in older))
     one, two = Index({"outputs": tmp_path / "outputs"}).runs().values()
-    flips = compare.flips(*sorted((one, two)), "gold/helpful")
+    one, two = sorted((one, two))
+    assert compare.better_of([one, two], "gold/helpful") == "higher"
+    flips = compare.flips(compare.last_samples(one), compare.last_samples(two), "gold/helpful", "higher")
     assert [(flip.prompt[0]["content"], flip.verdict) for flip in flips] == [
         ("yes question 3", "worse"),
         ("yes question 0", "better"),

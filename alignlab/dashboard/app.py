@@ -169,14 +169,15 @@ class Dashboard:
         runs = [run for run in map(self.index.get, names) if run][:COMPARED]
         if len(runs) < 2:
             raise HTTPException(400, "choose at least two runs that exist")
-        first, second = runs[:2]
+        first, second = map(compare.last_samples, runs[:2])
         measures = compare.measures_of(first, second)
         wanted = request.query_params.get("measure", "")
         likely = [name for name in HEADLINES if name in measures] or measures
         measure = wanted if wanted in measures else (likely[0] if likely else "")
         found = compare.axes_of(runs)
         shown = compare.points(runs, *found) if found else []
-        flips = compare.flips(first, second, measure) if measure else []
+        better = compare.better_of(runs[:2], measure)
+        flips = compare.flips(first, second, measure, better) if measure else []
         return self.render(
             "compare",
             runs=runs,

@@ -16,6 +16,8 @@ HARMFUL = ("gold/harmful_compliance", "refusal/harmful_answered", "toxicity/rate
 PAGE_SIZE = 40  # flipped answers
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 12.0, 12.0, 26.0
 
+Rows = list[dict[str, Any]]
+
 
 class Point(NamedTuple):
     """A run's last model in the plane of harm and help; `best` where no other run beats it in both."""
@@ -123,24 +125,26 @@ def front(shown: Sequence[Point], harm: str, help_: str) -> Markup:
     )
 
 
-def measures_of(first: Run, second: Run) -> list[str]:
+def measures_of(first: Rows, second: Rows) -> list[str]:
     """Return the measures that completions of both runs have."""
-    each = [{name for row in last_samples(run)[:200] for name in row["scores"]} for run in (first, second)]
+    each = [{name for row in rows[:200] for name in row["scores"]} for rows in (first, second)]
     return sorted(name for name in each[0] & each[1] if name.count("/") == 1)
 
 
-def last_samples(run: Run) -> list[dict[str, Any]]:
+def last_samples(run: Run) -> Rows:
     """Return the completions of the last stage that has any."""
     stages = with_samples(run)
     return samples_of(run, stages[-1]) if stages else []
 
 
-def flips(first: Run, second: Run, measure: str) -> list[Flip]:
-    """Return the prompts whose value of a measure differs between the last models of two runs; worse ones first."""
-    earlier = {row.get("id"): row for row in last_samples(first)}
-    direction = better_of(second, measure) or better_of(first, measure)
+def flips(first: Rows, second: Rows, measure: str, direction: str) -> list[Flip]:
+    """Return the prompts whose value of a measure differs between two models' completions; worse ones first.
+
+    `direction` says which values of the measure are better: higher, lower, or anything else for neither.
+    """
+    earlier = {row.get("id"): row for row in first}
     found = []
-    for row in last_samples(second):
+    for row in second:
         other = earlier.get(row.get("id"))
         if other is None:
             continue
@@ -161,7 +165,7 @@ def verdict_of(change: float, direction: str) -> str:
     return "better" if (change > 0) == (direction == "higher") else "worse"
 
 
-def better_of(run: Run, measure: str) -> str:
-    """Return the direction in which a measure of a run is better; empty where it has none."""
-    row = last_measurements(run).get(measure)
-    return str(row.get("better", "")) if row else ""
+def better_of(runs: Sequence[Run], measure: str) -> str:
+    """Return which values of a measure are better by the first run that says so; empty where none does."""
+    rows = (last_measurements(run).get(measure) for run in runs)
+    return next((str(row["better"]) for row in rows if row and "better" in row), "")
