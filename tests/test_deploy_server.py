@@ -83,7 +83,9 @@ def test_an_overlay_builds_and_its_command_composes(overlay):
         assert (bound.hardware.device == "cuda") == wants_gpu == (overlay == "gpu" and "resources" in container)
         tag = container["image"].removeprefix("alignlab:")
         assert tag == ("gpu" if overlay == "gpu" else "cpu")
-    check(pod(built["CronJob"])["containers"][0]["args"], binds=False)
+    retrain = pod(built["CronJob"])
+    for container in (*retrain["initContainers"], *retrain["containers"]):
+        check(container["args"], binds=False)  # its folders are on the cluster
     assert ("task.engine=url" in server["containers"][0]["args"]) == (overlay == "vllm-by-url")
 
 
@@ -148,7 +150,11 @@ def test_retraining_waits_for_somebody_to_start_it_and_never_runs_twice():
         ("Ignore", [EX_TEMPFAIL]),
         ("FailJob", [3]),
     ]
-    assert {rule["onExitCodes"]["containerName"] for rule in rules} == {pod(base()["CronJob"])["containers"][0]["name"]}
+    steps = [*pod(base()["CronJob"])["initContainers"], *pod(base()["CronJob"])["containers"]]
+    assert [rule["onExitCodes"]["containerName"] for rule in rules] == [step["name"] for step in steps]
+    (server,) = pod(base()["Deployment"])["containers"]
+    assert set(steps[1]["args"]) & set(server["args"]) == {"task.registry=/data/registry"}
+    assert steps[0]["args"][-2:] == ["dataset=feedback", "dataset.store_env=ALIGNLAB_STORE"]
 
 
 def test_compose_starts_the_same_server_on_this_machine_alone():
