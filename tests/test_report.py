@@ -208,7 +208,8 @@ def test_the_headline_names_the_part_of_the_last_stage_and_what_it_made_worse() 
 def test_the_terminal_shows_the_part_of_the_last_stage(tmp_path: Path) -> None:
     shown = table(write_run(tmp_path / "run"))
     assert all(words in shown for words in ("dpo − sft", "dpo − base", "−26.0 better"))
-    assert all(len(line) <= 120 for line in shown.splitlines()[:-3])
+    assert max(map(len, shown.splitlines())) <= 80
+    assert shown.startswith("Compliance with harmful requests went from 60.0% to 4.0%")
 
 
 def test_a_page_that_fails_costs_no_results(capsys: pytest.CaptureFixture[str]) -> None:
@@ -283,8 +284,8 @@ def test_numbers_are_short_and_honest() -> None:
 
 
 def test_the_terminal_shows_every_model_and_fits(tmp_path: Path) -> None:
-    shown = table(write_run(tmp_path / "run", EVIL), width=90)
-    assert max(map(len, shown.splitlines())) <= 90
+    shown = table(write_run(tmp_path / "run", EVIL), width=110)
+    assert max(map(len, shown.splitlines())) <= 110
     row = next(line for line in shown.splitlines() if "gold/harmful_compliance" in line)
     assert row.split() == ["gold/harmful_compliance", "60.0%", "30.0%", "4.0%", "−26.0", "better", "−56.0", "better"]
     assert "\x1b" not in shown

@@ -25,9 +25,10 @@ RUNS = {
     ],
     "smollm2": [
         "method=sft", "model=smollm2_135m_instruct", "dataset=pocket_small", "evaluation=quick", "evaluation.prompts=4",
-        "tracking=jsonl", "method.max_steps=1", "method.batch_size=4",
+        "evaluation.max_new_tokens=16", "tracking=jsonl", "method.max_steps=1", "method.batch_size=4", "measure=[length]",
     ],
 }  # fmt: skip
+SWEEP = ["method=sft", *SMALL, "sweep.objective=eval/perplexity", "sweep.direction=minimize"]
 ITEMS = 2000
 
 
@@ -53,7 +54,7 @@ def test_the_report_of_a_run(browser, place, name):
 
 
 def test_the_pages_of_a_sweep(browser, place):
-    done = alignlab("-m", "seed=0,1", "sweep.objective=gold/score", *RUNS["dpo"], folder=place, timeout=900)
+    done = alignlab("-m", "seed=0,1", *SWEEP, folder=place, timeout=900)
     assert done.returncode == 0, done.stderr
     (page,) = place.glob("multirun/*/sweep.html")
     check(browser, page)

@@ -47,6 +47,7 @@ CHARTS = (  # title and metrics of the charts that are shown first
 )
 NOT_DRAWN = {"train/epoch", "train/num_tokens", "train/seconds", "train/mean_loss", "eval/epoch", "eval/num_tokens"}
 OVER_KL = ("reward/mean", "reward/held_out", "gold/score")  # drawn over the KL, too
+WIDTH = 80  # columns of the table where there is no terminal
 COLOURS = {"better": "green", "worse": "red", "changed": "yellow", "unclear": "dim"}
 
 
@@ -145,23 +146,32 @@ def reward_over_kl(series: "dict[str, Series]") -> "list[Markup]":
 
 
 def table(folder: Path, width: int | None = None) -> str:
-    """Return the models side by side as text, and the headline; in colour on a terminal."""
+    """Return the headline and the models side by side as text, in `width` columns; in colour on a terminal.
+
+    Without a width it is that of the terminal, or 80. Models between the first and the last are left out where they do
+    not fit; their changes are in the report.
+    """
     from rich.console import Console
 
     stages = read_stages(folder)
     coloured = sys.stdout.isatty()
     page = io.StringIO()
-    console = Console(file=page, force_terminal=coloured, width=width or (None if coloured else 120), highlight=False)
-    for models in side_by_side(stages):
-        console.print(terminal_table(models))
+    console = Console(file=page, force_terminal=coloured, width=width or (None if coloured else WIDTH), highlight=False)
     console.print(headline(stages), style="bold", markup=False)
+    for models in side_by_side(stages):
+        shown = terminal_table(models)
+        unlimited = console.options.update(width=1000)
+        if console.measure(shown, options=unlimited).maximum > console.width and len(models.models) > 2:
+            shown = terminal_table(models, ends_only=True)
+        console.print("", shown, sep="\n")
     return "\n".join(line.rstrip() for line in page.getvalue().splitlines())
 
 
-def terminal_table(models: Table) -> "TerminalTable":
+def terminal_table(models: Table, ends_only: bool = False) -> "TerminalTable":
     """Build a table for the terminal: each value over its interval; `?` marks a change that is not clear.
 
-    `worse?` is worse by its own interval, but not after the correction for the number of measures.
+    With `ends_only` it has the values of the first model and the last one alone. `worse?` is worse by its own interval,
+    but not after the correction for the number of measures.
     """
     from rich import box
     from rich.table import Table as TerminalTable
@@ -171,13 +181,19 @@ def terminal_table(models: Table) -> "TerminalTable":
     shown = TerminalTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     shown.add_column("measure", overflow="fold")
     last_stage = [f"{models.models[-1]} − {models.models[-2]}"] if len(models.models) > 2 else []
-    for column in (*models.models, *last_stage, *([f"{models.models[-1]} − {models.models[0]}"] if compared else [])):
+    places = [0, -1] if ends_only else range(len(models.models))
+    for column in (
+        *(models.models[place] for place in places),
+        *last_stage,
+        *([f"{models.models[-1]} − {models.models[0]}"] if compared else []),
+    ):
         shown.add_column(column, justify="right", no_wrap=True)
     for row in models.rows:
         clusters = f" in {row.clusters:,} clusters" if row.clusters != row.n else ""
         controls = f"\n  {row.controls}" if row.controls else ""
         name = Text.assemble(row.name, (f"\n  n = {row.n:,}{clusters}{controls}", "dim"))
-        cells = [Text.assemble(cell.text, (f"\n{cell.interval}", "dim")) if cell else Text("") for cell in row.cells]
+        own = [row.cells[place] for place in places]
+        cells = [Text.assemble(cell.text, (f"\n{cell.interval}", "dim")) if cell else Text("") for cell in own]
         changes = [row.last_stage] * len(last_stage) + [row.overall] * compared
         shown.add_row(name, *cells, *map(terminal_change, changes))
     return shown

@@ -22,6 +22,7 @@ from alignlab.pipeline.run_folder import CONFIG, PlannedStage, point_latest, wri
 from alignlab.pipeline.train_stage import clearing, copy_from_training, tracker, train_stage, watched
 from alignlab.pipeline.trial_reporter import Pruned
 from alignlab.runtime.files import partial_of, write_text
+from alignlab.runtime.progress import say
 from alignlab.runtime.run_files import RESULT
 
 
@@ -72,8 +73,10 @@ def train_and_measure(plan: planning.Plan, folder: Path) -> None:
     from alignlab.reports import stage_end
 
     measurements = StageMeasurements(plan, folder)
-    for stage in plan.stages:
+    for number, stage in enumerate(plan.stages, 1):
         reused = stage.done
+        if not reused and plan.stages[1:]:
+            say(f"stage {number} of {len(plan.stages)}: {stage.name}")
         track = watched(tracker(stage, plan.config, folder), stage == plan.stages[-1], folder)
         try:
             with clearing(stage):

@@ -9,6 +9,9 @@ from transformers import TrainerCallback
 
 from alignlab.runtime.progress import progress_bar, say
 
+# The numbers that the progress shows, as far as a method logs them.
+SHOWN = {"train/loss": "loss", "reward/accuracy": "accuracy", "reward/mean": "reward", "policy/kl": "KL"}
+
 
 class TrackerCallback(TrainerCallback):  # type: ignore[misc]
     """Logs what the Trainer logs to a tracker, under our names, and shows the progress."""
@@ -18,6 +21,7 @@ class TrackerCallback(TrainerCallback):  # type: ignore[misc]
         self.bar: Any = None  # in the first process, while training runs
         self.started = 0.0  # when training began, by time.monotonic
         self.loss = math.nan  # the last one that was logged
+        self.shown: dict[str, float] = {}  # the last numbers that the progress shows, in the order of `SHOWN`
         self.tokens: list[tuple[float, float]] = []  # time and tokens so far at each log, if the trainer counts tokens
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -40,12 +44,15 @@ class TrackerCallback(TrainerCallback):  # type: ignore[misc]
         numbers = {name: float(value) for name, value in (logs or {}).items() if isinstance(value, int | float)}
         metrics = {our_name(name): value for name, value in numbers.items() if our_name(name)}
         self.loss = metrics.get("train/loss", self.loss)
+        self.shown |= {
+            words: metrics[name] for name, words in SHOWN.items() if math.isfinite(metrics.get(name, math.nan))
+        }
         if "train/num_tokens" in metrics:
             self.tokens.append((time.monotonic(), metrics["train/num_tokens"]))
         if metrics:
             self.track.log(metrics, state.global_step)
-        if self.bar is not None and not math.isnan(self.loss):
-            self.bar.set_postfix_str(f"loss {self.loss:.3f}")
+        if self.bar is not None and self.shown:
+            self.bar.set_postfix_str(", ".join(f"{words} {value:.3f}" for words, value in self.shown.items()))
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self.bar is None:
