@@ -25,7 +25,8 @@ RUNS = {
     ],
     "smollm2": [
         "method=sft", "model=smollm2_135m_instruct", "dataset=pocket_small", "evaluation=quick", "evaluation.prompts=4",
-        "evaluation.max_new_tokens=16", "tracking=jsonl", "method.max_steps=1", "method.batch_size=4", "measure=[length]",
+        "evaluation.max_new_tokens=16", "tracking=jsonl", "method.max_steps=1", "method.batch_size=4",
+        "measure=[length]",
     ],
 }  # fmt: skip
 SWEEP = ["method=sft", *SMALL, "sweep.objective=eval/perplexity", "sweep.direction=minimize"]
