@@ -76,7 +76,7 @@ def test_there_are_19_packages_and_at_most_15_layers():
 def test_every_method_declares_what_the_protocol_names(name):
     method = load_method(name)
     assert method.config.model_fields["name"]
-    assert method.makes == ("reward_model" if name in {"rm", "cai_rm"} else "policy")
+    assert method.makes == ("reward_model" if name in {"rm", "cai_rm", "cost"} else "policy")
     assert method.generates == (name in {"ppo", "grpo", "cai_ppo"})
 
 
