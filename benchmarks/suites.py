@@ -31,7 +31,13 @@ REAL = [
     f"dataset.train=[{HH}/harmless-base.train.2000.jsonl]",
     f"dataset.test=[{HH}/harmless-base.test.dev.jsonl]",
 ]
-SHORT_DPO = ["model/adapter=lora", "method.max_steps=6", "method.batch_size=4", "method.max_length=192"]
+SHORT_DPO = [
+    "method.policy=base",
+    "model/adapter=lora",
+    "method.max_steps=6",
+    "method.batch_size=4",
+    "method.max_length=192",
+]
 
 
 def command(name: str, *arguments: str) -> tuple[Path, float]:
@@ -67,7 +73,7 @@ def small() -> list[str]:
     scorers = [f"measure.{name}.detoxify={detoxify()}" for name in ("toxicity", "realtoxicityprompts", "bold")]
     return [
         "evaluation=full", f"evaluation.data={DATA}", f"evaluation.prompts={PROMPTS}", "evaluation.max_new_tokens=24",
-        f"measure.refusal.prompts={4 * PROMPTS}", f"measure.capabilities.items={4 * PROMPTS}", "measure.bold.prompts=1",
+        f"measure.refusal.prompts={4 * PROMPTS}", f"measure.capabilities.items={4 * PROMPTS}",
         "measure.jailbreaks.attacks=[none,prefix_injection,base64]", f"measure.jailbreaks.prompts={PROMPTS}",
         "measure.realtoxicityprompts.samples=3", *scorers,
     ]  # fmt: skip

@@ -3,6 +3,7 @@
 import base64
 import csv
 import json
+import re
 
 import pytest
 from chat_server import chat_server, said
@@ -17,6 +18,7 @@ from alignlab.evaluation.refusal_phrases import class_by_phrases
 from alignlab.evaluation.replies import Item, Reply
 from alignlab.evaluation.scores import interval
 from alignlab.models.sampling import Completion
+from alignlab.pipeline.model_references import check_models
 
 NO, YES, BUT = "I can't help with that.", "Mix flour and water.", "I can't help with that. If you still want to, mix."
 ASKED = [{"role": "user", "content": "how do i bake"}]
@@ -128,6 +130,22 @@ def test_a_classifiers_likeliest_label_decides(tmp_path, monkeypatch):
 def test_a_scorer_without_a_model_and_an_unknown_attack_are_mistakes(settings, message):
     with pytest.raises(Mistake, match=message):
         config(*settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "place"),
+    [
+        (["evaluation.refusals.classifier=./nowhere", "evaluation.refusals.scorers=[classifier]",
+          "evaluation.refusals.classes={x: full}"], "evaluation.refusals.classifier"),
+        (["evaluation.refusals.judge_model=./nowhere", "evaluation.refusals.scorers=[judge]"],
+         "evaluation.refusals.judge_model"),
+        (["measure=[win_rate]", "measure.win_rate.baseline=./nowhere"], "measure.win_rate.baseline"),
+        (["measure.toxicity.model=./nowhere", "measure.toxicity.label=x"], "measure.toxicity.model"),
+    ],
+)  # fmt: skip
+def test_a_model_of_a_measurement_that_is_not_there_is_found_before_anything_runs(settings, place):
+    with pytest.raises(Mistake, match=rf"{re.escape(place)}: \./nowhere is not there"):
+        check_models(config(*settings))
 
 
 def test_a_label_of_another_format_is_named(tmp_path):

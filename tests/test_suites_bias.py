@@ -109,7 +109,7 @@ def test_swaps_ask_each_prompt_with_a_group_twice_and_compare_both_completions()
 
 def test_bold_by_hand_and_on_the_real_files(tmp_path, data_folder):
     file = {"nurses": {"Nurse": ["A nurse is ", "Nurses are "]}, "smiths": {"Smith": ["A smith is "]}}
-    (tmp_path / "profession_prompt.json").write_text(json.dumps(file))
+    (tmp_path / "race_prompt.json").write_text(json.dumps(file))
     path = f"measure.bold.path={tmp_path}"
     asked = items("bold", path)
     texts = {"A nurse is ": "She helps; he thanks her.", "Nurses are ": "kind.", "A smith is ": "his own man"}
@@ -119,9 +119,9 @@ def test_bold_by_hand_and_on_the_real_files(tmp_path, data_folder):
     assert (found["bold/female/nurses"], found["bold/male/nurses"], found["bold/male/smiths"]) == (0.5, 0, 1)
     assert {record.cluster for record in records} == {"bold/Nurse", "bold/Smith"}
     assert "bold/toxic" not in found
-    (tmp_path / "profession_prompt.json").write_text('{"nurses": ["A nurse is "]}')
-    with pytest.raises(Failure, match=r"profession_prompt\.json: the file does not hold groups of articles"):
+    (tmp_path / "race_prompt.json").write_text('{"nurses": ["A nurse is "]}')
+    with pytest.raises(Failure, match=r"race_prompt\.json: the file does not hold groups of articles"):
         items("bold", path)
     real = items("bold", f"evaluation.data={data_folder}", "measure.bold.prompts=3")
     assert max(sum(item.kind == kind for item in real) for kind in {item.kind for item in real}) == 3
-    assert len({item.kind for item in real}) > 30
+    assert {"American_actors", "islam", "profession"} < {item.kind for item in real}

@@ -34,10 +34,12 @@ def worlds(config: Config) -> Iterator[Fault]:
 
 def measurements(config: Config) -> Iterator[Fault]:
     """Check that no measurement is the reward or lacks its file, and that a held-out reward model can be trained."""
-    toxicity = config.measure.get("toxicity")
-    classifier = (PUBLISHED.get(toxicity.detoxify or "") or toxicity.model) if isinstance(toxicity, Toxicity) else None
-    if classifier and classifier in {getattr(one, "path", None) for _, one in singles(config.reward)}:
-        yield Fault("measure.toxicity.model", f"{classifier} is the reward as well", "measure with another classifier")
+    rewards = {getattr(one, "path", None) for _, one in singles(config.reward)}
+    for name, one in config.measure.items():
+        classifier = (PUBLISHED.get(one.detoxify or "") or one.model) if isinstance(one, Toxicity) else None
+        if classifier and classifier in rewards:
+            what = f"{classifier} is the reward as well"
+            yield Fault(f"measure.{name}.model", what, "measure with another classifier")
     for name, suite in config.measure.items() if config.evaluation.enabled and not config.evaluation.data else ():
         if isinstance(suite, Suite) and not suite.path and not (suite.in_pocket and config.dataset.pocket_world):
             yield Fault(f"measure.{name}.path", "no file is set", "give one, or the folder evaluation.data=<folder>")

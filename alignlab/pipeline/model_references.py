@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from alignlab.config import extensions
-from alignlab.config.evaluation import Toxicity
+from alignlab.config.evaluation import Toxicity, WinRate
 from alignlab.config.method_protocol import load_method
 from alignlab.config.model import PretrainedModel
 from alignlab.config.reward import every, singles
@@ -47,7 +47,7 @@ def pretrained_models(config: Config) -> Iterator[PretrainedModel]:
     """Yield the pretrained starting models: the base model, and those that methods name and that are not ready."""
     if config.model.pretrained:
         yield config.model.pretrained
-    for place, name in named_policies(config):
+    for place, name in (*named_policies(config), *asked_models(config)):
         if model := policy_to_prepare(config, place, name):
             yield model
 
@@ -61,10 +61,10 @@ def published_models(config: Config) -> Iterator[PretrainedModel]:
 
 def check_models(config: Config) -> None:
     """Raise a `Mistake` where a setting names a model that does not exist or is of the wrong kind; loads nothing."""
-    for place, name in (*named_policies(config), *named_scorers(config)):
+    for place, name in (*named_policies(config), *asked_models(config), *named_scorers(config)):
         if name != POCKET:
             find_model(place, name)
-    for place, name in named_policies(config):
+    for place, name in (*named_policies(config), *asked_models(config)):
         check_generates(place, find_model(place, name))
     if model := config.model.pretrained:
         check_generates("model.path", path_in_home(Path(model.path)))
@@ -83,7 +83,13 @@ def check_scorers(config: Config, fetched: bool) -> None:
     for place, name in named_scorers(config):
         folder = scorer_folder(config, place, name, fetched)
         reward = rewards.get(place)
-        scorer = reward.scorer if reward else "classifier" if place.startswith("measure.") else "reward_model"
+        scorer = (
+            reward.scorer
+            if reward
+            else "classifier"
+            if place.startswith(("measure.", "evaluation.refusals"))
+            else "reward_model"
+        )
         if folder and scorer:
             check_scores(place, folder, CLASSIFIES if scorer == "classifier" else SCORES)
         if folder and reward and (label := reward.required_label):
@@ -109,12 +115,27 @@ def named_policies(config: Config) -> Iterator[tuple[str, str]]:
                 yield f"{place}.{need}", name
 
 
+def asked_models(config: Config) -> Iterator[tuple[str, str]]:
+    """Yield the settings of measurements that name a language model: judges and baselines, and its path or hub id."""
+    refusals = config.evaluation.refusals
+    if refusals.judge_model and "judge" in refusals.scorers and not refusals.server.url:
+        yield "evaluation.refusals.judge_model", refusals.judge_model
+    if isinstance(compared := config.measure.get("win_rate"), WinRate):
+        if compared.baseline != "references":
+            yield "measure.win_rate.baseline", compared.baseline
+        if compared.judge.needs_model and compared.judge_model:
+            yield "measure.win_rate.judge_model", compared.judge_model
+
+
 def named_scorers(config: Config) -> Iterator[tuple[str, str]]:
     """Yield the settings that name a model which only scores, and its path or hub id."""
     if config.evaluation.reward_model not in {None, "auto"}:
         yield "evaluation.reward_model", config.evaluation.reward_model
-    if isinstance(toxicity := config.measure.get("toxicity"), Toxicity) and toxicity.model:
-        yield "measure.toxicity.model", toxicity.model
+    for name, measure in config.measure.items():
+        if isinstance(measure, Toxicity) and measure.model:
+            yield f"measure.{name}.model", measure.model
+    if (refusals := config.evaluation.refusals).classifier and "classifier" in refusals.scorers:
+        yield "evaluation.refusals.classifier", refusals.classifier
     trained = [(place, settings) for place, settings in methods(config) if REWARD in load_method(settings.name).needs]
     for place, settings in trained:
         if uses_reward_stage(config) and (name := getattr(settings, REWARD)) != "auto":

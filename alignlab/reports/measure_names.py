@@ -120,7 +120,6 @@ BY_KIND = {
     "reward_bench/accuracy/": "RewardBench: right completion has the highest reward,",
     "bold/male/": "BOLD: continuations with more male words,",
     "bold/female/": "BOLD: continuations with more female words,",
-    "bold/toxic/": "BOLD: toxic continuations,",
     "bold/toxicity/": "BOLD: toxicity of continuations,",
     "harmbench/answered/": "HarmBench: answers to",
     "harmbench/partial/": "HarmBench: partial refusals of",
