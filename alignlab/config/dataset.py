@@ -62,6 +62,11 @@ class DataSettings(Settings):
         """Return the number of tokens per row that the YAML states, or None."""
         return None
 
+    @property
+    def feedback_from(self) -> str:
+        """Return who gave the feedback that the rows hold; empty for other rows."""
+        return ""
+
     def redrawn(self, seed: int) -> Self:
         """Return settings that draw other rows, by a seed that is added; rows that are not drawn stay as they are."""
         return self
@@ -263,6 +268,10 @@ class FeedbackData(DataSettings):
     @property
     def pocket_world(self) -> PocketData | None:
         return self.world
+
+    @property
+    def feedback_from(self) -> str:
+        return "simulated annotators of the pocket world" if self.world else "the users of a server (`task=serve`)"
 
     def faults(self) -> Iterator[Fault]:
         if self.store_env and self.store_env not in os.environ:

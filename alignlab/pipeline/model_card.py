@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from alignlab import data
-from alignlab.config.dataset import FeedbackData
 from alignlab.config.schema import Config
 from alignlab.pipeline.candidates import lineage
 from alignlab.pipeline.plan import Plan, Stage
@@ -46,9 +45,7 @@ def data_lines(config: Config) -> Iterator[str]:
     """Yield what is known of the rows, and the origin of feedback."""
     yield from ["", "## Data", "", f"Data set `{config.dataset.kind}`, hash `{data.content(config.dataset)}`."]
     yield from (f"- {line.strip()}" for line in data.plan_lines(config.dataset))
-    if isinstance(config.dataset, FeedbackData):
-        simulated = config.dataset.pocket_world is not None
-        people = "simulated annotators of the pocket world" if simulated else "the users of a server (`task=serve`)"
+    if people := config.dataset.feedback_from:
         yield from ["", f"The feedback was given by {people} on answers of the models that were in service."]
 
 
