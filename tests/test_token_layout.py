@@ -51,6 +51,7 @@ def trained(folder, method, layout, *more):
         settings, settings.method, {"policy": base_model(settings.model, settings.dataset)}, folder / layout, track
     )
     run.folder.mkdir(exist_ok=True)
+    torch.manual_seed(0)  # a new head of a reward model is drawn from it
     METHODS[method].train(run)
     return logged[0], load_file(run.output / "model.safetensors")
 
