@@ -5,6 +5,7 @@
 
 import json
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean
@@ -89,6 +90,15 @@ def main(seeds: int, folder: Path) -> Iterator[str]:
     for seed in range(seeds):
         for bound in BOUNDS:
             yield f"| {' | '.join(row(bound, seed, constrained(bound, seed, objective, cost, folder)))} |"
+
+
+def constrained_ppo() -> Iterator[str]:
+    """Yield the evidence: five seeds without a bound and with two."""
+    yield "PPO on pocket with a reward model that learned from pairs about help and facts alone, and the calibrated cost of"
+    yield "a cost model of harm (`reward=constrained`). Gold is before → after PPO, on 300 held-out prompts of each kind."
+    yield ""
+    with tempfile.TemporaryDirectory() as folder:
+        yield from main(5, Path(folder))
 
 
 if __name__ == "__main__":

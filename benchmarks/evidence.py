@@ -27,7 +27,9 @@ import beside
 import ppo_targets
 from bench import bench
 from cai import cai
+from constrained import constrained_ppo
 from detox import detox
+from feedback_loop import feedback_loop
 from gpu import gpu
 from hacking import hacking
 from kills import kills
@@ -380,6 +382,8 @@ PARTS = {
     "hacking": hacking,
     "detox": detox,
     "cai": cai,
+    "constrained": constrained_ppo,
+    "feedback_loop": feedback_loop,
     "ppo_speed": ppo_speed,
     "ppo_parity": ppo_parity,
     "memory": memory,
@@ -388,6 +392,8 @@ PARTS = {
     "bench": bench,
 }
 NAMED = (
+    "constrained",
+    "feedback_loop",
     "ppo_speed",
     "ppo_parity",
     "tokenising",
@@ -414,6 +420,8 @@ TITLES = {
     "hacking": "Reward hacking",
     "detox": "Less toxic summaries: PPO on an encoder-decoder",
     "cai": "Constitutional AI",
+    "constrained": "PPO under a bound",
+    "feedback_loop": "The feedback loop over five seeds",
     "ppo_speed": "PPO beside trl's PPOTrainer: speed",
     "ppo_parity": "PPO beside trl's PPOTrainer: reward at equal KL",
     "memory": "Memory of logits",
