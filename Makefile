@@ -123,7 +123,7 @@ $(VENV)/.pages: $(VENV)/.dev
 	@touch $@
 
 test-pages: $(VENV)/.pages ## The server's pages in Chromium (/usr/bin/chromium), and its API under schemathesis.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m pages tests/test_serving_pages.py tests/test_serving_fuzz.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m pages tests
 
 $(VENV)/.notebooks: $(VENV)/.dev
 	$(BIN)/python $(INSTALL) --editable '.[$(EXTRAS),serve,test,notebooks]'
