@@ -104,7 +104,7 @@ def table(rows: list[dict]) -> str:
 def before_and_after(name: str, model: list[str], dpo: list[str]) -> None:
     """Train, measure the base model beside the trained one, and print the table."""
     trained, spent = command(f"{name}-dpo", "method=dpo", *model, *dpo, "evaluation=none")
-    policy = trained / "outputs" / "latest" / "dpo" / "model"
+    policy = trained / "outputs" / "latest"
     measured, seconds = command(f"{name}-full", "task=evaluate", f"task.model={policy}", *model, *small())
     print(f"## {name}: DPO in {spent:.0f} s, every suite on both models in {seconds:.0f} s\n")
     print(table(result(measured)), flush=True)
@@ -123,13 +123,12 @@ def durability() -> None:
         for seed in range(SEEDS):
             how = [*POCKET, f"seed={seed}"]
             trained, _ = command(f"{method}-{seed}", f"method={method}", *how, "evaluation=none")
-            policies = sorted((trained / "outputs" / "latest").glob("*/model/config.json"), key=os.path.getmtime)
-            attacked = ["task=evaluate", f"task.model={policies[-1].parent}", *how, "evaluation=durability"]
+            attacked = ["task=evaluate", f"task.model={trained}/outputs/latest", *how, "evaluation=durability"]
             curves.append(curve(command(f"{method}-{seed}-attacked", *attacked, "measure=[durability]")[0]))
         show(f"{method} (pocket, {SEEDS} seeds)", curves)
     if SMOLLM2:
         trained, _ = command("smollm2-dpo", "method=dpo", *REAL, *SHORT_DPO, "evaluation=none")
-        policy = trained / "outputs" / "latest" / "dpo" / "model"
+        policy = trained / "outputs" / "latest"
         few = ["measure.durability.prompts=20", "measure.durability.steps=[10,20]", "measure.durability.batch_size=4"]
         how = [
             "task=evaluate",
