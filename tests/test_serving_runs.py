@@ -114,3 +114,58 @@ def test_beyond_the_loopback_it_starts_only_with_a_key(model, tmp_path):
     assert httpx.get(f"{local}/v1/models", headers=header).status_code == 200
     process.terminate()
     assert process.wait(timeout=30) == 0
+
+
+def test_the_command_switches_and_rolls_back_under_load_and_drops_nothing(model, tmp_path):
+    from alignlab.pipeline.registry import Registry
+
+    other = tmp_path / "other"
+    tiny_model(1, context=256).save_pretrained(other)
+    tiny_tokenizer().save_pretrained(other)
+    registry = Registry(tmp_path / "registry")
+    registry.promote(model, {}, None)
+    process, url = start(tmp_path, "base", f"task.registry={registry.folder}", "task.registry_poll=0.2")
+    answers: list[str] = []
+    errors: list[Exception] = []
+    stop = threading.Event()
+
+    def chat():
+        with httpx.Client(base_url=url, timeout=60) as client:
+            while not stop.is_set():
+                try:
+                    done = client.post("/predict", json={"messages": MESSAGES}).raise_for_status()
+                    answers.append(done.json()["version"].partition("-")[0])
+                except Exception as error:
+                    errors.append(error)
+                    return
+
+    def wait(holds):
+        deadline = time.monotonic() + 200
+        while not holds():
+            assert time.monotonic() < deadline
+            assert errors == []
+            time.sleep(0.02)
+
+    clients = [threading.Thread(target=chat, daemon=True) for _ in range(8)]
+    for client in clients:
+        client.start()
+    try:
+        wait(lambda: answers[-1:] == ["v1"])
+        registry.promote(other, {}, 1)
+        wait(lambda: answers[-1:] == ["v2"])
+        command = [sys.executable, "-m", "alignlab", "task=rollback", f"task.registry={registry.folder}"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+        assert done.stdout.startswith("version 1 is in service\n"), done.stderr
+        wait(lambda: answers[-1:] == ["v1"])
+        before = len(answers)
+        wait(lambda: len(answers) > before + 50)
+    finally:
+        stop.set()
+        for client in clients:
+            client.join()
+        process.terminate()
+    assert process.wait(timeout=30) == 0
+    print(f"{len(answers)} answers: {answers.count('v1')} of version 1, {answers.count('v2')} of version 2")
+    assert errors == []
+    assert {*answers} == {"v1", "v2"}
+    assert {*answers[-50:]} == {"v1"}
