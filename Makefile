@@ -122,7 +122,7 @@ $(VENV)/.pages: $(VENV)/.dev
 	$(BIN)/python $(INSTALL) --editable '.[$(EXTRAS),serve,test,pages]'
 	@touch $@
 
-test-pages: $(VENV)/.pages ## The server's pages in Chromium (/usr/bin/chromium), and its API under schemathesis.
+test-pages: $(VENV)/.pages ## Reports, the dashboard and the server's pages in Chromium (/usr/bin/chromium), and its API under schemathesis.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m pages tests
 
 $(VENV)/.notebooks: $(VENV)/.dev
