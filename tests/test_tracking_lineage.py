@@ -6,9 +6,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from test_report import write_run
 from test_tracking import config
 
+from alignlab.reports.figures import figures, reward_over_kl
 from alignlab.runtime.run_files import SWEEP
 from alignlab.runtime.tracking import InputModel, StageEnd, open_tracker, run_names
 
@@ -24,9 +27,7 @@ def model(folder: Path, content: bytes) -> Path:
 
 
 def pictures() -> dict[str, Any]:
-    from PIL import Image
-
-    return {"plots/measures": Image.new("RGB", (30, 20), "red")}
+    return {"plots/measures": np.zeros((20, 30, 3), dtype=np.uint8)}
 
 
 def track_chain(run: Path, *to: str, **changes: Any) -> None:
@@ -110,3 +111,14 @@ def test_mlflow_holds_models_data_and_traces(tmp_path: Path) -> None:
     assert sorted(trace.info.tags["item"] for trace in traces) == ["fact-1", "fact-2"]
     span = traces[0].data.spans[0]
     assert (span.inputs, span.outputs, span.attributes["gold/score"]) == ({"prompt": "how?"}, "so", 0.5)
+
+
+def test_the_pictures_of_a_stage_show_its_measures_and_its_reward_over_the_kl(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run") / "dpo"
+    lines = [{"step": step, "policy/kl": step / 10, "reward/mean": step} for step in (1, 2)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    drawn = figures(folder)
+    assert list(drawn) == ["plots/measures", "plots/reward_against_kl"]
+    assert all(pixels.shape[2] == 3 and pixels.std() > 5 for pixels in drawn.values())
+    (axes,) = reward_over_kl(folder).axes
+    assert axes.lines[0].get_xydata().tolist() == [[0.1, 1.0], [0.2, 2.0]]

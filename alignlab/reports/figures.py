@@ -1,25 +1,27 @@
 """Pictures of a stage for W&B, MLflow and TensorBoard: its measures beside the base model's, and the reward over KL."""
 
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from alignlab.pipeline.run_folder import read_metrics, read_result
 from alignlab.reports.run_results import Stage, Table, side_by_side
+from alignlab.runtime.tracking import Pictures
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from PIL.Image import Image
+    from numpy.typing import NDArray
 
 MAX_ROWS = 20  # of the picture of measures
 KL, REWARDS = "policy/kl", ("reward/mean", "reward/held_out", "gold/score")
 COLOURS = ("#8b93a1", "#d9822b", "#137c8b", "#7b4fb5", "#b83b6a", "#4c7a1e")
 
 
-def figures(folder: Path) -> "dict[str, Image]":
+def figures(folder: Path) -> Pictures:
     """Draw the pictures of the stage in a folder, as far as it was measured."""
-    return {f"plots/{name}": as_image(figure) for name, figure in drawn(folder)}
+    return {f"plots/{name}": as_pixels(figure) for name, figure in drawn(folder)}
 
 
 def drawn(folder: Path) -> "Iterator[tuple[str, Figure]]":
@@ -76,10 +78,10 @@ def over_kl(steps: Sequence[dict[str, float]], name: str) -> list[tuple[float, f
     return [(metrics[KL], metrics[name]) for metrics in steps if name in metrics]
 
 
-def as_image(figure: "Figure") -> "Image":
-    """Render a figure as a picture."""
-    from PIL import Image
+def as_pixels(figure: "Figure") -> "NDArray[np.uint8]":
+    """Render a figure as pixels, [height, width, 3]."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    stream = io.BytesIO()
-    figure.savefig(stream, dpi=110)
-    return Image.open(stream)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba(), dtype=np.uint8)[..., :3]

@@ -3,13 +3,9 @@
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from alignlab.pipeline.run_folder import read_gates, read_provenance
-from alignlab.runtime.tracking import InputModel, StageEnd
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from alignlab.runtime.tracking import InputModel, Pictures, StageEnd
 
 
 def finished(folder: Path) -> StageEnd:
@@ -29,11 +25,11 @@ def stopped(partial: Path) -> StageEnd:
     return StageEnd(None, "", {}, "", read_gates(partial), dict)
 
 
-def draw(folder: Path) -> "Callable[[], dict[str, Image]]":
+def draw(folder: Path) -> Callable[[], Pictures]:
     """Return a function that draws the stage's pictures once."""
 
     @cache
-    def pictures() -> "dict[str, Image]":
+    def pictures() -> Pictures:
         from alignlab.reports.figures import figures
 
         return figures(folder)

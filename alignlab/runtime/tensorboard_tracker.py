@@ -35,13 +35,11 @@ class TensorboardTracker:
             self.writer.add_scalar(f"summary/{name}", value)
 
     def end(self, ended: StageEnd) -> None:
-        import numpy
-
         for gate in ended.gates:
             text = f"{gate['what']} is {gate['number']:.3g} and must be {gate['bound']}"
             self.writer.add_text(f"gates/{gate['gate']}", cell(text), gate["step"])
         for name, picture in ended.pictures().items():
-            self.writer.add_image(name, numpy.asarray(picture.convert("RGB")), dataformats="HWC")
+            self.writer.add_image(name, picture, dataformats="HWC")
 
     def close(self) -> None:
         self.writer.close()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from alignlab.config.schema import Config
 from alignlab.errors import Explained, Mistake
@@ -23,8 +23,10 @@ from alignlab.runtime.run_files import METRICS, SWEEP, TABLES, TriggeredGate
 from alignlab.runtime.signals import Stopped
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    import numpy as np
+    from numpy.typing import NDArray
 
+Pictures: TypeAlias = "dict[str, NDArray[np.uint8]]"  # by name, [height, width, 3]
 REACH_SECONDS = 1.5  # a tracking server has to answer within this time
 
 
@@ -49,7 +51,7 @@ class StageEnd(NamedTuple):
     inputs: dict[str, InputModel]
     data: str
     gates: list[TriggeredGate]
-    pictures: "Callable[[], dict[str, Image]]"
+    pictures: Callable[[], Pictures]
 
 
 class Tracker(Protocol):
