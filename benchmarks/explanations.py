@@ -49,11 +49,11 @@ def main() -> None:
     """Print the figures."""
     folder = Path(os.environ.get("ALIGNLAB_OUTPUTS") or mkdtemp())
     config = alignlab.compose("method=rm", "evaluation=none")
-    judge = load_reward_model(Path(alignlab.run(config, folder / "explanations-rm").model), config.hardware)
+    judge = load_reward_model(alignlab.run(config, folder / "explanations-rm").models["rm"], config.hardware)
     completeness(config, judge)
     deciding_tokens(config, judge)
     sft = alignlab.compose("method=sft", "evaluation=none")
-    planted(config, load_policy(Path(alignlab.run(sft, folder / "explanations-sft").model), config.hardware))
+    planted(config, load_policy(alignlab.run(sft, folder / "explanations-sft").models["sft"], config.hardware))
 
 
 def completeness(config: Config, judge: RewardModel) -> None:
