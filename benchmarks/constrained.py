@@ -94,8 +94,8 @@ def main(seeds: int, folder: Path) -> Iterator[str]:
 
 def constrained_ppo() -> Iterator[str]:
     """Yield the evidence: five seeds without a bound and with two."""
-    yield "PPO on pocket with a reward model that learned from pairs about help and facts alone, and the calibrated cost"
-    yield "of a cost model of harm (`reward=constrained`). Gold is before → after PPO, on 300 held-out prompts of a kind."
+    yield "PPO on pocket with a reward model that learned from pairs about help and facts alone, and the calibrated"
+    yield "cost of a model of harm (`reward=constrained`). Gold is before → after PPO, on 300 held-out prompts a kind."
     yield ""
     with tempfile.TemporaryDirectory() as folder:
         yield from main(5, Path(folder))

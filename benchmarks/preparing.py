@@ -73,8 +73,8 @@ def beside(rows: Path, count: int, other: Path) -> Iterator[str]:
         middle = statistics.median(seconds)
         yield f"| {title} | {middle:.1f} ({min(seconds):.1f} to {max(seconds):.1f}) | {count / middle:,.0f} |"
     yield ""
-    yield f"Ratio **{statistics.median(ratios):.2f}** ({min(ratios):.2f} to {max(ratios):.2f}); the same rows, ledger and"
-    yield "card. The seconds hold the start of Python, about two."
+    yield f"Ratio **{statistics.median(ratios):.2f}** ({min(ratios):.2f} to {max(ratios):.2f}); the same rows, ledger"
+    yield "and card. The seconds hold the start of Python, about two."
 
 
 def growth(folder: Path, count: int) -> Iterator[str]:

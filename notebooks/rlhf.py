@@ -47,7 +47,7 @@ bounded = alignlab.compose(
     "method.total_episodes=960",
     "reward=constrained",
     "reward.costs.harm.reward.path=pocket",
-    "reward.costs.harm.reward.label=insult",
+    "reward.costs.harm.reward.label=hate",
     "reward.costs.harm.reward.output=probability",
     "reward.costs.harm.bound=0.05",
     *SMALL,
