@@ -25,6 +25,9 @@ from typing import Any, NamedTuple
 
 import beside
 import ppo_targets
+import preparing as preparing_rows
+import sampling
+import startup as starting
 from bench import bench
 from cai import cai
 from constrained import constrained_ppo
@@ -363,6 +366,16 @@ def smollm2() -> Iterator[str]:
         yield ""
 
 
+def preparing() -> Iterator[str]:
+    """Prepare 40,000 rows by this checkout, beside the one that ALIGNLAB_BEFORE names, if any."""
+    yield from preparing_rows.measure(40_000, os.environ.get("ALIGNLAB_BEFORE"))
+
+
+def startup() -> Iterator[str]:
+    """Start commands of this checkout, beside the one that ALIGNLAB_BEFORE names, if any."""
+    yield from starting.measure(os.environ.get("ALIGNLAB_BEFORE"))
+
+
 PARTS = {
     "demo": demo,
     "seeds": seeds,
@@ -388,6 +401,10 @@ PARTS = {
     "ppo_parity": ppo_parity,
     "memory": memory,
     "tokenising": tokenising,
+    "sampling": sampling.small,
+    "sampling_smollm2": sampling.smollm2,
+    "preparing": preparing,
+    "startup": startup,
     "gpu": gpu,
     "bench": bench,
 }
@@ -398,6 +415,10 @@ NAMED = (
     "ppo_parity",
     "tokenising",
     "smollm2",
+    "sampling",
+    "sampling_smollm2",
+    "preparing",
+    "startup",
     "gpu",
     "bench",
 )  # measured where they are named: they need more than this
@@ -426,6 +447,10 @@ TITLES = {
     "ppo_parity": "PPO beside trl's PPOTrainer: reward at equal KL",
     "memory": "Memory of logits",
     "tokenising": "Tokenising pairs",
+    "sampling": "Five completions a prompt beside `generate`",
+    "sampling_smollm2": "Five completions a prompt beside `generate`: SmolLM2",
+    "preparing": "Preparing rows, in CPU time",
+    "startup": "Start of commands, in CPU time",
     "gpu": "Half a billion weights on a GPU",
     "bench": "Training beside TRL's trainers: speed",
 }

@@ -94,16 +94,15 @@ def growth(folder: Path, count: int) -> Iterator[str]:
         yield f"| {title} | {1e6 * each:.0f} | {each / first:.2f} | at most {one.memory / 1e6:.0f} |"
 
 
-def main() -> None:
-    """Print the tables."""
-    count = int(sys.argv[1])
+def measure(count: int, other: str | None) -> Iterator[str]:
+    """Yield the tables; `other` is the folder of the other checkout."""
     with tempfile.TemporaryDirectory() as name:
         write(Path(name) / "rows.jsonl", count)
-        if sys.argv[2:]:
-            print("\n".join(beside(Path(name) / "rows.jsonl", count, Path(sys.argv[2]))))
-            print()
-        print("\n".join(growth(Path(name), count)))
+        if other:
+            yield from beside(Path(name) / "rows.jsonl", count, Path(other))
+            yield ""
+        yield from growth(Path(name), count)
 
 
 if __name__ == "__main__":
-    main()
+    print("\n".join(measure(int(sys.argv[1]), next(iter(sys.argv[2:]), None))))

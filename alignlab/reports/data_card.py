@@ -1,4 +1,4 @@
-"""Statistics of a prepared data set, computed in one pass over its rows, and the page that shows them.
+"""Statistics of a prepared data set, and the page that shows them.
 
 Lengths, languages, kinds, repeated prompts, length bias and sample rows; together with the ledger of the preparation
 they make the card that `task=prepare` writes.
@@ -8,7 +8,7 @@ import hashlib
 import heapq
 import json
 from array import array
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -95,10 +95,12 @@ class Statistics:
 
 
 def card(splits: Mapping[str, Iterable[Mapping[str, Any]]]) -> Card:
-    """Read the rows of every split once and compute their statistics."""
+    """Compute the statistics of all rows; training rows, which may be many, are read once."""
     seen = Statistics()
-    for row in all_rows(splits):
-        seen.add(row)
+    held_out = contamination({**splits, "train": counted(splits["train"], "train", seen)})
+    for name, rows in splits.items():
+        if name != "train":
+            deque(counted(rows, name, seen), maxlen=0)
     return Card(
         [spread(name, values) for name, values in seen.lengths.items() if values],
         most_common(seen.turns),
@@ -108,7 +110,7 @@ def card(splits: Mapping[str, Iterable[Mapping[str, Any]]]) -> Card:
         len(+seen.openings),
         sum(count - 1 for count in seen.openings.values() if count > 1),
         Bias(seen.bias["longer"], seen.bias["shorter"], seen.bias["equal"]),
-        contamination(splits),
+        held_out,
         [shorten(row) for _, _, row in sorted(seen.samples, key=lambda sample: sample[1])],
     )
 
@@ -118,11 +120,11 @@ def hash64(text: str) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=8).digest()
 
 
-def all_rows(splits: Mapping[str, Iterable[Mapping[str, Any]]]) -> Iterator[Mapping[str, Any]]:
-    """Yield the rows of all splits, each with the name of its split."""
-    for name, rows in splits.items():
-        for row in rows:
-            yield {**row, "split": name}
+def counted(rows: Iterable[Mapping[str, Any]], split: str, statistics: Statistics) -> Iterator[Mapping[str, Any]]:
+    """Yield the rows of a split, and count each under the name of its split."""
+    for row in rows:
+        statistics.add({**row, "split": split})
+        yield row
 
 
 def spread(what: str, lengths: Sequence[int]) -> Lengths:
