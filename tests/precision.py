@@ -40,7 +40,7 @@ def check(stage, method: str, adapter: str, dtype: str) -> None:
     phases = PHASES[method]
     if adapter == "lora" and method in {"dpo", "ppo"}:  # the policy with its adapter off
         phases = (phases - {"reference"}) | {"measuring"}
-    assert record["matmuls"].keys() == phases
+    assert record["matmuls"].keys() == phases, record["matmuls"]
     for counts in record["matmuls"].values():
         assert counts[dtype] > 0.7 * sum(counts.values())  # adapters and the value head may compute in float32
     if adapter == "lora":

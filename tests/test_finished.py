@@ -4,7 +4,7 @@ import json
 
 import pytest
 from command import config
-from tiny import ask, tiny_tokenizer
+from tiny import ask, tiny_model, tiny_tokenizer
 
 from alignlab import data
 from alignlab.chat import encode_prompt
@@ -130,7 +130,7 @@ def test_sft_learns_every_answer_or_the_last(tmp_path, monkeypatch):
         more = ("method=sft", f"dataset.learn={learn}", "hardware.device=cpu", "method.batch_size=1")
         made, _ = rows_of(tmp_path, [{"messages": turns}], "demonstrations", *more)
         tokenizer = tiny_tokenizer()
-        sft.train_decoder(Run(made, made.method, {}, tmp_path, None), None, tokenizer)
+        sft.train_decoder(Run(made, made.method, {}, tmp_path, None), tiny_model(), tokenizer)
         row = kept["train"][0]
         learned = [
             token for token, is_learned in zip(row["input_ids"], row["completion_mask"], strict=True) if is_learned

@@ -38,7 +38,11 @@ def test_an_attribute_is_declared_in_init_or_in_the_class(node):
     for function in functions:
         if function.name == "__init__":
             declared |= assigned(function)
-    inherited = {"_signature_columns", "loss_weights"}  # attributes of the trainers of transformers and TRL
+    inherited = {
+        "_signature_columns",
+        "data_collator",
+        "loss_weights",
+    }  # attributes of the trainers of transformers and TRL
     for function in functions:
         assert assigned(function) - declared - inherited == set(), function.name
 

@@ -181,6 +181,14 @@ def log_probs_and_greedy(logits: Tensor, tokens: Tensor) -> tuple[Tensor, ...]:
     return every.gather(-1, tokens[:, None])[:, 0], every.argmax(-1) == tokens
 
 
+def log_probs_entropy_and_greedy(logits: Tensor, tokens: Tensor) -> tuple[Tensor, ...]:
+    """Return `log_probs_and_greedy`, with the entropy [n], without gradients, before the last."""
+    every = logits.float().log_softmax(-1)
+    with torch.no_grad():
+        entropy = losses.entropy_of(every)
+    return every.gather(-1, tokens[:, None])[:, 0], entropy, every.argmax(-1) == tokens
+
+
 def limit_tiles() -> None:
     """Let TRL's output head compute 8,192 entries of the vocabulary at a time.
 

@@ -3,9 +3,9 @@
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from alignlab.models.log_probs import token_log_probs
 from alignlab.models.output_head import Hidden, run_body, score_tokens
 from alignlab.models.prompt_layout import Packed, counts, forward_arguments, unwrapped
 
@@ -47,9 +47,4 @@ def log_probs_at(hidden: Hidden, places: Tensor, tokens: Tensor) -> Tensor:  # [
     """Return the log-probabilities of tokens by the logits at places in [batch * length], in chunks."""
     part = hidden.flat.index_select(0, places)[None]
     few = hidden._replace(states=part) if hidden.logits is None else hidden._replace(logits=part)
-    return score_tokens(few, token_scores, tokens)[0]
-
-
-def token_scores(logits: Tensor, tokens: Tensor) -> tuple[Tensor]:
-    """Return the log-probabilities of tokens [n] by logits [n, vocabulary]."""
-    return (-F.cross_entropy(logits.float(), tokens, reduction="none"),)
+    return score_tokens(few, lambda logits, tokens: (token_log_probs(logits.float(), tokens),), tokens)[0]

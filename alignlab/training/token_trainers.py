@@ -11,9 +11,10 @@ from trl import SFTTrainer
 
 from alignlab import losses
 from alignlab.models import reward_heads
-from alignlab.models.output_head import run_body, score_tokens
+from alignlab.models.log_probs import log_probs_entropy_and_greedy
+from alignlab.models.output_head import has_known_head, run_body, score_tokens
 from alignlab.models.packed_log_probs import log_prob_sums
-from alignlab.models.prompt_layout import Packed, counts, pack, reads_packed
+from alignlab.models.prompt_layout import Packed, counts, pack, reads_packed, unwrapped
 from alignlab.training.dpo_trainer import SoftLabelDPOTrainer
 from alignlab.training.reference_table import FILE, ReferenceTable
 from alignlab.training.reward_trainer import PairRewardTrainer
@@ -28,6 +29,7 @@ class TokenSFTTrainer(TokenLayout, SFTTrainer):  # type: ignore[misc]
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.use_layout()
+        has_known_head(unwrapped(self.model))  # the probe is no part of the first step
 
     def split(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [document for row in rows for document in documents(row)]
@@ -54,7 +56,7 @@ class TokenSFTTrainer(TokenLayout, SFTTrainer):  # type: ignore[misc]
         places = learned + learned // (length - 1)  # each row has one more token than predictions
         part = hidden.flat.index_select(0, places)[None]
         few = hidden._replace(states=part) if hidden.logits is None else hidden._replace(logits=part)
-        logps, entropy, correct = score_tokens(few, language_scores, labels[learned])
+        logps, entropy, correct = score_tokens(few, log_probs_entropy_and_greedy, labels[learned])
         count = len(learned)
         sums = {"entropy": (entropy.sum(), count), "mean_token_accuracy": (correct.sum(), count)}
         return -logps.sum() / totals["learned"], sums
@@ -169,12 +171,3 @@ def documents(row: dict[str, Any]) -> list[dict[str, Any]]:
         starts.append(starts[-1] + length)
     names = ("input_ids", "labels")
     return [{name: row[name][start:end] for name in names} for start, end in pairwise(starts)]
-
-
-def language_scores(logits: Tensor, tokens: Tensor) -> tuple[Tensor, ...]:
-    """Return log-probability, entropy, and whether the token is the likeliest, of tokens [n]."""
-    every = logits.float().log_softmax(-1)
-    with torch.no_grad():
-        entropy = losses.entropy_of(every)
-        correct = every.argmax(-1) == tokens
-    return every.gather(-1, tokens[:, None])[:, 0], entropy, correct

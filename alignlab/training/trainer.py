@@ -83,14 +83,7 @@ def common_arguments(
         "per_device_train_batch_size": micro,
         "per_device_eval_batch_size": micro,
         "gradient_accumulation_steps": method.batch_size // (micro * distributed.world_size()),
-        "eval_strategy": "no" if not method.eval_steps else "epoch" if method.eval_steps == "epoch" else "steps",
-        "eval_steps": None if method.eval_steps == "epoch" else method.eval_steps,
-        "save_strategy": "steps" if method.save_steps else "no",
-        "save_steps": method.save_steps or 500,
-        "save_total_limit": None,  # see alignlab.training.checkpoints
-        "load_best_model_at_end": method.load_best_model_at_end,
-        "metric_for_best_model": "eval_loss" if method.load_best_model_at_end else None,
-        "greater_is_better": False if method.load_best_model_at_end else None,
+        **evaluating_and_saving(method),
         "seed": run.config.seed,
         "data_seed": run.config.seed,
         "use_cpu": on_cpu,
@@ -108,6 +101,20 @@ def common_arguments(
     }
 
 
+def evaluating_and_saving(method: Training) -> dict[str, Any]:
+    """Return the keywords that say when a trainer evaluates and saves."""
+    return {
+        "eval_strategy": "no" if not method.eval_steps else "epoch" if method.eval_steps == "epoch" else "steps",
+        "eval_steps": None if method.eval_steps == "epoch" else method.eval_steps,
+        "save_strategy": "steps" if method.save_steps else "no",
+        "save_steps": method.save_steps or 500,
+        "save_total_limit": None,  # see alignlab.training.checkpoints
+        "load_best_model_at_end": method.load_best_model_at_end,
+        "metric_for_best_model": "eval_loss" if method.load_best_model_at_end else None,
+        "greater_is_better": False if method.load_best_model_at_end else None,
+    }
+
+
 def gather_in_precision(settings: Any, hardware: Hardware) -> None:
     """Let FSDP2 gather weights in the run's precision from shards in float32; it reduces gradients in float32."""
     if hardware.fsdp:
@@ -116,7 +123,7 @@ def gather_in_precision(settings: Any, hardware: Hardware) -> None:
         policy = MixedPrecisionPolicy(
             param_dtype=load.precision(hardware), reduce_dtype=load.trained_precision(hardware)
         )
-        settings.fsdp_plugin_args["mixed_precision_policy"] = policy
+        settings.fsdp_plugin_args["bases_precision_policy"] = policy
 
 
 def deepspeed(run: Run[Training]) -> dict[str, Any] | None:
@@ -146,7 +153,6 @@ def fit(
     `every` is the number of optimizer steps after which there is a state to save. `attributes` are the trainer's own.
     """
     from transformers import PrinterCallback
-
     from alignlab.training.checkpoints import Checkpoints
     from alignlab.training.master_weights import MasterWeights
     from alignlab.training.measured_precision import PrecisionCallback, frozen_networks
