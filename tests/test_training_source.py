@@ -40,6 +40,9 @@ def test_an_attribute_is_declared_in_init_or_in_the_class(node):
             declared |= assigned(function)
     inherited = {
         "_signature_columns",
+        "_metrics",
+        "_total_train_tokens",
+        "model",
         "data_collator",
         "loss_weights",
     }  # attributes of the trainers of transformers and TRL

@@ -153,14 +153,13 @@ def fit(
     `every` is the number of optimizer steps after which there is a state to save. `attributes` are the trainer's own.
     """
     from transformers import PrinterCallback
+
     from alignlab.training.checkpoints import Checkpoints
-    from alignlab.training.master_weights import MasterWeights
     from alignlab.training.measured_precision import PrecisionCallback, frozen_networks
 
     limit_tiles()
     gather_in_precision(settings, run.config.hardware)
-    bases = (FiniteLoss, ReshardedOptimizer, MasterWeights, trainer_class)
-    trainer = type(trainer_class.__name__, bases, attributes or {})(
+    trainer = with_bases(trainer_class, attributes or {})(
         model=model,
         args=settings,
         train_dataset=rows["train"],
@@ -178,6 +177,13 @@ def fit(
             raise signals.stopped()
         save(getattr(trainer.model, "policy", trainer.model), tokenizer, run)
     return trainer
+
+
+def with_bases(trainer_class: "type[Trainer]", attributes: dict[str, Any]) -> Any:
+    """Return a trainer's class with what every trainer here has, and with attributes of its own."""
+    from alignlab.training.master_weights import MasterWeights
+
+    return type(trainer_class.__name__, (FiniteLoss, ReshardedOptimizer, MasterWeights, trainer_class), attributes)
 
 
 def checkpoint_to_resume(folder: Path) -> str | None:
