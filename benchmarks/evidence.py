@@ -452,6 +452,12 @@ TITLES = {
     "preparing": "Preparing rows, in CPU time",
     "startup": "Start of commands, in CPU time",
     "gpu": "Half a billion weights on a GPU",
+    "explanations": "Explanations where the truth is known",
+    "promotion": "Promotion",
+    "intervals": "Intervals and verdicts",
+    "choices": "Log-probabilities of choices",
+    "detoxify": "A classifier of toxicity offline",
+    "durability": "A fine-tuning attack on pocket",
     "bench": "Training beside TRL's trainers: speed",
 }
 

@@ -90,7 +90,7 @@ def test_the_home_folder_is_found(key, tmp_path, monkeypatch):
      ([], "method.policy"), ([], "method.reward_model"), (["reward=classifier"], "reward.path"),
      (["dataset=hub"], "dataset.path"), (["task=evaluate"], "task.model")],
 )  # fmt: skip
-@pytest.mark.parametrize("empty", ["", "''", "' '"])
+@pytest.mark.parametrize("empty", ["", *(pytest.param(typed, marks=pytest.mark.runs) for typed in ("''", "' '"))])
 def test_an_empty_path_is_not_the_current_folder(choices, key, empty):
     with pytest.raises(Mistake) as error:
         compose(*choices, f"{key}={empty}")

@@ -37,6 +37,7 @@ def command(tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.runs
 def test_models_are_compared_once_and_what_is_recorded_is_not_asked_again(command, monkeypatch):
     compared = ["task.runs=[a,b]", "measure=[perplexity,capabilities]", "measure.capabilities.items=30"]
     folder = command("compare", *compared)
@@ -59,6 +60,7 @@ def test_models_are_compared_once_and_what_is_recorded_is_not_asked_again(comman
     assert read_result(again / "b")["measurements"] == second
 
 
+@pytest.mark.runs
 def test_gate_refuses_with_code_3_and_promote_puts_into_service_what_passes(command, tmp_path):
     settings = ["task.objective=[eval/perplexity]", "task.bounds.safety=null", "task.bounds.over_refusal=null"]
     settings += ["task.bounds.capabilities.measures=[eval/perplexity]", "measure=[perplexity]"]

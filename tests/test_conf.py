@@ -61,7 +61,9 @@ def test_every_option_binds(group, option, request):
     check([f"{group}={option}", *more], binds=True)
 
 
-@pytest.mark.parametrize("suite", [key[1] for key in SUITES])
+@pytest.mark.parametrize(
+    "suite", [name if name == "full" else pytest.param(name, marks=pytest.mark.runs) for _, name in SUITES]
+)
 def test_a_suite_measures_its_list_with_an_experiment_too_and_what_is_typed_wins(suite):
     data = f"evaluation.data={ROOT}"
     alone = list(config(f"evaluation={suite}", data).measure)

@@ -67,7 +67,9 @@ def test_a_manifest_is_valid(file):
 
 
 @pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not installed")
-@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize(
+    "overlay", [OVERLAYS[0], *(pytest.param(name, marks=pytest.mark.runs) for name in OVERLAYS[1:])]
+)
 def test_an_overlay_builds_and_its_command_composes(overlay):
     command = ["kubectl", "kustomize", DEPLOY / "kubernetes" / "overlays" / overlay]
     built = objects(subprocess.run(command, check=True, capture_output=True, text=True).stdout)

@@ -135,7 +135,9 @@ def test_a_reward_model_of_a_family_scores_as_it_was_trained(rows, tmp_path, fam
         assert scores(judge.model, packed).item() == pytest.approx(both[0], abs=1e-5)
 
 
-@pytest.mark.parametrize(("method", "family"), [("sft", "llama"), ("sft", "t5"), ("dpo", "llama")])
+@pytest.mark.parametrize(
+    ("method", "family"), [pytest.param("sft", "llama", marks=pytest.mark.runs), ("sft", "t5"), ("dpo", "llama")]
+)
 def test_a_step_computed_in_micro_batches_is_the_step_of_the_whole_batch(rows, tmp_path, method, family):
     many = len(view(config("dataset=file", f"dataset.path={rows}", "model=scratch").dataset, VIEWS[method], "train"))
     one = [f"method.batch_size={many}", "method.max_steps=1", "method.warmup_steps=0", "method.learning_rate=0.01"]

@@ -63,7 +63,7 @@ SMALL_GROUPS = ["method.group_size=4", "method.kl_coef=0.1"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("advantage", ["group", "rloo"])
+@pytest.mark.parametrize("advantage", ["group", pytest.param("rloo", marks=pytest.mark.runs)])
 def test_the_reward_rises_without_a_value_function(rows, tmp_path, advantage):
     more = [*SMALL_GROUPS, f"method.advantage={advantage}", "method.total_episodes=1024"]
     run, logged = trained(rows, tmp_path, *LEARN, *more, method="grpo")

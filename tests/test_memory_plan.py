@@ -110,7 +110,11 @@ SMALL = [
 ]
 
 
-@pytest.mark.parametrize("overrides", SMALL, ids=lambda overrides: " ".join(overrides[:3]))
+@pytest.mark.parametrize(
+    "overrides",
+    [SMALL[1], *(pytest.param(each, marks=pytest.mark.runs) for each in (SMALL[0], *SMALL[2:]))],
+    ids=lambda overrides: " ".join(overrides[:3]),
+)
 def test_each_suggestion_binds_and_lowers_the_estimate(overrides, tmp_path):
     bound = config(*GPU, *overrides)
     before = estimate(bound, bound.method, tmp_path)

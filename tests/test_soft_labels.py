@@ -93,7 +93,9 @@ def policy_of_all_rows(folder):
     return base_model(settings.model, settings.dataset)
 
 
-@pytest.mark.parametrize("loss_type", ["sigmoid", "ipo", "hinge"])
+@pytest.mark.parametrize(
+    "loss_type", ["sigmoid", *(pytest.param(name, marks=pytest.mark.runs) for name in ("ipo", "hinge"))]
+)
 def test_a_pairs_weight_multiplies_its_part_of_the_gradient(tmp_path, loss_type):
     """Weights are scaled to a mean of 1: six pairs that weigh next to nothing leave TRL's gradient of the other two."""
     loss, policy = f"method.loss_type={loss_type}", policy_of_all_rows(tmp_path)

@@ -30,6 +30,7 @@ def test_a_storage_that_cannot_be_opened_is_one_sentence(tmp_path, storage):
     assert len(str(caught.value).splitlines()) == 1
 
 
+@pytest.mark.runs
 def test_two_searches_make_one_new_database(tmp_path):
     code = "from alignlab.sweeps.optuna_search import open_study; import optuna; optuna.logging.set_verbosity(50)\n"
     code += f"input(); open_study('sqlite:///{tmp_path}/study.db', 'sweep', 'maximize'); print('opened')"

@@ -179,7 +179,7 @@ def test_the_plan_and_a_model_that_is_not_there(folders, tmp_path):
     assert (done.returncode, "task.beside: nowhere is not there" in done.stderr) == (2, True)
 
 
-@pytest.mark.slow
+@pytest.mark.runs
 def test_a_terminal(folders, tmp_path):
     """A message, Ctrl-C in the middle of a line, a second message, and Ctrl-D."""
     parent, child = pty.openpty()

@@ -324,7 +324,7 @@ SERVER = Path(__file__).parent / "vllm_server.py"
 COLOCATED = ["method.vllm.mode=colocate", f"method.vllm.command=[{sys.executable},{SERVER}]"]
 
 
-@pytest.mark.slow
+@pytest.mark.runs
 def test_a_server_that_alignlab_starts_sleeps_between_rollouts_and_ends_with_it(policy, tmp_path, monkeypatch) -> None:
     started, asleep = [], []
     start = VLLMProcess.wait
