@@ -209,7 +209,9 @@ from alignlab.runtime.tracking import open_tracker
 import wandb
 for stage, mode, key in (("a", "offline", ""), ("b", "online", ""), ("c", "online", "0" * 40)):
     os.environ["WANDB_API_KEY"] = key
-    tracking = Tracking(to=("wandb",), mode=mode, project="test", entity=None, name=None, tags=(), mlflow_uri=None)
+    tracking = Tracking(
+        to=("wandb",), mode=mode, project="test", entity=None, name=None, tags=(), mlflow_uri=None, upload=False
+    )
     config = SimpleNamespace(tracking=tracking, model_dump=lambda mode: {})
     started = time.monotonic()
     tracker = open_tracker(config, stage, Path(sys.argv[1]))
