@@ -203,16 +203,13 @@ def test_an_online_start_waits_for_no_server(tmp_path: Path, silent_server: str)
     script = """
 import os, sys, time
 from pathlib import Path
-from types import SimpleNamespace
-from alignlab.config.tracking import Tracking
+from alignlab.config.compose import compose
 from alignlab.runtime.tracking import open_tracker
 import wandb
 for stage, mode, key in (("a", "offline", ""), ("b", "online", ""), ("c", "online", "0" * 40)):
     os.environ["WANDB_API_KEY"] = key
-    tracking = Tracking(
-        to=("wandb",), mode=mode, project="test", entity=None, name=None, tags=(), mlflow_uri=None, upload=False
-    )
-    config = SimpleNamespace(tracking=tracking, model_dump=lambda mode: {})
+    settings = ("model=pocket_small", "dataset=pocket_small", "method=sft", "tracking.project=test")
+    config = compose(*settings, "tracking=wandb", f"tracking.mode={mode}")
     started = time.monotonic()
     tracker = open_tracker(config, stage, Path(sys.argv[1]))
     print(time.monotonic() - started)

@@ -5,7 +5,7 @@ judge through the HTTP API. `method=` learns from a snapshot of the feedback, an
 leaves its result in `task.folder`, so that the same command resumes after a kill.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,12 +90,19 @@ def as_task(config: Config, name: str, **changes: Any) -> Config:
     return config.model_copy(update={"task": task})
 
 
+def stage_fingerprints(stages: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the fingerprints of a model's stages: two runs that find the same stage have the same model."""
+    return [stage["fingerprint"] for stage in stages]
+
+
 def promote(config: Config, registry: Registry, candidate: Path, folder: Path) -> None:
     """Put the candidate into service if it is better, or raise `Refused`; a candidate is decided on once."""
+    from alignlab.pipeline.candidates import lineage
     from alignlab.reports.comparison_page import table
 
+    fingerprints = stage_fingerprints(lineage(candidate))
     for entry in registry.entries():
-        if entry["facts"]["candidate"]["path"] == str(candidate):
+        if fingerprints == stage_fingerprints(entry["facts"].get("stages", [])):
             where = f"{registry.folder}: {candidate}"
             if entry["action"] == "refused":
                 raise Refused([Fault(where, "was refused before", f"see {entry['facts']['evaluation']}")])
