@@ -12,7 +12,7 @@ from alignlab.errors import Failure
 from alignlab.reports.charts import Series, curves, scale, short, thin, whiskers
 from alignlab.reports.headline import headline
 from alignlab.reports.item_cards import SHOWN
-from alignlab.reports.run_report import table, terminal_change, write_report
+from alignlab.reports.run_report import in_lines, table, terminal_change, write_report
 from alignlab.reports.run_results import Stage, change, number, read_stages, side_by_side, signed
 from alignlab.reports.sweep_results import sweep_table
 from alignlab.reports.written import try_to_write
@@ -209,6 +209,7 @@ def test_the_terminal_shows_the_part_of_the_last_stage(tmp_path: Path) -> None:
     shown = table(write_run(tmp_path / "run"))
     assert all(words in shown for words in ("dpo − sft", "dpo − base", "−26.0 better"))
     assert max(map(len, shown.splitlines())) <= 80
+    assert in_lines("gold/harmful_compliance", 14) == "gold/harmful_\ncompliance"
     assert shown.startswith("Compliance with harmful requests went from 60.0% to 4.0%")
 
 

@@ -6,6 +6,7 @@ The page's content security policy allows no script but the one in the template.
 
 import io
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -48,6 +49,7 @@ CHARTS = (  # title and metrics of the charts that are shown first
 NOT_DRAWN = {"train/epoch", "train/num_tokens", "train/seconds", "train/mean_loss", "eval/epoch", "eval/num_tokens"}
 OVER_KL = ("reward/mean", "reward/held_out", "gold/score")  # drawn over the KL, too
 WIDTH = 80  # columns of the table where there is no terminal
+NARROW = 14  # letters of a measure's name in a line, where a table has no room for the whole
 COLOURS = {"better": "green", "worse": "red", "changed": "yellow", "unclear": "dim"}
 
 
@@ -191,12 +193,23 @@ def terminal_table(models: Table, ends_only: bool = False) -> "TerminalTable":
     for row in models.rows:
         clusters = f" in {row.clusters:,} clusters" if row.clusters != row.n else ""
         controls = f"\n  {row.controls}" if row.controls else ""
-        name = Text.assemble(row.name, (f"\n  n = {row.n:,}{clusters}{controls}", "dim"))
+        written = in_lines(row.name, NARROW) if ends_only else row.name
+        name = Text.assemble(written, (f"\n  n = {row.n:,}{clusters}{controls}", "dim"))
         own = [row.cells[place] for place in places]
         cells = [Text.assemble(cell.text, (f"\n{cell.interval}", "dim")) if cell else Text("") for cell in own]
         changes = [row.last_stage] * len(last_stage) + [row.overall] * compared
         shown.add_row(name, *cells, *map(terminal_change, changes))
     return shown
+
+
+def in_lines(name: str, width: int) -> str:
+    """Break the name of a measure behind / and _, into lines of at most `width` letters where that is possible."""
+    lines = [""]
+    for part in re.findall(r"[^/_]*[/_]|[^/_]+", name):
+        if lines[-1] and len(lines[-1] + part) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def terminal_change(change: Change | None) -> "Text":
