@@ -113,7 +113,8 @@ def test_every_weight_of_a_family_is_trained_saved_and_used(rows, tmp_path, fami
 
 
 FULL, LORA = [], ["model/adapter=lora"]
-REWARD_MODELS = [(family, "last", adapter) for family in (*FAMILIES, "t5") for adapter in (FULL, LORA)]
+REWARD_MODELS = [pytest.param(family, "last", FULL, marks=pytest.mark.runs) for family in (*FAMILIES, "t5")]
+REWARD_MODELS += [(family, "last", LORA) for family in (*FAMILIES, "t5")]
 
 
 @pytest.mark.parametrize(

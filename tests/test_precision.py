@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from command import alignlab
-from precision import ADAPTERS, METHODS, check, measured_job
+from precision import METHODS, check, measured_job
 from running import PPO, WORDS, tiny
 from safetensors.torch import load_file
 from several import STOP, job, learn, lines, write_rows
@@ -16,7 +16,8 @@ def rows(tmp_path_factory):
     return write_rows(tmp_path_factory.mktemp("precision") / "rows.jsonl")
 
 
-STAGES = [(method, adapter, "bfloat16") for method in METHODS for adapter in ADAPTERS]
+STAGES = [(method, "lora", "bfloat16") for method in METHODS]
+STAGES += [pytest.param(method, "full", "bfloat16", marks=pytest.mark.runs) for method in METHODS]
 STAGES += [(method, "full", "float32") for method in ("sft", "ppo")]
 
 

@@ -172,6 +172,7 @@ def test_a_folder_of_a_run_of_a_stage_and_of_a_model_name_the_same_model(folders
     assert found == {stage / "model"}
 
 
+@pytest.mark.runs
 def test_the_plan_and_a_model_that_is_not_there(folders, tmp_path):
     done = alignlab("task=chat", f"task.model={folders[0]}", *SHORT, "dry_run=true", folder=tmp_path)
     assert done.stdout == f"chat with {folders[0]}: temperature 0.7, at most 8 tokens\n"
