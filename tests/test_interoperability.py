@@ -40,6 +40,7 @@ def exported(tmp_path):
 
 @pytest.mark.runs
 def test_an_exported_task_has_the_same_numbers_in_lm_eval_and_here(model, exported):
+    pytest.importorskip("lm_eval", reason="the extra lm-eval is not installed")
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
@@ -66,6 +67,7 @@ def test_an_exported_task_has_the_same_numbers_in_lm_eval_and_here(model, export
 
 
 def test_log_probabilities_and_greedy_texts_equal_lm_evals(model):
+    pytest.importorskip("lm_eval", reason="the extra lm-eval is not installed")
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
     from transformers import AutoModelForCausalLM, AutoTokenizer
