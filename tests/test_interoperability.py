@@ -94,6 +94,7 @@ def test_log_probabilities_and_greedy_texts_equal_lm_evals(model):
 
 
 def test_a_task_that_is_not_there_and_a_measurement_without_right_choices_are_named(model, tmp_path):
+    pytest.importorskip("lm_eval", reason="the extra lm-eval is not installed")
     chosen = config("measure=[lm_eval]", "evaluation.tasks=[nowhere.yaml]")
     with pytest.raises(Mistake, match=r"evaluation\.tasks: nowhere\.yaml is not there"):
         evaluate(Context(chosen, LanguageModel(model, chosen.hardware)))
