@@ -123,3 +123,13 @@ def test_the_references_values_are_kept_once_all_are_known(tmp_path):
     table.put([0], torch.tensor([[3.0, 4.0]]))
     assert ReferenceTable(2, tmp_path / "table").get([0, 1]).tolist() == [[3.0, 4.0], [1.0, 2.0]]
     assert table.get([]) is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_thousandth_is_rounding_in_bfloat16_and_a_fault_in_float32(dtype):
+    """The sums are float32 in both: it is the model's precision that counts."""
+    model = tiny_model().to(dtype)
+    prompt_layout.choose_layout(
+        model, lambda model, packed: log_prob_sums(model, packed) * (1 + (model.packing_limit > 0) / 1000)
+    )
+    assert (model.packing_limit > 0) == (dtype == torch.bfloat16)

@@ -128,7 +128,7 @@ def choose_layout(model: Any, scores: Callable[[nn.Module, Packed], Tensor]) -> 
                 raise
             model.packing_limit = 0  # its class cannot read such rows, and the plain ones have passed already
         else:
-            exact = plain.dtype == torch.float32
+            exact = model.get_input_embeddings().weight.dtype == torch.float32  # sums are float32 in any case
             same = torch.allclose(packed, plain, rtol=1e-5 if exact else 0.05, atol=1e-5 if exact else 0.05)
             apart = torch.allclose(packed[:, 0], other[:, 0], rtol=1e-5, atol=1e-5)
             model.packing_limit = min(windows(model.config), default=sys.maxsize) if same and apart else 0
