@@ -109,7 +109,7 @@ report: setup ## Write the last run's report again.
 test: dev ## The tests, in under five minutes on two cores.
 	$(PYTEST) -m "not scale and not runs and not faults and not pages and not notebooks" tests
 
-test-runs: dev ## The tests of whole runs: killed, repeated, swept; about six minutes.
+test-runs: dev ## The tests of whole runs: killed, repeated, swept; about ten minutes.
 	$(PYTEST) -m runs tests
 
 test-faults: dev ## The tests of whole runs with damaged files, full disks and kills; an hour.
