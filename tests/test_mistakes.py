@@ -24,6 +24,7 @@ TYPED = [
         ["method.betta=0.3"],
         ["method.betta: unknown key; did you mean 'beta', of method=cai or method=dpo or method=kto?"],
     ),
+    (["task=compare", "task.runs=[x]"], ["task.runs: ['x'] is too short; write at least 2: task.runs=[a,b]"]),
     (["++method.learnin_rate=1"], ["method.learnin_rate: unknown key; did you mean 'learning_rate'?"]),
     (["stages.sft.lr=1e-3"], ["stages.sft.lr: unknown key; did you mean 'learning_rate'?"]),
     (["stages.sft.epochs=2"], ["stages.sft.epochs: unknown key; did you mean 'num_train_epochs'?"]),

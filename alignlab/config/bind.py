@@ -137,6 +137,11 @@ def _explain(root: type[Settings], error: ErrorDetails, place: str, context: Con
             return _unknown_kind(where, str(details["tag"]), str(details["expected_tags"]))
         case "union_tag_not_found":
             return Fault(f"{where}.kind", MISSING, f"choose an option of the group: {where}=…")
+        case "too_short":
+            least = details["min_length"]
+            return Fault(
+                where, f"{value!r} is too short", f"write at least {least}: {where}=[{'a,b'[: 2 * least - 1]}]"
+            )
         case kind if kind in RULES:
             return Fault(where, f"{value!r} is not {RULES[kind]}", _example(annotation, where))
         case _:
