@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignlab.errors import Explained, Failure, Fault, failure
+from alignlab.errors import Failure, Fault, failure
 from alignlab.pipeline.run_folder import read_json, write_json
 from alignlab.pipeline.sweep_folder import REPORTED, read_trial, write_outcome
+from alignlab.runtime.worker_errors import must_reach_run
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -69,9 +70,9 @@ def open_trial(settings: Any) -> "Trial":
     pruner = optuna.pruners.MedianPruner(settings["prune_after"], settings["prune_steps"] + 1)
     try:
         study = optuna.load_study(study_name=settings["study"], storage=settings["storage"], pruner=pruner)
-    except (Explained, MemoryError):
-        raise
     except Exception as error:
+        if must_reach_run(error):
+            raise
         raise failure(
             settings["storage"], f"cannot be read ({error})", "check that this machine can reach it"
         ) from error

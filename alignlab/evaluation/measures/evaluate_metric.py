@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from alignlab.config.evaluation import EvaluateMetric
 from alignlab.config.schema import Config
-from alignlab.errors import Explained, failure
+from alignlab.errors import failure
 from alignlab.evaluation.items import references
 from alignlab.evaluation.metrics import Metric, Record, mean
 from alignlab.evaluation.replies import prompt_hash
+from alignlab.runtime.worker_errors import must_reach_run
 
 if TYPE_CHECKING:
     from alignlab.evaluation.protocol import Context
@@ -57,8 +58,8 @@ def load(settings: EvaluateMetric) -> Any:
 
     try:
         return evaluate.load(str(settings.metric))
-    except (Explained, MemoryError):
-        raise
     except Exception as error:  # the metric's own code, or the hub's client
+        if must_reach_run(error):
+            raise
         what = f"{settings.metric} cannot be loaded ({type(error).__name__}: {error})"
         raise failure(SETTING, what, "give the folder or the file of a metric, or a name on the hub") from error
