@@ -24,6 +24,18 @@ def test_the_mean_of_calibrated_costs_is_that_of_platts_targets():
     assert fit_platt(outputs, harmful).probability(outputs).mean() == pytest.approx(targets.mean())
 
 
+def test_calibration_finds_the_minimum_where_newtons_step_overshoots():
+    """Some outputs far from the others: the gradient is 0 in the minimum alone, the function being convex."""
+    random = np.random.default_rng(0)
+    for _ in range(100):
+        harmful = (random.random(300) < 0.9).astype(float)
+        outputs = 25 * (random.standard_t(1.5, 300) + 3.7 * harmful)
+        harmless = 300 - harmful.sum()
+        targets = np.where(harmful > 0, (harmful.sum() + 1) / (harmful.sum() + 2), 1 / (harmless + 2))
+        probability = fit_platt(outputs, harmful).probability(outputs)
+        assert abs((probability - targets).sum()) < 1e-3
+
+
 def test_outputs_that_separate_the_labels_keep_a_finite_scale():
     assert np.isfinite(fit_platt(np.array([-1.0, -2.0, 1.0, 2.0]), np.array([0.0, 0.0, 1.0, 1.0]))).all()
 

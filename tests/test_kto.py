@@ -1,6 +1,7 @@
 """KTO: TRL's loss, one KL term for each optimizer step on any micro-batch, weights of unbalanced labels, refusals."""
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -40,7 +41,7 @@ def labels(path, good=lambda number: number % 3 != 0):
 
 def learn(folder, rows, *more):
     """Train three steps, the second with the last eight rows of an epoch; return what is logged and the weights."""
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     settings = config(*SETTINGS, f"dataset.path={rows}", *more)
     logged = []
     track = SimpleNamespace(log=lambda metrics, step: logged.append(metrics))
@@ -60,6 +61,19 @@ def test_micro_batches_change_neither_losses_nor_weights(tmp_path, sizes):
             values = [[metrics[name] for metrics in each if name in metrics] for each in (whole, parts)]
             assert values[0] == pytest.approx(values[1], rel=1e-6, abs=1e-6)
         assert all(torch.allclose(weights[name], others[name], atol=1e-6) for name in weights)
+
+
+@pytest.mark.parametrize("eval_steps", ["null", "1"])
+def test_a_resumed_run_has_the_weights_of_an_uninterrupted_one(tmp_path, eval_steps):
+    """Dropout has the same masks in both: the KL term, which comes before the random state is read, draws none."""
+    rows, folder = labels(tmp_path / "rows.jsonl"), tmp_path / "run"
+    more = "dataset.validation=0.2", "method.dropout=0.3", f"method.eval_steps={eval_steps}", "method.save_steps=1"
+    more = *more, "method.save_total_limit=9", "method.batch_size=8"
+    _, whole = learn(folder, rows, *more)
+    for step in (2, 3):
+        shutil.rmtree(folder / "checkpoints" / f"checkpoint-{step}")
+    _, resumed = learn(folder, rows, *more)
+    assert all(torch.equal(resumed[name], weight) for name, weight in whole.items())
 
 
 @pytest.fixture

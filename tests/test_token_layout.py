@@ -78,16 +78,30 @@ def test_losses_and_gradients_are_those_of_the_layout_by_rows(tmp_path, method, 
 
 
 @pytest.mark.slow
-def test_dpo_resumes_in_the_first_epoch_with_the_references_values(tmp_path, monkeypatch):
-    """The second epoch reads values that the first has computed; a checkpoint of step 1 keeps half of them."""
+@pytest.mark.parametrize("method", METHODS)
+def test_a_resumed_run_has_the_weights_of_an_uninterrupted_one(method, tmp_path, monkeypatch):
+    """DPO's second epoch reads reference values of the first; a checkpoint of step 1 keeps half of them."""
     more = "method.batch_size=4", "method.max_steps=4", "method.save_steps=1", "method.save_total_limit=9"
     monkeypatch.setenv("ALIGNLAB_CACHE", str(tmp_path / "cache"))
-    _, whole = trained(tmp_path, "dpo", "tokens", *more)
-    shutil.rmtree(tmp_path / "cache" / "reference")
+    _, whole = trained(tmp_path, method, "tokens", *more)
+    shutil.rmtree(tmp_path / "cache" / "reference", ignore_errors=method != "dpo")
     for step in (2, 3, 4):
         shutil.rmtree(tmp_path / "tokens" / "checkpoints" / f"checkpoint-{step}")
-    _, resumed = trained(tmp_path, "dpo", "tokens", *more)
+    _, resumed = trained(tmp_path, method, "tokens", *more)
     assert all(torch.equal(resumed[name], weight) for name, weight in whole.items())
+
+
+@pytest.mark.slow
+def test_a_run_that_finds_the_references_values_has_the_weights_of_the_one_that_computed_them(tmp_path, monkeypatch):
+    """With LoRA, the policy is its own reference; it has no dropout then, which would draw other masks."""
+    monkeypatch.setenv("ALIGNLAB_CACHE", str(tmp_path / "cache"))
+    more = "model/adapter=lora", "method.dropout=0.3", "method.learning_rate=1e-2", "method.adam_epsilon=1e-8"
+    runs = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        runs.append(trained(tmp_path / name, "dpo", "tokens", *more)[1])
+        assert len(list((tmp_path / "cache" / "reference").glob("*/log_probs.pt"))) == 1
+    assert all(torch.equal(runs[0][name], weight) for name, weight in runs[1].items())
 
 
 def test_rows_of_similar_length_share_a_micro_batch():

@@ -46,21 +46,16 @@ class Config(Training):
 
 def train(run: Run[Config]) -> None:
     """Optimise `run.inputs["policy"]` on the pairs, with itself as the reference."""
-    from alignlab.models.load import adapter, load_frozen, load_options, load_trainable
     from alignlab.models.packed_log_probs import log_prob_sums
     from alignlab.models.prompt_layout import choose_layout, say_plain
     from alignlab.training.dpo_trainer import SoftLabelDPOTrainer
+    from alignlab.training.reference_model import load_with_reference
     from alignlab.training.reference_table import reference_table
     from alignlab.training.step_weights import lengths
     from alignlab.training.token_trainers import TokenDPOTrainer
     from alignlab.training.trainer import fit, token_budget
 
-    path, hardware, implementation = run.inputs["policy"], run.config.hardware, run.config.model.attention
-    model, tokenizer = load_trainable(path, hardware, run.method.dropout, **load_options(run.config))
-    if model.config.is_encoder_decoder:
-        raise failure(str(path), "dpo does not train encoder-decoders", "use method=sft or method=rm")
-    lora = adapter(run.config, model)
-    reference = None if lora else load_frozen(path, hardware, implementation)
+    model, tokenizer, lora, reference = load_with_reference(run)
     rows = tokenise_pairs(run, tokenizer)
     budget = token_budget(run, model, max(lengths(rows["train"])))
     attributes: dict[str, Any] = {"budget": budget}

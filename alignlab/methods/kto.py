@@ -44,16 +44,12 @@ def train(run: Run[Config]) -> None:
     """Optimise `run.inputs["policy"]` on the labels, with itself as the reference."""
     from trl import KTOConfig
 
-    from alignlab.models.load import adapter, load_frozen, load_options, load_trainable
     from alignlab.training.kto_trainer import StepKTOTrainer
+    from alignlab.training.reference_model import load_with_reference
     from alignlab.training.trainer import common_arguments, fit
 
-    path, hardware, method = run.inputs["policy"], run.config.hardware, run.method
-    model, tokenizer = load_trainable(path, hardware, method.dropout, **load_options(run.config))
-    if model.config.is_encoder_decoder:
-        raise failure(str(path), "kto does not train encoder-decoders", "use method=sft or method=rm")
-    lora = adapter(run.config, model)
-    reference = None if lora else load_frozen(path, hardware, run.config.model.attention)
+    method = run.method
+    model, tokenizer, lora, reference = load_with_reference(run)
     rows = tokenise_labels(run, tokenizer)
     weights = class_weights(Counter(rows["train"]["label"]), method.desirable_ratio)
     settings = KTOConfig(

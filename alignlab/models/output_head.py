@@ -57,6 +57,11 @@ class Hidden(NamedTuple):
         """Return what `project` reads, [batch * tokens, width or vocabulary]."""
         return (self.states if self.logits is None else self.logits).flatten(0, 1)
 
+    def select(self, places: Tensor) -> "Hidden":
+        """Return what `project` reads of the tokens at places in [batch * tokens], as one row."""
+        part = self.flat.index_select(0, places)[None]
+        return self._replace(states=part) if self.logits is None else self._replace(logits=part)
+
     def project(self, part: Tensor, direct: bool = False) -> Tensor:
         """Return the logits of a part of `flat`; with `direct`, the head's weights are read without its module."""
         return part if self.logits is not None else head_logits(self.model, part, direct)

@@ -45,6 +45,6 @@ def log_prob_sums(model: Any, packed: Packed) -> Tensor:  # [batch, completions]
 
 def log_probs_at(hidden: Hidden, places: Tensor, tokens: Tensor) -> Tensor:  # [tokens], float32
     """Return the log-probabilities of tokens by the logits at places in [batch * length], in chunks."""
-    part = hidden.flat.index_select(0, places)[None]
-    few = hidden._replace(states=part) if hidden.logits is None else hidden._replace(logits=part)
-    return score_tokens(few, lambda logits, tokens: (token_log_probs(logits.float(), tokens),), tokens)[0]
+    return score_tokens(
+        hidden.select(places), lambda logits, tokens: (token_log_probs(logits.float(), tokens),), tokens
+    )[0]

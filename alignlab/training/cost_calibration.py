@@ -67,11 +67,17 @@ def fit_platt(outputs: "Floats", harmful: "Floats") -> Platt:
     positive, negative = harmful.sum(), (1 - harmful).sum()
     targets = np.where(harmful > 0, (positive + 1) / (positive + 2), 1 / (negative + 2))
     columns = np.stack([outputs, np.ones_like(outputs)], 1)
+
+    def loss(values: "Floats") -> float:
+        return float(np.logaddexp(0, columns @ values).sum() - targets @ columns @ values)
+
     values = np.array([0.0, np.log((positive + 1) / (negative + 1))])
     for _ in range(NEWTON_STEPS):
         p = 1 / (1 + np.exp(-columns @ values))
         curvature = columns.T @ (columns * (p * (1 - p))[:, None]) + 1e-9 * np.eye(2)
         step = np.linalg.solve(curvature, columns.T @ (p - targets))
+        while loss(values - step) > loss(values) + 1e-9:  # Newton's step overshoots where outputs are far apart
+            step = step / 2
         values = values - step
         if np.abs(step).max() < 1e-10:
             break

@@ -1,7 +1,5 @@
 """TRL's DPOTrainer on rows of token ids, with soft labels, weights and steps that any hardware repeats."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,10 +8,11 @@ from trl import DPOTrainer
 
 from alignlab import losses
 from alignlab.models.log_probs import fused_log_probs
+from alignlab.training.reference_model import WithReference
 from alignlab.training.step_weights import StepWeights
 
 
-class SoftLabelDPOTrainer(StepWeights, DPOTrainer):  # type: ignore[misc]
+class SoftLabelDPOTrainer(StepWeights, WithReference, DPOTrainer):  # type: ignore[misc]
     """The loss is TRL's where pairs have neither labels nor weights."""
 
     def __init__(self, **options: Any) -> None:
@@ -68,15 +67,6 @@ class SoftLabelDPOTrainer(StepWeights, DPOTrainer):  # type: ignore[misc]
         if self.loss_types[0] == "hinge":
             return losses.hinge(chosen - rejected)
         return losses.preference(chosen - rejected, label)
-
-    @contextmanager
-    def reference(self) -> Iterator[Any]:
-        """Yield the reference: the frozen copy, or the policy with its adapter off."""
-        if self.ref_model is not None:
-            yield self.ref_model
-            return
-        with self.accelerator.unwrap_model(self.model).disable_adapter():
-            yield self.model
 
     def log_pairs(self, policy: Tensor, chosen: Tensor, rejected: Tensor) -> None:
         """Log rewards, margins and log-probabilities under TRL's names."""

@@ -5,8 +5,6 @@ The KL term is estimated from mismatched rows: each prompt with the completion o
 step is computed before the first of them. In evaluation it is the mean over all validation rows.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -18,6 +16,7 @@ from alignlab import losses
 from alignlab.models.log_probs import fused_log_probs
 from alignlab.runtime import distributed
 from alignlab.training.batching import Buckets, RealRows
+from alignlab.training.reference_model import WithReference
 from alignlab.training.step_weights import StepWeights
 
 INPUTS = ("input_ids", "attention_mask")
@@ -47,7 +46,7 @@ def partners(count: int, generator: torch.Generator) -> Tensor:  # [count]
     return partner
 
 
-class StepKTOTrainer(StepWeights, KTOTrainer):  # type: ignore[misc]
+class StepKTOTrainer(StepWeights, WithReference, KTOTrainer):  # type: ignore[misc]
     """The loss is eq. 8 of the paper; its KL term is a mean over all rows of the optimizer step."""
 
     eval_dataset: Any
@@ -69,9 +68,11 @@ class StepKTOTrainer(StepWeights, KTOTrainer):  # type: ignore[misc]
 
     def counts(self, batches: list[Any]) -> list[list[float]]:
         """Return the sum of each micro-batch's log-ratios of mismatched rows; the KL term is their mean."""
-        return [
-            [self.mismatched(batch)[:count].sum().item() for batch, count in zip(batches, self.waiting, strict=True)]
-        ]
+        self.model.eval()  # a resumed run has its random state only after this, so there is no dropout here
+        rows = zip(batches, self.waiting, strict=True)
+        sums = [self.mismatched(batch)[:count].sum().item() for batch, count in rows]
+        self.model.train()
+        return [sums]
 
     def mismatched(self, batch: Any) -> Tensor:  # [rows]
         """Return the log-ratios of policy and reference on prompts with the completions of other rows."""
@@ -104,15 +105,6 @@ class StepKTOTrainer(StepWeights, KTOTrainer):  # type: ignore[misc]
         total, count = distributed.all_reduce_sum([ratios.sum().item(), float(len(ratios))])
         self.kl_of_evaluation = total / count
         return super().evaluation_loop(dataloader, *args, **options)
-
-    @contextmanager
-    def reference(self) -> Iterator[Any]:
-        """Yield the reference: the frozen copy, or the policy with its adapter off."""
-        if self.ref_model is not None:
-            yield self.ref_model
-            return
-        with self.accelerator.unwrap_model(self.model).disable_adapter():
-            yield self.model
 
     def log_rewards(self, rewards: Tensor, desirable: Tensor, kl: float) -> None:
         """Log the KL term and the mean rewards of good and bad completions under TRL's names."""

@@ -54,9 +54,7 @@ class TokenSFTTrainer(TokenLayout, SFTTrainer):  # type: ignore[misc]
         learned = (labels != IGNORED).nonzero()[:, 0]
         length = batch["input_ids"].shape[1]
         places = learned + learned // (length - 1)  # each row has one more token than predictions
-        part = hidden.flat.index_select(0, places)[None]
-        few = hidden._replace(states=part) if hidden.logits is None else hidden._replace(logits=part)
-        logps, entropy, correct = score_tokens(few, log_probs_entropy_and_greedy, labels[learned])
+        logps, entropy, correct = score_tokens(hidden.select(places), log_probs_entropy_and_greedy, labels[learned])
         count = len(learned)
         sums = {"entropy": (entropy.sum(), count), "mean_token_accuracy": (correct.sum(), count)}
         return -logps.sum() / totals["learned"], sums
@@ -106,7 +104,10 @@ class TokenDPOTrainer(TokenLayout, SoftLabelDPOTrainer):
         if (known := self.reference_table.get(numbers)) is not None:
             return known.to(packed.input_ids.device)
         with torch.no_grad(), self.reference() as reference_model:
+            training = reference_model.training
+            reference_model.eval()  # the policy with its adapter off has dropout, and a table holds values without
             sums = log_prob_sums(reference_model, packed)
+            reference_model.train(training)
         self.reference_table.put(numbers, sums)
         return sums
 
