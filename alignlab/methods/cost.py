@@ -40,23 +40,16 @@ def train(run: Run[Config]) -> None:
     """Train a cost model that starts from `run.inputs["policy"]`, and calibrate it."""
     from trl import RewardConfig
 
-    from alignlab.models import four_bit, reward_heads
-    from alignlab.models.load import adapter, trained_precision
+    from alignlab.models.load import adapter
     from alignlab.runtime import distributed
     from alignlab.training.cost_calibration import calibrate
-    from alignlab.training.reward_trainer import LabelRewardTrainer
+    from alignlab.training.reward_trainer import LabelRewardTrainer, load_with_head
     from alignlab.training.trainer import common_arguments, fit
 
     method = run.method
     held_out = labels_of(run, "validation")
     check_labels(held_out["harmful"])
-    is_automatic = any(place.endswith(".head") for place in run.config.origins)
-    head = reward_heads.choose_head(method.head, run.inputs["policy"], is_automatic)
-    precision = trained_precision(run.config.hardware)
-    options = {"attn_implementation": run.config.model.attention, **four_bit.load_options(run.config, precision)}
-    model, tokenizer = reward_heads.new_reward_model(run.inputs["policy"], head, method.dropout, precision, **options)
-    tokenizer.model_max_length = method.max_length
-    model.config.prompt_share = method.prompt_share  # whoever scores with the model cuts as it was trained
+    model, tokenizer = load_with_head(run)
     rows = tokenise_labels(run, tokenizer)
     settings = RewardConfig(**common_arguments(run), max_length=None, disable_dropout=method.dropout == 0)
     lora = adapter(run.config, model, task_type="SEQ_CLS", modules_to_save=["score"])

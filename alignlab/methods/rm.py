@@ -39,20 +39,13 @@ def train(run: Run[Config]) -> None:
     """Train a reward model that starts from `run.inputs["policy"]`."""
     from trl import RewardConfig
 
-    from alignlab.models import four_bit, reward_heads
-    from alignlab.models.load import adapter, trained_precision
-    from alignlab.training.reward_trainer import PairRewardTrainer
+    from alignlab.models.load import adapter
+    from alignlab.training.reward_trainer import PairRewardTrainer, load_with_head
     from alignlab.training.token_trainers import TokenRewardTrainer
     from alignlab.training.trainer import common_arguments, fit, token_budget
 
     method = run.method
-    is_automatic = any(place.endswith(".head") for place in run.config.origins)
-    head = reward_heads.choose_head(method.head, run.inputs["policy"], is_automatic)
-    precision = trained_precision(run.config.hardware)
-    options = {"attn_implementation": run.config.model.attention, **four_bit.load_options(run.config, precision)}
-    model, tokenizer = reward_heads.new_reward_model(run.inputs["policy"], head, method.dropout, precision, **options)
-    tokenizer.model_max_length = method.max_length
-    model.config.prompt_share = method.prompt_share  # whoever scores with the model cuts as it was trained
+    model, tokenizer = load_with_head(run)
     rows = tokenise_pairs(run, tokenizer)
     budget = token_budget(run, model, max(rows["train"]["length"]))
     settings = RewardConfig(

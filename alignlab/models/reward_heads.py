@@ -195,7 +195,7 @@ def head_of(model: nn.Module) -> nn.Module:
     return min(heads, key=lambda pair: pair[0])[1]
 
 
-def choose_head(head: str, path: Path, is_automatic: bool) -> str:
+def choose_head(stage: str, head: str, path: Path, is_automatic: bool) -> str:
     """Return the head, or `pooled` where transformers has no class for `last`; `auto` may be replaced, and it is said.
 
     Raises a `Failure` where `last` was set by the user.
@@ -208,7 +208,7 @@ def choose_head(head: str, path: Path, is_automatic: bool) -> str:
     what = f"transformers has no reward model that reads the last token of {settings.model_type}"
     if not is_automatic:
         raise failure("method.head", what, "use method.head=pooled")
-    say(f"rm: {what}, so method.head=auto is pooled")
+    say(f"{stage}: {what}, so method.head=auto is pooled")
     return "pooled"
 
 

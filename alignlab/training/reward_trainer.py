@@ -6,9 +6,24 @@ import torch
 from trl import RewardTrainer
 
 from alignlab import losses
-from alignlab.models import prompt_layout, reward_heads
+from alignlab.models import four_bit, prompt_layout, reward_heads
+from alignlab.models.load import trained_precision
+from alignlab.runtime.stage_run import Run
 from alignlab.training.batching import Buckets
 from alignlab.training.step_weights import StepWeights
+
+
+def load_with_head(run: Run[Any]) -> tuple[Any, Any]:
+    """Return the model that the stage starts from with a new head, and its tokenizer."""
+    method, path = run.method, run.inputs["policy"]
+    is_automatic = any(place.endswith(".head") for place in run.config.origins)
+    head = reward_heads.choose_head(method.name, method.head, path, is_automatic)
+    precision = trained_precision(run.config.hardware)
+    options = {"attn_implementation": run.config.model.attention, **four_bit.load_options(run.config, precision)}
+    model, tokenizer = reward_heads.new_reward_model(path, head, method.dropout, precision, **options)
+    tokenizer.model_max_length = method.max_length
+    model.config.prompt_share = method.prompt_share  # whoever scores with the model cuts as it was trained
+    return model, tokenizer
 
 
 class PairRewardTrainer(StepWeights, RewardTrainer):  # type: ignore[misc]
