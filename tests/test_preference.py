@@ -50,6 +50,15 @@ def test_win_rate_by_hand_and_each_verdict_is_asked_once(tmp_path, monkeypatch):
     assert found["win_rate/length_controlled"] < 0.6
 
 
+def test_verdicts_of_one_reward_are_not_those_of_another():
+    chosen = [
+        config("measure=[win_rate]", "judge=reward", "reward=function", f"reward.function=math:{name}", "model=scratch")
+        for name in ("floor", "ceil")
+    ]
+    hashes = {win_rate.judge_hash(Context(one, None, settings=one.measure["win_rate"]), {}) for one in chosen}
+    assert len(hashes) == 2
+
+
 def test_a_judge_that_counts_letters_is_controlled_away_and_one_that_does_not_stays():
     stream = np.random.default_rng(0)
     ours, theirs = stream.normal(120, 30, 400), stream.normal(100, 30, 400)

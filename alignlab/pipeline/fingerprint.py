@@ -18,8 +18,9 @@ from alignlab.config.method_protocol import load_method
 from alignlab.config.schema import Config
 from alignlab.errors import Failure
 from alignlab.models.references import Source
-from alignlab.pipeline.model_references import REWARD, judge_hash, reward_hash
+from alignlab.pipeline.model_references import REWARD, judge_hash
 from alignlab.pipeline.run_folder import PROVENANCE, Provenance, read_provenance
+from alignlab.rewards.reward_hash import reward_hash
 from alignlab.runtime.files import cache_root, digest
 from alignlab.runtime.source_hash import hash_with_imports
 
@@ -76,7 +77,7 @@ def parts(config: Config, settings: Method, inputs: Mapping[str, Source]) -> dic
         "model.attn_implementation": config.model.attention,
         "dataset": dataset,
         "inputs": {need: source.fingerprint for need, source in inputs.items()},
-        "reward": reward_hash(config) if REWARD in load_method(settings.name).needs else None,
+        "reward": reward_hash(config.reward) if REWARD in load_method(settings.name).needs else None,
         "judge": judge_hash(settings),
         "seed": config.seed,
         "arithmetic": [*arithmetic, threads(config)] if arithmetic[0] == "cpu" else arithmetic,

@@ -12,7 +12,7 @@ from alignlab.config import extensions
 from alignlab.config.evaluation import Toxicity, WinRate
 from alignlab.config.method_protocol import load_method
 from alignlab.config.model import PretrainedModel
-from alignlab.config.reward import every, singles
+from alignlab.config.reward import singles
 from alignlab.config.schema import Config
 from alignlab.config.settings import path_in_home
 from alignlab.errors import mistake
@@ -28,19 +28,9 @@ from alignlab.models.references import (
     policy_to_prepare,
     scorer_source,
 )
-from alignlab.runtime.files import digest_files
 from alignlab.runtime.source_hash import hash_with_imports
 
 REWARD = "reward_model"  # the need of a method that takes the config's reward
-NOT_IN_HASH = {
-    "timeout",
-    "retries",
-    "backoff",
-    "batch_size",
-    "key_env",
-    "longest_wait",
-    "concurrency",
-}  # settings of requests, which change no score
 
 
 def pretrained_models(config: Config) -> Iterator[PretrainedModel]:
@@ -161,22 +151,7 @@ def named_rewards(config: Config) -> list[tuple[str, str]]:
     return [(place, path) for place, path in paths if path and path != "auto"]
 
 
-def reward_hash(config: Config) -> Any:
-    """Return the settings and the hashes of the code that decide a reward's scores; its models are inputs."""
-    rewards = [one for _, one in every(config.reward)]
-    users = [digest_files(one.sources()) for one in rewards if one.sources()]
-    kinds = {one.kind: hash_with_imports(extensions.name_of("rewards", one.kind)) for one in rewards}
-    return [without(config.reward.model_dump(mode="json")), users, kinds]
-
-
 def judge_hash(settings: Any) -> str | None:
     """Return the hash of the code of a method's judge; None for a method without one."""
     judge = getattr(settings, "judge", None)
     return hash_with_imports(extensions.name_of("judges", judge.kind)) if judge else None
-
-
-def without(settings: Any) -> Any:
-    """Return settings without those that change no score, at any depth."""
-    if not isinstance(settings, dict):
-        return settings
-    return {key: without(value) for key, value in settings.items() if key not in NOT_IN_HASH}

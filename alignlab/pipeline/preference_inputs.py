@@ -20,6 +20,7 @@ from alignlab.models.references import Source
 from alignlab.pipeline import fingerprint, model_references
 from alignlab.pipeline import plan as planning
 from alignlab.preferences.sample_answers import Prompt, draw_prompts
+from alignlab.rewards.reward_hash import reward_hash
 from alignlab.runtime.files import cache_root, digest, digest_files
 from alignlab.runtime.run_files import LABELS
 from alignlab.runtime.source_hash import hash_with_imports
@@ -131,7 +132,7 @@ def hash_labels(config: Config, settings: Preferences, models: Mapping[str, Sour
         judge.label_settings(),
         {name: source.fingerprint for name, source in models.items()},
         settings.constitution.model_dump(mode="json") if judge.needs_model else None,
-        model_references.reward_hash(config) if judge.needs_reward else None,
+        reward_hash(config.reward) if judge.needs_reward else None,
         digest_files(judge.label_files()) if judge.label_files() else None,
         hash_with_imports(extensions.name_of("judges", judge.kind)),
     )

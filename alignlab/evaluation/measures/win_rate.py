@@ -4,15 +4,16 @@ The judge sees the two answers to each prompt in both orders. `win_rate/wins` is
 a win), `win_rate/length_controlled` the win rate at equal length (see `alignlab.evaluation.length_control`),
 `win_rate/ties` the share of prompts without a preference, and `win_rate/order_decides` the share whose preferred answer
 changes with the order: a judge with a high one knows little. Equal answers are a tie and are not judged. Each verdict
-is kept under the judge's settings; a silent change of a judge's server does not mix two judges in one comparison until
+is kept under all that decides it; a silent change of a judge's server does not mix two judges in one comparison until
 `make clean-cache`.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from alignlab.config import extensions
 from alignlab.config.evaluation import WinRate
 from alignlab.config.schema import Config
 from alignlab.errors import failure
@@ -21,7 +22,9 @@ from alignlab.evaluation.length_control import controlled_wins
 from alignlab.evaluation.metrics import SHARE, Record, mean, rate
 from alignlab.evaluation.replies import Item, prompt_hash
 from alignlab.evaluation.text_scores import score_once
-from alignlab.runtime.files import digest
+from alignlab.rewards.reward_hash import reward_hash
+from alignlab.runtime.files import digest, digest_files
+from alignlab.runtime.source_hash import hash_with_imports
 
 if TYPE_CHECKING:
     from alignlab.evaluation.protocol import Context
@@ -101,7 +104,6 @@ def judge(rows: Sequence[Row], context: "Context") -> list[list[float]]:
     settings, config = context.settings, context.config
     assert isinstance(settings, WinRate)
     sources = models(context)
-    how = settings.judge.kind, settings.judge.label_settings(), settings.constitution.model_dump(mode="json")
 
     def compute(new: Sequence[Row]) -> Iterator[dict[int, list[float]]]:
         inputs = {name: source.path for name, source in sources.items()}
@@ -130,8 +132,25 @@ def judge(rows: Sequence[Row], context: "Context") -> list[list[float]]:
             if len(both) == 2:
                 yield {places[name]: [both["forward"], both["back"]]}
 
-    scorer = digest("win_rate", *how, {name: one.fingerprint for name, one in sources.items()}, config.seed)
-    return score_once(scorer, rows, compute)
+    return score_once(judge_hash(context, sources), rows, compute)
+
+
+def judge_hash(context: "Context", sources: "Mapping[str, Source]") -> str:
+    """Hash all that decides a verdict: the judge's settings, models and code, and the reward where it is the judge."""
+    settings, config = context.settings, context.config
+    assert isinstance(settings, WinRate)
+    judge = settings.judge
+    return digest(
+        "win_rate",
+        judge.kind,
+        judge.label_settings(),
+        settings.constitution.model_dump(mode="json"),
+        {name: source.fingerprint for name, source in sources.items()},
+        reward_hash(config.reward) if judge.needs_reward else None,
+        digest_files(judge.label_files()),
+        hash_with_imports(extensions.name_of("judges", judge.kind)),
+        config.seed,
+    )
 
 
 def models(context: "Context") -> "dict[str, Source]":
