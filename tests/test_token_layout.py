@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from command import config
+from datasets import Dataset
 from safetensors.torch import load_file
 from tiny import tiny_model
 
@@ -15,6 +16,7 @@ from alignlab.models import prompt_layout
 from alignlab.models.from_scratch import base_model
 from alignlab.models.packed_log_probs import log_prob_sums, predictions
 from alignlab.runtime.stage_run import Run
+from alignlab.training import reference_table
 from alignlab.training.reference_table import ReferenceTable
 from alignlab.training.token_layout import lay_out
 
@@ -137,6 +139,17 @@ def test_the_references_values_are_kept_once_all_are_known(tmp_path):
     table.put([0], torch.tensor([[3.0, 4.0]]))
     assert ReferenceTable(2, tmp_path / "table").get([0, 1]).tolist() == [[3.0, 4.0], [1.0, 2.0]]
     assert table.get([]) is None
+
+
+def test_the_references_values_are_computed_anew_with_another_version_of_a_library(tmp_path, monkeypatch):
+    (tmp_path / "config.json").write_text("{}")
+    settings = config("method=dpo", "hardware.device=cpu")
+    run = Run(settings, settings.method, {"policy": tmp_path}, tmp_path, None)
+    rows = Dataset.from_dict({"prompt_ids": [[1]]})
+    before = reference_table.reference_table(run, rows, 2048).folder
+    assert reference_table.reference_table(run, rows, 2048).folder == before
+    monkeypatch.setattr(reference_table, "version", lambda name: "0")
+    assert reference_table.reference_table(run, rows, 2048).folder != before
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -1,10 +1,11 @@
 """Log-probabilities of training pairs by the reference, computed in the first epoch and kept on disk for later runs.
 
-The key covers all that decides the numbers to the last bit: the model, the rows, and how steps are drawn and laid out.
+The key covers what decides the numbers: the model, the rows, how steps are drawn and laid out, and the libraries.
 Runs that differ in beta, the loss or the learning rate share a table, and so do resumed runs.
 """
 
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,7 @@ def reference_table(run: Run[Training], rows: "Dataset", budget: int) -> "Refere
         rows_hash(rows),
         [config.model.model_dump(mode="json"), device_type(config.hardware), str(precision(config.hardware))],
         [config.seed, run.method.batch_size, run.method.dropout, budget, torch.get_num_threads()],
-        hash_with_imports("alignlab.training.token_trainers"),
+        [hash_with_imports("alignlab.training.token_trainers"), version("torch"), version("transformers")],
     )
     return ReferenceTable(len(rows), cache_root() / "reference" / key)
 
