@@ -1,15 +1,18 @@
 """Explanations: completeness by hand, a model against itself, planted rows, and what PPO keeps."""
 
+import json
 import types
 
 import pytest
 import torch
 from tiny import ask, tiny_model, tiny_tokenizer
 
+from alignlab.config.compose import compose
 from alignlab.errors import Failure
 from alignlab.explanations import integrated_gradients, log_ratio, nearest, rollouts
 from alignlab.explanations.nearest import Row
 from alignlab.explanations.record import token_texts
+from alignlab.tasks.explain import chosen
 
 
 def test_integrated_gradients_of_a_linear_score_are_weight_times_difference():
@@ -178,3 +181,15 @@ def test_a_classifier_is_explained_by_the_tokens_of_the_completion(include_promp
     assert sum(values) == pytest.approx(figures["score"] - figures["of the baseline"], rel=0.01)
     assert values[3] == 0
     assert figures["completeness error"] <= 0.01
+
+
+@pytest.mark.parametrize(("better", "worst"), [("lower", "answered"), ("higher", "refused")])
+def test_the_worst_prompts_are_those_of_the_measures_direction(better, worst, tmp_path):
+    rows = [
+        {"prompt": ask("how"), "after": {"completion": text}, "scores": {"jailbreaks/any": value}}
+        for text, value in (("refused", 0.0), ("answered", 1.0))
+    ]
+    (tmp_path / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "result.json").write_text(json.dumps({"measurements": [{"name": "jailbreaks/any", "better": better}]}))
+    settings = compose("task=explain", "task.measure=jailbreaks/any", "task.items=1").task
+    assert chosen(settings, tmp_path) == [(ask("how"), worst)]

@@ -8,7 +8,7 @@ from alignlab.chat import Turn
 from alignlab.config.schema import Config
 from alignlab.config.task import Explain
 from alignlab.errors import mistake
-from alignlab.pipeline.run_folder import read_samples, write_json
+from alignlab.pipeline.run_folder import read_result, read_samples, write_json
 
 if TYPE_CHECKING:
     from alignlab.explanations.explain import Explained
@@ -49,8 +49,10 @@ def chosen(settings: Explain, stage: Path) -> list[tuple[Sequence[Turn], str | N
     scored = [row for row in samples if measure in row["scores"]]
     if not scored:
         raise mistake("task.measure", f"{stage} has no completions with {measure or 'a measure'}", "give task.prompt=…")
-    lowest_first = measure not in ("refusal/harmful_answered", "toxicity/rate", "gold/harmful_compliance")
-    worst = sorted(scored, key=lambda row: row["scores"][measure], reverse=not lowest_first)[: settings.items]
+    lower_is_better = any(
+        row["name"] == measure and row["better"] == "lower" for row in read_result(stage)["measurements"]
+    )
+    worst = sorted(scored, key=lambda row: row["scores"][measure], reverse=lower_is_better)[: settings.items]
     return [(row["prompt"], row["after"]["completion"]) for row in worst]
 
 
