@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +75,8 @@ def served(config: Config, registry: Path, store: Path) -> Iterator[Users]:
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     try:
-        users_of_server = Users(address_of(process), keys)
-        yield users_of_server
-        users_of_server.close()
+        with closing(Users(address_of(process), keys)) as users_of_server:
+            yield users_of_server
     finally:
         process.terminate()
         process.wait(timeout=TIMEOUT)
