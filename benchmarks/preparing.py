@@ -52,9 +52,9 @@ def prepare(checkout: Path, rows: Path) -> Try:
         subprocess.run(command, cwd=name, env=environment, check=True, capture_output=True)
         files = [
             file
-            for pattern in ("cache/data/*/*.arrow", "cache/data/*/report.json", "outputs/latest/card.json")
+            for pattern in ("cache/data/*/*.arrow", "cache/data/*/report.json", "outputs/*/*/card.json")
             for file in sorted(Path(name).glob(pattern))
-        ] or sorted(Path(name).rglob("card.json"))
+        ]
         written = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

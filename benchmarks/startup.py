@@ -2,7 +2,7 @@
 
     python benchmarks/startup.py [OTHER_CHECKOUT]     # such as a git worktree of an earlier commit
 
-The cache holds the pocket base model and its rows, so that the plans are those of a warm machine.
+The cache is that of the user: run `make demo` first, so that the plans are those of a warm machine.
 """
 
 import os

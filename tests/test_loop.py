@@ -93,7 +93,7 @@ def test_a_loop_that_is_killed_resumes_and_its_server_dies_with_it(tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert children
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while any(Path("/proc", child).exists() for child in children):
         assert time.monotonic() < end, children
         time.sleep(0.1)

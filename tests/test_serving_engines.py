@@ -97,7 +97,7 @@ def test_the_engine_behind_a_server_gives_its_texts(tmp_path):
                 "POST", "/v1/chat/completions", json={"model": "tiny", "messages": MESSAGES, "stream": True}
             ):
                 pass
-            deadline = time.monotonic() + 5
+            deadline = time.monotonic() + 60
             while (
                 front.load().active or upstream.service.engine("tiny").load().active
             ) and time.monotonic() < deadline:
