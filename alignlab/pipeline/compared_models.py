@@ -139,8 +139,11 @@ def flipped(before: ComparedModel, after: ComparedModel) -> Iterator[Flipped]:
     """Yield the records whose value of a measure with a direction has changed, the largest changes first."""
     texts = [{row.id: row for rows in model.evaluated.records.values() for row in rows} for model in (before, after)]
     prompts = {sample.id: sample.prompt for sample in after.evaluated.samples}
+    earlier = before.evaluated.scores
     for name, now in counted(after.evaluated.scores).items():
-        then = before.evaluated.scores[name]
+        if name not in earlier:  # a measure that only one model has
+            continue
+        then = earlier[name]
         sign = 1 if now.metric.better == "higher" else -1
         rows = zip(now.ids, then.values, now.values, strict=True)
         changed = [(sign * (new - old), key, old, new) for key, old, new in rows if new != old]

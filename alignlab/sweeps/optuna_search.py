@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alignlab.config.credentials import redacted
 from alignlab.config.sweep import Sweep
-from alignlab.errors import Explained, failure, mistake
+from alignlab.errors import failure, mistake
 from alignlab.pipeline.sweep_folder import STUDY
 from alignlab.runtime.files import digest
+from alignlab.runtime.worker_errors import must_reach_run
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -94,9 +95,9 @@ def open_study(storage: str, name: str, direction: str) -> "Study":
         attempt += 1
         try:
             return optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
-        except (Explained, MemoryError):
-            raise
         except Exception as error:  # of SQLAlchemy, of a driver, or a driver that is not installed
+            if must_reach_run(error):
+                raise
             if attempt < ATTEMPTS and any(text in str(error) for text in BUSY):
                 time.sleep(0.5 * attempt)
                 continue
