@@ -80,11 +80,17 @@ def test_stages_named_by_a_plan_and_links_lead_nowhere_else(tmp_path):
     (run / "linked").symlink_to(secret / "ppo")
     (run / "ppo" / "samples.jsonl").unlink()
     (run / "ppo" / "samples.jsonl").symlink_to(secret / "ppo" / "samples.jsonl")
+    for name, row in (("metrics", {"step": 1, "hidden/metric": 0.5}), ("gates", {"gate": "hidden"})):
+        (secret / f"{name}.jsonl").write_text(json.dumps(row) + "\n" + json.dumps(row | {"step": 2}) + "\n")
+        (run / "ppo" / f"{name}.jsonl").unlink(missing_ok=True)
+        (run / "ppo" / f"{name}.jsonl").symlink_to(secret / f"{name}.jsonl")
     (tmp_path / "outputs" / "elsewhere").symlink_to(secret)
     index = Index({"outputs": tmp_path / "outputs"})
     assert [each.stages for each in index.runs().values()] == [("ppo",)]
     with dashboard(tmp_path) as client:
-        assert "hidden" not in client.get(f"/completions/{DAY}/1-ppo").text
+        for page in ("run", "curves", "completions"):
+            answer = client.get(f"/{page}/{DAY}/1-ppo")
+            assert (answer.status_code, "hidden" in answer.text) == (200, False)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from alignlab.pipeline.run_folder import SAMPLES, Result, read_gates, read_sampl
 from alignlab.reports.headline import headline
 from alignlab.reports.run_report import StageCharts, draw
 from alignlab.reports.run_results import Stage, side_by_side
-from alignlab.runtime.run_files import RESULT
+from alignlab.runtime.run_files import GATES, METRICS, RESULT
 
 PAGE_SIZE = 12  # completions
 NO_ROWS: Any = ()
@@ -46,7 +46,9 @@ def overview(run: Run) -> dict[str, Any]:
         "headline": readable("", headline, stages) if stages else "",
         "tables": readable(NO_ROWS, side_by_side, stages),
         "stopped": stopped[0] if stopped else None,
-        "gates": [gate for stage in run.stages for gate in readable(NO_ROWS, read_gates, run.folder / stage)],
+        "gates": [
+            gate for stage in stages_with(run, GATES) for gate in readable(NO_ROWS, read_gates, run.folder / stage)
+        ],
         "charts": charts(run),
         "with_samples": with_samples(run),
     }
@@ -66,13 +68,18 @@ def finished_stages(run: Run) -> list[Stage]:
 
 def charts(run: Run) -> list[StageCharts]:
     """Return the curves of each stage, the latest stage first."""
-    drawn = [readable(StageCharts(stage, [], []), draw, run.folder, stage) for stage in run.stages]
+    drawn = [readable(StageCharts(stage, [], []), draw, run.folder, stage) for stage in stages_with(run, METRICS)]
     return [stage for stage in reversed(drawn) if stage.first or stage.rest]
 
 
 def with_samples(run: Run) -> list[str]:
     """Return the stages that have completions."""
-    return [stage for stage in run.stages if is_file(run.folder / stage / SAMPLES)]
+    return stages_with(run, SAMPLES)
+
+
+def stages_with(run: Run, name: str) -> list[str]:
+    """Return the stages that have a file of a name which is no link."""
+    return [stage for stage in run.stages if is_file(run.folder / stage / name)]
 
 
 def is_file(path: Path) -> bool:
