@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 LONGEST = 3  # words of an n-gram
 BATCH = 32
 CANNOT_SHOW = (
-    "A near row is similar, which does not mean that it caused the answer; rows of the base model's training are not "
-    "among those that are compared."
+    "A near row is similar, which does not mean that it caused the answer. Copies and near copies are found; rows that "
+    "say the same in other words mostly are not. Rows of the base model's training are not compared."
 )
 
 

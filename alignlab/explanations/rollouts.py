@@ -6,7 +6,7 @@ from alignlab.explanations.record import Explanation
 from alignlab.runtime.run_files import RolloutTokens, read_rollout_tokens
 
 SHOWS = (
-    "What PPO learned from this completion: a token with an advantage above 0 was made likelier, one below 0 less "
+    "What PPO was trained on: its loss pushes a token with an advantage above 0 to be likelier, one below 0 to be less "
     "likely. The log-ratio and the KL are against the reference, before the step."
 )
 CANNOT_SHOW = (
