@@ -101,6 +101,16 @@ def test_a_crash_between_entry_and_pointer_is_completed_and_a_torn_line_is_cut(t
         registry.rollback(None)
 
 
+@pytest.mark.parametrize("damaged", ["[]", '{"version": 1}', "{"])
+def test_a_damaged_pointer_is_one_sentence_and_the_next_writer_mends_it(tmp_path, damaged):
+    registry = Registry(tmp_path / "registry")
+    pointer = registry.promote(model(tmp_path / "a"), {}, None)
+    (registry.folder / "current.json").write_text(damaged)
+    with pytest.raises(Failure, match=r"current\.json"):
+        registry.current()
+    assert registry.rollback(1) == registry.current() == pointer
+
+
 @pytest.fixture
 def followed(tmp_path):
     """A registry with one real model in service, and how the server follows it."""

@@ -14,9 +14,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict, cast
 
-from alignlab.errors import failure, mistake
+from alignlab.errors import Explained, failure, mistake
 from alignlab.pipeline.run_folder import read_json, write_json
 from alignlab.runtime.files import copy_sharing_weights, digest, digest_files, locked, remove_torn_line, sync
 from alignlab.runtime.journal import HASH, line, undamaged
@@ -54,11 +54,22 @@ class Registry:
         self.folder = folder
 
     def current(self) -> Pointer | None:
-        """Read which model is in service; None where there is none yet."""
+        """Read which model is in service; None where there is none yet. Raises a `Failure` for a damaged file."""
         if not (self.folder / POINTER).exists():
             return None
-        pointer: Pointer = read_json(self.folder / POINTER)
-        return pointer
+        pointer: Any = read_json(self.folder / POINTER)
+        if not (isinstance(pointer, dict) and Pointer.__required_keys__ <= pointer.keys()):
+            raise failure(
+                str(self.folder / POINTER), "names no model", "name the version to serve: task=rollback task.version=…"
+            )
+        return cast(Pointer, pointer)
+
+    def points_to(self, pointer: Pointer) -> bool:
+        """Return whether a model is in service; a damaged pointer names none."""
+        try:
+            return self.current() == pointer
+        except Explained:
+            return False
 
     def model_folder(self, pointer: Pointer) -> Path:
         """Return the folder of a model's files."""
@@ -119,7 +130,7 @@ class Registry:
             remove_torn_line(self.folder / LOG)
             entries = self.entries()
             switches = [entry["model"] for entry in entries if "model" in entry]
-            if switches and switches[-1] != self.current():
+            if switches and not self.points_to(switches[-1]):
                 write_json(self.folder / POINTER, switches[-1])
             yield entries
 

@@ -39,7 +39,7 @@ async def follow(service: Service, followed: Followed) -> None:
                 continue
             seen = pointer
             await switch(service, await asyncio.to_thread(followed.load, pointer))
-        except (Explained, Problem, OSError, RuntimeError, ValueError):
+        except (Explained, Problem, OSError, RuntimeError, ValueError, MemoryError):
             service.metrics.switches.labels("failed").inc()
             log.exception("the registry's model was not loaded; the one before goes on answering")
         else:
