@@ -21,6 +21,7 @@ from alignlab.pipeline.language_models import language_model
 from alignlab.tasks import chat
 
 SHORT = ["task.max_new_tokens=8", "hardware.device=cpu"]
+ENDS = "/quit or Ctrl-D ends"
 
 
 @pytest.fixture(scope="module")
@@ -192,22 +193,37 @@ def test_a_terminal(folders, tmp_path):
     os.close(child)
     screen = [""]
 
+    def read():
+        if select.select([parent], [], [], 1)[0]:
+            screen[0] += os.read(parent, 4096).decode()
+
     def wait_for(words, times):
         end = time.monotonic() + 240
         while screen[0].count(words) < times:
             assert time.monotonic() < end, screen[0]
-            if select.select([parent], [], [], 1)[0]:
-                screen[0] += os.read(parent, 4096).decode()
+            read()
+
+    def interrupt():
+        """Send SIGINT until it is seen: Python's readline misses one that arrives just before it waits for a key."""
+        for _ in range(24):
+            process.send_signal(signal.SIGINT)
+            end = time.monotonic() + 10
+            while time.monotonic() < end and ENDS not in screen[0]:
+                read()
+            if ENDS in screen[0]:
+                return
+        raise AssertionError(screen[0])
 
     wait_for("\n> ", 1)
     os.write(parent, b"how do i bake bread\n")
     wait_for("\n> ", 2)
     os.write(parent, b"half a line")
     wait_for("half a line", 1)
-    process.send_signal(signal.SIGINT)
-    wait_for("/quit or Ctrl-D ends", 1)
+    interrupt()
+    wait_for("\n> ", 2 + screen[0].count(ENDS))
+    prompts = screen[0].count("\n> ")
     os.write(parent, b"why now\n")
-    wait_for("\n> ", 4)
+    wait_for("\n> ", prompts + 1)
     os.write(parent, b"\x04")
     assert process.wait(60) == 0
     (file,) = tmp_path.glob("outputs/*/*-chat/conversations.jsonl")
