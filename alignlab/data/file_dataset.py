@@ -23,6 +23,7 @@ from alignlab.data import (
     json_array,
     jsonl,
     ledger,
+    media,
     message_trees,
     mixture,
     pii,
@@ -65,7 +66,7 @@ FORMS = ("prompts", "demonstrations", "pairs", "rankings", "text", "good_answers
 # The files are hashed by content; which turns SFT learns, and whether pairs give labels, change no row.
 NOT_HASHED = {"path", "test_path", "learn", "label_pairs"}
 MODULES = (
-    augment, clean, deduplicate, file_rows, hh_rlhf, json_array, jsonl, ledger, message_trees, mixture, pii,
+    augment, clean, deduplicate, file_rows, hh_rlhf, json_array, jsonl, ledger, media, message_trees, mixture, pii,
     preference_formats, prompts, qualifiers, readers, rejects, row_fields, row_formats, select_rows, sources, splits,
     turns, unread_fields, validate, verdicts,
 )  # fmt: skip

@@ -31,6 +31,7 @@ LARGEST_INDEX = 1 << 22  # bytes
 LARGEST_CELL = 1 << 24  # characters of one cell of a CSV file
 BATCH_ROWS = 256  # rows of a columnar file that are decoded together
 INDEX_KEYS = {"file_name", "hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name"}
+SEPARATOR = re.compile(r"sep=(.)\s*\Z")  # the first line of a file that Excel wrote
 Reader = Callable[[Path], Iterator[Record | Reject]]
 
 
@@ -144,12 +145,14 @@ def index_entries(path: Path) -> list[str]:
 
 
 def read_csv(path: Path) -> Iterator[Record | Reject]:
-    """Yield the rows of a CSV file with a header; the separator is the comma, tab or semicolon most frequent in it."""
+    """Yield the rows of a CSV file with a header; the separator is the most frequent of `,`, tab, `;` and `|` in it."""
     csv.field_size_limit(LARGEST_CELL)
     last = [""]
     text = (last.__setitem__(0, line) or line for _, line in read_lines(path))
     header = next(text, "")
-    separator = max(",\t;", key=header.count)
+    separator = max(",\t;|", key=header.count)
+    if excel := SEPARATOR.match(header):
+        separator, header = excel[1], next(text, "")
     rows = csv.reader(chain([header], text), delimiter=separator, strict=True)
     names: list[str] = []
     while True:

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from alignlab.chat import Turn
 from alignlab.data.hh_rlhf import join_turns
-from alignlab.data.qualifiers import read_number
+from alignlab.data.qualifiers import LABELS, RATINGS, ignoring, read_number, shown
 from alignlab.data.row_fields import Broken, Draft, LeftOut, RowFields, decode, fields_of, note, pick, type_name
 
 Fields = Mapping[str, Any]
@@ -19,15 +19,22 @@ Role = Literal["system", "user", "assistant"]
 ROLES: dict[str, Role] = {
     "system": "system", "developer": "system", "user": "user", "human": "user", "prompter": "user",
     "assistant": "assistant", "gpt": "assistant", "model": "assistant", "bot": "assistant", "chatgpt": "assistant",
-    "ai": "assistant",
+    "chatbot": "assistant", "ai": "assistant",
 }  # fmt: skip
 SPEAKER_KEYS = ("role", "from", "speaker")
-CONTENT_KEYS = ("content", "value", "text")
+CONTENT_KEYS = ("content", "value", "text", "parts")
 REASONING = ("reasoning_content", "reasoning", "thinking", "think", "thought", "thoughts", "chain_of_thought", "cot")
 LEARNED_KEYS = ("weight", "loss_weight", "train", "training", "trainable", "loss", "learn")
-SYSTEMS = ("system", "system_prompt", "system_message")
-SPAN_KEYS = ("train_detail", "training_detail", "loss_mask")  # they say which parts of a turn are learned
+SYSTEMS = ("system", "system_prompt", "system_message", "system_instruction")
+SPAN_KEYS = (
+    "train_detail",
+    "training_detail",
+    "loss_mask",
+    "mask",
+    "masked",
+)  # they say which parts of a turn are learned
 TEXT_PARTS = ("text", "input_text", "output_text")
+TOOLS = ("tool_calls", "function_call", "tool_call_id", "tool_call")
 EXCHANGE = ("input", "output")  # xtuner writes a question and its answer in one object
 THINKING = "<think>\n{reasoning}\n</think>\n\n{text}"
 JOINED = "turns of one speaker in a row, joined"
@@ -35,9 +42,11 @@ ENDS_WITH_USER = "a conversation that ends with the user, read as a prompt"
 AFTER_LEARNED = "turns after the last learned answer, left out"
 NOT_LEARNED = "no answer of the conversation is to be learned (weight 0)"
 BROKEN_TURNS = re.compile(r"\A\s*\[\s*\{\s*['\"](?:role|from)['\"]\s*:")
-CHATML = re.compile(r"<\|im_start\|>\s*(\w+)\s*\n(.*?)<\|im_end\|>", re.DOTALL)
+CHATML = re.compile(r"<\|im_start\|>\s*(\w+)\s*\n(.*?)(?:<\|im_end\|>|\Z)", re.DOTALL)
 MARKERS = re.compile(
-    r"\[INST\]|<\|(?:start_header_id|user|assistant|im_start)\|>|<start_of_turn>|<\|?(?:User|Assistant)\|?>"
+    r"\[INST\]|<\|(?:start_header_id|user|assistant|im_start|im_end)\|>|<start_of_turn>|<\|?(?:User|Assistant)\|?>"
+    r"|^### (?:Instruction|Response|Human|Assistant):",
+    re.MULTILINE,
 )
 WITH_MARKERS = "text that holds the markers of a chat template, read as plain text"
 TRANSCRIPTS = (  # how a transcript begins, and how it is split into speakers and texts
@@ -51,6 +60,11 @@ TRANSCRIPTS = (  # how a transcript begins, and how it is split into speakers an
 )
 
 OPENINGS = re.compile("|".join(["<\\|im_start\\|>", *(first.pattern for first, _ in TRANSCRIPTS)]))
+
+
+def holds_markers(text: str) -> bool:
+    """Return whether a text holds the markers of a chat template."""
+    return any(part in text for part in ("[INST]", "<", "### ")) and MARKERS.search(text) is not None
 
 
 class MarkedTurn(NamedTuple):
@@ -76,6 +90,8 @@ def marked_turns(fields: Fields, name: str) -> list[MarkedTurn]:
         turns = [turns]
     if not isinstance(turns, list):
         raise Broken(name, f"the field is {type_name(turns)}", "a list of turns")
+    if turns and all(isinstance(turn, str) for turn in turns):
+        raise Broken(name, "the field is a list of texts", "one text, or a list of turns")
     return [marked for turn in turns for marked in _turn(fields_of(fields), turn, name)]
 
 
@@ -102,13 +118,14 @@ def _turn(fields: RowFields, turn: Any, name: str) -> list[MarkedTurn]:
             return _exchange(part, name)
         keys = ", ".join(str(key)[:30] for key in list(turn)[:6]) or "none"
         raise Broken(name, f"a turn has the keys {keys}", "{role, content}, {from, value} or {input, output}")
-    speaker = part[key]
-    if not isinstance(speaker, str) or speaker.lower() not in ROLES:
-        raise Broken(name, f"the speaker {str(speaker)[:40]!r} is unknown", "system, user (human) or assistant (gpt)")
+    speaker = part[key].strip().lower() if isinstance(part[key], str) else ""
+    if speaker not in ROLES:
+        raise Broken(name, f"the speaker {str(part[key])[:40]!r} is unknown", "system, user (human) or assistant (gpt)")
     if span := next((span for span in SPAN_KEYS if part.holds(span)), ""):
         now = f"leave it out with dataset.ignore=[{span}] to learn whole turns"
         raise Broken(f"{name}.{span}", "parts of a turn cannot be left out", "whole turns", now)
-    role = ROLES[speaker.lower()]
+    role = ROLES[speaker]
+    _check_turn(part, name, role)
     content = _content(part, name)
     learned = _is_learned(part, name, role)
     if role == "assistant" and (reasoning := take_reasoning(part)):
@@ -116,11 +133,29 @@ def _turn(fields: RowFields, turn: Any, name: str) -> list[MarkedTurn]:
     return [MarkedTurn({"role": role, "content": content}, learned)]
 
 
+def _check_turn(part: RowFields, name: str, role: Role) -> None:
+    """Raise a fault if a turn calls a tool, is no final answer, or has a rating of its own."""
+    if tool := next((tool for tool in TOOLS if part.holds(tool)), ""):
+        raise Broken(
+            f"{name}.{tool}", "the turn calls a tool, and conversations here have none", "text", ignoring(tool)
+        )
+    if part.holds("channel") and part["channel"] != "final":
+        reason = f"the turn is in the channel {shown(part['channel'])}, and only final answers are learned"
+        raise Broken(f"{name}.channel", reason, "`thinking` in the answer's turn", ignoring("channel"))
+    inner = [fields_of(value) for value in part.values_by_name.values() if isinstance(value, Mapping)]
+    rated = [rating for one in (part, *inner) for rating in one.held((*LABELS, *RATINGS))]
+    if role == "assistant" and rated:
+        reason = "the field rates one answer, and good and bad ones would be learned alike"
+        raise Broken(f"{name}.{rated[0]}", reason, "0 or 1 as the `weight` of the turn", ignoring(*rated))
+
+
 def _content(part: RowFields, name: str) -> str:
     key = pick(part, CONTENT_KEYS)
     content = part[key] if key else None
     if isinstance(content, list):
-        content = "".join(_part_text(part, piece, name) for piece in content)
+        thoughts = [thought for piece in content if (thought := _thought(part, piece))]
+        texts = "".join(_part_text(part, piece, name) for piece in content if not _thought(part, piece))
+        content = think("\n\n".join(thoughts), texts) if thoughts else texts
     if content is None and any(part.holds(key) for key in REASONING):
         content = ""
     if not isinstance(content, str):
@@ -135,6 +170,7 @@ def _part_text(part: RowFields, piece: Any, name: str) -> str:
     inner = part.part("content", piece) if isinstance(piece, Mapping) else None
     kind = inner.get("type", "text") if inner else None
     text = inner.get("text", inner.get("value")) if inner and kind in TEXT_PARTS else None
+    kind = next(iter(inner), kind) if inner and text is None and "type" not in inner else kind
     if isinstance(text, str):
         return text
     if media := next((word for word in ("image", "audio", "video") if word in str(kind)), ""):
@@ -142,6 +178,15 @@ def _part_text(part: RowFields, piece: Any, name: str) -> str:
             return ""
         raise Broken(name, f"a turn holds {media}s, and models here read text", "text", f"dataset.ignore=[{media}s]")
     raise Broken(name, f"a part of a turn is {str(kind)[:30] if kind else type_name(piece)}", "a part of type text")
+
+
+def _thought(part: RowFields, piece: Any) -> str:
+    """Return the reasoning in a part of a turn (Anthropic's `thinking`, Gemini's `thought`); empty if it has none."""
+    if not isinstance(piece, Mapping):
+        return ""
+    inner = RowFields(piece, part.ignored)
+    text = inner.get("text") if inner.get("thought") is True else inner.get("thinking")
+    return text.strip() if isinstance(text, str) else ""
 
 
 def _is_learned(part: RowFields, name: str, role: Role) -> bool:
@@ -204,6 +249,8 @@ def conversation(fields: Fields, name: str) -> Draft:
     joined = join_turns(turns)
     if len(joined) < len(turns):
         note(fields, JOINED)
+    if len(joined) == 1 and answers:
+        raise Broken(name, "the conversation is a single answer", "a turn of the user first")
     if not joined or joined[-1]["role"] != "assistant":
         if answers:
             note(fields, ENDS_WITH_USER)
@@ -221,6 +268,8 @@ def context_answers(turns: list[Turn], learned: list[bool]) -> tuple[int, ...]:
         role != "assistant" or all(is_learned for _, is_learned in one)
         for role, one in groupby(zip(turns, learned, strict=True), key=lambda marked: marked[0]["role"])
     ]
+    if not answers[-1]:
+        raise Broken("weight", "of turns of one speaker in a row, some are learned and some are not", "one weight")
     return tuple(place - len(answers) + 1 for place, is_learned in enumerate(answers[:-1]) if not is_learned)
 
 
@@ -235,10 +284,14 @@ def system_turns(fields: Fields) -> list[Turn]:
     held = fields_of(fields).held(SYSTEMS)
     if not held:
         return []
-    name = held[0]
-    if not isinstance(fields[name], str):
-        raise Broken(name, f"the field is {type_name(fields[name])}", "text")
-    return [{"role": "system", "content": fields[name]}]
+    name, value = held[0], fields[held[0]]
+    if isinstance(value, list | Mapping):  # the parts of a turn, or one turn
+        part = fields_of(fields).part(name, value if isinstance(value, Mapping) else {"content": value})
+        part.get("role")
+        value = _content(part, name)
+    if not isinstance(value, str):
+        raise Broken(name, f"the field is {type_name(value)}", "text")
+    return [{"role": "system", "content": value}]
 
 
 def transcript_turns(text: str) -> list[Turn] | None:
