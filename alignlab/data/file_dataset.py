@@ -37,6 +37,7 @@ from alignlab.data import (
     select_rows,
     sources,
     splits,
+    transcripts,
     turns,
     unread_fields,
     validate,
@@ -68,7 +69,7 @@ NOT_HASHED = {"path", "test_path", "learn", "label_pairs"}
 MODULES = (
     augment, clean, deduplicate, file_rows, hh_rlhf, json_array, jsonl, ledger, media, message_trees, mixture, pii,
     preference_formats, prompts, qualifiers, readers, rejects, row_fields, row_formats, select_rows, sources, splits,
-    turns, unread_fields, validate, verdicts,
+    transcripts, turns, unread_fields, validate, verdicts,
 )  # fmt: skip
 
 

@@ -20,7 +20,8 @@ from alignlab.data.row_fields import Broken, Draft, LeftOut, RowFields
 from alignlab.data.row_formats import CATCH_ALL, FORMATS, RowFormat, detect, format_of, misspelt_field
 from alignlab.data.sources import Source
 from alignlab.data.splits import Split
-from alignlab.data.turns import WITH_MARKERS, holds_markers, take_reasoning, think
+from alignlab.data.transcripts import WITH_MARKERS, holds_markers
+from alignlab.data.turns import take_reasoning, think
 from alignlab.data.unread_fields import MOST_NAMES, OTHERS, ignored_names, refuse_media, texts_of, unread_fields
 from alignlab.errors import Failure, failure, mistake
 

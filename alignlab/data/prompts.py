@@ -6,7 +6,8 @@ from typing import Any
 from alignlab.chat import Turn
 from alignlab.data.hh_rlhf import join_turns
 from alignlab.data.row_fields import Broken, decode, fields_of, note, parse_text, pick, type_name
-from alignlab.data.turns import JOINED, holds_turns, parse_turns, system_turns, transcript_turns, with_system
+from alignlab.data.transcripts import transcript_turns
+from alignlab.data.turns import JOINED, holds_turns, parse_turns, system_turns, with_system
 
 Fields = Mapping[str, Any]
 PROMPTS = ("prompt", "question", "query", "instruction", "problem", "input", "inputs", "input_text")

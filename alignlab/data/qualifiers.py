@@ -30,6 +30,7 @@ RATINGS = (
     "judgment", "grade", "response_score", "answer_score", "response_quality", "toxicity", "answer_quality",
     "completion_score", "output_score", "user_rating", "human_rating", "human_score",
 )  # fmt: skip
+QUALIFIERS = (*LABELS, *RATINGS)
 STEP_LABELS = ("labels", "step_labels", "step_ratings")
 FAULTS = (
     "is_harmful", "harmful", "is_toxic", "toxic", "unsafe", "is_unsafe", "flagged", "is_flagged", "thumbs_down",

@@ -21,6 +21,7 @@ from alignlab.data.jsonl import Record, open_bytes, read_failure, read_lines
 from alignlab.data.rejects import Reject
 from alignlab.data.row_fields import RowFields
 from alignlab.data.row_formats import format_of
+from alignlab.data.unread_fields import least_words
 from alignlab.errors import Explained, Failure, failure
 
 if TYPE_CHECKING:
@@ -123,6 +124,9 @@ def rows_inside(value: Any) -> list[dict[str, Any]] | None:
     others = [inner for inner in value.values() if isinstance(inner, dict) and inner]
     if len(lists) != 1 or others or not all(isinstance(row, dict) for row in lists[0]):
         return None
+    texts = ((name, inner) for name, inner in value.items() if isinstance(inner, str))
+    if any(len(text.split()) >= least_words(name, compared=False, catch_all=False) for name, text in texts):
+        return None  # a text beside the list belongs to its rows
     return list(lists[0])
 
 

@@ -18,7 +18,8 @@ from alignlab.data.prompts import COMPLETIONS, PROMPTS, parse_completion, parse_
 from alignlab.data.row_fields import Broken as Broken
 from alignlab.data.row_fields import Draft as Draft
 from alignlab.data.row_fields import RowFields, canonical, fields_of, is_misspelt, parse_text, pick
-from alignlab.data.turns import conversation, transcript_turns
+from alignlab.data.transcripts import transcript_turns
+from alignlab.data.turns import conversation
 
 Fields = Mapping[str, Any]
 CONVERSATIONS = ("conversations", "conversation")

@@ -1,4 +1,4 @@
-"""Conversation turns from the notations of other frameworks: OpenAI, ShareGPT, xtuner, transcripts in text.
+"""Conversation turns from the notations of other frameworks: OpenAI, Anthropic, Gemini, ShareGPT, xtuner.
 
 A turn's reasoning is kept in its text as `<think>\\n…\\n</think>\\n\\n`. A turn that is marked as not learned
 (weight 0, `train: false`) is read as context.
@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from alignlab.chat import Turn
 from alignlab.data.hh_rlhf import join_turns
-from alignlab.data.qualifiers import LABELS, RATINGS, ignoring, read_number, shown
+from alignlab.data.qualifiers import QUALIFIERS, ignoring, read_number, shown
 from alignlab.data.row_fields import Broken, Draft, LeftOut, RowFields, decode, fields_of, note, pick, type_name
 
 Fields = Mapping[str, Any]
@@ -26,13 +26,7 @@ CONTENT_KEYS = ("content", "value", "text", "parts")
 REASONING = ("reasoning_content", "reasoning", "thinking", "think", "thought", "thoughts", "chain_of_thought", "cot")
 LEARNED_KEYS = ("weight", "loss_weight", "train", "training", "trainable", "loss", "learn")
 SYSTEMS = ("system", "system_prompt", "system_message", "system_instruction")
-SPAN_KEYS = (
-    "train_detail",
-    "training_detail",
-    "loss_mask",
-    "mask",
-    "masked",
-)  # they say which parts of a turn are learned
+SPAN_KEYS = ("train_detail", "training_detail", "loss_mask", "mask", "masked")  # which parts of a turn are learned
 TEXT_PARTS = ("text", "input_text", "output_text")
 TOOLS = ("tool_calls", "function_call", "tool_call_id", "tool_call")
 EXCHANGE = ("input", "output")  # xtuner writes a question and its answer in one object
@@ -42,29 +36,6 @@ ENDS_WITH_USER = "a conversation that ends with the user, read as a prompt"
 AFTER_LEARNED = "turns after the last learned answer, left out"
 NOT_LEARNED = "no answer of the conversation is to be learned (weight 0)"
 BROKEN_TURNS = re.compile(r"\A\s*\[\s*\{\s*['\"](?:role|from)['\"]\s*:")
-CHATML = re.compile(r"<\|im_start\|>\s*(\w+)\s*\n(.*?)(?:<\|im_end\|>|\Z)", re.DOTALL)
-MARKERS = re.compile(
-    r"\[INST\]|<\|(?:start_header_id|user|assistant|im_start|im_end)\|>|<start_of_turn>|<\|?(?:User|Assistant)\|?>"
-    r"|^### (?:Instruction|Response|Human|Assistant):",
-    re.MULTILINE,
-)
-WITH_MARKERS = "text that holds the markers of a chat template, read as plain text"
-TRANSCRIPTS = (  # how a transcript begins, and how it is split into speakers and texts
-    (re.compile(r"\A\s*###\s*Human:"), re.compile(r"\s*###\s*(Human|Assistant):")),
-    (re.compile(r"\A\s*Human:"), re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")),
-    (
-        re.compile(r"\A\s*(?:BEGINNING OF CONVERSATION:\s*)?USER:"),
-        re.compile(r"(?:\A|\s|</s>)\s*(USER|ASSISTANT):|</s>\s*\Z"),
-    ),
-    (re.compile(r"\A\s*User:"), re.compile(r"(?:\A|\n)\s*(User|Assistant):")),
-)
-
-OPENINGS = re.compile("|".join(["<\\|im_start\\|>", *(first.pattern for first, _ in TRANSCRIPTS)]))
-
-
-def holds_markers(text: str) -> bool:
-    """Return whether a text holds the markers of a chat template."""
-    return any(part in text for part in ("[INST]", "<", "### ")) and MARKERS.search(text) is not None
 
 
 class MarkedTurn(NamedTuple):
@@ -135,7 +106,9 @@ def _turn(fields: RowFields, turn: Any, name: str) -> list[MarkedTurn]:
 
 def _check_turn(part: RowFields, name: str, role: Role) -> None:
     """Raise a fault if a turn calls a tool, is no final answer, or has a rating of its own."""
-    if tool := next((tool for tool in TOOLS if part.holds(tool)), ""):
+    if len(part) == 2:
+        return  # a speaker and a text
+    if tool := next(iter(part.held(TOOLS)), ""):
         raise Broken(
             f"{name}.{tool}", "the turn calls a tool, and conversations here have none", "text", ignoring(tool)
         )
@@ -143,7 +116,7 @@ def _check_turn(part: RowFields, name: str, role: Role) -> None:
         reason = f"the turn is in the channel {shown(part['channel'])}, and only final answers are learned"
         raise Broken(f"{name}.channel", reason, "`thinking` in the answer's turn", ignoring("channel"))
     inner = [fields_of(value) for value in part.values_by_name.values() if isinstance(value, Mapping)]
-    rated = [rating for one in (part, *inner) for rating in one.held((*LABELS, *RATINGS))]
+    rated = [rating for one in (part, *inner) for rating in one.held(QUALIFIERS)]
     if role == "assistant" and rated:
         reason = "the field rates one answer, and good and bad ones would be learned alike"
         raise Broken(f"{name}.{rated[0]}", reason, "0 or 1 as the `weight` of the turn", ignoring(*rated))
@@ -170,7 +143,8 @@ def _part_text(part: RowFields, piece: Any, name: str) -> str:
     inner = part.part("content", piece) if isinstance(piece, Mapping) else None
     kind = inner.get("type", "text") if inner else None
     text = inner.get("text", inner.get("value")) if inner and kind in TEXT_PARTS else None
-    kind = next(iter(inner), kind) if inner and text is None and "type" not in inner else kind
+    if isinstance(piece, Mapping) and text is None and "type" not in piece:
+        kind = next(iter(piece), "")  # Bedrock and Gemini name the kind by the field
     if isinstance(text, str):
         return text
     if media := next((word for word in ("image", "audio", "video") if word in str(kind)), ""):
@@ -292,19 +266,3 @@ def system_turns(fields: Fields) -> list[Turn]:
     if not isinstance(value, str):
         raise Broken(name, f"the field is {type_name(value)}", "text")
     return [{"role": "system", "content": value}]
-
-
-def transcript_turns(text: str) -> list[Turn] | None:
-    """Split text that begins as a transcript (`Human: … Assistant: …`, ChatML) into turns; None if it is none."""
-    if not OPENINGS.match(text.lstrip()):
-        return None
-    if text.lstrip().startswith("<|im_start|>"):
-        pieces = [(speaker.lower(), content) for speaker, content in CHATML.findall(text)]
-    else:
-        split = next((split for first, split in TRANSCRIPTS if first.match(text)), None)
-        parts = split.split(text)[1:] if split else []
-        pieces = [(speaker.lower(), text) for speaker, text in zip(parts[::2], parts[1::2], strict=True) if speaker]
-    if any(speaker not in ROLES for speaker, _ in pieces):
-        return None
-    turns: list[Turn] = [{"role": ROLES[speaker], "content": content.strip()} for speaker, content in pieces]
-    return turns if any(turn["role"] == "assistant" for turn in turns) else None
