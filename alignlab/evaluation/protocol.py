@@ -19,7 +19,7 @@ from alignlab.config.evaluation import MeasureSettings
 from alignlab.config.schema import Config
 from alignlab.data import view
 from alignlab.errors import Mistake, mistake
-from alignlab.evaluation.metrics import Metric, Record
+from alignlab.evaluation.metrics import Metric, Record, Scores
 from alignlab.evaluation.replies import Item, Reply, Subject, ask, prompt_hash
 from alignlab.models.references import Source
 from alignlab.runtime.progress import say
@@ -114,6 +114,9 @@ class MeasurementProtocol(Protocol):
     def applies(self, config: Config) -> str:
         """Return why it does not go with a config, or an empty text where it does."""
 
+    def scored_by(self, config: Config, metric: str) -> str:
+        """Return the name of the scorer behind a metric, in a few words; empty where values are exact."""
+
     def items(self, context: Context) -> Iterable[Item]:
         """Return what is asked."""
 
@@ -146,6 +149,11 @@ class ChosenMeasurement(NamedTuple):
             return [], []
         replies = own.ask(items)
         return replies, list(self.module.score(replies, own))
+
+    def label(self, scores: Scores, config: Config) -> Scores:
+        """Return scores with the version of the measurement, and with the name of their scorer."""
+        scored_by = getattr(self.module, "scored_by", None)
+        return scores._replace(version=self.version, scorer=scored_by(config, scores.metric.name) if scored_by else "")
 
     def metrics(self, records: Sequence[Record]) -> Sequence[Metric]:
         """Return the metrics of some records."""

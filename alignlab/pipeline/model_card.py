@@ -57,7 +57,8 @@ def evaluation(result: Result) -> Iterator[str]:
         yield from ["| measure | value | 95% interval | change since the base model | n |", "|---|---|---|---|---|"]
     for row in rows:
         change = row["difference"].get("before")
-        yield f"| {row['name']} | {row['value']:.4g} | {ends(row)} | {changed(change)} | {row['n']:,} |"
+        by = f" (by {row['scorer']})" if "scorer" in row else ""
+        yield f"| {row['name']}{by} | {row['value']:.4g} | {ends(row)} | {changed(change)} | {row['n']:,} |"
     yield from ["", "## Limits", ""]
     if not rows:
         yield "- Nothing was measured."
@@ -65,7 +66,9 @@ def evaluation(result: Result) -> Iterator[str]:
     yield "- Values are of held-out prompts of the data set above, and of the listed measures alone. What is not in the"
     yield "  table was not measured: other languages, other topics, attacks and fine-tuning by others among them."
     yield "- Intervals say how much the prompts matter, not how much another training seed would."
-    unclear = [row["name"] for row in rows if (one := row["difference"].get("before")) and not one["not_worse"]]
+    yield "  They are not corrected for the number of measures."
+    primary = [row for row in rows if row.get("primary", 0) is not None]
+    unclear = [row["name"] for row in primary if (one := row["difference"].get("before")) and not one["not_worse"]]
     if unclear:
         yield f"- A loss beyond the margin is not excluded for {', '.join(unclear)}."
 
