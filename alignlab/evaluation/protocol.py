@@ -18,6 +18,7 @@ from alignlab.config import extensions
 from alignlab.config.evaluation import MeasureSettings
 from alignlab.config.schema import Config
 from alignlab.data import view
+from alignlab.data.view_sizes import view_size
 from alignlab.errors import Mistake, mistake
 from alignlab.evaluation.metrics import Metric, Record, Scores
 from alignlab.evaluation.replies import Item, Reply, Subject, ask, prompt_hash
@@ -180,7 +181,7 @@ def measurements_with_rows(config: Config, of: Of) -> list[ChosenMeasurement]:
 def count_rows(config: Config, name: str) -> int:
     """Return the number of held-out rows of a view; 0 where the data set does not have the view."""
     try:
-        return len(view(config.dataset, name, config.evaluation.split))
+        return view_size(config.dataset, name, config.evaluation.split).rows
     except Mistake:
         return 0
 
