@@ -43,7 +43,9 @@ def view_size(dataset: DataSettings, name: str, split: str) -> ViewSize:
 def place(dataset: DataSettings, name: str, split: str) -> Path:
     """Return the file of an entry."""
     code = [hash_with_imports(module) for module in (module_name(dataset), extensions.name_of("views", name), __name__)]
-    return cache_root() / "views" / f"{digest(content(dataset), dataset.model_dump(mode='json'), code, name, split)}.json"
+    return (
+        cache_root() / "views" / f"{digest(content(dataset), dataset.model_dump(mode='json'), code, name, split)}.json"
+    )
 
 
 def read(file: Path) -> ViewSize | None:
