@@ -293,6 +293,8 @@ def test_a_reward_model_has_a_table_of_its_own() -> None:
         ("Before and after", ["base", "sft"]), ("rm", ["rm"])
     ]  # fmt: skip
     assert headline([stage("rm", [own])]) == "Accuracy of the reward model is 70.0% (95% interval 66.0–74.0, n = 500)."
+    alone = own | {"low": None, "high": None, "n": 1}
+    assert headline([stage("rm", [alone])]) == "Accuracy of the reward model is 70.0% (no interval, n = 1)."
 
 
 @pytest.mark.parametrize(

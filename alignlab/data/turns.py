@@ -126,9 +126,7 @@ def _content(part: RowFields, name: str) -> str:
     key = pick(part, CONTENT_KEYS)
     content = part[key] if key else None
     if isinstance(content, list):
-        thoughts = [thought for piece in content if (thought := _thought(part, piece))]
-        texts = "".join(_part_text(part, piece, name) for piece in content if not _thought(part, piece))
-        content = think("\n\n".join(thoughts), texts) if thoughts else texts
+        content = _joined_parts(part, content, name, key or "")
     if content is None and any(part.holds(key) for key in REASONING):
         content = ""
     if not isinstance(content, str):
@@ -136,31 +134,41 @@ def _content(part: RowFields, name: str) -> str:
     return content
 
 
-def _part_text(part: RowFields, piece: Any, name: str) -> str:
+def _joined_parts(part: RowFields, pieces: list[Any], name: str, field: str) -> str:
+    """Return the text of the parts in a field of a turn, with their reasoning before it."""
+    thoughts, texts = [], []
+    for piece in pieces:
+        inner = part.part(field, piece) if isinstance(piece, Mapping) else None
+        if inner and (thought := _thought(inner)):
+            thoughts.append(thought)
+        else:
+            texts.append(piece if isinstance(piece, str) else _part_text(inner, piece, name))
+    return think("\n\n".join(thoughts), "".join(texts)) if thoughts else "".join(texts)
+
+
+def _thought(inner: RowFields) -> str:
+    """Return the reasoning in a part of a turn (Anthropic's `thinking`, Gemini's `thought`); empty if it has none."""
+    if inner.get("type") not in (None, "text", "thinking"):
+        return ""
+    is_thought = inner.peek("thought") is True and inner["thought"]
+    text = inner.get("text" if is_thought else "thinking")
+    return text.strip() if isinstance(text, str) else ""
+
+
+def _part_text(inner: RowFields | None, piece: Any, name: str) -> str:
     """Return the text of one part of a turn; an image, a sound or a film gives none if it is ignored."""
-    if isinstance(piece, str):
-        return piece
-    inner = part.part("content", piece) if isinstance(piece, Mapping) else None
     kind = inner.get("type", "text") if inner else None
-    text = inner.get("text", inner.get("value")) if inner and kind in TEXT_PARTS else None
-    if isinstance(piece, Mapping) and text is None and "type" not in piece:
-        kind = next(iter(piece), "")  # Bedrock and Gemini name the kind by the field
+    key = pick(inner, ("text", "value")) if inner and kind in TEXT_PARTS else None
+    text = inner[key] if inner and key else None
     if isinstance(text, str):
         return text
+    if isinstance(piece, Mapping) and "type" not in piece:
+        kind = next(iter(piece), "")  # Bedrock and Gemini name the kind by the field
     if media := next((word for word in ("image", "audio", "video") if word in str(kind)), ""):
-        if {f"{media}s", media} & part.ignored:
+        if inner is not None and {f"{media}s", media} & inner.ignored:
             return ""
         raise Broken(name, f"a turn holds {media}s, and models here read text", "text", f"dataset.ignore=[{media}s]")
     raise Broken(name, f"a part of a turn is {str(kind)[:30] if kind else type_name(piece)}", "a part of type text")
-
-
-def _thought(part: RowFields, piece: Any) -> str:
-    """Return the reasoning in a part of a turn (Anthropic's `thinking`, Gemini's `thought`); empty if it has none."""
-    if not isinstance(piece, Mapping):
-        return ""
-    inner = RowFields(piece, part.ignored)
-    text = inner.get("text") if inner.get("thought") is True else inner.get("thinking")
-    return text.strip() if isinstance(text, str) else ""
 
 
 def _is_learned(part: RowFields, name: str, role: Role) -> bool:
@@ -258,9 +266,12 @@ def system_turns(fields: Fields) -> list[Turn]:
     held = fields_of(fields).held(SYSTEMS)
     if not held:
         return []
-    name, value = held[0], fields[held[0]]
-    if isinstance(value, list | Mapping):  # the parts of a turn, or one turn
-        part = fields_of(fields).part(name, value if isinstance(value, Mapping) else {"content": value})
+    row, name = fields_of(fields), held[0]
+    value = row[name]
+    if isinstance(value, list):
+        value = _joined_parts(row, value, name, name)
+    elif isinstance(value, Mapping):  # one turn
+        part = row.part(name, value)
         part.get("role")
         value = _content(part, name)
     if not isinstance(value, str):

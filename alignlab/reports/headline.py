@@ -7,7 +7,7 @@ loss is excluded, and how many prompts (or clusters of rows) would decide the ot
 
 from alignlab.evaluation.decisions import clusters_needed
 from alignlab.evaluation.scores import DifferenceRecord
-from alignlab.reports.run_results import Change, Row, Stage, number, side_by_side
+from alignlab.reports.run_results import NO_INTERVAL, Change, Row, Stage, number, side_by_side
 
 UNDECIDED = 2  # undecided measures that the headline names
 
@@ -29,12 +29,17 @@ def findings(stages: list[Stage]) -> list[str]:
     last = next(cell for cell in reversed(row.cells) if cell)
     name = row.label[0].upper() + row.label[1:]
     if row.overall is None or row.cells[0] is None:
-        return [f"{name} is {last.text} (95% interval {last.interval}, {row.basis})"]
+        return [f"{name} is {last.text} ({in_words(last.interval)}, {row.basis})"]
     moved = f"went from {row.cells[0].text} to {last.text}"
     if row.overall.verdict == "unclear":
         moved = f"was {row.cells[0].text} and is {last.text}, which is no clear change"
-    figures = f"({row.overall.text}, 95% interval {row.overall.interval}, {row.basis})"
+    figures = f"({row.overall.text}, {in_words(row.overall.interval)}, {row.basis})"
     return [f"{name} {moved} {figures}{part_of_last(row, models)}", *regressions(primary, models)]
+
+
+def in_words(interval: str) -> str:
+    """Return an interval with its confidence; the text of none is returned unchanged."""
+    return interval if interval == NO_INTERVAL else f"95% interval {interval}"
 
 
 def part_of_last(row: Row, models: list[str]) -> str:

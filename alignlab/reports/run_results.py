@@ -15,6 +15,7 @@ from alignlab.pipeline.run_folder import PlannedStage, Result, read_plan, read_r
 from alignlab.reports.measure_names import label, label_by_kind
 
 OF_DATA = ("data/", "labels/")  # groups of measures about what a stage was trained on
+NO_INTERVAL = "no interval"
 CONFIDENCE = 0.95  # of the verdicts in words
 HEADLINES = (  # what a page is about: the first of these that was measured, where a result has no primary measures
     "gold/harmful_compliance",
@@ -224,7 +225,7 @@ def cell(interval: IntervalRecord, share: bool, change: Change | None) -> Cell:
 def interval_text(interval: IntervalRecord, share: bool) -> str:
     """Format an interval, or say that there is none."""
     if interval["low"] is None or interval["high"] is None:
-        return "no interval"
+        return NO_INTERVAL
     low, high = (number(end, share) for end in (interval["low"], interval["high"]))
     return f"{low} to {high}" if interval["low"] < 0 else f"{low}–{high}"
 
@@ -240,7 +241,7 @@ def change(row: Measurement, against: str) -> Change | None:
     exploratory = row["better"] != "neither" and row.get("primary", 0) is None
     seen = not exploratory and (adjusted is None or adjusted < 1 - CONFIDENCE)
     text = signed(difference["value"], share) + (" points" if share else "")
-    shown = f"{signed(low, share)} to {signed(high, share)}" if difference["low"] is not None else "no interval"
+    shown = f"{signed(low, share)} to {signed(high, share)}" if difference["low"] is not None else NO_INTERVAL
     return Change(text, shown, alone if seen else "unclear", alone, p_text(difference), difference)
 
 
