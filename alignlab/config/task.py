@@ -202,6 +202,8 @@ class Promote(Judged):
     """Settings of `conf/task/promote.yaml`."""
 
     registry: File
+    mlflow_model: str | None
+    hub_model_id: str | None
 
 
 class Loop(Task):
