@@ -7,29 +7,36 @@
    a refusal) is among the three with the largest attributions; beside it, how often three random tokens hit one.
 3. A row with the content of a held-out prompt in other words is planted among the training rows of a random stage: it
    is among the five nearest rows, with its stage. The rows themselves hold none of the held-out contents.
+4. The same by gradients, of the policy's likeliest completion: the planted row teaches a right answer to its prompt, or
+   that very completion. The policy was not trained on it.
 """
 
 import math
 import os
 import random
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, NamedTuple
 
+import torch
+
 import alignlab
 from alignlab import data
 from alignlab.config.schema import Config
-from alignlab.explanations import integrated_gradients, nearest
+from alignlab.explanations import gradients, integrated_gradients, nearest
+from alignlab.explanations.explain import MOST_TOKENS
 from alignlab.explanations.nearest import Row
 from alignlab.explanations.record import Explanation
 from alignlab.models.load import load_policy
-from alignlab.pipeline.explained_stage import training_rows
+from alignlab.models.sampling import LIKELIEST, Sampling, sample
+from alignlab.pipeline.explained_stage import checkpoints, training_rows
 from alignlab.pocket import gold, phrases
+from alignlab.pocket.answers import right_behaviour, write_answer
 from alignlab.pocket.parse import parse_prompt
 from alignlab.pocket.vocabulary import PERSON_PLACE, WEAPONS
-from alignlab.pocket.world import question_slots
+from alignlab.pocket.world import Prompt, question_slots
 from alignlab.rewards.reward_model import RewardModel, load_reward_model
 
 ANSWERS, PLANTED, TOP, SHOWN = 200, 100, 3, 5
@@ -53,7 +60,8 @@ def main() -> None:
     completeness(config, judge)
     deciding_tokens(config, judge)
     sft = alignlab.compose("method=sft", "evaluation=none")
-    planted(config, load_policy(alignlab.run(sft, folder / "explanations-sft").models["sft"], config.hardware))
+    alignlab.run(sft, folder / "explanations-sft")
+    planted(config, folder / "explanations-sft")
 
 
 def completeness(config: Config, judge: RewardModel) -> None:
@@ -108,38 +116,54 @@ def among_top(told: Explanation, words: set[str]) -> tuple[bool, float] | None:
     return (bool({*top} & {*places}), 1 - missed) if places else None
 
 
-def planted(config: Config, policy: tuple[Any, Any]) -> None:
+def planted(config: Config, run: Path) -> None:
     """Print how often a planted row is the nearest, and among those that are shown."""
     generator = random.Random(0)
+    policy, tokenizer = load_policy(run / "sft" / "model", config.hardware)
     rows = training_rows(config, ("sft", "rm", "ppo"), 2000)
     prompts = [row for row in data.view(config.dataset, "prompts", "test") if rephrased(row["prompt"], generator)]
-    chosen = generator.sample(prompts, min(PLANTED, len(prompts)))
+    chosen = [row["prompt"] for row in generator.sample(prompts, min(PLANTED, len(prompts)))]
     sources = [
-        Row(generator.choice(("sft", "rm", "ppo")), f"planted-{number}", rephrased(row["prompt"], generator) or [], "")
-        for number, row in enumerate(chosen)
+        Row(generator.choice(("sft", "rm", "ppo")), f"planted-{number}", rephrased(prompt, generator) or [], "")
+        for number, prompt in enumerate(chosen)
     ]
     every = [*rows, *sources]
-    states = nearest.mean_states(*policy, [row.prompt for row in every])
     print(f"planted rows: {len(sources)}, among {len(rows):,} training rows")
-    for name in ("hidden state", "word n-grams"):
-        ranks = [
-            rank(name, policy, row["prompt"], every, states, source)
-            for row, source in zip(chosen, sources, strict=True)
-        ]
-        first, shown = sum(place == 0 for place in ranks), sum(place is not None for place in ranks)
-        print(f"planted rows by {name}: {shown} of {len(ranks)} among the {SHOWN} nearest, {first} the nearest")
+    embedded = nearest.embed_rows(policy, tokenizer, every)
+    near = (nearest.by_embeddings(policy, tokenizer, prompt, every, embedded, SHOWN) for prompt in chosen)
+    print_ranks("the policy's embeddings", near, sources)
+    print_ranks("words", (nearest.by_words(prompt, every, SHOWN) for prompt in chosen), sources)
+    sampled = sample(policy, tokenizer, chosen, Sampling(LIKELIEST, 1.0, MOST_TOKENS, 1), 0)
+    items = [(prompt, completion.text) for prompt, completion in zip(chosen, sampled, strict=True)]
+    right = [source._replace(text=right_answer(source.prompt, generator)) for source in sources]
+    same = [source._replace(text=text) for source, (_, text) in zip(sources, items, strict=True)]
+    taught = [row for row in rows if row.text]
+    left = list(checkpoints(run, "sft", config.hardware))
+    parts = [torch.stack([gradients.of_checkpoint(each, items, part) for each in left]).mean(0)
+             for part in (taught, right, same)]  # fmt: skip
+    for name, part, teaching in (("a right answer", parts[1], right), ("the completion", parts[2], same)):
+        near = gradients.explanations(torch.cat([parts[0], part], dim=1), [*taught, *teaching], SHOWN)
+        print_ranks(f"gradients, teaching {name}", near, teaching)
 
 
-def rank(
-    method: str, policy: tuple[Any, Any], prompt: list[Any], rows: Sequence[Row], states: Any, source: Row
-) -> int | None:
+def print_ranks(name: str, explanations: Iterable[Explanation], sources: Sequence[Row]) -> None:
+    """Print how many of the planted rows are shown for their prompts, with their stage, and how many come first."""
+    ranks = [rank(explanation, source) for explanation, source in zip(explanations, sources, strict=True)]
+    first, shown = sum(place == 0 for place in ranks), sum(place is not None for place in ranks)
+    print(f"planted rows by {name}: {shown} of {len(ranks)} among the {SHOWN} nearest, {first} the nearest", flush=True)
+
+
+def rank(explanation: Explanation, source: Row) -> int | None:
     """Return the place of a row among the nearest ones, with its stage; None where it is not shown."""
-    if method == "hidden state":
-        told = nearest.by_states(*policy, prompt, rows, states, SHOWN)
-    else:
-        told = nearest.by_words(prompt, rows, SHOWN)
-    shown = [(row["id"], row["stage"]) for row in told["neighbours"]]
+    shown = [(row["id"], row["stage"]) for row in explanation["neighbours"]]
     return shown.index((source.id, source.stage)) if (source.id, source.stage) in shown else None
+
+
+def right_answer(prompt: list[Any], generator: random.Random) -> str:
+    """Write a right answer to a prompt of the world."""
+    parsed = parse_prompt(prompt[-1]["content"])
+    assert parsed
+    return write_answer(Prompt(*parsed, ""), right_behaviour(parsed[0]), generator)
 
 
 def rephrased(prompt: list[Any], generator: random.Random) -> list[Any] | None:

@@ -1,17 +1,20 @@
 """Explanations: completeness by hand, a model against itself, planted rows, and what PPO keeps."""
 
 import json
+import math
 import types
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from tiny import ask, tiny_model, tiny_tokenizer
 
 from alignlab.config.compose import compose
 from alignlab.errors import Failure
-from alignlab.explanations import integrated_gradients, log_ratio, nearest, rollouts
+from alignlab.explanations import gradients, integrated_gradients, log_ratio, nearest, rollouts
 from alignlab.explanations.nearest import Row
 from alignlab.explanations.record import token_texts
+from alignlab.models.log_probs import summed_log_probs
 from alignlab.tasks.explain import chosen
 
 
@@ -72,32 +75,76 @@ def rows():
     return [Row("sft", str(number), ask(*text.split()), f"answer {number}") for number, text in enumerate(texts)]
 
 
-def test_the_planted_row_is_the_nearest_by_words_and_by_states():
+def test_the_planted_row_is_the_nearest_by_words_and_by_embeddings():
     model, tokenizer = tiny_model(), tiny_tokenizer()
-    states = nearest.mean_states(model, tokenizer, [row.prompt for row in rows()])
+    embedded = nearest.embed_rows(model, tokenizer, rows())
     for wanted in rows():
         prompt = wanted.prompt
-        for found in (
+        for near in (
             nearest.by_words(prompt, rows(), 2)["neighbours"],
-            nearest.by_states(model, tokenizer, prompt, rows(), states, 2)["neighbours"],
+            nearest.by_embeddings(model, tokenizer, prompt, rows(), embedded, 2)["neighbours"],
         ):
-            assert len(found) == 2
-            assert (found[0]["id"], found[0]["stage"]) == (wanted.id, "sft")
-            assert found[0]["similarity"] == pytest.approx(1.0, abs=1e-5)
+            assert len(near) == 2
+            assert (near[0]["id"], near[0]["stage"]) == (wanted.id, "sft")
+            assert near[0]["similarity"] == pytest.approx(1.0, abs=1e-5)
 
 
-def test_the_similarity_of_word_ngrams_by_hand():
-    one, other = nearest.ngrams(ask("mix", "flour", "now")), nearest.ngrams(ask("mix", "flour"))
-    assert len(one) == 6  # three words, two pairs, one triple
-    assert nearest.jaccard(one, other) == 3 / 6  # mix, flour, "mix flour"
+def test_a_rare_word_outweighs_a_phrasing_that_many_rows_share():
+    texts = ["how do i bake bread"] * 3 + ["why bake flour", "how do i mix water"]
+    many = [Row("sft", str(number), ask(*text.split()), str(number)) for number, text in enumerate(texts)]
+    near = nearest.by_words(ask("how", "do", "i", "bake", "flour"), many, 1)["neighbours"]
+    assert near[0]["id"] == "3"  # of four words the others share, flour alone is rare
+    common, bake, rare = math.log(5 / 4) ** 2, math.log(5 / 4) ** 2, math.log(5) ** 2
+    length = (3 * common + bake + rare) * (rare + bake + rare)  # why is as rare as flour
+    assert near[0]["similarity"] == pytest.approx((bake + rare) / length**0.5)
 
 
-def test_the_mean_state_of_a_prompt_does_not_depend_on_the_rows_beside_it():
+def test_the_weights_of_tokens_and_their_mean_by_hand():
     model, tokenizer = tiny_model(), tiny_tokenizer()
-    prompts = [row.prompt for row in rows()]
-    together = nearest.mean_states(model, tokenizer, prompts)
-    alone = torch.cat([nearest.mean_states(model, tokenizer, [prompt]) for prompt in prompts])
-    assert torch.allclose(together, alone, atol=1e-5)
+    (row,) = [Row("sft", "0", ask("no", "no", "why"), "")]
+    embedded = nearest.embed_rows(model, tokenizer, [row])
+    ids = tokenizer.convert_tokens_to_ids(["<user>", "no", "no", "why", "<assistant>"])
+    by_token = {ids[1]: 0.001 / (0.001 + 2 / 5), ids[3]: 0.001 / (0.001 + 1 / 5)}
+    assert [embedded.weights[token].item() for token in by_token] == pytest.approx(list(by_token.values()))
+    assert embedded.weights[tokenizer.convert_tokens_to_ids("bake")] == 1  # no row has it
+    weights = torch.tensor([by_token.get(token, by_token[ids[3]]) for token in ids])
+    mean = weights @ model.get_input_embeddings().weight[ids] / weights.sum()
+    assert torch.allclose(embedded.prompts[0], mean, atol=1e-6)
+
+
+def test_the_similarity_of_gradients_of_a_linear_model_by_hand():
+    weight = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+
+    def squared_error(x, y):  # its gradient is (w x - y) x
+        return lambda: (weight @ torch.tensor(x) - y).square() / 2
+
+    item = squared_error([1.0, 0.0], 0.0)  # [1, 0]
+    rows = squared_error([3.0, 4.0], 1.0), squared_error([0.0, 1.0], 0.0), squared_error([2.0, 0.0], 4.0)
+    similar = gradients.similarities([weight], [item], rows)  # with [30, 40], [0, 2] and [-4, 0]
+    assert similar.tolist() == [pytest.approx([0.6, 0.0, -1.0])]
+
+
+@pytest.mark.parametrize("adapter", [False, True])
+def test_the_planted_row_is_the_nearest_by_gradients_and_a_rejected_completion_is_the_farthest(adapter):
+    model, tokenizer = tiny_model(), tiny_tokenizer()
+    embeddings = model.get_input_embeddings().weight
+    if adapter:
+        model = get_peft_model(model, LoraConfig(target_modules=["q_proj", "v_proj"], init_lora_weights=False)).eval()
+    else:
+        model.lm_head.weight = embeddings  # shared
+    checkpoint = gradients.Checkpoint(model, tokenizer, gradients.compared_weights(model))
+    texts = ["mix flour", "no", "stop now", "yes"]
+    taught = [row._replace(text=text) for row, text in zip(rows(), texts, strict=False)]
+    items = [(row.prompt, row.text) for row in taught]
+    (value,) = summed_log_probs(model, tokenizer, [taught[0].prompt], ["mix flour"], 1)
+    assert gradients.loss(checkpoint, *items[0]).item() == pytest.approx(-value, abs=1e-4)
+    avoided = Row("dpo", "avoided", taught[0].prompt, "no", rejected="mix flour")
+    similar = gradients.of_checkpoint(checkpoint, items, [*taught, avoided])
+    assert similar.argmax(1).tolist() == [0, 1, 2, 3]
+    assert similar.diag().tolist() == pytest.approx([1.0] * 4, abs=1e-5)
+    assert similar[0, 4] == similar[0].min() < 0
+    assert embeddings.grad is None
+    assert not embeddings.requires_grad
 
 
 def test_texts_of_tokens_join_to_the_text():

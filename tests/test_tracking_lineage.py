@@ -122,3 +122,22 @@ def test_the_pictures_of_a_stage_show_its_measures_and_its_reward_over_the_kl(tm
     assert all(pixels.shape[2] == 3 and pixels.std() > 5 for pixels in drawn.values())
     (axes,) = reward_over_kl(folder).axes
     assert axes.lines[0].get_xydata().tolist() == [[0.1, 1.0], [0.2, 2.0]]
+
+
+def test_the_saved_view_of_wandb_shows_what_runs_log() -> None:
+    """Built and not saved: the spec that would be sent to a server."""
+    pytest.importorskip("wandb_workspaces")
+    from alignlab.reports.wandb_workspace import workspace
+
+    view = workspace("team", "project")
+    assert (view.entity, view.project) == ("team", "project")
+    section = json.loads(view._to_model().model_dump_json(by_alias=True, exclude_none=True))["spec"]["section"]
+    sections = {one["name"]: one["panels"] for one in section["panelBankConfig"]["sections"]}
+    assert list(sections) == ["Reward against KL", "Losses", "Preferences", "Evaluation"]
+    reward = sections["Reward against KL"][0]["config"]
+    assert (reward["xAxis"], reward["metrics"]) == ("policy/kl", ["reward/mean", "reward/held_out", "gold/score"])
+    assert sections["Losses"][0]["config"]["metrics"] == ["train/loss", "eval/loss"]
+    table, plots = sections["Evaluation"]
+    assert '"completions"' in json.dumps(table)
+    assert plots["config"]["mediaKeys"] == ["plots/measures", "plots/reward_against_kl"]
+    assert [key["name"] for key in section["runSets"][0]["grouping"]] == ["group", "jobType"]

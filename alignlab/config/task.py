@@ -122,7 +122,6 @@ class Serve(StoreTask, Sampled):
     replicas: Count
     store_text: bool
     retention_days: Positive | None
-    export_to: Annotated[tuple[Literal["mlflow", "opentelemetry"], ...], Field(strict=False)]
     max_batch: Count
     max_queue: Annotated[int, Field(ge=0)]
     timeout: Positive
@@ -202,8 +201,6 @@ class Promote(Judged):
     """Settings of `conf/task/promote.yaml`."""
 
     registry: File
-    mlflow_model: str | None
-    hub_model_id: str | None
 
 
 class Loop(Task):
@@ -252,6 +249,7 @@ class Explain(Task):
     label: str | None
     rows: Count
     neighbours: Count
+    gradients: bool
 
     def faults(self) -> Iterator[Fault]:
         yield from super().faults()

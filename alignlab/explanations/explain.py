@@ -5,11 +5,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from alignlab.chat import Turn
 from alignlab.explanations import integrated_gradients, log_ratio, nearest
-from alignlab.explanations.nearest import Row
+from alignlab.explanations.nearest import Embedded, Row
 from alignlab.explanations.record import Explanation
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
     from alignlab.rewards.classifier import Classifier
@@ -21,8 +20,8 @@ MOST_TOKENS = 48  # of a completion that is written to be explained
 class Models(NamedTuple):
     """What explanations read: a policy, its reference, what scores completions, and training rows.
 
-    `states` are the policy's mean hidden states of the rows' prompts. The reference and the judge are None where there
-    are none.
+    `embedded` are the policy's embeddings of the rows' prompts. The reference and the judge are None where there are
+    none.
     """
 
     policy: Any
@@ -30,7 +29,7 @@ class Models(NamedTuple):
     reference: Any | None
     judge: "RewardModel | Classifier | None"
     rows: Sequence[Row]
-    states: "Tensor | None"
+    embedded: Embedded | None
     neighbours: int
 
 
@@ -56,9 +55,9 @@ def explain(models: Models, prompt: Sequence[Turn], completion: str | None) -> E
         explanations.append(attribute(models.judge, prompt, answer))
     if models.reference is not None:
         explanations.append(log_ratio.explain(policy, models.reference, tokenizer, prompt, answer))
-    if models.states is not None:
-        near = models.rows, models.states, models.neighbours
-        explanations.append(nearest.by_states(policy, tokenizer, prompt, *near))
+    if models.embedded is not None:
+        near = models.rows, models.embedded, models.neighbours
+        explanations.append(nearest.by_embeddings(policy, tokenizer, prompt, *near))
         explanations.append(nearest.by_words(prompt, models.rows, models.neighbours))
     return {"prompt": list(prompt), "completion": answer, "explanations": explanations}
 

@@ -7,17 +7,14 @@ from typing import NamedTuple
 from alignlab.config.judge import RewardJudge
 from alignlab.judges.protocol import BETTER, Context, Item, Labelled, Reading, Spent, ranks
 from alignlab.rewards import load_reward
-from alignlab.rewards.protocol import Checked
+from alignlab.rewards.protocol import Reward
 
 
 class ByReward(NamedTuple):
-    """A judge made of a reward; the batches of items do not depend on what is labelled already, nor do their scores.
-
-    A reward with running statistics or weights of constraints scores each batch as it would score a first rollout.
-    """
+    """A judge made of a reward; the batches of items do not depend on what is labelled already."""
 
     name: str
-    reward: Checked
+    reward: Reward
     batch_size: int
 
     def label(self, items: Sequence[Item], done: Container[str]) -> Iterator[Labelled]:
@@ -33,9 +30,7 @@ class ByReward(NamedTuple):
         prompts = [item.prompt for item in items for _ in item.answers]
         texts = [text for item in items for text in item.answers]
         ended = [end for item in items for end in item.finished]
-        state = self.reward.state_dict()
         scores = iter(self.reward.score(prompts, texts, ended).total)
-        self.reward.load_state_dict(state)
         ranked = [ranks([next(scores) for _ in item.answers]) for item in items]
         seconds = (monotonic() - began) / len(items)
         for item, places in zip(items, ranked, strict=True):

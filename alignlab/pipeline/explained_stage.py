@@ -10,12 +10,15 @@ from alignlab.config.reward import ClassifierReward
 from alignlab.config.schema import Config
 from alignlab.errors import Mistake, failure, mistake
 from alignlab.explanations.explain import Models
-from alignlab.explanations.nearest import Row, mean_states
+from alignlab.explanations.nearest import Row, embed_rows
 from alignlab.models import references
 from alignlab.pipeline.prepare_inputs import prepare_data
 from alignlab.pipeline.run_folder import CONFIG, PROVENANCE, read_plan, read_provenance
 
 if TYPE_CHECKING:
+    from alignlab.explanations.explain import Explained
+    from alignlab.explanations.gradients import Checkpoint
+    from alignlab.explanations.record import Explanation
     from alignlab.rewards.classifier import Classifier
     from alignlab.rewards.reward_model import RewardModel
 
@@ -64,8 +67,8 @@ def load(
     reference = load_policy(start, hardware)[0] if start else None
     judge = load_judge(config, run, scorer, label, hardware)
     read = training_rows(config, trained, rows)
-    states = mean_states(policy, tokenizer, [row.prompt for row in read]) if read else None
-    return Models(policy, tokenizer, reference, judge, read, states, neighbours)
+    embedded = embed_rows(policy, tokenizer, read) if read else None
+    return Models(policy, tokenizer, reference, judge, read, embedded, neighbours)
 
 
 def reference_folder(run: Path, stage: str) -> Path | None:
@@ -76,6 +79,50 @@ def reference_folder(run: Path, stage: str) -> Path | None:
     name, path = str(source.get("name", "")), Path(str(source.get("path", "")))
     folder = run / name / "model" if is_stage(run, name) else path
     return folder if (folder / "config.json").exists() else None
+
+
+def gradient_neighbours(
+    run: Path, stage: str, items: "Sequence[Explained]", hardware: Hardware, rows: int, neighbours: int
+) -> "list[Explanation]":
+    """Return the training rows of a stage and of those before it whose gradients are most similar to completions'."""
+    import torch
+
+    from alignlab.explanations import gradients
+
+    config, trained = config_of(run), policies(run)
+    completions = [(item["prompt"], item["completion"]) for item in items]
+    read: list[Row] = []
+    similar = []
+    for name in trained[: trained.index(stage) + 1]:
+        taught = [row for row in rows_of(config, name, rows) if row.text]
+        if taught:
+            each = [gradients.of_checkpoint(left, completions, taught) for left in checkpoints(run, name, hardware)]
+            similar.append(torch.stack(each).mean(0))
+            read += taught
+    if not read:
+        return []
+    return gradients.explanations(torch.cat(similar, dim=1), read, neighbours)
+
+
+def checkpoints(run: Path, stage: str, hardware: Hardware) -> "Iterator[Checkpoint]":
+    """Yield what is left of a stage's training: the model that it started from and the one that it ended with.
+
+    An adapter is put on the model that it was trained on, and is one checkpoint: its first weights are not kept.
+    """
+    from alignlab.explanations.gradients import Checkpoint, compared_weights
+    from alignlab.models.load import load_policy
+
+    start, adapter = reference_folder(run, stage), run / stage / "adapter"
+    if start and adapter.exists():
+        from peft import PeftModel
+
+        base, tokenizer = load_policy(start, hardware)
+        model = PeftModel.from_pretrained(base, adapter, is_trainable=True).eval()
+        yield Checkpoint(model, tokenizer, compared_weights(model))
+        return
+    for folder in filter(None, (start, run / stage / "model")):
+        policy, tokenizer = load_policy(folder, hardware)
+        yield Checkpoint(policy, tokenizer, compared_weights(policy))
 
 
 def load_judge(
@@ -113,5 +160,5 @@ def rows_of(config: Config, stage: str, most: int) -> Iterator[Row]:
         row = rows[number]
         if not row.get("prompt"):
             continue
-        text = row.get("completion") or row.get("chosen") or ""
-        yield Row(stage, str(row.get("id", number)), row["prompt"], text if isinstance(text, str) else "")
+        text, rejected = row.get("completion") or row.get("chosen") or "", row.get("rejected")
+        yield Row(stage, str(row.get("id", number)), row["prompt"], text if isinstance(text, str) else "", rejected)

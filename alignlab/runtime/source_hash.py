@@ -48,18 +48,15 @@ def hash_with_imports(module: str) -> str:
 
 def imported(module: str) -> list[str]:
     """List a module and those that it imports, as `hash_with_imports` follows them, in sorted order."""
-    members: list[str] = []
-    seen: set[str] = set()  # with names of other packages, which many files import
+    seen: set[str] = set()
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        if name in seen:
+        if name in seen or is_measuring(name) or not file_of(name, root=module):
             continue
         seen.add(name)
-        if not is_measuring(name) and file_of(name, root=module):
-            members.append(name)
-            waiting += imports_of(name, module)
-    return sorted(members)
+        waiting += imports_of(name, module)
+    return sorted(seen)
 
 
 def is_measuring(module: str) -> bool:

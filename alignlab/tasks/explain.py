@@ -33,6 +33,12 @@ def run(config: Config, folder: Path) -> None:
     models = explained_stage.load(place, settings.stage, *named)
     stage = settings.stage or explained_stage.policies(place)[-1]
     explained = [explain(models, *item) for item in chosen(settings, place / stage)]
+    if settings.gradients:
+        similar = explained_stage.gradient_neighbours(
+            place, stage, explained, config.hardware, settings.rows, settings.neighbours
+        )
+        for item, nearest in zip(explained, similar, strict=False):
+            item["explanations"].append(nearest)
     rollouts = explain_rollouts(place / stage)
     write_json(folder / EXPLANATIONS, {"run": str(place), "stage": stage, "items": explained, "rollouts": rollouts})
     for item in explained:
