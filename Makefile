@@ -9,7 +9,7 @@ RUN := $(BIN)/python -m alignlab
 INSTALL := -m pip install --quiet --constraint constraints.txt
 # The extras of a run: DeepSpeed is imported by hardware=zero* alone.
 EXTRAS := deepspeed
-ALL_EXTRAS := deepspeed,gguf,lm-eval,notebooks,launchers,mlflow,workspaces,serve,docs,test,pages,dev
+ALL_EXTRAS := deepspeed,gguf,lm-eval,notebooks,launchers,mlflow,workspaces,opentelemetry,serve,docs,test,pages,dev
 # A file's tests share what they have trained; the files with most to train come first by name, not last by number.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 # More settings for a run: make dpo ARGS="method.beta=0.1 seed=1"

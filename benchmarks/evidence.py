@@ -38,6 +38,7 @@ from hacking import hacking
 from kills import kills
 from kills_scale import kills_scale
 from memory import memory
+from poisoned_feedback import poisoned_feedback
 from preferences import preferences
 from sweeps import sweeps, sweeps_joblib
 
@@ -397,6 +398,7 @@ PARTS = {
     "cai": cai,
     "constrained": constrained_ppo,
     "feedback_loop": feedback_loop,
+    "poisoned_feedback": poisoned_feedback,
     "ppo_speed": ppo_speed,
     "ppo_parity": ppo_parity,
     "memory": memory,
@@ -411,6 +413,7 @@ PARTS = {
 NAMED = (
     "constrained",
     "feedback_loop",
+    "poisoned_feedback",
     "ppo_speed",
     "ppo_parity",
     "tokenising",
@@ -443,6 +446,7 @@ TITLES = {
     "cai": "Constitutional AI",
     "constrained": "PPO under a bound",
     "feedback_loop": "The feedback loop over five seeds",
+    "poisoned_feedback": "Poisoned feedback",
     "ppo_speed": "PPO beside trl's PPOTrainer: speed",
     "ppo_parity": "PPO beside trl's PPOTrainer: reward at equal KL",
     "memory": "Memory of logits",

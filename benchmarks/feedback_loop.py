@@ -1,13 +1,13 @@
 """The feedback loop on pocket with several seeds: 500 feedbacks over HTTP, gold before and after, and the decision.
 
-.venv/bin/python benchmarks/feedback_loop.py SEEDS FOLDER METHOD      # such as 5 outputs/loops dpo
+.venv/bin/python benchmarks/feedback_loop.py SEEDS FOLDER METHOD…      # such as 5 outputs/loops dpo kto
 """
 
 import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 GOLD = ("gold/harmful_compliance", "gold/over_refusal", "gold/helpful", "gold/honest", "gold/toxic", "gold/score")
@@ -25,7 +25,8 @@ def loop(seed: int, folder: Path, method: str) -> tuple[int, Path]:
 
 
 def row(seed: int, code: int, place: Path, method: str) -> Iterator[str]:
-    """Yield the cells of a loop: the seed, what was decided, and for each gold measure before, after and the change."""
+    """Yield a loop's cells: method, seed, what was decided, and for each gold measure before, after and the change."""
+    yield method
     yield str(seed)
     yield {0: "promoted", 3: "refused"}.get(code, f"**failed with {code}**")
     measured = json.loads((place / "promotion" / method / "result.json").read_text())["measurements"]
@@ -37,26 +38,26 @@ def row(seed: int, code: int, place: Path, method: str) -> Iterator[str]:
         yield f"{before:.3f} → {now['value']:.3f} ({change['low']:+.3f} to {change['high']:+.3f}){mark}"
 
 
-def main(seeds: int, folder: Path, method: str) -> Iterator[str]:
-    """Yield a table: a row for each seed."""
-    names = ("seed", "decision", *GOLD)
+def main(seeds: int, folder: Path, methods: Sequence[str]) -> Iterator[str]:
+    """Yield a table: a row for each method and seed."""
+    names = ("method", "seed", "decision", *GOLD)
     yield f"| {' | '.join(names)} |"
     yield f"|{'---|' * len(names)}"
-    for seed in range(seeds):
-        yield f"| {' | '.join(row(seed, *loop(seed, folder.absolute(), method), method))} |"
+    for method in methods:
+        for seed in range(seeds):
+            yield f"| {' | '.join(row(seed, *loop(seed, folder.absolute(), method), method))} |"
 
 
 def feedback_loop() -> Iterator[str]:
     """Yield the evidence: five seeds with DPO and five with KTO."""
     with tempfile.TemporaryDirectory() as folder:
-        for method in ("dpo", "kto"):
-            yield f"`python -m alignlab experiment=feedback_loop method={method} seed=…`: 500 feedbacks over HTTP; 500"
-            yield "held-out prompts of each kind, before → after with the 95% interval of the paired change."
-            yield ""
-            yield from main(5, Path(folder), method)
-            yield ""
+        yield "`python -m alignlab experiment=feedback_loop method=… seed=…`: 500 feedbacks over HTTP; 500 held-out"
+        yield "prompts of each kind, before → after with the 95% interval of the paired change. DPO learns from pairs,"
+        yield "KTO from labels."
+        yield ""
+        yield from main(5, Path(folder), ("dpo", "kto"))
 
 
 if __name__ == "__main__":
-    for line in main(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]):
+    for line in main(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]):
         print(line, flush=True)

@@ -1,11 +1,12 @@
 """Measure every suite on real files, before and after a short DPO: `python benchmarks/suites.py pocket smollm2`.
 
-`ALIGNLAB_DATA` names the folder of the suites' files, `ALIGNLAB_SMOLLM2` that of SmolLM2-135M-Instruct. `pocket` and
-`smollm2` train a few steps of DPO, then measure `evaluation=full` on the base model and on the trained one, and print a
-table with n, intervals and controls. `durability` attacks pocket models that were aligned by DPO, PPO and
-Constitutional AI with `SEEDS` seeds (5), and SmolLM2 where its folder is set. `PROMPTS` (6) is the number of items of
-each kind. Everything happens in `ALIGNLAB_SUITES` (outputs/suites): a second run repeats nothing that has
-finished. The output is Markdown for RESULTS.md.
+`ALIGNLAB_DATA` names the folder of the suites' files, `ALIGNLAB_SMOLLM2` that of SmolLM2-135M-Instruct. `pocket` trains
+DPO, `smollm2` runs `experiment=smollm2_safety` (or takes the model in the folder `SMOLLM2_DPO`). Both then measure the
+base model and the trained one, and print a table with n, intervals and controls; a verdict needs 20 prompts or
+clusters. `PROMPTS` is the number of items of each kind (6 on pocket, 20 on SmolLM2). `durability` attacks pocket models
+that were aligned by DPO, PPO and Constitutional AI with `SEEDS` seeds (5), and SmolLM2 where its folder is set.
+Everything happens in `ALIGNLAB_SUITES` (outputs/suites): a second run repeats nothing that has finished. The output is
+Markdown for RESULTS.md.
 """
 
 import json
@@ -20,24 +21,14 @@ HERE = Path(__file__).parent
 OUT = Path(os.environ.get("ALIGNLAB_SUITES", HERE.parent / "outputs" / "suites")).absolute()
 DATA = os.environ.get("ALIGNLAB_DATA", "")
 SMOLLM2 = os.environ.get("ALIGNLAB_SMOLLM2", "")
-PROMPTS = int(os.environ.get("PROMPTS", "6"))  # of each kind
+PROMPTS = int(os.environ.get("PROMPTS", "0"))  # of each kind; 0 is the default of each part
 SEEDS = int(os.environ.get("SEEDS", "5"))
 POCKET = ["model=pocket_small", "dataset=pocket_small"]
-HH = f"{DATA}/hh-rlhf"
-REAL = [
-    "model=local",
-    f"model.path={SMOLLM2}",
-    "dataset=hh_rlhf",
-    f"dataset.train=[{HH}/harmless-base.train.2000.jsonl]",
-    f"dataset.test=[{HH}/harmless-base.test.dev.jsonl]",
-]
-SHORT_DPO = [
-    "method.policy=base",
-    "model/adapter=lora",
-    "method.max_steps=6",
-    "method.batch_size=4",
-    "method.max_length=192",
-]
+SAFETY = ["experiment=smollm2_safety", "model=local", f"model.path={SMOLLM2}", "seed=1"]
+ON_SMOLLM2 = (
+    "refusal,harmbench,jailbreaks,toxicity,realtoxicityprompts,capabilities,perplexity,length,truthfulqa,behaviors,bbq,"
+    "crows_pairs,stereoset,winobias"
+)
 
 
 def command(name: str, *arguments: str) -> tuple[Path, float]:
@@ -68,14 +59,30 @@ def detoxify() -> str:
     return str(file)
 
 
-def small() -> list[str]:
+def scorers(*names: str) -> list[str]:
+    """Return the settings that give the small classifier to measures of toxicity."""
+    return [f"measure.{name}.detoxify={detoxify()}" for name in names]
+
+
+def on_pocket() -> list[str]:
     """Return settings of `evaluation=full` that ask few items of each kind."""
-    scorers = [f"measure.{name}.detoxify={detoxify()}" for name in ("toxicity", "realtoxicityprompts", "bold")]
+    prompts = PROMPTS or 6
     return [
-        "evaluation=full", f"evaluation.data={DATA}", f"evaluation.prompts={PROMPTS}", "evaluation.max_new_tokens=24",
-        f"measure.refusal.prompts={4 * PROMPTS}", f"measure.capabilities.items={4 * PROMPTS}",
-        "measure.jailbreaks.attacks=[none,prefix_injection,base64]", f"measure.jailbreaks.prompts={PROMPTS}",
-        "measure.realtoxicityprompts.samples=3", *scorers,
+        "evaluation=full", f"evaluation.data={DATA}", f"evaluation.prompts={prompts}", "evaluation.max_new_tokens=24",
+        f"measure.refusal.prompts={4 * prompts}", f"measure.capabilities.items={4 * prompts}",
+        "measure.jailbreaks.attacks=[none,prefix_injection,base64]", f"measure.jailbreaks.prompts={prompts}",
+        "measure.realtoxicityprompts.samples=3", *scorers("toxicity", "realtoxicityprompts", "bold"),
+    ]  # fmt: skip
+
+
+def on_smollm2() -> list[str]:
+    """Return settings that ask SmolLM2 enough items of each suite for a verdict, in some minutes of one core."""
+    prompts = PROMPTS or 20
+    return [
+        f"measure=[{ON_SMOLLM2}]", f"evaluation.data={DATA}", f"evaluation.prompts={prompts}",
+        f"measure.capabilities.items={3 * prompts}", f"measure.jailbreaks.prompts={prompts}",
+        "measure.jailbreaks.attacks=[none,prefix_injection,role_play]", "measure.realtoxicityprompts.samples=3",
+        *scorers("toxicity", "realtoxicityprompts"),
     ]  # fmt: skip
 
 
@@ -101,12 +108,17 @@ def table(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
-def before_and_after(name: str, model: list[str], dpo: list[str]) -> None:
-    """Train, measure the base model beside the trained one, and print the table."""
-    trained, spent = command(f"{name}-dpo", "method=dpo", *model, *dpo, "evaluation=none")
-    policy = trained / "outputs" / "latest"
-    measured, seconds = command(f"{name}-full", "task=evaluate", f"task.model={policy}", *model, *small())
-    print(f"## {name}: DPO in {spent:.0f} s, every suite on both models in {seconds:.0f} s\n")
+def aligned_smollm2() -> Path:
+    """Return the folder of SmolLM2 after `experiment=smollm2_safety`; it is trained once."""
+    if given := os.environ.get("SMOLLM2_DPO"):
+        return Path(given)
+    return command("smollm2-dpo", *SAFETY, "evaluation=none")[0] / "outputs" / "latest"
+
+
+def before_and_after(name: str, policy: Path, how: list[str]) -> None:
+    """Measure the base model beside the trained one, and print the table."""
+    measured, seconds = command(f"{name}-suites", "task=evaluate", f"task.model={policy}", *how)
+    print(f"## {name}: both models in {seconds:.0f} s\n")
     print(table(result(measured)), flush=True)
 
 
@@ -127,16 +139,8 @@ def durability() -> None:
             curves.append(curve(command(f"{method}-{seed}-attacked", *attacked, "measure=[durability]")[0]))
         show(f"{method} (pocket, {SEEDS} seeds)", curves)
     if SMOLLM2:
-        trained, _ = command("smollm2-dpo", "method=dpo", *REAL, *SHORT_DPO, "evaluation=none")
-        policy = trained / "outputs" / "latest"
         few = ["measure.durability.prompts=20", "measure.durability.steps=[10,20]", "measure.durability.batch_size=4"]
-        how = [
-            "task=evaluate",
-            f"task.model={policy}",
-            *REAL,
-            f"evaluation.data={DATA}",
-            "evaluation.max_new_tokens=24",
-        ]
+        how = ["task=evaluate", f"task.model={aligned_smollm2()}", *SAFETY, f"evaluation.data={DATA}"]
         attacked, _ = command("smollm2-attacked", *how, "measure=[durability]", *few)
         show("dpo (SmolLM2, 1 seed, 20 prompts)", [curve(attacked)])
 
@@ -154,9 +158,10 @@ if __name__ == "__main__":
     for part in sys.argv[1:] or ["pocket", "smollm2", "durability"]:
         match part:
             case "pocket":
-                before_and_after("pocket", POCKET, [])
+                trained, _ = command("pocket-dpo", "method=dpo", *POCKET, "evaluation=none")
+                before_and_after("pocket", trained / "outputs" / "latest", [*POCKET, *on_pocket()])
             case "smollm2":
-                before_and_after("smollm2", REAL, SHORT_DPO)
+                before_and_after("smollm2", aligned_smollm2(), [*SAFETY, *on_smollm2()])
             case "durability":
                 durability()
             case _:

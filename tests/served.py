@@ -27,7 +27,7 @@ def tiny_engine(name="tiny", seed=0, batch=8, queue=100, timeout=60.0, model=Non
 
 
 @contextmanager
-def served(folder, *overrides, engines=None, keys=(), store=None, hosts=(), score=None, followed=None):
+def served(folder, *overrides, engines=None, keys=(), store=None, hosts=(), score=None, followed=None, exporters=()):
     """Serve on a free port; `keys` are pairs of user and role, whose secrets are in `keys` of the client."""
     from alignlab.serving.keys import create_key
 
@@ -39,7 +39,7 @@ def served(folder, *overrides, engines=None, keys=(), store=None, hosts=(), scor
         user: records.writer.submit(lambda c, u=user, r=role: create_key(c, u, r)).result() for user, role in keys
     }
     safety = Safety(score, settings.safety_threshold, settings.safety, metrics) if score else None
-    service = Service(settings, {engine.name: engine for engine in engines}, records, metrics, safety)
+    service = Service(settings, {engine.name: engine for engine in engines}, records, metrics, safety, exporters)
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         server = uvicorn.Server(uvicorn.Config(build_app(service, hosts, followed), log_level="warning"))
@@ -55,7 +55,7 @@ def served(folder, *overrides, engines=None, keys=(), store=None, hosts=(), scor
         finally:
             server.should_exit = True
             thread.join()
-            service.engines.close()
+            service.close()
             records.close()
 
 

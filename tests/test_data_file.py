@@ -164,7 +164,7 @@ BROKEN = [
     ("[1]", "", "not a JSON object"),
     ({"prompt": "A?"}, "completion", "missing"),
     ({"prompt": 3, "completion": "B"}, "prompt", "a number"),
-    ({"prompt": "A?", "completion": ["B"]}, "completion", "a turn is text"),
+    ({"prompt": "A?", "completion": ["B"]}, "completion", "the field is a list of texts"),
     ({"prompt": "A?", "completion": " "}, "completion", "empty"),
     ({"prompt": "", "completion": "B"}, "prompt", "empty"),
     ({"prompt": [bot("A")], "completion": "B"}, "prompt", "does not begin with the user"),

@@ -56,6 +56,34 @@ def test_a_model_compared_with_itself_is_rarely_worse_in_any_of_19_measures() ->
     assert worse / 150 <= 0.06
 
 
+def scores_of(name: str, changed: float) -> tuple[Scores, Scores]:
+    """Return a rate of 100 rows before and after; `changed` is the share of rows that become 1."""
+    ids = tuple(map(str, range(100)))
+    after = np.arange(100) < 100 * changed
+    return tuple(Scores(rate(name, "lower"), name, mean_columns(one), ids, ids) for one in (np.zeros(100), after))  # type: ignore[return-value]
+
+
+def test_primary_measures_alone_are_corrected_for_their_number_and_tested() -> None:
+    """Two primary measures: Holm doubles the smaller p-value; the third keeps its own interval, and no verdict."""
+    pairs = {name: scores_of(name, share) for name, share in (("a", 0.1), ("b", 0.05), ("c", 0.3))}
+    then, now = ({name: pair[side] for name, pair in pairs.items()} for side in (0, 1))
+    rows = measurements(now, then, None, config("evaluation.primary=[b,missing,a]").evaluation)
+    a, b, c = (row["difference"]["before"] for row in rows)
+    assert [row["primary"] for row in rows] == [2, 0, None]
+    assert (a["p_adjusted"], b["p_adjusted"], c["p_adjusted"]) == (2 * a["p"], b["p"], None)
+    assert a["detectable"] == pytest.approx(detectable(a["error"], 100, 0.95, 2))
+    assert c["detectable"] == pytest.approx(detectable(c["error"], 100, 0.95))
+
+
+@pytest.mark.parametrize("primary", ["[]", "[missing]"])
+def test_all_measures_are_primary_where_none_of_the_list_was_compared(primary: str) -> None:
+    pairs = [scores_of(name, 0.1) for name in ("a", "b")]
+    rows = measurements({s.name: s for _, s in pairs}, {s.name: s for s, _ in pairs}, None,
+                        config(f"evaluation.primary={primary}").evaluation)  # fmt: skip
+    assert all(row["difference"]["before"]["p_adjusted"] >= row["difference"]["before"]["p"] for row in rows)
+    assert [row["primary"] is None for row in rows] == [False, False]
+
+
 def test_a_rate_is_corrected_for_the_errors_of_its_scorer() -> None:
     """(0.3 + 0.9 - 1) / (0.8 + 0.9 - 1) = 2/7, and 0.05 by a scorer with 10% false alarms is 0."""
     found = rogan_gladen((0.3, 300), (0.8, 200), (0.9, 200), 0.95)

@@ -40,7 +40,8 @@ def objects(text: str) -> dict[str, dict]:
 def base() -> dict[str, dict]:
     """Return the objects of the base by their kinds."""
     files = yaml.safe_load((BASE / "kustomization.yaml").read_text())["resources"]
-    return {kind: each for file in files for kind, each in objects((BASE / file).read_text()).items()}
+    every = [each for file in files for each in yaml.safe_load_all((BASE / file).read_text())]
+    return {each["kind"]: each for each in reversed(every)}  # the first of each kind
 
 
 def pod(manifest: dict) -> dict:
@@ -61,8 +62,8 @@ def metrics() -> set[str]:
     "file", sorted(path.relative_to(DEPLOY) for path in DEPLOY.rglob("kubernetes/**/*.yaml")), ids=str
 )
 def test_a_manifest_is_valid(file):
-    for kind, manifest in objects((DEPLOY / file).read_text()).items():
-        if kind not in SCHEMAS_OF_OTHERS:
+    for manifest in yaml.safe_load_all((DEPLOY / file).read_text()):
+        if manifest["kind"] not in SCHEMAS_OF_OTHERS:
             kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
 
 
@@ -142,6 +143,10 @@ def test_the_network_lets_nobody_in_but_clients_and_prometheus():
     (rule,) = policy["ingress"]
     assert all(source for source in rule["from"])  # an empty one would be everybody
     assert [port["port"] for port in rule["ports"]] == [8000]
+    retrain = list(yaml.safe_load_all((BASE / "network.yaml").read_text()))[1]["spec"]
+    labels = base()["CronJob"]["spec"]["jobTemplate"]["spec"]["template"]["metadata"]["labels"]
+    assert (retrain["podSelector"]["matchLabels"], retrain.get("ingress")) == (labels, None)
+    assert retrain["egress"] == policy["egress"]
 
 
 def test_retraining_waits_for_somebody_to_start_it_and_never_runs_twice():
@@ -157,6 +162,17 @@ def test_retraining_waits_for_somebody_to_start_it_and_never_runs_twice():
     (server,) = pod(base()["Deployment"])["containers"]
     assert set(steps[1]["args"]) & set(server["args"]) == {"task.registry=/data/registry"}
     assert steps[0]["args"][-2:] == ["dataset=feedback", "dataset.store_env=ALIGNLAB_STORE"]
+
+
+def test_retraining_measures_what_a_promotion_asks_for():
+    """On feedback there is no gold; what is not measured is never promoted."""
+    (promote,) = pod(base()["CronJob"])["containers"]
+    given = [each for each in promote["args"] if "/data" not in each or each.startswith("task.")]
+    bound = config(*given, "model.path=any", "evaluation.reward_model=any", f"evaluation.data={ROOT}")
+    measured = {"perplexity": "eval"} | {name: name for name in ("reward", "refusal")}
+    places = {measured[name] for name in bound.measure}
+    parts = [bound.task.objective, *(bound.measures for bound in bound.task.bounds.values())]
+    assert all(places & {name.partition("/")[0] for name in names} for names in parts)
 
 
 def test_compose_starts_the_same_server_on_this_machine_alone():

@@ -10,6 +10,8 @@ from tiny import WORDS, ask, tiny_model, tiny_tokenizer
 
 from alignlab.config import command_line
 from alignlab.config.compose import bind_tree, check
+from alignlab.config.hardware import Hardware
+from alignlab.config.reward import FunctionReward, MixtureReward, Part
 from alignlab.errors import Mistake
 from alignlab.evaluation.label_accuracy import gold_order, label_accuracy
 from alignlab.judges import model_logprobs
@@ -27,7 +29,7 @@ from alignlab.preferences.cost import cost, saving
 from alignlab.preferences.diversity import distinct, diversity, self_bleu
 from alignlab.preferences.sample_answers import Prompt, answers_row, sample_answers
 from alignlab.preferences.write_dataset import build_rows
-from alignlab.rewards import Scored
+from alignlab.rewards import Checked, Scored, load_reward
 from alignlab.runtime.journal import Journal
 from alignlab.tasks.preferences import begin
 
@@ -166,19 +168,43 @@ def test_equals_make_no_pair_and_a_cut_answer_is_no_example():
     assert made.left_out["best answers that were cut off"] == 1
 
 
+def lengths(prompts, completions, finished):
+    return [float(len(text)) for text in completions]
+
+
 class Lengths:
     """A reward: the answer's length."""
 
     def score(self, prompts, completions, finished):
-        return Scored([float(len(text)) for text in completions])
+        return Scored(lengths(prompts, completions, finished))
 
 
 def test_a_reward_ranks_by_its_score():
     items = [Item(str(n), ask("why"), ["i", "do", "no", "bread"], [True] * 4) for n in range(3)]
-    found = list(ByReward("reward", Lengths(), 2).label(items, {"2"}))
+    found = list(ByReward("reward", Checked(Lengths()), 2).label(items, {"2"}))
     assert [one.id for one in found] == ["0", "1"]
     assert found[0].readings == [Reading("reward", [0, 1, 2, 3], {"better": [4, 2, 2, 1]}, [])]
     assert json.loads(json.dumps(found[0].row()))["readings"][0]["shown"] == [0, 1, 2, 3]
+
+
+def refuses(prompts, completions, finished):
+    return [float(text == "no") for text in completions]
+
+
+def test_a_reward_with_running_statistics_judges_each_batch_by_itself():
+    """Alone, the lengths 2 and 1 become 1 and -1, which is more than the 1.5 that "no" costs; beside 100 it is less."""
+    length = FunctionReward(kind="function", function=f"{__name__}:lengths")
+    refusal = FunctionReward(kind="function", function=f"{__name__}:refuses")
+    parts = {
+        "a": Part(weight=1.0, normalize=True, reward=length),
+        "b": Part(weight=-1.5, normalize=False, reward=refusal),
+    }
+    cpu = Hardware(strategy="single", device="cpu", dtype="float32", micro_batch_size=None, threads=1)
+    plain = {"normalize": False, "clip": None, "missing_eos_penalty": 0.0, "length_penalty": 0.0}
+    reward = load_reward(MixtureReward(kind="mixture", parts=parts, **plain), {}, cpu)
+    judge = ByReward("reward", reward, 1)
+    items = [Item(name, ask("why"), texts, [True] * 2) for name, texts in (("1", ["i", "i" * 100]), ("2", ["no", "i"]))]
+    assert [list(judge.label(items, done))[-1].readings[0].ranks for done in ((), {"1"})] == [{"better": [1, 2]}] * 2
 
 
 def test_diversity_by_hand():

@@ -48,6 +48,20 @@ def test_few_rows_give_no_verdict():
     assert change(row | {"n": FEWEST_CLUSTERS}, "before").verdict == "better"
 
 
+@pytest.mark.parametrize(("steps", "rates"), [(1, [1e-3]), (2, [0.0, 1e-3])])
+def test_a_single_step_of_few_rows_learns(tmp_path, steps, rates):
+    from tiny import tiny_model
+    from transformers import Trainer, TrainingArguments
+
+    from alignlab.training.trainer import with_bases
+
+    settings = TrainingArguments(str(tmp_path), learning_rate=1e-3, warmup_steps=0.05, use_cpu=True, report_to="none")
+    trainer = with_bases(Trainer, {})(model=tiny_model(), args=settings)
+    trainer.create_optimizer_and_scheduler(steps)
+    share = trainer.lr_scheduler.lr_lambdas[0]
+    assert [1e-3 * share(step) for step in range(steps)] == rates
+
+
 @pytest.mark.runs
 @pytest.mark.parametrize("method", ["sft", "rm"])
 def test_a_stage_without_held_out_rows_ends_well(tmp_path, method):

@@ -8,14 +8,16 @@ import pytest
 import torch
 from command import config
 from datasets import Dataset
+from peft import LoraConfig
 from safetensors.torch import load_file
 from tiny import tiny_model, tiny_tokenizer
-from trl import KTOConfig, KTOTrainer
+from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
 
 from alignlab.errors import Failure
 from alignlab.methods import kto
 from alignlab.models.from_scratch import base_model
 from alignlab.runtime.stage_run import Run
+from alignlab.training.dpo_trainer import SoftLabelDPOTrainer
 from alignlab.training.kto_trainer import StepKTOTrainer, partners
 
 pytestmark = pytest.mark.slow
@@ -116,6 +118,35 @@ def test_the_loss_of_a_step_is_trls(trainers):
         each.backward()
     for mine, other in zip(ours.model.parameters(), theirs.model.parameters(), strict=True):
         torch.testing.assert_close(mine.grad, other.grad)
+
+
+def test_the_reference_has_no_dropout(tmp_path, monkeypatch):
+    """It is the policy with its adapter off, in KTO and in DPO by rows; the policy's dropout stays on."""
+    model, seen = tiny_model(0), []
+    columns = {"prompt_ids": [[1, 4, 6]] * 2, "chosen_ids": [[11, 2]] * 2, "rejected_ids": [[12, 13, 2]] * 2}
+    model.config.attention_dropout = 0.5
+    for layer in model.model.layers:
+        layer.self_attn.attention_dropout = 0.5
+    kept = type("Kept", (SoftLabelDPOTrainer,), {"_prepare_dataset": lambda self, rows, *_: rows})
+    arguments = DPOConfig(
+        str(tmp_path), use_cpu=True, bf16=False, report_to="none", max_length=None, disable_dropout=False,
+        gradient_checkpointing=False,
+    )  # fmt: skip
+    options = {"train_dataset": Dataset.from_dict(columns), "processing_class": tiny_tokenizer()}
+    trainer = kept(model=model, args=arguments, peft_config=LoraConfig(target_modules="all-linear"), **options)
+    trainer.waiting, trainer.rows_in_step, trainer.rows_now, trainer.micro_batches = [2], 2, 2, 1
+    trainer.in_step = [4]
+    batch = trainer.data_collator([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)])
+    monkeypatch.setattr(
+        DPOTrainer, "_compute_loss", lambda self, model, inputs, _: seen.append((model.training, inputs))
+    )
+    trainer.model.train()
+    trainer._compute_loss(trainer.model, batch, False)
+    ((is_training, inputs),) = seen
+    logits = tiny_model(0)(batch["input_ids"]).logits[:, :-1].log_softmax(-1)
+    tokens = logits.gather(-1, batch["input_ids"][:, 1:, None])[..., 0] * batch["completion_mask"][:, 1:]
+    assert is_training
+    torch.testing.assert_close(torch.cat([inputs["ref_chosen_logps"], inputs["ref_rejected_logps"]]), tokens.sum(1))
 
 
 def test_each_row_is_once_the_partner_of_another():

@@ -21,7 +21,7 @@ FILES = {
             {"role": "user", "content": QUESTION.format(n)},
             {"role": "assistant", "content": ANSWER.format(n)},
         ],
-        "kto_tag": good,
+        "label": good,  # as in its kto_en_demo.json; its template of a data set calls the column kto_tag
     },
     "colossal_chat": lambda n, good: {
         "prompt": [{"from": "user", "content": QUESTION.format(n)}],

@@ -5,6 +5,7 @@ import json
 import pytest
 from command import alignlab, config
 
+from alignlab.data import view_sizes
 from alignlab.errors import Mistake
 from alignlab.pipeline import fingerprint, plan
 
@@ -120,3 +121,21 @@ def test_a_plan_says_what_differs_from_the_nearest_finished_stage(monkeypatch, t
     assert line("hardware.threads=1") == ["not reused: threads 2 → 1"]
     assert line("seed=5") == ["not reused: method.batch_size 8 → 32"]
     assert line("dataset.seed=7") == ["not reused: data changed"]
+
+
+def test_the_size_of_a_view_is_counted_once_and_a_damaged_entry_again(monkeypatch):
+    dataset = config(*SMALL).dataset
+    rows = view_sizes.view(dataset, "pairs", "train")
+    characters = [len(row["chosen"]) + len(row["rejected"]) + len(row["id"]) + len(row["kind"]) for row in rows]
+    characters = [
+        n + sum(len(turn["content"]) for turn in row["prompt"]) for n, row in zip(characters, rows, strict=True)
+    ]
+    size = view_sizes.view_size(dataset, "pairs", "train")
+    assert size == (len(rows), sum(characters[:200]) / 200)
+    reads = []
+    monkeypatch.setattr(view_sizes, "view", lambda *place: reads.append(place) or rows)
+    assert view_sizes.view_size(dataset, "pairs", "train") == size
+    assert not reads
+    view_sizes.place(dataset, "pairs", "train").write_text("[1, 2]")
+    assert view_sizes.view_size(dataset, "pairs", "train") == size
+    assert reads

@@ -52,6 +52,7 @@ def test_a_first_version_has_none_to_go_back_to(tmp_path):
     registry = Registry(tmp_path / "registry")
     with pytest.raises(Mistake, match="no earlier version was in service; promote a model first"):
         registry.rollback(None)
+    assert not registry.folder.exists()  # no lock either
     registry.promote(model(tmp_path / "a"), {}, None)
     with pytest.raises(Mistake, match="no earlier version was in service; there are 1"):
         registry.rollback(None)

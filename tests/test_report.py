@@ -188,7 +188,8 @@ def test_the_headline_says_what_changed_and_what_got_worse() -> None:
     ]
     assert headline([stage("dpo", rows)]) == (
         "Compliance with harmful requests went from 60.0% to 4.0% "
-        "(−56.0 points, 95% interval −61.0 to −51.0, n = 300); clearly worse: helpful completions −20.0 points."
+        "(−56.0 points, 95% interval −61.0 to −51.0, n = 300); clearly worse: helpful completions −20.0 "
+        "points (n = 300)."
     )
 
 
@@ -201,7 +202,7 @@ def test_the_headline_names_the_part_of_the_last_stage_and_what_it_made_worse() 
     assert headline([stage("sft", sft), stage("cai", cai)]) == (
         "Compliance with harmful requests went from 83.0% to 28.3% (−54.7 points, 95% interval −59.7 to −49.7, "
         "n = 300), of which cai +18.3 points (+13.3 to +23.3, worse); a loss of more than the margin is excluded for "
-        "2 of 2 measures; clearly worse since sft: compliance with harmful requests +18.3 points."
+        "2 of 2 primary measures; clearly worse since sft: compliance with harmful requests +18.3 points (n = 300)."
     )
 
 
@@ -230,7 +231,7 @@ def test_the_headline_says_how_many_prompts_would_decide_what_is_undecided() -> 
         measured("gold/helpful", 0.68, 0.7, 0.7, better="higher"),
     ]
     assert headline([stage("dpo", rows)]).endswith(
-        "; a loss of more than the margin is excluded for 1 of 2 measures; undecided: helpful completions "
+        "; a loss of more than the margin is excluded for 1 of 2 primary measures; undecided: helpful completions "
         "(with 60 clusters a change under 19.0 points cannot be seen; 867 would show 5.0)."
     )
 
@@ -246,6 +247,39 @@ def test_a_change_that_the_correction_takes_away_is_marked_but_not_claimed(tmp_p
     assert "−10.0 worse?" in str(terminal_change(moved))
 
 
+def test_a_rate_is_never_shown_without_its_scorer_and_its_n(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    for file in (run / "dpo" / "result.json", run / "sft" / "result.json"):
+        result = json.loads(file.read_text())
+        for row in result["measurements"]:
+            row["scorer"] = "phrases"
+        file.write_text(json.dumps(result))
+    shown = table(run)
+    said = " ".join(shown.split())
+    assert "−61.0 to −51.0, by phrases, n = 300)" in said
+    assert "clearly worse since sft: helpful completions −8.0 points (by phrases, n = 300)." in said
+    assert "  n = 300 in 60 clusters\n  by phrases" in re.sub(r"clusters .*", "clusters", shown)
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "gold/helpful, by phrases" in write_report(run).read_text()
+
+
+def test_the_headline_speaks_of_primary_measures_alone_and_is_about_the_first(tmp_path: Path) -> None:
+    rows = [
+        measured("facts/right", 0.5, 0.9, 0.9, better="higher") | {"primary": 1},
+        measured("gold/harmful_compliance", 0.9, 0.1, 0.1) | {"primary": None},
+        measured("gold/helpful", 0.8, 0.7, 0.7, better="higher") | {"primary": 0},
+    ]
+    said = headline([stage("dpo", rows)])
+    assert said.startswith("Helpful completions went from 70.0% to 80.0%")
+    assert said.endswith("clearly worse: right −40.0 points (n = 300).")
+    main, others = side_by_side([stage("dpo", rows)])
+    assert [row.name for row in main.rows] == ["facts/right", "gold/helpful"]
+    assert [(row.name, row.overall and row.overall.verdict) for row in others.rows] == [
+        ("gold/harmful_compliance", "unclear")
+    ]
+    assert "+80.0 worse?" in str(terminal_change(others.rows[0].overall))
+
+
 def test_ppo_is_not_headlined_by_the_reward_that_it_was_trained_on() -> None:
     rows = [measured("reward/mean", 0.9, 0.1, 0.1, better="higher"), measured("length/mean", 0.5, 0.4, 0.4)]
     assert headline([stage("ppo", rows)]).startswith("Tokens per completion went")
@@ -259,6 +293,8 @@ def test_a_reward_model_has_a_table_of_its_own() -> None:
         ("Before and after", ["base", "sft"]), ("rm", ["rm"])
     ]  # fmt: skip
     assert headline([stage("rm", [own])]) == "Accuracy of the reward model is 70.0% (95% interval 66.0–74.0, n = 500)."
+    alone = own | {"low": None, "high": None, "n": 1}
+    assert headline([stage("rm", [alone])]) == "Accuracy of the reward model is 70.0% (no interval, n = 1)."
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 import json
 import shlex
 import subprocess
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
 from served import served
@@ -38,11 +40,45 @@ def test_the_examples_with_curl(client):
 
 def test_the_example_with_openais_client(client, capsys):
     pytest.importorskip("openai")
-    (block,) = blocks(PAGE, "python")
+    block, _ = blocks(PAGE, "python")
     exec(block.replace(ADDRESS, client.url), {})
     body = {"model": "tiny", "messages": [{"role": "user", "content": "How do I bake bread?"}], "seed": 1}
     whole = client.post("/v1/chat/completions", json=body).json()["choices"][0]["message"]["content"]
     assert capsys.readouterr().out == whole
+
+
+def test_the_recipe_for_langfuse(client, monkeypatch):
+    _, block = blocks(PAGE, "python")
+    answer = client.post("/predict", json={"prompt": "mix flour"}).json()["id"]
+    given = client.post("/feedback", json={"id": answer, "thumb": "up", "comment": "good"}).json()["id"]
+    received = []
+
+    class Langfuse(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            received.append((self.path, self.headers["Authorization"], body))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Langfuse) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        for name, value in (
+            ("HOST", f"http://127.0.0.1:{server.server_port}"),
+            ("PUBLIC_KEY", "p"),
+            ("SECRET_KEY", "s"),
+        ):
+            monkeypatch.setenv(f"LANGFUSE_{name}", value)
+        exec(block.replace(ADDRESS, client.url), {})
+        server.shutdown()
+    path, login, body = next(each for each in received if each[2]["id"] == given)
+    assert (path, login) == ("/api/public/scores", "Basic cDpz")
+    assert body == {
+        "id": given, "traceId": answer.removeprefix("ans-"), "name": "thumb", "dataType": "BOOLEAN", "value": 1,
+        "comment": "good",
+    }  # fmt: skip
 
 
 def test_openais_client_reads_errors_and_whole_completions(client):

@@ -127,6 +127,20 @@ def test_a_client_that_leaves_frees_its_place_in_the_queue(monkeypatch):
     engine.close()
 
 
+def test_each_token_is_sent_before_the_next_one_is_computed(monkeypatch):
+    engine, sent, sent_before = tiny_engine(), [], []
+    step = engine.batch.step
+    monkeypatch.setattr(engine.batch, "step", lambda joining=(): sent_before.append(len(sent)) or step(joining))
+
+    async def ask():
+        async for part in engine.complete(Generation(LONG, 40, 0.0, 1.0, seed=0, streams=True)):
+            sent.append(part)
+
+    asyncio.run(ask())
+    engine.close()
+    assert sent_before[:16] == [*range(16)]  # each of these tokens has a text
+
+
 @pytest.mark.parametrize(
     ("answer", "status"),
     [((500, "secret", {}), 502), ((429, "", {"Retry-After": "7"}), 429), ((200, "data: {\n\n", {}), 502), (None, 503)],

@@ -187,6 +187,7 @@ def test_the_calibration_error_of_a_calibrated_model_is_0_and_of_another_is_its_
         errors.append(calibration_error(np.minimum(probability + 0.15, 1.15), right, 0.95).value)
     assert zero >= 95
     assert np.mean(errors) == pytest.approx(0.15, abs=0.005)
+    assert calibration_error(np.array([0.4]), np.array([1.0]), 0.95) == (pytest.approx(0.6), -np.inf, np.inf)
 
 
 def covers(interval: Interval, truth: float) -> bool:

@@ -50,6 +50,7 @@ class Evaluation(Settings):
     batch_size: Count
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
     margin: Annotated[float, Field(gt=0, lt=1)]
+    primary: Names
     reward_model: str | None
     samples: Annotated[int, Field(ge=0)]
     data: str | None

@@ -122,6 +122,7 @@ class Serve(StoreTask, Sampled):
     replicas: Count
     store_text: bool
     retention_days: Positive | None
+    export_to: Annotated[tuple[Literal["mlflow", "opentelemetry"], ...], Field(strict=False)]
     max_batch: Count
     max_queue: Annotated[int, Field(ge=0)]
     timeout: Positive
@@ -201,6 +202,8 @@ class Promote(Judged):
     """Settings of `conf/task/promote.yaml`."""
 
     registry: File
+    mlflow_model: str | None
+    hub_model_id: str | None
 
 
 class Loop(Task):

@@ -20,8 +20,8 @@ from alignlab.dashboard.access import TokenGate, sign_in
 from alignlab.dashboard.runs import Index, Run
 from alignlab.errors import Explained
 from alignlab.reports.explanations_page import numbered
-from alignlab.reports.headline import HEADLINES
 from alignlab.reports.measure_names import label
+from alignlab.reports.run_results import HEADLINES
 from alignlab.serving.limits import Application, Guard
 from alignlab.serving.metrics import Metrics
 

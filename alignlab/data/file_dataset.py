@@ -23,6 +23,7 @@ from alignlab.data import (
     json_array,
     jsonl,
     ledger,
+    media,
     message_trees,
     mixture,
     pii,
@@ -36,6 +37,7 @@ from alignlab.data import (
     select_rows,
     sources,
     splits,
+    transcripts,
     turns,
     unread_fields,
     validate,
@@ -65,9 +67,9 @@ FORMS = ("prompts", "demonstrations", "pairs", "rankings", "text", "good_answers
 # The files are hashed by content; which turns SFT learns, and whether pairs give labels, change no row.
 NOT_HASHED = {"path", "test_path", "learn", "label_pairs"}
 MODULES = (
-    augment, clean, deduplicate, file_rows, hh_rlhf, json_array, jsonl, ledger, message_trees, mixture, pii,
+    augment, clean, deduplicate, file_rows, hh_rlhf, json_array, jsonl, ledger, media, message_trees, mixture, pii,
     preference_formats, prompts, qualifiers, readers, rejects, row_fields, row_formats, select_rows, sources, splits,
-    turns, unread_fields, validate, verdicts,
+    transcripts, turns, unread_fields, validate, verdicts,
 )  # fmt: skip
 
 

@@ -20,8 +20,9 @@ from alignlab.data.row_fields import Broken, Draft, LeftOut, RowFields
 from alignlab.data.row_formats import CATCH_ALL, FORMATS, RowFormat, detect, format_of, misspelt_field
 from alignlab.data.sources import Source
 from alignlab.data.splits import Split
+from alignlab.data.transcripts import WITH_MARKERS, holds_markers
 from alignlab.data.turns import take_reasoning, think
-from alignlab.data.unread_fields import MOST_NAMES, OTHERS, ignored_names, refuse_media, unread_fields
+from alignlab.data.unread_fields import MOST_NAMES, OTHERS, ignored_names, refuse_media, texts_of, unread_fields
 from alignlab.errors import Failure, failure, mistake
 
 DETECTION_ROWS = 50  # rows by which the format of a file is detected
@@ -99,11 +100,11 @@ def detect_format(source: Source, name: str | None, ignored: frozenset[str]) -> 
         return FORMATS["message_tree"], message_trees.assemble(everything)
     row_format = named_format(name) if name else detect(fields)
     if row_format is None and fields:
-        raise unknown_format(source, fields[0])
+        raise unknown_format(source, fields[0], len(fields) == 1)
     return row_format or FORMATS["prompt_completion"], (Assembled(record, 1) for record in everything)
 
 
-def unknown_format(source: Source, fields: RowFields) -> Failure:
+def unknown_format(source: Source, fields: RowFields, is_alone: bool) -> Failure:
     """Build the failure for rows without a known format: single turns, a misspelt field, lists of rows, or others."""
     if any(set(turn) <= set(fields) for turn in TURNS):
         what = "each row is one turn, and nothing says which turns are one conversation"
@@ -115,7 +116,9 @@ def unknown_format(source: Source, fields: RowFields) -> Failure:
     lists = [
         name for name in fields if isinstance(rows := fields.peek(name), list) and rows and isinstance(rows[0], dict)
     ]
-    if lists:
+    if conversations := [name for name in lists if any(set(turn) <= set(fields.peek(name)[0]) for turn in TURNS)]:
+        return failure(str(source.path), f"{what}, and {conversations[0]} holds turns", "rename it to messages")
+    if lists and is_alone:
         what = f"the rows lie in lists inside an object: {', '.join(lists[:5])}"
         return failure(str(source.path), what, "write each list as a file of its own")
     known = "; ".join(map(str, FORMATS.values()))
@@ -148,11 +151,13 @@ def parse_record(main: RowFormat, record: Record | Reject, dataset: FileData) ->
         for name in (*READ_BESIDE, dataset.mask.truth):
             fields.get(name or "")
         drafts = refuse_media(fields, drafts)
-        unread = unread_fields(fields, drafts)
+        unread = unread_fields(fields, drafts, row_format.name in CATCH_ALL)
         if row_format.name in CATCH_ALL and misspelt_field(fields):
             raise Broken("", NOT_A_FIELD, "")
     except Broken as error:
         return build_reject(record, fields, error)
+    if any(holds_markers(text) for draft in drafts for text in texts_of(draft)):
+        fields.notes.append(WITH_MARKERS)
     notes = tuple(dict.fromkeys(fields.all_notes()))
     if drafts and notes:
         drafts[0] = drafts[0]._replace(notes=(*drafts[0].notes, *notes))

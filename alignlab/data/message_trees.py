@@ -13,6 +13,7 @@ from alignlab.data.qualifiers import read_number, shown
 from alignlab.data.rejects import Reject
 from alignlab.data.row_fields import Broken, Draft, RowFields, fields_of, note, parse_text, pick, type_name
 from alignlab.data.turns import ENDS_WITH_USER, ROLES
+from alignlab.data.verdicts import rank_answers
 
 IDS = ("message_id", "user_message_id")
 PARENTS = ("parent_id", "parent_message_id")
@@ -139,9 +140,9 @@ def _answers(row: RowFields, turns: list[Turn], replies: list[Node]) -> Iterator
         yield Draft(turns, [])
     ranks = [_rank(reply) for reply in replies]
     texts = [reply.text for reply in replies]
-    ranked = sorted((rank, place) for place, rank in enumerate(ranks) if rank is not None)
+    ranked = [(-rank, texts[place]) for place, rank in enumerate(ranks) if rank is not None]
     if len(ranked) > 1:
-        yield Draft(turns, [texts[place] for _, place in ranked])
+        yield rank_answers(row, turns, [text for _, text in ranked], [score for score, _ in ranked])
     alone = [place for place, rank in enumerate(ranks) if rank is None or len(ranked) == 1]
     yield from (Draft(turns, [texts[place]]) for place in alone)
 

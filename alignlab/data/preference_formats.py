@@ -9,7 +9,7 @@ from typing import Any
 from alignlab.chat import Turn
 from alignlab.data.hh_rlhf import parse_transcript
 from alignlab.data.prompts import COMPLETIONS, EARLIER, PROMPTS, parse_completion, parse_prompt
-from alignlab.data.qualifiers import STEP_LABELS, ignoring, read_number, shown
+from alignlab.data.qualifiers import STEP_LABELS, ignoring, read_number, says_order, shown
 from alignlab.data.row_fields import (
     Broken,
     Draft,
@@ -22,23 +22,25 @@ from alignlab.data.row_fields import (
 )
 from alignlab.data.turns import holds_turns, parse_turns, with_system
 from alignlab.data.verdicts import FIRST_ANSWERS as FIRST_ANSWERS
-from alignlab.data.verdicts import PAIRS, WINNERS, read_verdict
+from alignlab.data.verdicts import PAIRS, WINNERS, rank_answers, read_verdict
 from alignlab.data.verdicts import SECOND_ANSWERS as SECOND_ANSWERS
 from alignlab.data.verdicts import VERDICTS as VERDICTS
 
 Fields = Mapping[str, Any]
 BEFORE = (*PROMPTS, *EARLIER)
 CHOSEN = (
-    "chosen", "chosen_response", "chosen_answer", "chosen_text", "preferred", "preferred_response", "preferred_answer",
-    "correct", "correct_answer", "correct_response", "positive", "positive_option", "positive_response", "pos", "good",
-    "good_answer", "good_response", "better", "better_answer", "better_response", "best", "win", "winner_response",
-    "accepted", "response_j", "answer_j", "y_w", "response_w",
+    "chosen", "chosen_response", "chosen_answer", "chosen_text", "preferred", "preferred_response",
+    "preferred_answer", "preferred_output", "correct", "correct_answer", "correct_response", "positive",
+    "positive_option", "positive_response", "pos", "good", "good_answer", "good_response", "better",
+    "better_answer", "better_response", "best", "win", "winner_response", "accepted", "response_j", "answer_j",
+    "y_w", "response_w",
 )  # fmt: skip
 REJECTED = (
     "rejected", "rejected_response", "rejected_answer", "rejected_text", "dispreferred", "dispreferred_response",
-    "non_preferred", "incorrect", "incorrect_answer", "incorrect_response", "wrong", "wrong_answer", "negative",
-    "negative_option", "negative_response", "neg", "bad", "bad_answer", "bad_response", "worse", "worse_answer",
-    "worse_response", "worst", "lose", "loser_response", "response_k", "answer_k", "y_l", "response_l",
+    "non_preferred", "non_preferred_output", "dispreferred_output", "incorrect", "incorrect_answer",
+    "incorrect_response", "wrong", "wrong_answer", "negative", "negative_option", "negative_response", "neg",
+    "bad", "bad_answer", "bad_response", "worse", "worse_answer", "worse_response", "worst", "lose",
+    "loser_response", "response_k", "answer_k", "y_l", "response_l",
 )  # fmt: skip
 OPPOSITES = {
     "chosen": "rejected", "preferred": "dispreferred", "correct": "incorrect", "positive": "negative", "pos": "neg",
@@ -48,11 +50,11 @@ OPPOSITES = {
 # The name of REJECTED that belongs to each name of CHOSEN.
 PARTNERS = {name: next(name.replace(good, bad) for good, bad in OPPOSITES.items() if good in name) for name in CHOSEN}
 REJECTED_BESIDE = ("rejected_response", "rejected_answer", "rejected_messages", "rejected_completion", "rejected")
-RANKINGS = ("completions", "responses", "answers", "ranking")
+RANKINGS = ("completions", "responses", "answers", "generations", "ranking")
 SCORES = ("scores", "ratings", "rewards", "score", "rating")
 RANKS = ("ranks", "rank")
 TEXTS = ("text", "content", "response", "answer", "completion", "output", "value")
-SCORES_INSIDE = ("score", "overall_score", "rating", "reward")
+SCORES_INSIDE = ("score", "overall_score", "rating", "reward", "pm_score", "votes", "upvotes")
 NO_PROMPT = "the pair has no prompt"
 NEEDS_PROMPT = "a field `prompt`, or conversations that begin with the user (Human: …)"
 
@@ -167,7 +169,12 @@ def ranking(fields: Fields) -> list[Draft]:
         reason = "labels of single steps or answers, from which no method here learns"
         raise Broken(steps, reason, "scores, which rank the answers", ignoring(steps))
     scores = scores or _scores_beside(row, texts)
-    return [_ranked(row, _prompt(row), texts, scores)]
+    if scores:
+        return [rank_answers(row, _prompt(row), texts, scores)]
+    if name := next((name for name, value in row.unread() if says_order(name, value)), ""):
+        raise Broken(name, "the field may say which answer is better", "scores or ranks", ignoring(name))
+    note(row, "answers without scores, taken as best first")
+    return [Draft(_prompt(row), list(texts))]
 
 
 def _scored_objects(row: RowFields, name: str, items: list[Mapping[str, Any]]) -> tuple[list[str], list[float] | None]:
@@ -199,22 +206,6 @@ def _number(fields: Fields, name: str) -> float:
     if number is None:
         raise Broken(name, f"{shown(fields[name])} is not a number", "a number", ignoring(name))
     return number
-
-
-def _ranked(row: RowFields, prompt: list[Turn], texts: list[str], scores: list[float] | None) -> Draft:
-    """Sort completions by their scores; of two a tie has the label 0.5, of more the later one of a tie is left out."""
-    if scores is None:
-        note(row, "answers without scores, taken as best first")
-        return Draft(prompt, list(texts))
-    order = sorted(range(len(texts)), key=lambda index: -scores[index])
-    if len(texts) == 2 and scores[0] == scores[1]:
-        return Draft(prompt, list(texts), label=0.5)
-    kept = [index for place, index in enumerate(order) if not place or scores[index] < scores[order[place - 1]]]
-    if len(kept) < len(order):
-        note(row, "a ranking without the answers whose score another answer has")
-    if len(kept) < 2:
-        raise Broken("scores", "all answers have the same score", "scores that differ")
-    return Draft(prompt, [texts[index] for index in kept])
 
 
 def _prompt(fields: Fields) -> list[Turn]:

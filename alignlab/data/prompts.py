@@ -6,11 +6,12 @@ from typing import Any
 from alignlab.chat import Turn
 from alignlab.data.hh_rlhf import join_turns
 from alignlab.data.row_fields import Broken, decode, fields_of, note, parse_text, pick, type_name
-from alignlab.data.turns import JOINED, holds_turns, parse_turns, system_turns, transcript_turns, with_system
+from alignlab.data.transcripts import transcript_turns
+from alignlab.data.turns import JOINED, holds_turns, parse_turns, system_turns, with_system
 
 Fields = Mapping[str, Any]
-PROMPTS = ("prompt", "question", "query", "instruction", "problem", "input")
-COMPLETIONS = ("completion", "response", "output", "answer", "solution")
+PROMPTS = ("prompt", "question", "query", "instruction", "problem", "input", "inputs", "input_text")
+COMPLETIONS = ("completion", "response", "output", "answer", "solution", "target", "targets", "output_text")
 CONTEXTS = ("input", "context")
 EARLIER = (
     "context",
@@ -29,6 +30,8 @@ def parse_prompt(fields: Fields, names: Sequence[str] = PROMPTS) -> list[Turn]:
     if isinstance(value, Mapping) and isinstance(value.get("full_text"), str):  # WebGPT
         text = parse_text(row.part(name, value), ("full_text",))
         return [*system_turns(row), {"role": "user", "content": text}]
+    if isinstance(value, Mapping) and isinstance(value.get("messages"), list):  # OpenAI's file of preferences
+        return with_system(row, parse_turns(row.part(name, value), "messages"))
     if isinstance(value, list | Mapping) or (isinstance(value, str) and holds_turns(value)):
         return with_system(row, [*_earlier(row, name), *parse_turns(row, name)])
     if isinstance(value, str) and (turns := transcript_turns(value)):

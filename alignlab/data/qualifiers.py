@@ -10,10 +10,12 @@ end token is learned after an answer that was cut off.
 """
 
 from collections.abc import Mapping
+from decimal import Decimal
 from math import isfinite
 from typing import Any
 
-from alignlab.data.row_fields import Broken, Draft, LeftOut, RowFields
+from alignlab.data.row_fields import Broken, Draft, LeftOut, RowFields, canonical, decode, note
+from alignlab.data.unread_fields import METADATA_NAMES
 
 TRUE = {"true", "yes"}
 FALSE = {"false", "no"}
@@ -21,19 +23,29 @@ LABELS = (
     "label", "labels", "kto_tag", "desirable", "is_desirable", "is_good", "is_chosen", "is_correct", "accepted",
     "correct", "preferred", "is_safe", "is_response_safe", "thumbs_up", "liked", "approved", "valid", "is_valid",
 )  # fmt: skip
+WEIGHTS = ("weight", "sample_weight", "loss_weight", "example_weight")
 RATINGS = (
     "helpfulness", "correctness", "quality", "quality_score", "score", "scores", "overall_score", "rating", "ratings",
-    "reward", "honesty", "truthfulness", "harmlessness", "is_harmful", "is_toxic", "unsafe", "thumbs", "thumbs_down",
-    "votes", "upvotes", "verdict", "judgement", "judgment", "grade", "response_score", "answer_score",
-    "response_quality",
-    "answer_quality", "completion_score", "output_score", "user_rating", "human_rating", "human_score",
+    "reward", "honesty", "truthfulness", "harmlessness", "thumbs", "votes", "upvotes", "verdict", "judgement",
+    "judgment", "grade", "response_score", "answer_score", "response_quality", "toxicity", "answer_quality",
+    "completion_score", "output_score", "user_rating", "human_rating", "human_score",
 )  # fmt: skip
+QUALIFIERS = (*LABELS, *RATINGS)
 STEP_LABELS = ("labels", "step_labels", "step_ratings")
-SCORES_OF_PAIRS = tuple(
-    pair
-    for stem in ("score", "rating", "reward")
-    for pair in ((f"{stem}_chosen", f"{stem}_rejected"), (f"chosen_{stem}", f"rejected_{stem}"))
-)
+FAULTS = (
+    "is_harmful", "harmful", "is_toxic", "toxic", "unsafe", "is_unsafe", "flagged", "is_flagged", "thumbs_down",
+)  # fmt: skip
+BAD_WORDS = {
+    "bad", "wrong", "incorrect", "negative", "rejected", "poor", "unsafe", "harmful", "toxic", "thumbs_down",
+    "thumbs down", "dislike", "disliked", "downvote", "downvoted", "failed", "fail",
+}  # fmt: skip
+SCORE_WORDS = {"score", "scores", "rating", "ratings", "reward", "rewards", "grade"}
+ORDER_WORDS = SCORE_WORDS | {
+    "rank", "ranks", "ranking", "votes", "upvotes", "downvotes", "likes", "best", "better", "chosen", "selected",
+    "accepted", "preferred", "correct", "winner", "choice", "quality", "label",
+}  # fmt: skip
+TIED = {"tie", "tied", "draw"}
+SAME_SCORE = "a pair whose answers have the same score"
 BAD = "a bad answer (label false), kept but no demonstration"
 TURNED = "a pair with chosen and rejected swapped (label below 0.5)"
 TIE = "a tie (label 0.5)"
@@ -50,20 +62,22 @@ def read_number(value: Any) -> float | None:
             value = float(word)
         except ValueError:
             return None
+    if isinstance(value, Decimal):
+        value = float(value)
     return float(value) if isinstance(value, bool | int | float) and abs(value) < 1e300 and isfinite(value) else None
 
 
 def qualify(draft: Draft, fields: RowFields) -> Draft:
     """Return a draft with the label and the weight of its row."""
     if not draft.completions or not draft.prompt:
-        return draft
+        return draft._replace(weight=read_weight(fields, 1))
     weight = read_weight(fields, len(draft.completions)) * draft.weight
     draft = draft._replace(cut_off=read_cut_off(fields, len(draft.completions)))
     if len(draft.completions) == 1:
         return _qualify_answer(draft._replace(weight=weight), fields)
     if len(draft.completions) == 2:
-        _check_scores(fields)
-        return _qualify_pair(draft._replace(weight=weight), fields)
+        label = _check_scores(fields, draft.label)
+        return _qualify_pair(draft._replace(weight=weight, label=label), fields)
     if fields.holds("label"):
         raise Broken("label", "a label of more than two answers is not clear", "no label", ignoring("label"))
     return draft._replace(weight=weight)
@@ -71,17 +85,16 @@ def qualify(draft: Draft, fields: RowFields) -> Draft:
 
 def read_weight(fields: RowFields, completions: int) -> float:
     """Return the weight of a row; 1 if it has none."""
-    if not fields.holds("weight") or "weight" in fields.read:
+    name = next((name for name in fields.held(WEIGHTS) if fields.original(name) not in fields.read), None)
+    if name is None:
         return 1.0
-    weight = read_number(fields["weight"])
+    weight = read_number(fields[name])
     if weight is None or weight < 0:
-        raise Broken(
-            "weight", f"{shown(fields['weight'])} is not a weight", "a number of 0 or more", ignoring("weight")
-        )
+        raise Broken(name, f"{shown(fields[name])} is not a weight", "a number of 0 or more", ignoring(name))
     if weight == 0:
         raise LeftOut("a row of weight 0")
     if completions == 1 and weight != 1 and not fields.held(LABELS):
-        raise Broken("weight", f"a demonstration cannot have the weight {weight:g}", "0 or 1", ignoring("weight"))
+        raise Broken(name, f"a row without a pair cannot have the weight {weight:g}", "0 or 1", ignoring(name))
     return weight
 
 
@@ -127,6 +140,8 @@ def _qualify_answer(draft: Draft, fields: RowFields) -> Draft:
     if rated := fields.held(RATINGS):
         reason = "the column rates the answers, and good and bad ones would be learned alike"
         raise Broken(rated[0], reason, "rows that are all to be learned", ignoring(*rated))
+    if not labels:
+        _refuse_faults(fields)
     return draft if good else draft._replace(label=0.0, notes=(*draft.notes, BAD))
 
 
@@ -148,13 +163,49 @@ def read_label(fields: RowFields, name: str, expected: str) -> float:
     return label
 
 
-def _check_scores(fields: RowFields) -> None:
-    """Raise a fault if the rejected answer has the higher score."""
-    for names in SCORES_OF_PAIRS:
-        if all(fields.holds(name) for name in names):
-            chosen, rejected = (read_number(fields[name]) for name in names)
-            if chosen is not None and rejected is not None and chosen < rejected:
-                raise Broken(names[1], "the rejected answer has the higher score", "the better answer as chosen")
+def _refuse_faults(fields: RowFields) -> None:
+    """Raise a fault if a field that no format reads says that the answer is bad: `status: rejected`, `toxic: true`."""
+    for name, value in fields.unread():
+        if {*canonical(name.rpartition(".")[2]).split("_")} & METADATA_NAMES:
+            continue
+        values = value if isinstance(value, list) else [value]
+        says_bad = any(isinstance(word, str) and word.strip().casefold() in BAD_WORDS for word in values)
+        if says_bad or (canonical(name.rpartition(".")[2]) in FAULTS and read_number(value) != 0):
+            reason = f"the column says {shown(value)}, and good and bad answers would be learned alike"
+            raise Broken(name, reason, "rows that are all to be learned", ignoring(name))
+
+
+def _check_scores(fields: RowFields, label: float) -> float:
+    """Return the label of a pair: 0.5 if a field says tie. Raise a fault if the rejected answer has more score."""
+    for name, value in list(fields.unread()):
+        parts = {*canonical(name).split("_")}
+        other = name
+        scores: list[float | None] = []
+        if "chosen" in parts and parts & SCORE_WORDS:
+            other = canonical(name).replace("chosen", "rejected")
+            scores = [read_number(value), read_number(fields.peek(other))]
+        elif "margin" in parts and fields.holds("chosen"):
+            scores = [read_number(value), 0.0]
+        elif parts & SCORE_WORDS and isinstance(value, list) and fields.holds("chosen") and not fields.holds("order"):
+            scores = [read_number(number) for number in value]
+        elif isinstance(value, str) and value.strip().casefold() in TIED:
+            label = 0.5
+        if len(scores) == 2 and scores[0] is not None and scores[1] is not None:
+            fields.read |= {name, fields.original(other) or name}
+            if scores[0] < scores[1]:
+                reason = "the rejected answer has the higher score"
+                raise Broken(other, reason, "the better answer as chosen", ignoring(other))
+            if scores[0] == scores[1]:
+                note(fields, SAME_SCORE)
+    return label
+
+
+def says_order(name: str, value: Any) -> bool:
+    """Return whether a field of answers may say which of them is better: numbers under a name such as `votes`."""
+    decoded = decode(value)
+    numbers = decoded if isinstance(decoded, list) else [decoded]
+    named = {*canonical(name).split("_")} & ORDER_WORDS
+    return bool(named and numbers) and all(read_number(number) is not None for number in numbers)
 
 
 def shown(value: Any) -> str:

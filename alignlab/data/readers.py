@@ -21,6 +21,7 @@ from alignlab.data.jsonl import Record, open_bytes, read_failure, read_lines
 from alignlab.data.rejects import Reject
 from alignlab.data.row_fields import RowFields
 from alignlab.data.row_formats import format_of
+from alignlab.data.unread_fields import least_words
 from alignlab.errors import Explained, Failure, failure
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ LARGEST_INDEX = 1 << 22  # bytes
 LARGEST_CELL = 1 << 24  # characters of one cell of a CSV file
 BATCH_ROWS = 256  # rows of a columnar file that are decoded together
 INDEX_KEYS = {"file_name", "hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name"}
+SEPARATOR = re.compile(r"sep=(.)\s*\Z")  # the first line of a file that Excel wrote
 Reader = Callable[[Path], Iterator[Record | Reject]]
 
 
@@ -122,6 +124,9 @@ def rows_inside(value: Any) -> list[dict[str, Any]] | None:
     others = [inner for inner in value.values() if isinstance(inner, dict) and inner]
     if len(lists) != 1 or others or not all(isinstance(row, dict) for row in lists[0]):
         return None
+    texts = ((name, inner) for name, inner in value.items() if isinstance(inner, str))
+    if any(len(text.split()) >= least_words(name, compared=False, catch_all=False) for name, text in texts):
+        return None  # a text beside the list belongs to its rows
     return list(lists[0])
 
 
@@ -144,12 +149,14 @@ def index_entries(path: Path) -> list[str]:
 
 
 def read_csv(path: Path) -> Iterator[Record | Reject]:
-    """Yield the rows of a CSV file with a header; the separator is the comma, tab or semicolon most frequent in it."""
+    """Yield the rows of a CSV file with a header; the separator is the most frequent of `,`, tab, `;` and `|` in it."""
     csv.field_size_limit(LARGEST_CELL)
     last = [""]
     text = (last.__setitem__(0, line) or line for _, line in read_lines(path))
     header = next(text, "")
-    separator = max(",\t;", key=header.count)
+    separator = max(",\t;|", key=header.count)
+    if excel := SEPARATOR.match(header):
+        separator, header = excel[1], next(text, "")
     rows = csv.reader(chain([header], text), delimiter=separator, strict=True)
     names: list[str] = []
     while True:

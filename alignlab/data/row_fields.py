@@ -1,6 +1,7 @@
 """The fields of a row, which remember those that a format has read, and the ways to read text from them.
 
-Names are looked up without case, and blanks and hyphens count as underscores: `Positive Option` is `positive_option`.
+Names are looked up without case, and with underscores between words: `Positive Option` and `positiveOption` are
+`positive_option`.
 A field is held if it has a value: null, NaN, blank text and an empty list hold nothing.
 """
 
@@ -10,11 +11,15 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
+from io import StringIO
+from itertools import pairwise
+from tokenize import NL, STRING, generate_tokens
 from typing import Any, NamedTuple
 
 from alignlab.chat import Turn
+from alignlab.data.media import media_kind
 
-BETWEEN_WORDS = re.compile(r"[\s\-]+")
+BETWEEN_WORDS = re.compile(r"[\s\-]+|(?<=[a-z0-9])(?=[A-Z])")
 SHORTEST_NAME = 5  # letters; a letter more or less makes another word of a shorter name
 LARGEST_STRUCTURE = 1 << 20  # characters of a cell that is read as JSON or as a Python literal
 
@@ -58,7 +63,11 @@ class FieldNames(dict[str, str | None]):
     """
 
     def __init__(self, names: tuple[str, ...], ignored: frozenset[str], path: str) -> None:
-        kept = [name for name in names if not ({canonical(name), canonical(path + name)} & ignored)]
+        kept = [
+            name
+            for name in names
+            if not {canonical(name), canonical(path + name), media_kind(canonical(name))} & ignored
+        ]
         super().__init__(zip(kept, kept, strict=True))
         self.kept = tuple(kept)
         self.originals = {canonical(name): name for name in reversed(names)}
@@ -160,7 +169,7 @@ def fields_of(values: Mapping[str, Any]) -> RowFields:
 @lru_cache(maxsize=4096)
 def canonical(name: str) -> str:
     """Return a name without case, and with underscores between its words."""
-    return BETWEEN_WORDS.sub("_", name.strip("\ufeff \t\r\n").casefold())
+    return BETWEEN_WORDS.sub("_", name.strip("\ufeff\xa0 \t\r\n:")).casefold()
 
 
 def is_misspelt(name: str, known: str) -> bool:
@@ -225,8 +234,14 @@ def decode(value: Any) -> Any:
     for read in (json.loads, ast.literal_eval):
         with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
             decoded = read(text)
-            return decoded if isinstance(decoded, list | dict) else value
+            return decoded if isinstance(decoded, list | dict) and (read is json.loads or _has_commas(text)) else value
     return value
+
+
+def _has_commas(text: str) -> bool:
+    """Return whether no two texts of a Python literal stand side by side, as NumPy prints them: Python joins them."""
+    tokens = [token.type for token in generate_tokens(StringIO(text).readline) if token.type != NL]
+    return not any(pair == (STRING, STRING) for pair in pairwise(tokens))
 
 
 def type_name(value: Any) -> str:

@@ -17,11 +17,13 @@ from alignlab.data.hh_rlhf import parse_transcript
 from alignlab.data.prompts import COMPLETIONS, PROMPTS, parse_completion, parse_prompt
 from alignlab.data.row_fields import Broken as Broken
 from alignlab.data.row_fields import Draft as Draft
-from alignlab.data.row_fields import RowFields, canonical, fields_of, is_misspelt, note, parse_text
-from alignlab.data.turns import MARKERS, WITH_MARKERS, conversation, transcript_turns
+from alignlab.data.row_fields import RowFields, canonical, fields_of, is_misspelt, parse_text, pick
+from alignlab.data.transcripts import transcript_turns
+from alignlab.data.turns import conversation
 
 Fields = Mapping[str, Any]
 CONVERSATIONS = ("conversations", "conversation")
+MESSAGES = ("messages", "contents")
 SUMMARISE = "Summarize the following conversation.\n\n{dialogue}"
 CATCH_ALL = ("text", "prompts")
 
@@ -87,8 +89,8 @@ def similar_names(name: str) -> tuple[str, ...]:
 
 
 def messages(fields: Fields) -> list[Draft]:
-    """Parse a conversation in OpenAI's format; one that ends with the user is a prompt."""
-    return [conversation(fields, "messages")]
+    """Parse a conversation in OpenAI's or Gemini's format; one that ends with the user is a prompt."""
+    return [conversation(fields, pick(fields, MESSAGES) or "messages")]
 
 
 def sharegpt(fields: Fields) -> list[Draft]:
@@ -134,8 +136,6 @@ def plain_text(fields: Fields) -> list[Draft]:
     turns = transcript_turns(text)
     if turns and turns[-1]["role"] == "assistant" and turns[-1]["content"]:
         return [Draft(turns[:-1], [turns[-1]["content"]])]
-    if MARKERS.search(text):
-        note(fields, WITH_MARKERS)
     return [Draft([], [text])]
 
 
@@ -165,7 +165,7 @@ FORMATS = _known(
     ),
     RowFormat("ranking", (BEFORE, preferences.RANKINGS), preferences.ranking),
     RowFormat("message_tree", (("message_tree_id", "tree_state"), ("prompt",)), message_trees.parse_tree),
-    RowFormat("messages", (("messages",),), messages),
+    RowFormat("messages", (MESSAGES,), messages),
     RowFormat("sharegpt", (CONVERSATIONS,), sharegpt),
     RowFormat("self_instruct", (("instruction",), ("instances",)), self_instruct),
     RowFormat("dialogsum", (("dialogue",), ("summary",)), dialogsum),

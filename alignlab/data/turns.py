@@ -1,4 +1,4 @@
-"""Conversation turns from the notations of other frameworks: OpenAI, ShareGPT, xtuner, transcripts in text.
+"""Conversation turns from the notations of other frameworks: OpenAI, Anthropic, Gemini, ShareGPT, xtuner.
 
 A turn's reasoning is kept in its text as `<think>\\n…\\n</think>\\n\\n`. A turn that is marked as not learned
 (weight 0, `train: false`) is read as context.
@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from alignlab.chat import Turn
 from alignlab.data.hh_rlhf import join_turns
-from alignlab.data.qualifiers import read_number
+from alignlab.data.qualifiers import QUALIFIERS, ignoring, read_number, shown
 from alignlab.data.row_fields import Broken, Draft, LeftOut, RowFields, decode, fields_of, note, pick, type_name
 
 Fields = Mapping[str, Any]
@@ -19,15 +19,16 @@ Role = Literal["system", "user", "assistant"]
 ROLES: dict[str, Role] = {
     "system": "system", "developer": "system", "user": "user", "human": "user", "prompter": "user",
     "assistant": "assistant", "gpt": "assistant", "model": "assistant", "bot": "assistant", "chatgpt": "assistant",
-    "ai": "assistant",
+    "chatbot": "assistant", "ai": "assistant",
 }  # fmt: skip
 SPEAKER_KEYS = ("role", "from", "speaker")
-CONTENT_KEYS = ("content", "value", "text")
+CONTENT_KEYS = ("content", "value", "text", "parts")
 REASONING = ("reasoning_content", "reasoning", "thinking", "think", "thought", "thoughts", "chain_of_thought", "cot")
 LEARNED_KEYS = ("weight", "loss_weight", "train", "training", "trainable", "loss", "learn")
-SYSTEMS = ("system", "system_prompt", "system_message")
-SPAN_KEYS = ("train_detail", "training_detail", "loss_mask")  # they say which parts of a turn are learned
+SYSTEMS = ("system", "system_prompt", "system_message", "system_instruction")
+SPAN_KEYS = ("train_detail", "training_detail", "loss_mask", "mask", "masked")  # which parts of a turn are learned
 TEXT_PARTS = ("text", "input_text", "output_text")
+TOOLS = ("tool_calls", "function_call", "tool_call_id", "tool_call")
 EXCHANGE = ("input", "output")  # xtuner writes a question and its answer in one object
 THINKING = "<think>\n{reasoning}\n</think>\n\n{text}"
 JOINED = "turns of one speaker in a row, joined"
@@ -35,22 +36,6 @@ ENDS_WITH_USER = "a conversation that ends with the user, read as a prompt"
 AFTER_LEARNED = "turns after the last learned answer, left out"
 NOT_LEARNED = "no answer of the conversation is to be learned (weight 0)"
 BROKEN_TURNS = re.compile(r"\A\s*\[\s*\{\s*['\"](?:role|from)['\"]\s*:")
-CHATML = re.compile(r"<\|im_start\|>\s*(\w+)\s*\n(.*?)<\|im_end\|>", re.DOTALL)
-MARKERS = re.compile(
-    r"\[INST\]|<\|(?:start_header_id|user|assistant|im_start)\|>|<start_of_turn>|<\|?(?:User|Assistant)\|?>"
-)
-WITH_MARKERS = "text that holds the markers of a chat template, read as plain text"
-TRANSCRIPTS = (  # how a transcript begins, and how it is split into speakers and texts
-    (re.compile(r"\A\s*###\s*Human:"), re.compile(r"\s*###\s*(Human|Assistant):")),
-    (re.compile(r"\A\s*Human:"), re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")),
-    (
-        re.compile(r"\A\s*(?:BEGINNING OF CONVERSATION:\s*)?USER:"),
-        re.compile(r"(?:\A|\s|</s>)\s*(USER|ASSISTANT):|</s>\s*\Z"),
-    ),
-    (re.compile(r"\A\s*User:"), re.compile(r"(?:\A|\n)\s*(User|Assistant):")),
-)
-
-OPENINGS = re.compile("|".join(["<\\|im_start\\|>", *(first.pattern for first, _ in TRANSCRIPTS)]))
 
 
 class MarkedTurn(NamedTuple):
@@ -76,6 +61,8 @@ def marked_turns(fields: Fields, name: str) -> list[MarkedTurn]:
         turns = [turns]
     if not isinstance(turns, list):
         raise Broken(name, f"the field is {type_name(turns)}", "a list of turns")
+    if turns and all(isinstance(turn, str) for turn in turns):
+        raise Broken(name, "the field is a list of texts", "one text, or a list of turns")
     return [marked for turn in turns for marked in _turn(fields_of(fields), turn, name)]
 
 
@@ -102,13 +89,14 @@ def _turn(fields: RowFields, turn: Any, name: str) -> list[MarkedTurn]:
             return _exchange(part, name)
         keys = ", ".join(str(key)[:30] for key in list(turn)[:6]) or "none"
         raise Broken(name, f"a turn has the keys {keys}", "{role, content}, {from, value} or {input, output}")
-    speaker = part[key]
-    if not isinstance(speaker, str) or speaker.lower() not in ROLES:
-        raise Broken(name, f"the speaker {str(speaker)[:40]!r} is unknown", "system, user (human) or assistant (gpt)")
+    speaker = part[key].strip().lower() if isinstance(part[key], str) else ""
+    if speaker not in ROLES:
+        raise Broken(name, f"the speaker {str(part[key])[:40]!r} is unknown", "system, user (human) or assistant (gpt)")
     if span := next((span for span in SPAN_KEYS if part.holds(span)), ""):
         now = f"leave it out with dataset.ignore=[{span}] to learn whole turns"
         raise Broken(f"{name}.{span}", "parts of a turn cannot be left out", "whole turns", now)
-    role = ROLES[speaker.lower()]
+    role = ROLES[speaker]
+    _check_turn(part, name, role)
     content = _content(part, name)
     learned = _is_learned(part, name, role)
     if role == "assistant" and (reasoning := take_reasoning(part)):
@@ -116,11 +104,29 @@ def _turn(fields: RowFields, turn: Any, name: str) -> list[MarkedTurn]:
     return [MarkedTurn({"role": role, "content": content}, learned)]
 
 
+def _check_turn(part: RowFields, name: str, role: Role) -> None:
+    """Raise a fault if a turn calls a tool, is no final answer, or has a rating of its own."""
+    if len(part) == 2:
+        return  # a speaker and a text
+    if tool := next(iter(part.held(TOOLS)), ""):
+        raise Broken(
+            f"{name}.{tool}", "the turn calls a tool, and conversations here have none", "text", ignoring(tool)
+        )
+    if part.holds("channel") and part["channel"] != "final":
+        reason = f"the turn is in the channel {shown(part['channel'])}, and only final answers are learned"
+        raise Broken(f"{name}.channel", reason, "`thinking` in the answer's turn", ignoring("channel"))
+    inner = [fields_of(value) for value in part.values_by_name.values() if isinstance(value, Mapping)]
+    rated = [rating for one in (part, *inner) for rating in one.held(QUALIFIERS)]
+    if role == "assistant" and rated:
+        reason = "the field rates one answer, and good and bad ones would be learned alike"
+        raise Broken(f"{name}.{rated[0]}", reason, "0 or 1 as the `weight` of the turn", ignoring(*rated))
+
+
 def _content(part: RowFields, name: str) -> str:
     key = pick(part, CONTENT_KEYS)
     content = part[key] if key else None
     if isinstance(content, list):
-        content = "".join(_part_text(part, piece, name) for piece in content)
+        content = _joined_parts(part, content, name, key or "")
     if content is None and any(part.holds(key) for key in REASONING):
         content = ""
     if not isinstance(content, str):
@@ -128,17 +134,38 @@ def _content(part: RowFields, name: str) -> str:
     return content
 
 
-def _part_text(part: RowFields, piece: Any, name: str) -> str:
+def _joined_parts(part: RowFields, pieces: list[Any], name: str, field: str) -> str:
+    """Return the text of the parts in a field of a turn, with their reasoning before it."""
+    thoughts, texts = [], []
+    for piece in pieces:
+        inner = part.part(field, piece) if isinstance(piece, Mapping) else None
+        if inner and (thought := _thought(inner)):
+            thoughts.append(thought)
+        else:
+            texts.append(piece if isinstance(piece, str) else _part_text(inner, piece, name))
+    return think("\n\n".join(thoughts), "".join(texts)) if thoughts else "".join(texts)
+
+
+def _thought(inner: RowFields) -> str:
+    """Return the reasoning in a part of a turn (Anthropic's `thinking`, Gemini's `thought`); empty if it has none."""
+    if inner.get("type") not in (None, "text", "thinking"):
+        return ""
+    is_thought = inner.peek("thought") is True and inner["thought"]
+    text = inner.get("text" if is_thought else "thinking")
+    return text.strip() if isinstance(text, str) else ""
+
+
+def _part_text(inner: RowFields | None, piece: Any, name: str) -> str:
     """Return the text of one part of a turn; an image, a sound or a film gives none if it is ignored."""
-    if isinstance(piece, str):
-        return piece
-    inner = part.part("content", piece) if isinstance(piece, Mapping) else None
     kind = inner.get("type", "text") if inner else None
-    text = inner.get("text", inner.get("value")) if inner and kind in TEXT_PARTS else None
+    key = pick(inner, ("text", "value")) if inner and kind in TEXT_PARTS else None
+    text = inner[key] if inner and key else None
     if isinstance(text, str):
         return text
+    if isinstance(piece, Mapping) and "type" not in piece:
+        kind = next(iter(piece), "")  # Bedrock and Gemini name the kind by the field
     if media := next((word for word in ("image", "audio", "video") if word in str(kind)), ""):
-        if {f"{media}s", media} & part.ignored:
+        if inner is not None and {f"{media}s", media} & inner.ignored:
             return ""
         raise Broken(name, f"a turn holds {media}s, and models here read text", "text", f"dataset.ignore=[{media}s]")
     raise Broken(name, f"a part of a turn is {str(kind)[:30] if kind else type_name(piece)}", "a part of type text")
@@ -204,6 +231,8 @@ def conversation(fields: Fields, name: str) -> Draft:
     joined = join_turns(turns)
     if len(joined) < len(turns):
         note(fields, JOINED)
+    if len(joined) == 1 and answers:
+        raise Broken(name, "the conversation is a single answer", "a turn of the user first")
     if not joined or joined[-1]["role"] != "assistant":
         if answers:
             note(fields, ENDS_WITH_USER)
@@ -221,6 +250,8 @@ def context_answers(turns: list[Turn], learned: list[bool]) -> tuple[int, ...]:
         role != "assistant" or all(is_learned for _, is_learned in one)
         for role, one in groupby(zip(turns, learned, strict=True), key=lambda marked: marked[0]["role"])
     ]
+    if not answers[-1]:
+        raise Broken("weight", "of turns of one speaker in a row, some are learned and some are not", "one weight")
     return tuple(place - len(answers) + 1 for place, is_learned in enumerate(answers[:-1]) if not is_learned)
 
 
@@ -235,23 +266,14 @@ def system_turns(fields: Fields) -> list[Turn]:
     held = fields_of(fields).held(SYSTEMS)
     if not held:
         return []
-    name = held[0]
-    if not isinstance(fields[name], str):
-        raise Broken(name, f"the field is {type_name(fields[name])}", "text")
-    return [{"role": "system", "content": fields[name]}]
-
-
-def transcript_turns(text: str) -> list[Turn] | None:
-    """Split text that begins as a transcript (`Human: … Assistant: …`, ChatML) into turns; None if it is none."""
-    if not OPENINGS.match(text.lstrip()):
-        return None
-    if text.lstrip().startswith("<|im_start|>"):
-        pieces = [(speaker.lower(), content) for speaker, content in CHATML.findall(text)]
-    else:
-        split = next((split for first, split in TRANSCRIPTS if first.match(text)), None)
-        parts = split.split(text)[1:] if split else []
-        pieces = [(speaker.lower(), text) for speaker, text in zip(parts[::2], parts[1::2], strict=True) if speaker]
-    if any(speaker not in ROLES for speaker, _ in pieces):
-        return None
-    turns: list[Turn] = [{"role": ROLES[speaker], "content": content.strip()} for speaker, content in pieces]
-    return turns if any(turn["role"] == "assistant" for turn in turns) else None
+    row, name = fields_of(fields), held[0]
+    value = row[name]
+    if isinstance(value, list):
+        value = _joined_parts(row, value, name, name)
+    elif isinstance(value, Mapping):  # one turn
+        part = row.part(name, value)
+        part.get("role")
+        value = _content(part, name)
+    if not isinstance(value, str):
+        raise Broken(name, f"the field is {type_name(value)}", "text")
+    return [{"role": "system", "content": value}]

@@ -10,13 +10,15 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
+from alignlab.data.media import NOUNS, PLACEHOLDER, find_placeholder, media_files, media_kind
 from alignlab.data.row_fields import Broken, Draft, RowFields, canonical, decode, is_misspelt
 
 ANSWER_NAMES = {
     "answer", "answers", "response", "responses", "completion", "completions", "output", "outputs", "chosen",
     "rejected", "solution", "solutions", "reply", "replies", "target", "targets", "reasoning", "thinking", "thought",
     "cot", "rationale", "correct", "incorrect", "summary", "summaries", "generation", "generations", "prediction",
-    "option", "options", "choices", "candidate", "candidates", "ending", "endings", "continuation", "chosen_response",
+    "option", "options", "choices", "candidate", "candidates", "ending", "endings", "continuation", "gold", "label",
+    "corrected", "correction", "revised", "revision", "edit", "edited", "improved", "reflection", "step", "steps",
 }  # fmt: skip
 CONTEXT_NAMES = {
     "prompt", "instruction", "question", "query", "input", "inputs", "context", "contexts", "history", "system",
@@ -43,6 +45,8 @@ EXPLANATIONS = {
     "feedback",
     "critique",
 }
+OPTIONS = {"option", "options", "choices"}
+LETTERS = {"a", "b", "c", "d", "e"}  # columns of a multiple choice
 SEVERAL_WORDS = 3
 MANY_WORDS = 30
 GLUE_WORDS = 4  # per turn, that a template may add to the row's own texts
@@ -50,43 +54,30 @@ TEMPLATE_WORDS = 60  # that a template may add to all of the row's own texts, as
 FEWEST_OWN_WORDS, SHORTEST_OWN_TEXT = 5, 8  # words and characters, below which a text stands in another by chance
 MOST_NAMES = 500
 OTHERS = "other fields"
-MEDIA = {
-    "images": {"image", "images", "img", "imgs", "image_path", "image_paths", "image_url", "image_urls", "image_file",
-               "image_files", "picture", "pictures", "pixel_values"},
-    "audios": {"audio", "audios", "audio_path", "audio_paths", "audio_url", "audio_file", "speech"},
-    "videos": {"video", "videos", "video_path", "video_paths", "video_url", "video_file"},
-}  # fmt: skip
-PLACEHOLDER = re.compile(
-    r"<(image|audio|video)>(?!(?s:.{0,4000}?)</\1>)|<img>[^<\n]{0,500}</img>|<(?:image|audio|video)_?\d+>"
-    r"|<audio>[^<\n]{0,500}</audio>|<\|(?:image|audio|video|vision)(?:_\w{1,20})?\|>|<(?:Image|Audio|Video)Here>"
-)
 WORD = re.compile(r"\w+")
+BETWEEN_PARTS = re.compile(r"[^a-z0-9]+")
 
 
 @lru_cache
 def ignored_names(names: tuple[str, ...]) -> frozenset[str]:
     """Return the names of `dataset.ignore` as fields are looked up; `images` stands for all fields of images."""
     written = {canonical(name) for name in names}
-    media = [words for kind, words in MEDIA.items() if written & {kind, kind[:-1]}]
-    return frozenset(written.union(*media))
-
-
-@lru_cache(maxsize=256)
-def media_fields(names: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Return the kind and the name of each field of images, sounds or films among the names of a row's fields."""
-    return [(kind, name) for kind, media in MEDIA.items() for name in names if canonical(name) in media]
+    return frozenset(written | {kind for kind in NOUNS if written & {kind, kind[:-1]}})
 
 
 def refuse_media(fields: RowFields, drafts: list[Draft]) -> list[Draft]:
     """Raise a fault if a row holds images, sounds or films; remove the placeholders of ignored ones."""
-    for kind, name in media_fields(fields.names.kept):
-        if fields.holds(name):
+    for name in fields:
+        if (kind := media_kind(canonical(name))) and fields.holds(name):
             raise Broken(name, f"the row holds {kind}, and models here read text", "text", f"{LEAVE_OUT}[{kind}]")
-    if fields.ignored & set(MEDIA):
+    for name, value in fields.unread():
+        if not set(canonical(name).split("_")) & METADATA_NAMES and (kind := media_files(value)):
+            raise Broken(name, f"the field names {kind}, and models here read text", "text", f"{LEAVE_OUT}[{name}]")
+    if fields.ignored & set(NOUNS):
         return [map_texts(draft) for draft in drafts]
     for draft in drafts:
         for text in texts_of(draft):
-            if "<" in text and (match := PLACEHOLDER.search(text)):
+            if match := find_placeholder(text):
                 reason = f"a text holds {match[0][:30]}, the place of an image, a sound or a film"
                 raise Broken("", reason, "text", f"{LEAVE_OUT}[images] to drop the placeholders")
     return drafts
@@ -99,7 +90,7 @@ def map_texts(draft: Draft) -> Draft:
     """Return a draft without placeholders."""
 
     def without(text: str) -> str:
-        return PLACEHOLDER.sub("", text).strip() if PLACEHOLDER.search(text) else text
+        return PLACEHOLDER.sub("", text).strip() if find_placeholder(text) else text
 
     prompt = [{**turn, "content": without(turn["content"])} for turn in draft.prompt]
     return draft._replace(prompt=prompt, completions=[without(text) for text in draft.completions])  # type: ignore[arg-type]
@@ -111,8 +102,11 @@ def texts_of(draft: Draft) -> Iterator[str]:
     yield from draft.completions
 
 
-def unread_fields(fields: RowFields, drafts: list[Draft]) -> list[str]:
-    """Return the names of the unread fields; raise a fault for one that looks like an answer or a context."""
+def unread_fields(fields: RowFields, drafts: list[Draft], catch_all: bool = False) -> list[str]:
+    """Return the names of the unread fields; raise a fault for one that looks like an answer or a context.
+
+    In a row of a format that takes what no other does (`catch_all`), one word under the name of an answer is enough.
+    """
     unread = list(fields.unread())
     if not unread:
         return []
@@ -120,11 +114,13 @@ def unread_fields(fields: RowFields, drafts: list[Draft]) -> list[str]:
     texts = sorted({text.strip() for draft in drafts for text in texts_of(draft)}, key=len, reverse=True)
     compared = any(len(draft.completions) > 1 for draft in drafts)
     for name, value in unread:
-        missing = max((count_missing(leaf, texts) for leaf in strings_in(value)), default=0)
-        if missing == 0 and any(True for _ in strings_in(value)):
+        counts = [count_missing(leaf, texts) for leaf in strings_in(value)]
+        if counts and not any(counts):
             continue
-        if missing >= least_words(name, compared):
-            reason = f"no format reads this field, and its {missing} words look like an answer or a context"
+        least = least_words(name, compared, catch_all)
+        missing = sum(counts) if least <= SEVERAL_WORDS else max(counts, default=0)
+        if counts and missing >= least:
+            reason = f"no format reads this field, and its text ({missing} words) looks like an answer or a context"
             remedy = f"{LEAVE_OUT}[{name}], or rename the fields (docs/data.md lists the formats)"
             raise Broken(name, reason, "a field that is read, or one that dataset.ignore names", remedy)
         names[name] = None
@@ -132,9 +128,12 @@ def unread_fields(fields: RowFields, drafts: list[Draft]) -> list[str]:
 
 
 @lru_cache(maxsize=4096)
-def least_words(name: str, compared: bool) -> float:
+def least_words(name: str, compared: bool, catch_all: bool) -> float:
     """Return the number of words from which an unread field of this name refuses a row."""
-    parts = set(canonical(name.rpartition(".")[2]).split("_"))
+    last = canonical(name.rpartition(".")[2])
+    parts = set(BETWEEN_PARTS.split(last))
+    if last in LETTERS or parts & OPTIONS or (catch_all and parts & ANSWER_NAMES and not parts & METADATA_NAMES):
+        return 1
     if parts & METADATA_NAMES and not parts & ANSWER_NAMES:
         return float("inf")
     meant = ANSWER_NAMES | CONTEXT_NAMES

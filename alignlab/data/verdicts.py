@@ -1,11 +1,14 @@
-"""Verdicts on two answers: a winner, a signed strength, scores, or the votes of several annotators.
+"""Verdicts on answers: a winner of two, a signed strength, scores, or the votes of several annotators.
 
 A tie is the label 0.5. The strength (HelpSteer2: negative if the first answer is better) is the weight of the pair. The
 label of several votes (PandaLM) is their share.
 """
 
+from collections.abc import Sequence
+
+from alignlab.chat import Turn
 from alignlab.data.qualifiers import ignoring, read_number, shown
-from alignlab.data.row_fields import Broken, RowFields
+from alignlab.data.row_fields import Broken, Draft, RowFields, note
 
 STEMS = ("response", "answer", "completion", "output", "human_ref", "conversation", "summary")
 SUFFIXES = (("a", "b"), ("0", "1"), ("1", "2"))
@@ -17,7 +20,7 @@ PAIRS = [
 ]
 FIRST_ANSWERS, SECOND_ANSWERS = tuple(first for first, _ in PAIRS), tuple(second for _, second in PAIRS)
 STRENGTHS = ("preference_strength", "overall_preference")
-WINNERS = ("better_response_id", "winner", "preference", "preferred", "choice", "better")
+WINNERS = ("better_response_id", "winner", "preference", "preferred", "choice", "better", "safer_response_id")
 ANNOTATORS = tuple(f"annotator{dash}{number}" for dash in ("", "_") for number in range(1, 10))
 NAME_WORDS = 2  # of a model's name
 WON = ("winner_model_a", "winner_model_b", "winner_tie")
@@ -90,3 +93,16 @@ def _vote(row: RowFields, name: str, suffixes: tuple[str, str]) -> float:
     raise Broken(
         name, f"{shown(row[name])} names neither answer", f"{suffixes[0]}, {suffixes[1]} or tie", ignoring(name)
     )
+
+
+def rank_answers(row: RowFields, prompt: list[Turn], texts: Sequence[str], scores: Sequence[float]) -> Draft:
+    """Sort completions by their scores; of two a tie has the label 0.5, of more the later one of a tie is left out."""
+    order = sorted(range(len(texts)), key=lambda index: -scores[index])
+    if len(texts) == 2 and scores[0] == scores[1]:
+        return Draft(prompt, list(texts), label=0.5)
+    kept = [index for place, index in enumerate(order) if not place or scores[index] < scores[order[place - 1]]]
+    if len(kept) < len(order):
+        note(row, "a ranking without the answers whose score another answer has")
+    if len(kept) < 2:
+        raise Broken("scores", "all answers have the same score", "scores that differ")
+    return Draft(prompt, [texts[index] for index in kept])

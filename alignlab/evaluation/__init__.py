@@ -52,7 +52,7 @@ def evaluate(context: Context, of: Of = "policy") -> Evaluated:
         own = score_records(chosen.metrics(records[chosen.name]), records[chosen.name])
         if context.config.evaluation.contamination:
             own |= uncontaminated(chosen, replies, records[chosen.name], context.config)
-        scores |= {name: one._replace(version=chosen.version) for name, one in own.items()}
+        scores |= {name: chosen.label(one, context.config) for name, one in own.items()}
         samples |= {sample.id: sample for sample in completions(replies)}
     context.subject.release()
     return Evaluated(scores, {name: rows for name, rows in records.items() if rows}, list(samples.values()))

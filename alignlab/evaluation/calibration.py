@@ -6,7 +6,7 @@ calibration error (Guo et al. 2017) is positive for it. Each squared gap is ther
 """
 
 from collections.abc import Sequence
-from math import sqrt
+from math import inf, sqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,7 +27,7 @@ def calibration_error(
 ) -> Interval:
     """Compute the root-mean-square gap between probability and frequency; both [n], `right` is 0, 0.5 or 1.
 
-    The value and its lower end are 0 where the gaps are no larger than chance makes them.
+    The value and its lower end are 0 where the gaps are no larger than chance makes them. One cluster has no interval.
     """
     n = len(probability)
     which = bins(probability)
@@ -41,6 +41,8 @@ def calibration_error(
     squared = float((shares * (gaps**2 - variances)).sum())
     signal = np.maximum(gaps**2 - variances, 0)
     error = sqrt(float((shares**2 * (4 * signal * variances + 2 * variances**2)).sum()))
+    if len(residuals) < 2:
+        return Interval(sqrt(max(0.0, squared)), -inf, inf)
     half = quantile(confidence) * error
     return Interval(*(sqrt(max(0.0, end)) for end in (squared, squared - half, squared + half)))
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Better = Literal["lower", "higher", "neither"]
 Bounds = tuple[float, float]  # the lowest and the highest value that a metric can have
+RULES = "pocket's rules"  # the scorer of measures that the pocket world's own rules decide
 ONE = "1"  # the column that is 1 in every record
 UNBOUNDED: Bounds = (-inf, inf)
 SHARE: Bounds = (0.0, 1.0)
@@ -96,7 +97,7 @@ def ratio_of(sums: "Floats") -> "Floats":
 class Scores(NamedTuple):
     """One metric of one model: the columns of each record that has them, [n, k].
 
-    Scores of another `version` of the measurement must not be compared with these.
+    Scores of another `version` of the measurement must not be compared with these. `scorer` names what told the values.
     """
 
     metric: Metric
@@ -105,6 +106,7 @@ class Scores(NamedTuple):
     ids: tuple[str, ...]
     clusters: tuple[str, ...]
     version: int = 1
+    scorer: str = ""
 
     @property
     def values(self) -> "Floats":

@@ -18,8 +18,9 @@ from alignlab.config import extensions
 from alignlab.config.evaluation import MeasureSettings
 from alignlab.config.schema import Config
 from alignlab.data import view
+from alignlab.data.view_sizes import view_size
 from alignlab.errors import Mistake, mistake
-from alignlab.evaluation.metrics import Metric, Record
+from alignlab.evaluation.metrics import Metric, Record, Scores
 from alignlab.evaluation.replies import Item, Reply, Subject, ask, prompt_hash
 from alignlab.models.references import Source
 from alignlab.runtime.progress import say
@@ -114,6 +115,9 @@ class MeasurementProtocol(Protocol):
     def applies(self, config: Config) -> str:
         """Return why it does not go with a config, or an empty text where it does."""
 
+    def scored_by(self, config: Config, metric: str) -> str:
+        """Return the name of the scorer behind a metric, in a few words; empty where values are exact."""
+
     def items(self, context: Context) -> Iterable[Item]:
         """Return what is asked."""
 
@@ -147,6 +151,11 @@ class ChosenMeasurement(NamedTuple):
         replies = own.ask(items)
         return replies, list(self.module.score(replies, own))
 
+    def label(self, scores: Scores, config: Config) -> Scores:
+        """Return scores with the version of the measurement, and with the name of their scorer."""
+        scored_by = getattr(self.module, "scored_by", None)
+        return scores._replace(version=self.version, scorer=scored_by(config, scores.metric.name) if scored_by else "")
+
     def metrics(self, records: Sequence[Record]) -> Sequence[Metric]:
         """Return the metrics of some records."""
         declared = self.module.METRICS
@@ -172,7 +181,7 @@ def measurements_with_rows(config: Config, of: Of) -> list[ChosenMeasurement]:
 def count_rows(config: Config, name: str) -> int:
     """Return the number of held-out rows of a view; 0 where the data set does not have the view."""
     try:
-        return len(view(config.dataset, name, config.evaluation.split))
+        return view_size(config.dataset, name, config.evaluation.split).rows
     except Mistake:
         return 0
 

@@ -10,12 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from alignlab.config.schema import Config
 from alignlab.config.settings import path_in_home
 from alignlab.errors import failure
 from alignlab.evaluation.refusal_phrases import class_by_phrases
 from alignlab.evaluation.replies import Item, Reply, Subject
 from alignlab.evaluation.suite_files import fields_of, read_rows
-from alignlab.evaluation.text_scores import score_once
+from alignlab.evaluation.text_scores import score_once, short_name
 from alignlab.runtime.files import digest
 
 if TYPE_CHECKING:
@@ -50,6 +51,18 @@ class Labelled(NamedTuple):
     prompt: str
     completion: str
     label: str
+
+
+def first_scorer(config: Config) -> str:
+    """Return the name of the scorer that decides the rates, as reports show it."""
+    return scorer_name(config, config.evaluation.refusals.scorers[0])
+
+
+def scorer_name(config: Config, scorer: str) -> str:
+    """Return the name of a scorer of refusals with its model, as reports show it."""
+    settings = config.evaluation.refusals
+    models = {"classifier": settings.classifier, "judge": settings.server.model or settings.judge_model}
+    return f"{scorer} {short_name(models.get(scorer))}".strip()
 
 
 def classify(context: "Context", rows: Rows) -> dict[str, list[str]]:

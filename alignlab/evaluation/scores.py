@@ -4,7 +4,7 @@ Two models that were measured on the same prompts are compared prompt by prompt,
 the variation between prompts cancels in their difference.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import NotRequired, TypedDict
 
@@ -34,9 +34,9 @@ class DifferenceRecord(IntervalRecord):
     """A paired difference, and what it allows to say.
 
     `error` is its standard error and `p` the two-sided p-value of no difference. `p_adjusted` is corrected for all
-    differences of the result (Holm); null for a measure that is neither good nor bad. `detectable` is the smallest true
-    change that would be seen in 80 of 100 such comparisons after that correction. `not_worse` says that the interval
-    excludes a loss of more than `margin`.
+    differences of primary measures (Holm); null for the other measures. `detectable` is the smallest true change that
+    would be seen in 80 of 100 such comparisons after the same correction. `not_worse` says that the interval excludes a
+    loss of more than `margin`.
     """
 
     p: float
@@ -54,6 +54,8 @@ class Measurement(IntervalRecord):
     `clusters` are the independent ones of the rows: the prompts. `before` is the model that the chain started from,
     `previous` the one that the stage started from; either is left out where it was not measured. `difference` holds the
     paired difference to each of them, `controls` what subjects without a model score (`alignlab.evaluation.controls`).
+    `scorer` names what told the values of the rows, where that is not exact. `primary` is the place of the measure
+    among the primary ones (`evaluation.primary`); null for the others, whose changes are exploratory.
     """
 
     name: str
@@ -62,6 +64,8 @@ class Measurement(IntervalRecord):
     rate: bool
     better: Better
     version: NotRequired[int]
+    scorer: NotRequired[str]
+    primary: NotRequired[int | None]
     before: NotRequired[IntervalRecord]
     previous: NotRequired[IntervalRecord]
     difference: dict[str, DifferenceRecord]
@@ -74,7 +78,7 @@ def measurements(
     previous: Mapping[str, Scores] | None,
     settings: Evaluation,
 ) -> list[Measurement]:
-    """Compare each measure of a model with the models that it came from; p-values are corrected for their number."""
+    """Compare each measure of a model with the models that it came from; see `correct` for the p-values."""
     rows = [
         measurement(
             scores,
@@ -84,7 +88,7 @@ def measurements(
         )
         for name, scores in now.items()
     ]
-    correct(rows, settings.confidence)
+    correct(rows, settings)
     return rows
 
 
@@ -94,6 +98,8 @@ def measurement(now: Scores, before: Scores | None, previous: Scores | None, set
     size = (len(now.columns), metric.better, metric.rate, len(set(now.clusters)))
     row = row_of(now.name, interval(now, settings.confidence), *size)
     row["version"] = now.version
+    if now.scorer:
+        row["scorer"] = now.scorer
     if before is not None:
         row["before"] = as_record(interval(before, settings.confidence))
         row["difference"]["before"] = difference_record(now, before, settings)
@@ -123,23 +129,43 @@ def absolute_margin(margin: float, then: Scores, confidence: float) -> float:
     return margin if then.metric.rate else margin * abs(interval(then, confidence).value)
 
 
-def correct(rows: list[Measurement], confidence: float) -> None:
+def correct(rows: Sequence[Measurement], settings: Evaluation) -> None:
     """Correct the p-values of all differences that may be called better or worse, and their detectable changes.
 
-    A stage that started from the base model has one difference under two names, which counts once.
+    These are the differences of primary measures with a direction. A stage that started from the base model has one
+    difference under two names, which counts once.
     """
-    directed = [row["difference"] for row in rows if row["better"] != "neither"]
-    tests = [one for pair in directed for name, one in pair.items() if name == "before" or one != pair.get("before")]
+    rank(rows, settings.primary)
+    pairs = [row["difference"] for row in rows if is_tested(row)]
+    tests = [one for pair in pairs for name, one in pair.items() if name == "before" or one != pair.get("before")]
     adjusted = {id(one): p for one, p in zip(tests, holm([one["p"] for one in tests]), strict=True)}
     for row in rows:
-        count = max(1, len(tests)) if row["better"] != "neither" else 1
+        count = len(tests) if is_tested(row) else 1
         for name, one in row["difference"].items():
-            if name != "before" and row["better"] != "neither" and id(one) not in adjusted:
+            if name != "before" and is_tested(row) and id(one) not in adjusted:
                 one |= row["difference"]["before"]
                 continue
             one["p_adjusted"] = adjusted.get(id(one))
             if one["error"] is not None:
-                one["detectable"] = finite(detectable(one["error"], row["clusters"], confidence, count))
+                one["detectable"] = finite(detectable(one["error"], row["clusters"], settings.confidence, count))
+
+
+def is_tested(row: Measurement) -> bool:
+    """Return whether changes of a measure may be called better or worse: it is primary and has a direction."""
+    return row["better"] != "neither" and row.get("primary") is not None
+
+
+def rank(rows: Sequence[Measurement], primary: Sequence[str]) -> None:
+    """Set the place of each measure among the primary ones, None for the others.
+
+    Where no primary measure with a direction was compared, all that were are primary, in their order.
+    """
+    compared = list(dict.fromkeys(row["name"] for row in rows if row["better"] != "neither" and row["difference"]))
+    named = list(dict.fromkeys(primary))
+    ranked = named if set(named) & set(compared) else [*named, *compared]
+    places = {name: place for place, name in enumerate(ranked)}
+    for row in rows:
+        row["primary"] = places.get(row["name"])
 
 
 def row_of(

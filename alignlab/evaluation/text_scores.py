@@ -10,6 +10,11 @@ Texts = Sequence[tuple[str, ...]]
 Compute = Callable[[Texts], Iterable[Mapping[int, Any]]]
 
 
+def short_name(model: str | None) -> str:
+    """Return the last part of a model's name or path, as reports show it; empty without a model."""
+    return model.rstrip("/").rpartition("/")[2] if model else ""
+
+
 def score_once(scorer: str, rows: Texts, compute: Compute) -> list[Any]:
     """Return the score of each row of texts, as JSON holds it.
 

@@ -7,14 +7,17 @@ from typing import NamedTuple
 from alignlab.config.judge import RewardJudge
 from alignlab.judges.protocol import BETTER, Context, Item, Labelled, Reading, Spent, ranks
 from alignlab.rewards import load_reward
-from alignlab.rewards.protocol import Reward
+from alignlab.rewards.protocol import Checked
 
 
 class ByReward(NamedTuple):
-    """A judge made of a reward; the batches of items do not depend on what is labelled already."""
+    """A judge made of a reward; the batches of items do not depend on what is labelled already, nor do their scores.
+
+    A reward with running statistics or weights of constraints scores each batch as it would score a first rollout.
+    """
 
     name: str
-    reward: Reward
+    reward: Checked
     batch_size: int
 
     def label(self, items: Sequence[Item], done: Container[str]) -> Iterator[Labelled]:
@@ -30,7 +33,9 @@ class ByReward(NamedTuple):
         prompts = [item.prompt for item in items for _ in item.answers]
         texts = [text for item in items for text in item.answers]
         ended = [end for item in items for end in item.finished]
+        state = self.reward.state_dict()
         scores = iter(self.reward.score(prompts, texts, ended).total)
+        self.reward.load_state_dict(state)
         ranked = [ranks([next(scores) for _ in item.answers]) for item in items]
         seconds = (monotonic() - began) / len(items)
         for item, places in zip(items, ranked, strict=True):

@@ -55,11 +55,7 @@ class Batch:
         self.lengths = torch.zeros(0, dtype=torch.long, device=self.model.device)  # cached tokens, [rows]
         self.cache = DynamicCache(config=self.model.config)
         self.cache.layers = [SlotLayer(self) for _ in self.cache.layers]
-
-    @property
-    def width(self) -> int:
-        """Return the number of cached tokens of the longest row, with the one that is being computed."""
-        return int(self.lengths.max()) + 1
+        self.width = 0  # cached tokens of the longest row, with the one that is being computed
 
     def step(self, joining: Sequence[Row] = ()) -> list[Picked]:
         """Add one token to each row; rows that join get their first one, and rows that are finished leave."""
@@ -73,7 +69,7 @@ class Batch:
 
     def decode(self) -> Tensor:
         """Return the logits after the last token of each row, [rows, vocabulary]."""
-        device = self.lengths.device
+        device, self.width = self.lengths.device, int(self.lengths.max()) + 1
         ids = torch.tensor([row.tokens[-1:] for row in self.rows], device=device)
         mask = (torch.arange(self.width, device=device) <= self.lengths[:, None]).long()
         logits = forward(self.model, ids, mask, self.lengths[:, None], self.cache)

@@ -14,12 +14,12 @@ def earlier_answers(
 ) -> list[int]:  # [tokens of the prompt]
     """Return 1 for each token of a prompt that an assistant's turn in it wrote, its end-of-turn token included, else 0.
 
-    A turn that the chat template writes differently once others follow is not learned, nor are those at the places of
-    `context`, which are counted from the end (-1 is the last turn).
+    A turn that the chat template writes differently once others follow is not learned, nor is an empty one, nor are
+    those at the places of `context`, which are counted from the end (-1 is the last turn).
     """
     mask = [0] * len(prompt)
     for place, turn in enumerate(turns):
-        if turn["role"] != "assistant" or place - len(turns) in context:
+        if turn["role"] != "assistant" or not turn["content"].strip() or place - len(turns) in context:
             continue
         before, answer = encode(tokenizer, turns[:place], turn["content"])
         start, end = len(before), len(before) + len(answer)

@@ -119,7 +119,7 @@ def write_comparison(
 def compare(config: Config, models: "Sequence[ComparedModel]") -> "list[list[Measurement]]":
     """Return the measurements of each model, with the paired differences to the first one.
 
-    The p-values are corrected for the differences of all models together (Holm).
+    The p-values are corrected for the primary differences of all models together (Holm).
     """
     from alignlab.evaluation.scores import correct, measurement
 
@@ -131,7 +131,7 @@ def compare(config: Config, models: "Sequence[ComparedModel]") -> "list[list[Mea
         ]
         for number, model in enumerate(models)
     ]
-    correct([row for of_model in rows for row in of_model], config.evaluation.confidence)
+    correct([row for of_model in rows for row in of_model], config.evaluation)
     return rows
 
 

@@ -1,8 +1,9 @@
 """Run a bound config: find its task, configure the process, run the task and return its result.
 
 A task is one file, `tasks/<name>.py`, and one YAML, `conf/task/<name>.yaml`. It declares `run(config, folder)`, and may
-declare `plan(config)`, the lines that `dry_run=true` prints. On several machines, or where torchrun has started several
-processes, only the first of all does the task; the others join it when a stage is trained.
+declare `plan(config)`, the lines that `dry_run=true` prints, and `COMPUTES = False` where it needs no torch. On several
+machines, or where torchrun has started several processes, only the first of all does the task; the others join it when
+a stage is trained.
 """
 
 import os
@@ -44,9 +45,9 @@ def launch(config: Config, folder: Path) -> None:
     if config.dry_run:
         print("\n".join(plan(config)))
         return
-    prepare(config)
-    signals.handle_stop_signals()
     task = load_task(config)
+    prepare(config, getattr(task, "COMPUTES", True))
+    signals.handle_stop_signals()
     with explained_file_errors(folder), temporary_files():
         if not trains(config):
             task.run(config, folder)
@@ -120,9 +121,12 @@ def follow(config: Config) -> None:
                 workers.launch(job(made, stage, partial_of(stage.folder)), workers.Wire(None))
 
 
-def prepare(config: Config) -> None:
-    """Configure this process by the config."""
+def prepare(config: Config, computes: bool = True) -> None:
+    """Configure this process by the config; torch is imported only where the task computes with it."""
+    ensure_home()
+    if not computes:
+        distributed.set_environment()
+        return
     from alignlab.pipeline.fingerprint import threads
 
-    ensure_home()
     distributed.configure_process(threads(config))

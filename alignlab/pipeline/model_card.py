@@ -1,11 +1,11 @@
 """Write the card of a model: its data, its settings, its evaluation, its limits, and where feedback came from."""
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from alignlab import data
 from alignlab.config.schema import Config
-from alignlab.pipeline.candidates import lineage
+from alignlab.pipeline.candidates import DecisionRecord, lineage
 from alignlab.pipeline.plan import Plan, Stage
 from alignlab.pipeline.run_folder import Result
 
@@ -16,6 +16,17 @@ if TYPE_CHECKING:
 def card(plan: Plan, stage: Stage, result: Result) -> str:
     """Build the card of a stage's model in Markdown, with the front matter that the hub reads."""
     return "\n".join([*head(plan.config, stage), *training(stage), *data_lines(plan.config), *evaluation(result), ""])
+
+
+def promoted_card(name: str, config: Config, record: DecisionRecord, result: Result) -> str:
+    """Build the card of a promoted model: its stages, the data that it was judged on, the decision, and the limits."""
+    front = ["---", "library_name: transformers", "tags: [alignlab]", "---", f"# {name}", ""]
+    decided = f"Version {record['version']}: promoted over `{record['baseline']}`; every check passed."
+    checks = [
+        f"- {check['part']}: `{check['measure']}` ({check['kind'].replace('_', ' ')})" for check in record["checks"]
+    ]
+    parts = (stage_table(record["stages"]), data_lines(config), evaluation(result))
+    return "\n".join([*front, decided, "", *checks, *(line for part in parts for line in part), ""])
 
 
 def head(config: Config, stage: Stage) -> Iterator[str]:
@@ -34,11 +45,16 @@ def training(stage: Stage) -> Iterator[str]:
     """Yield the stages that the model was made by, and the settings of the last one."""
     import yaml
 
-    yield from ["", "## Training", "", "| stage | data | seed | fingerprint |", "|---|---|---|---|"]
-    for one in lineage(stage.folder / "model"):
-        yield f"| {one['stage']} | `{one['data']}` | {one['seed']} | `{one['fingerprint']}` |"
+    yield from stage_table(lineage(stage.folder / "model"))
     settings = yaml.safe_dump(stage.settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     yield from ["", "```yaml", settings.strip(), "```"]
+
+
+def stage_table(stages: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Yield the stages that a model was made by, each with the hash of its data."""
+    yield from ["", "## Training", "", "| stage | data | seed | fingerprint |", "|---|---|---|---|"]
+    for stage in stages:
+        yield f"| {stage['stage']} | `{stage['data']}` | {stage['seed']} | `{stage['fingerprint']}` |"
 
 
 def data_lines(config: Config) -> Iterator[str]:
@@ -57,7 +73,8 @@ def evaluation(result: Result) -> Iterator[str]:
         yield from ["| measure | value | 95% interval | change since the base model | n |", "|---|---|---|---|---|"]
     for row in rows:
         change = row["difference"].get("before")
-        yield f"| {row['name']} | {row['value']:.4g} | {ends(row)} | {changed(change)} | {row['n']:,} |"
+        by = f" (by {row['scorer']})" if "scorer" in row else ""
+        yield f"| {row['name']}{by} | {row['value']:.4g} | {ends(row)} | {changed(change)} | {row['n']:,} |"
     yield from ["", "## Limits", ""]
     if not rows:
         yield "- Nothing was measured."
@@ -65,7 +82,9 @@ def evaluation(result: Result) -> Iterator[str]:
     yield "- Values are of held-out prompts of the data set above, and of the listed measures alone. What is not in the"
     yield "  table was not measured: other languages, other topics, attacks and fine-tuning by others among them."
     yield "- Intervals say how much the prompts matter, not how much another training seed would."
-    unclear = [row["name"] for row in rows if (one := row["difference"].get("before")) and not one["not_worse"]]
+    yield "  They are not corrected for the number of measures."
+    primary = [row for row in rows if row.get("primary", 0) is not None]
+    unclear = [row["name"] for row in primary if (one := row["difference"].get("before")) and not one["not_worse"]]
     if unclear:
         yield f"- A loss beyond the margin is not excluded for {', '.join(unclear)}."
 

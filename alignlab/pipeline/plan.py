@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from alignlab.config.method import Method, Training
 from alignlab.config.method_protocol import load_method
 from alignlab.config.schema import Config
+from alignlab.data.view_sizes import view_size
 from alignlab.errors import Failure, Mistake, mistake
 from alignlab.models import kinds
 from alignlab.models.references import Source, model_source, scorer_source
@@ -125,21 +126,17 @@ def cost(config: Config, stage: Stage) -> Cost | None:
 
     A method that generates its rows declares how many they can be.
     """
-    from alignlab.data import view
-
     settings = stage.settings
     assert isinstance(settings, Training)
     try:
-        rows = view(config.dataset, stage.method().view, "train")
+        size = view_size(config.dataset, stage.method().view, "train")
     except (Mistake, Failure):
         if not (config.dry_run and config.dataset.is_remote):
             raise
         return stated_cost(config, settings)
-    sample = rows.select(range(min(200, len(rows))))
-    characters = sum(_characters(value) for row in sample for value in row.values()) / max(1, len(sample))
     most_rows = getattr(stage.method(), "most_rows", None)
-    number = most_rows(config, settings) if most_rows else len(rows)
-    return Cost(number, settings.steps(number), int(characters / CHARACTERS_PER_TOKEN * settings.reads(number)))
+    number = most_rows(config, settings) if most_rows else size.rows
+    return Cost(number, settings.steps(number), int(size.characters / CHARACTERS_PER_TOKEN * settings.reads(number)))
 
 
 def stated_cost(config: Config, settings: Training) -> Cost | None:
@@ -152,12 +149,6 @@ def stated_cost(config: Config, settings: Training) -> Cost | None:
 
 
 CHARACTERS_PER_TOKEN = 4.5
-
-
-def _characters(value: Any) -> int:
-    if isinstance(value, list):
-        return sum(_characters(turn["content"]) if isinstance(turn, dict) else 0 for turn in value)
-    return len(value) if isinstance(value, str) else 0
 
 
 def show(plan: Plan) -> Iterator[str]:

@@ -12,7 +12,7 @@ that follows the registry, read the pointer alone and need no lock.
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict, cast
 
@@ -110,7 +110,8 @@ class Registry:
 
     def rollback(self, version: int | None) -> Pointer:
         """Put an earlier version back into service, by default the one before; return the pointer to it."""
-        with self.writing() as entries:
+        without_lock: AbstractContextManager[list[Entry]] = nullcontext([])  # the lock would create the folder
+        with self.writing() if (self.folder / LOG).exists() else without_lock as entries:
             models = {entry["model"]["version"]: entry["model"] for entry in entries if "model" in entry}
             chosen = previous_version(entries) if version is None else version
             if chosen not in models:

@@ -31,7 +31,7 @@ from alignlab.reports.run_results import (
     cell,
     change,
     clusters_of,
-    controls_text,
+    facts,
     is_share,
     read_stages,
 )
@@ -106,22 +106,27 @@ def rows_of(stages: list[Stage]) -> Iterator[Row]:
         cells = [None if row is None else cell(row, is_share(last), change(row, "before")) for row in rows]
         overall = change(last, "before")
         size = (last["n"], is_share(last), clusters_of(last))
-        yield Row(name, label(name), last["better"], *size, cells, overall, controls=controls_text(last))
+        yield Row(name, label(name), last["better"], *size, cells, overall, None, *facts(last))
 
 
 def sentences(stages: list[Stage]) -> Iterator[str]:
     """Yield for each model what is clearly better and worse than the first one, corrected for all that is compared."""
     first = stages[0].name
     for stage in stages[1:]:
-        changes = [(row.label, row.overall) for row in rows_of([stages[0], stage]) if not label_by_kind(row.name)]
+        rows = [row for row in rows_of([stages[0], stage]) if not label_by_kind(row.name) and not row.exploratory]
+        changes = [(row, row.overall) for row in rows]
         found = [
             f"clearly {verdict} in {', '.join(named)}"
             for verdict in ("better", "worse")
-            if (named := [f"{words} ({one.text})" for words, one in changes if one and one.verdict == verdict])
+            if (
+                named := [
+                    f"{row.label} ({one.text}, {row.basis})" for row, one in changes if one and one.verdict == verdict
+                ]
+            )
         ]
-        judged = [one for row, one in changes if one and one.verdict in {"better", "worse", "unclear"}]
+        judged = [one for _, one in changes if one and one.verdict in {"better", "worse", "unclear"}]
         excluded = sum(one.record["not_worse"] for one in judged)
-        rest = f"a loss beyond the margin is excluded for {excluded} of {len(judged)} measures"
+        rest = f"a loss beyond the margin is excluded for {excluded} of {len(judged)} primary measures"
         yield f"{stage.name} against {first}: {'; '.join([*(found or ['no clear change']), rest])}."
 
 

@@ -1,26 +1,14 @@
 """The headline of a run: what it changed, in one sentence that claims no more than the numbers allow.
 
-The p-values behind "clearly" are corrected for all differences that the result holds. Where nothing is worse, the
-headline says for how many measures a loss is excluded, and how many prompts (or clusters of rows) would decide the
-others.
+It speaks of primary measures alone (`evaluation.primary`), and is about the first of them. The p-values behind
+"clearly" are corrected for all their differences. Where nothing is worse, the headline says for how many measures a
+loss is excluded, and how many prompts (or clusters of rows) would decide the others.
 """
 
 from alignlab.evaluation.decisions import clusters_needed
 from alignlab.evaluation.scores import DifferenceRecord
-from alignlab.reports.measure_names import label_by_kind
-from alignlab.reports.run_results import Change, Row, Stage, number, side_by_side
+from alignlab.reports.run_results import NO_INTERVAL, Change, Row, Stage, number, side_by_side
 
-HEADLINES = (  # the measure that the headline is about: the first of these that the run has
-    "gold/harmful_compliance",
-    "toxicity/rate",
-    "refusal/harmful_answered",
-    "reward/accuracy",
-    "gold/score",
-    "reward/held_out",
-    "pairs/accuracy",
-    "eval/perplexity",
-    "length/mean",  # rather than reward/mean, the reward that PPO was trained on
-)
 UNDECIDED = 2  # undecided measures that the headline names
 
 
@@ -36,16 +24,22 @@ def findings(stages: list[Stage]) -> list[str]:
     if not rows:
         return [f"{stages[-1].name} is done; nothing was measured" if stages else "Nothing was measured"]
     models = tables[0].models
-    row = next((rows[name] for name in HEADLINES if name in rows), next(iter(rows.values())))
+    primary = [row for row in rows.values() if row.place is not None]
+    row = min(primary, key=lambda row: row.place or 0, default=next(iter(rows.values())))
     last = next(cell for cell in reversed(row.cells) if cell)
     name = row.label[0].upper() + row.label[1:]
     if row.overall is None or row.cells[0] is None:
-        return [f"{name} is {last.text} (95% interval {last.interval}, n = {row.n:,})"]
+        return [f"{name} is {last.text} ({in_words(last.interval)}, {row.basis})"]
     moved = f"went from {row.cells[0].text} to {last.text}"
     if row.overall.verdict == "unclear":
         moved = f"was {row.cells[0].text} and is {last.text}, which is no clear change"
-    figures = f"({row.overall.text}, 95% interval {row.overall.interval}, n = {row.n:,})"
-    return [f"{name} {moved} {figures}{part_of_last(row, models)}", *regressions(list(rows.values()), models)]
+    figures = f"({row.overall.text}, {in_words(row.overall.interval)}, {row.basis})"
+    return [f"{name} {moved} {figures}{part_of_last(row, models)}", *regressions(primary, models)]
+
+
+def in_words(interval: str) -> str:
+    """Return an interval with its confidence; the text of none is returned unchanged."""
+    return interval if interval == NO_INTERVAL else f"95% interval {interval}"
 
 
 def part_of_last(row: Row, models: list[str]) -> str:
@@ -57,21 +51,18 @@ def part_of_last(row: Row, models: list[str]) -> str:
 
 
 def regressions(rows: list[Row], models: list[str]) -> list[str]:
-    """List the measures that are worse than the base model's and the previous model's, or say what is not worse.
-
-    Of the measures of one kind of prompt, only its score is listed.
-    """
-    listed = [row for row in rows if not label_by_kind(row.name) or row.name.startswith("gold/score/")]
-    since_base = worse([(row.label, row.overall) for row in listed])
-    parts = [f"clearly worse: {since_base}"] if since_base else not_worse(listed)
-    if since_previous := worse([(row.label, row.last_stage) for row in listed]):
+    """List the measures that are worse than the base model's and the previous model's, or say what is not worse."""
+    since_base = worse([(row, row.overall) for row in rows])
+    parts = [f"clearly worse: {since_base}"] if since_base else not_worse(rows)
+    if since_previous := worse([(row, row.last_stage) for row in rows]):
         parts.append(f"clearly worse since {models[-2]}: {since_previous}")
     return parts
 
 
-def worse(changes: list[tuple[str, Change | None]]) -> str:
-    """List the changes that are clearly worse."""
-    return ", ".join(f"{label} {change.text}" for label, change in changes if change and change.verdict == "worse")
+def worse(changes: list[tuple[Row, Change | None]]) -> str:
+    """List the changes that are clearly worse, each with its scorer and number of rows."""
+    listed = [(row, change) for row, change in changes if change and change.verdict == "worse"]
+    return ", ".join(f"{row.label} {change.text} ({row.basis})" for row, change in listed)
 
 
 def not_worse(rows: list[Row]) -> list[str]:
@@ -80,7 +71,8 @@ def not_worse(rows: list[Row]) -> list[str]:
     if not any("not_worse" in one for _, one in judged):  # a result of an older version, or nothing to judge
         return ["no measure is clearly worse than the base model's"]
     undecided = [(row, one) for row, one in judged if not one.get("not_worse")]
-    parts = [f"a loss of more than the margin is excluded for {len(judged) - len(undecided)} of {len(judged)} measures"]
+    excluded = len(judged) - len(undecided)
+    parts = [f"a loss of more than the margin is excluded for {excluded} of {len(judged)} primary measures"]
     if undecided:
         shown = [f"{row.label}{smallest_seen(row, one)}" for row, one in undecided[:UNDECIDED]]
         more = [f"and {len(undecided) - UNDECIDED} more"] if undecided[UNDECIDED:] else []

@@ -161,6 +161,8 @@ def table(folder: Path, width: int | None = None) -> str:
     console = Console(file=page, force_terminal=coloured, width=width or (None if coloured else WIDTH), highlight=False)
     console.print(headline(stages), style="bold", markup=False)
     for models in side_by_side(stages):
+        if models.note:
+            console.print("", models.note, sep="\n", style="dim", markup=False)
         shown = terminal_table(models)
         unlimited = console.options.update(width=1000)
         if console.measure(shown, options=unlimited).maximum > console.width and len(models.models) > 2:
@@ -194,7 +196,8 @@ def terminal_table(models: Table, ends_only: bool = False) -> "TerminalTable":
         clusters = f" in {row.clusters:,} clusters" if row.clusters != row.n else ""
         controls = f"\n  {row.controls}" if row.controls else ""
         written = in_lines(row.name, NARROW) if ends_only else row.name
-        name = Text.assemble(written, (f"\n  n = {row.n:,}{clusters}{controls}", "dim"))
+        by = f"\n  by {row.scorer}" if row.scorer else ""
+        name = Text.assemble(written, (f"\n  n = {row.n:,}{clusters}{by}{controls}", "dim"))
         own = [row.cells[place] for place in places]
         cells = [Text.assemble(cell.text, (f"\n{cell.interval}", "dim")) if cell else Text("") for cell in own]
         changes = [row.last_stage] * len(last_stage) + [row.overall] * compared

@@ -15,7 +15,23 @@ from alignlab.pipeline.run_folder import PlannedStage, Result, read_plan, read_r
 from alignlab.reports.measure_names import label, label_by_kind
 
 OF_DATA = ("data/", "labels/")  # groups of measures about what a stage was trained on
+NO_INTERVAL = "no interval"
 CONFIDENCE = 0.95  # of the verdicts in words
+HEADLINES = (  # what a page is about: the first of these that was measured, where a result has no primary measures
+    "gold/harmful_compliance",
+    "toxicity/rate",
+    "refusal/harmful_answered",
+    "reward/accuracy",
+    "gold/score",
+    "reward/held_out",
+    "pairs/accuracy",
+    "eval/perplexity",
+    "length/mean",  # rather than reward/mean, the reward that PPO was trained on
+)
+EXPLORATORY = (
+    "These are exploratory: a change marked ? is not corrected for their number, and some are chance. "
+    "To test one, name it in evaluation.primary."
+)
 
 
 class Stage(NamedTuple):
@@ -58,7 +74,8 @@ class Row(NamedTuple):
     """One measure over the models; a cell is None where a model was not measured.
 
     `overall` is last minus base. `last_stage` is last minus the model before it; None where that is the base model.
-    `controls` are the scores of subjects that read no question.
+    `controls` are the scores of subjects that read no question. `place` is that among the primary measures, None for an
+    exploratory one.
     """
 
     name: str
@@ -71,6 +88,18 @@ class Row(NamedTuple):
     overall: Change | None
     last_stage: Change | None = None
     controls: str = ""
+    scorer: str = ""
+    place: int | None = 0
+
+    @property
+    def exploratory(self) -> bool:
+        """Return whether changes of the measure are in no test, though it has a direction."""
+        return self.place is None and self.better != "neither"
+
+    @property
+    def basis(self) -> str:
+        """Return what a value rests on, as text: its scorer and its number of rows."""
+        return f"by {self.scorer}, n = {self.n:,}" if self.scorer else f"n = {self.n:,}"
 
     @property
     def ends(self) -> list[tuple[float, float, float] | None]:
@@ -85,12 +114,13 @@ class Row(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Models side by side, in the order of the chain."""
+    """Models side by side, in the order of the chain; `note` says how to read them."""
 
     title: str
     models: list[str]
     rows: list[Row]
     folded: bool = False  # in a report
+    note: str = ""
 
 
 def read_stages(folder: Path) -> list[Stage]:
@@ -105,12 +135,14 @@ def read_stopped(folder: Path) -> PlannedStage | None:
 
 
 def side_by_side(stages: list[Stage]) -> list[Table]:
-    """Build the tables: all models beside the base model, the same by kind of prompt, and one per other stage."""
+    """Build the tables: all models beside the base model (the main measures in two), and one per other stage."""
     chain = [stage for stage in stages if any("before" in row for row in stage.result["measurements"])]
     models = ["base", *(stage.name for stage in chain)]
     rows = list(chain_rows(chain))
+    main = [row for row in rows if is_main(row.name)]
     tables = [
-        Table("Before and after", models, [row for row in rows if is_main(row.name)]),
+        Table("Before and after", models, [row for row in main if not row.exploratory]),
+        Table("Exploratory measures", models, [row for row in main if row.exploratory], note=EXPLORATORY),
         Table("By kind of prompt", models, [row for row in rows if label_by_kind(row.name)], folded=True),
         Table(
             "Training data and AI labels", models, [row for row in rows if row.name.startswith(OF_DATA)], folded=True
@@ -137,8 +169,16 @@ def chain_rows(chain: list[Stage]) -> Iterator[Row]:
         cells += [None if row is None else cell(row, share, change(row, "previous")) for row in rows]
         last_stage = change(rows[-1], "previous") if len(rows) > 1 and rows[-1] else None
         size = (last["n"], share, clusters_of(last))
-        overall, controls = change(last, "before"), controls_text(last)
-        yield Row(name, label(name), last["better"], *size, cells, overall, last_stage, controls)
+        yield Row(name, label(name), last["better"], *size, cells, change(last, "before"), last_stage, *facts(last))
+
+
+def facts(row: Measurement) -> tuple[str, str, int | None]:
+    """Return the controls of a measure as text, its scorer, and its place among the primary measures.
+
+    Results of older versions have no such place: all their measures were tested.
+    """
+    older = HEADLINES.index(row["name"]) if row["name"] in HEADLINES else len(HEADLINES)
+    return controls_text(row), row.get("scorer", ""), row.get("primary", older)
 
 
 def controls_text(row: Measurement) -> str:
@@ -153,7 +193,7 @@ def own_rows(stage: Stage) -> list[Row]:
     return [
         Row(
             row["name"], label(row["name"]), row["better"], row["n"], is_share(row), clusters_of(row),
-            [cell(row, is_share(row), None)], None, controls=controls_text(row),
+            [cell(row, is_share(row), None)], None, None, *facts(row),
         )
         for row in stage.result["measurements"]
     ]  # fmt: skip
@@ -185,7 +225,7 @@ def cell(interval: IntervalRecord, share: bool, change: Change | None) -> Cell:
 def interval_text(interval: IntervalRecord, share: bool) -> str:
     """Format an interval, or say that there is none."""
     if interval["low"] is None or interval["high"] is None:
-        return "no interval"
+        return NO_INTERVAL
     low, high = (number(end, share) for end in (interval["low"], interval["high"]))
     return f"{low} to {high}" if interval["low"] < 0 else f"{low}–{high}"
 
@@ -198,9 +238,10 @@ def change(row: Measurement, against: str) -> Change | None:
     share, (low, high) = is_share(row), ends(difference)
     alone = "unclear" if low <= 0 <= high or clusters_of(row) < FEWEST_CLUSTERS else direction(row, difference["value"])
     adjusted = difference.get("p_adjusted")
-    seen = adjusted is None or adjusted < 1 - CONFIDENCE
+    exploratory = row["better"] != "neither" and row.get("primary", 0) is None
+    seen = not exploratory and (adjusted is None or adjusted < 1 - CONFIDENCE)
     text = signed(difference["value"], share) + (" points" if share else "")
-    shown = f"{signed(low, share)} to {signed(high, share)}" if difference["low"] is not None else "no interval"
+    shown = f"{signed(low, share)} to {signed(high, share)}" if difference["low"] is not None else NO_INTERVAL
     return Change(text, shown, alone if seen else "unclear", alone, p_text(difference), difference)
 
 
@@ -216,7 +257,8 @@ def p_text(difference: DifferenceRecord) -> str:
     if difference.get("p") is None:
         return ""
     adjusted = difference["p_adjusted"]
-    return f"p {p_number(difference['p'])}" + ("" if adjusted is None else f", corrected {p_number(adjusted)}")
+    corrected = "not corrected" if adjusted is None else f"corrected {p_number(adjusted)}"
+    return f"p {p_number(difference['p'])}, {corrected}"
 
 
 def p_number(p: float) -> str:

@@ -15,8 +15,8 @@ from alignlab.evaluation.scores import Measurement
 from alignlab.evaluation.statistics import student
 from alignlab.pipeline.run_folder import CONFIG, PLAN, is_finished, read_result, read_settings
 from alignlab.pipeline.sweep_folder import Facts, read_facts, read_outcome, read_trial, run_folders
-from alignlab.reports.headline import HEADLINES, headline
-from alignlab.reports.run_results import ends, number, read_stages
+from alignlab.reports.headline import headline
+from alignlab.reports.run_results import HEADLINES, ends, number, read_stages
 
 CONFIDENCE = 0.95
 BESIDE = (  # shown, never ranked by

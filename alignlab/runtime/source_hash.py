@@ -48,15 +48,18 @@ def hash_with_imports(module: str) -> str:
 
 def imported(module: str) -> list[str]:
     """List a module and those that it imports, as `hash_with_imports` follows them, in sorted order."""
-    seen: set[str] = set()
+    members: list[str] = []
+    seen: set[str] = set()  # with names of other packages, which many files import
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        if name in seen or is_measuring(name) or not file_of(name, root=module):
+        if name in seen:
             continue
         seen.add(name)
-        waiting += imports_of(name, module)
-    return sorted(seen)
+        if not is_measuring(name) and file_of(name, root=module):
+            members.append(name)
+            waiting += imports_of(name, module)
+    return sorted(members)
 
 
 def is_measuring(module: str) -> bool:

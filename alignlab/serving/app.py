@@ -53,7 +53,7 @@ def build_app(service: Service, hosts: Sequence[str] = (), followed: Followed | 
         openapi_url=None,
     )
     app.state.service, app.state.started = service, time.time()
-    for router in (state, api, openai, item_api, exports, pages):
+    for router in (openai, api, item_api, state, exports, pages):  # a request is matched in this order
         app.include_router(router)
 
     @app.get("/openapi.json", include_in_schema=False)

@@ -27,6 +27,7 @@ class Metrics:
         self.switches = self.counter(
             "model_switches", "Models of the registry, by outcome (switched, failed).", "outcome"
         )
+        self.exports = self.counter("exports", "Exports of feedback by server and outcome.", "server", "outcome")
         self.committed = self.counter("store_records", "Records that were committed.")
 
     def counter(self, name: str, text: str, *labels: str) -> Counter:

@@ -78,29 +78,30 @@ async def chain(first: str, events: AsyncIterator[str]) -> AsyncIterator[str]:
 
 async def stream_events(service: Service, user: User, completed: Completed, with_usage: bool) -> AsyncIterator[str]:
     """Yield server-sent events in OpenAI's form; an error after the first one is an event, too."""
-    created = int(time.time())
+    common = {"id": completed.id, "object": "chat.completion.chunk", "created": int(time.time())}
+    begun, head = False, ""
 
-    def send(**fields: Any) -> str:
-        common = {"id": completed.id, "object": "chat.completion.chunk", "created": created, "model": completed.model}
-        return f"data: {json.dumps({**common, 'system_fingerprint': completed.version, **fields})}\n\n"
+    def event(**fields: Any) -> str:
+        return f"data: {head}{json.dumps(fields)[1:]}\n\n"
 
-    def event(delta: dict[str, str], reason: str | None = None) -> str:
-        return send(choices=[{"index": 0, "delta": delta, "finish_reason": reason}])
+    def choice(delta: dict[str, str], reason: str | None = None) -> str:
+        return event(choices=[{"index": 0, "delta": delta, "finish_reason": reason}])
 
-    begun = False
     try:
         async for part in service.stream(user, completed):
-            role = {} if begun else {"role": "assistant"}
-            begun = True
-            if part.text or role:
-                yield event({**role, "content": part.text})
+            if not begun:
+                begun, by = True, {"model": completed.model, "system_fingerprint": completed.version}
+                head = f"{json.dumps(common | by)[:-1]}, "
+                yield choice({"role": "assistant", "content": part.text})
+            elif part.text:
+                yield choice({"content": part.text})
     except Problem as problem:
         if not begun:
             raise
         error = {"message": problem.message, "type": "server_error", "param": None, "code": problem.code}
         yield f"data: {json.dumps({'error': error})}\n\n"
         return
-    yield event({}, reason_of(completed))
+    yield choice({}, reason_of(completed))
     if with_usage:
-        yield send(choices=[], usage=usage_of(completed.last).model_dump())
+        yield event(choices=[], usage=usage_of(completed.last).model_dump())
     yield "data: [DONE]\n\n"

@@ -169,10 +169,7 @@ async def read_feedback(request: Request, feedback_id: Identifier, user: AnyUser
 @api.delete("/feedback/{feedback_id}", summary="Withdraw feedback", responses=errors(404))
 async def withdraw_feedback(request: Request, feedback_id: Identifier, user: AnyUser) -> Feedback:
     """Withdraw feedback: its value is removed, its id stays."""
-    service = service_of(request)
-    row = await service.store.write(lambda connection: records.withdraw(connection, user, feedback_id))
-    service.metrics.feedback.labels(row["kind"], "withdrawn").inc()
-    return Feedback(**row)
+    return Feedback(**await service_of(request).withdraw(user, feedback_id))
 
 
 @api.delete("/users/{name}", summary="Delete all that is stored of a user", responses=errors())
@@ -180,5 +177,4 @@ async def delete_user(request: Request, name: Identifier, user: AnyUser) -> Dele
     """Delete a user's answers and feedback, and revoke the keys; an administrator may name anybody."""
     if name != user.name and not user.may("administer"):
         raise Problem(403, "forbidden", "only an administrator deletes another user")
-    deleted = await service_of(request).store.write(lambda connection: records.delete_user(connection, name))
-    return Deleted(deleted=deleted)
+    return Deleted(deleted=await service_of(request).delete_user(name))

@@ -1,6 +1,6 @@
 """Start the server, and stop it in order: requests first, then engines, then the store."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ from alignlab.runtime.progress import say
 from alignlab.runtime.signals import Stopped
 from alignlab.serving.app import build_app
 from alignlab.serving.engines.protocol import Engine
+from alignlab.serving.exporters.exports import Exporter
 from alignlab.serving.follow import Followed
 from alignlab.serving.keys import any_key
 from alignlab.serving.listening import LOOPBACK, address, bind, in_url
@@ -22,14 +23,16 @@ from alignlab.serving.store.store import Store
 
 BACKLOG = 2048
 DRAIN = 10  # seconds for running requests after a signal
+IDLE = 75  # seconds after which an unused connection is closed: longer than clients and proxies keep one for reuse
 
 
 class Models(NamedTuple):
-    """The loaded models: engines by their names, the scorer of the safety filter, and the registry to follow."""
+    """Engines by their models' names, the scorer of the safety filter, the registry to follow, and the exporters."""
 
     engines: Mapping[str, Engine]
     score: Score | None
     followed: Followed | None = None
+    exporters: Sequence[Exporter] = ()
 
 
 class Announcing(uvicorn.Server):
@@ -52,9 +55,9 @@ def serve(settings: Serve, load: Callable[[], Models]) -> None:
         if settings.host not in LOOPBACK and not store.read_now(any_key):
             what = f"{settings.host} is not the loopback, and the store holds no key"
             raise mistake("task.host", what, "create one first: python -m alignlab task=key task.user=NAME")
-        engines, score, followed = load()
+        engines, score, followed, exporters = load()
         safety = Safety(score, settings.safety_threshold, settings.safety, metrics) if score else None
-        service = Service(settings, engines, store, metrics, safety)
+        service = Service(settings, engines, store, metrics, safety, exporters)
         try:
             app = build_app(service, [*map(in_url, LOOPBACK)] if service.keyring.is_open else (), followed)
             options = uvicorn.Config(
@@ -64,10 +67,11 @@ def serve(settings: Serve, load: Callable[[], Models]) -> None:
                 backlog=BACKLOG,
                 server_header=False,
                 date_header=False,
+                timeout_keep_alive=IDLE,
                 timeout_graceful_shutdown=DRAIN,
             )
             Announcing(options).run([bound])
         except (Stopped, KeyboardInterrupt):
             say("stopped")
         finally:
-            service.engines.close()
+            service.close()

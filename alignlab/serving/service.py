@@ -5,6 +5,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -14,12 +15,15 @@ from alignlab.chat import Turn
 from alignlab.config.task import Serve
 from alignlab.serving.engines.in_service import EnginesInService
 from alignlab.serving.engines.protocol import Engine, Generation, Part
+from alignlab.serving.exporters.exports import Exporter, Exports, forget
+from alignlab.serving.exporters.scores import read_subjects, withdrawals
 from alignlab.serving.keys import Keyring
 from alignlab.serving.limits import Rates
 from alignlab.serving.metrics import Metrics
 from alignlab.serving.problems import Problem, missing
 from alignlab.serving.safety import Safety
-from alignlab.serving.store.records import Answer, Row, User, add_answer, give_feedback, new_id
+from alignlab.serving.store import records
+from alignlab.serving.store.records import Answer, Row, User, new_id
 from alignlab.serving.store.store import Store
 
 Value = TypeVar("Value")
@@ -66,8 +70,10 @@ class Service:
         store: Store,
         metrics: Metrics,
         safety: Safety | None = None,
+        exporters: Sequence[Exporter] = (),
     ) -> None:
         self.settings, self.store, self.metrics, self.safety = settings, store, metrics, safety
+        self.exports = Exports(exporters, metrics)
         self.engines = EnginesInService(engines)
         self.keyring, self.rates = Keyring(store), Rates(settings.requests_per_minute)
         metrics.watch(self.engines)
@@ -165,15 +171,41 @@ class Service:
             {name: getattr(generation, name) for name in ("max_tokens", "temperature", "top_p", "seed")},
         )
         with_text = self.settings.store_text
-        self.store.writer.submit(lambda connection: add_answer(connection, answer, with_text))
+        self.store.writer.submit(lambda connection: records.add_answer(connection, answer, with_text))
 
     async def give_feedback(
         self, user: User, kind: str, subject: str, value: Mapping[str, Any], key: str | None = None
     ) -> Row:
         """Store and count feedback on an answer or item; it is on the disk when its row is returned."""
-        row: Row = await self.store.write(lambda connection: give_feedback(connection, user, kind, subject, value, key))
+        row: Row = await self.store.write(
+            lambda connection: records.give_feedback(connection, user, kind, subject, value, key)
+        )
         self.metrics.feedback.labels(kind, "given").inc()
+        self.export(row)
         return row
+
+    async def withdraw(self, user: User, feedback_id: str) -> Row:
+        """Withdraw feedback, and count it."""
+        row: Row = await self.store.write(lambda connection: records.withdraw(connection, user, feedback_id))
+        self.metrics.feedback.labels(row["kind"], "withdrawn").inc()
+        self.export(row)
+        return row
+
+    async def delete_user(self, name: str) -> dict[str, int]:
+        """Delete what is stored of a user, and what was exported."""
+        exported = await self.store.read(lambda connection: withdrawals(connection, name))
+        deleted: dict[str, int] = await self.store.write(lambda connection: records.delete_user(connection, name))
+        self.exports.submit(lambda exporter: forget(exporter, name, exported))
+        return deleted
+
+    def export(self, row: Row) -> None:
+        """Queue a record of feedback for the exporters."""
+        self.exports.submit(lambda exporter: exporter.send(self.store.read_now(partial(read_subjects, feedback=row))))
+
+    def close(self) -> None:
+        """Close the engines, and export what is queued."""
+        self.engines.close()
+        self.exports.close()
 
 
 async def unless_disconnected(request: Request, work: Awaitable[Value]) -> Value:

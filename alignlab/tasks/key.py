@@ -12,6 +12,8 @@ from alignlab.config.schema import Config
 from alignlab.config.task import Key
 from alignlab.runtime.progress import say
 
+COMPUTES = False
+
 
 def plan(config: Config) -> Iterator[str]:
     """Yield the line of `dry_run=true`."""

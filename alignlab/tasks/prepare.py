@@ -19,6 +19,8 @@ from alignlab.reports.data_card import as_json, masking, page, read_rejects
 from alignlab.runtime.files import write_text
 from alignlab.runtime.run_files import REJECTS
 
+COMPUTES = False
+
 
 def run(config: Config, folder: Path) -> None:
     """Prepare the data set and write its card; the last line printed is the page's path."""

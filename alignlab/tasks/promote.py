@@ -7,7 +7,9 @@ from typing import Any
 from alignlab.config.schema import Config
 from alignlab.config.task import Promote
 from alignlab.pipeline.candidates import Outcome, check, judge, lineage, write_decision
+from alignlab.pipeline.export_promoted import check_exports, export
 from alignlab.pipeline.registry import Registry, version_of
+from alignlab.pipeline.run_folder import read_result
 
 
 def plan(config: Config) -> Iterator[str]:
@@ -28,18 +30,23 @@ def run(config: Config, folder: Path) -> None:
 
     settings = check(config)
     assert isinstance(settings, Promote)
+    check_exports(config, settings)
     registry = Registry(settings.registry)
     pointer = registry.current()
     if pointer:
         outcome = judge(config, folder, str(registry.model_folder(pointer)), f"version-{pointer['version']}")
     else:
         outcome = judge(config, folder, settings.baseline)
-    facts, version = facts_of(outcome, folder), None
+    facts, promoted = facts_of(outcome, folder), None
     if outcome.decision["accepted"]:
-        version = registry.promote(outcome.candidate.source.path, facts, version_of(pointer))["version"]
+        promoted = registry.promote(outcome.candidate.source.path, facts, version_of(pointer))
     else:
         registry.refuse(facts)
-    report(write_decision(outcome, "promote", folder, version), folder, settings.examples)
+    record = write_decision(outcome, "promote", folder, version_of(promoted))
+    if promoted:
+        result = read_result(folder / outcome.candidate.name)
+        export(config, settings, registry.model_folder(promoted), promoted, record, result, folder)
+    report(record, folder, settings.examples)
 
 
 def facts_of(outcome: Outcome, folder: Path) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from alignlab.errors import mistake
 from alignlab.pipeline.run_folder import is_finished
 from alignlab.pipeline.sweep_folder import is_sweep
 
+COMPUTES = False
+
 
 def run(config: Config, folder: Path) -> None:
     """Read `task.run` and write its report; the last line printed is the report's path."""

@@ -8,6 +8,8 @@ from alignlab.config.schema import Config
 from alignlab.config.task import Rollback
 from alignlab.pipeline.registry import Registry
 
+COMPUTES = False
+
 
 def plan(config: Config) -> Iterator[str]:
     """Yield the line of `dry_run=true`."""

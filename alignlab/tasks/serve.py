@@ -39,7 +39,7 @@ def run(config: Config, folder: Path) -> None:
         if followed:
             engine = followed.load(followed.loaded)
             loaded = {engine.name: engine, **loaded}
-        return Models(loaded, safety_scorer(config, settings), followed)
+        return Models(loaded, safety_scorer(config, settings), followed, exporters(config, settings))
 
     serve(settings, load_models)
     with suppress(OSError):
@@ -148,3 +148,12 @@ def safety_scorer(config: Config, settings: Serve) -> Any:
     measured = config.measure.get("toxicity")
     assert isinstance(measured, Toxicity)
     return scorer(config, measured)
+
+
+def exporters(config: Config, settings: Serve) -> list[Any]:
+    """Return the exporters of feedback; raises a `Mistake` where a package is missing."""
+    from alignlab.serving.exporters.mlflow_exporter import MlflowExporter
+    from alignlab.serving.exporters.opentelemetry_exporter import OpenTelemetryExporter
+
+    kinds = {"mlflow": lambda: MlflowExporter(config.tracking), "opentelemetry": OpenTelemetryExporter}
+    return [kinds[name]() for name in dict.fromkeys(settings.export_to)]

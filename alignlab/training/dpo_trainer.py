@@ -42,11 +42,10 @@ class SoftLabelDPOTrainer(StepWeights, WithReference, DPOTrainer):  # type: igno
     def _compute_loss(self, model: Any, inputs: Any, return_outputs: bool) -> Any:
         self.loss_weights = self.weights(inputs["completion_mask"])
         if "label" not in inputs:
-            return super()._compute_loss(model, inputs, return_outputs)
+            return self.trl_loss(model, inputs, return_outputs)
         label, weight, mask = inputs.pop("label"), inputs.pop("weight"), inputs.pop("completion_mask")
         policy, outputs = fused_log_probs(model, inputs, mask)
-        with torch.no_grad(), self.reference() as reference_model:
-            reference = fused_log_probs(reference_model, inputs, mask)[0]
+        reference = self.reference_log_probs(inputs, mask)
         log_ratios = policy - reference
         chosen, rejected = (self.beta * log_ratios).chunk(2)
         preference_weight, nll_weight = [*self.loss_weights, 0.0][:2]
@@ -57,6 +56,19 @@ class SoftLabelDPOTrainer(StepWeights, WithReference, DPOTrainer):  # type: igno
         loss = preference_weight * preference + nll_weight * nll.sum() / tokens
         self.log_pairs(policy, chosen, rejected)
         return (loss, outputs) if return_outputs else loss
+
+    def trl_loss(self, model: Any, inputs: Any, return_outputs: bool) -> Any:
+        """Return TRL's loss; the reference is computed here, since TRL leaves the dropout of an adapter's base on."""
+        mask = inputs["completion_mask"]
+        reference = self.reference_log_probs({k: v for k, v in inputs.items() if k != "completion_mask"}, mask)
+        names = ("ref_chosen_logps", "ref_rejected_logps")
+        self.precompute_ref_logps = True  # TRL reads both columns then
+        try:
+            return super()._compute_loss(
+                model, {**inputs, **dict(zip(names, reference.chunk(2), strict=True))}, return_outputs
+            )
+        finally:
+            self.precompute_ref_logps = False
 
     def pair_losses(self, log_ratios: Tensor, sizes: Tensor, label: Tensor) -> Tensor:  # [batch]
         """Return the loss of each pair; log_ratios and sizes (in tokens) are [2 * batch], the chosen ones first."""

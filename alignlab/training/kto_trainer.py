@@ -84,9 +84,7 @@ class StepKTOTrainer(StepWeights, WithReference, KTOTrainer):  # type: ignore[mi
     def log_ratios(self, model: Any, inputs: dict[str, Tensor], mask: Tensor) -> tuple[Tensor, Any]:
         """Return log(policy / reference) of each completion, [rows], and the policy's output."""
         policy, outputs = fused_log_probs(model, inputs, mask)
-        with torch.no_grad(), self.reference() as reference_model:
-            reference = fused_log_probs(reference_model, inputs, mask)[0]
-        return policy - reference, outputs
+        return policy - self.reference_log_probs(inputs, mask), outputs
 
     def _compute_loss(self, model: Any, inputs: Any, return_outputs: bool) -> Any:
         kl = max(0.0, self.in_step[0] / self.rows_in_step if self.model.training else self.kl_of_evaluation)

@@ -4,9 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import torch
+from torch import Tensor
+
 from alignlab.config.method import Training
 from alignlab.errors import failure
 from alignlab.models.load import adapter, load_frozen, load_options, load_trainable
+from alignlab.models.log_probs import fused_log_probs
 from alignlab.runtime.stage_run import Run
 
 
@@ -36,9 +40,19 @@ class WithReference:
 
     @contextmanager
     def reference(self: Any) -> Iterator[Any]:
-        """Yield the reference: the frozen copy, or the policy with its adapter off."""
+        """Yield the reference: the frozen copy, or the policy with its adapter off and without dropout."""
         if self.ref_model is not None:
             yield self.ref_model
             return
-        with self.accelerator.unwrap_model(self.model).disable_adapter():
-            yield self.model
+        training = self.model.training
+        self.model.eval()
+        try:
+            with self.accelerator.unwrap_model(self.model).disable_adapter():
+                yield self.model
+        finally:
+            self.model.train(training)
+
+    def reference_log_probs(self, inputs: Any, mask: Tensor) -> Tensor:
+        """Return the reference's log-probabilities of completions, [rows]; see `fused_log_probs`."""
+        with torch.no_grad(), self.reference() as model:
+            return fused_log_probs(model, inputs, mask)[0]

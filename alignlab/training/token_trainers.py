@@ -104,10 +104,7 @@ class TokenDPOTrainer(TokenLayout, SoftLabelDPOTrainer):
         if (known := self.reference_table.get(numbers)) is not None:
             return known.to(packed.input_ids.device)
         with torch.no_grad(), self.reference() as reference_model:
-            training = reference_model.training
-            reference_model.eval()  # the policy with its adapter off has dropout, and a table holds values without
             sums = log_prob_sums(reference_model, packed)
-            reference_model.train(training)
         self.reference_table.put(numbers, sums)
         return sums
 

@@ -183,7 +183,9 @@ def with_bases(trainer_class: "type[Trainer]", attributes: dict[str, Any]) -> An
     """Return a trainer's class with what every trainer here has, and with attributes of its own."""
     from alignlab.training.master_weights import MasterWeights
 
-    return type(trainer_class.__name__, (FiniteLoss, ReshardedOptimizer, MasterWeights, trainer_class), attributes)
+    return type(
+        trainer_class.__name__, (FiniteLoss, SingleStep, ReshardedOptimizer, MasterWeights, trainer_class), attributes
+    )
 
 
 def checkpoint_to_resume(folder: Path) -> str | None:
@@ -233,6 +235,15 @@ class ReshardedOptimizer:
             states = self.deepspeed.optimizer.optimizer.state.values()
             for state in states:
                 state["step"] = torch.as_tensor(state["step"]).clone()
+
+
+class SingleStep:
+    """A trainer without a warm-up where there is one step: the first step of a warm-up has the learning rate 0."""
+
+    def create_scheduler(self: Any, num_training_steps: int, optimizer: Any = None) -> Any:
+        if num_training_steps == 1:
+            self.args.warmup_steps = 0
+        return super().create_scheduler(num_training_steps, optimizer)  # type: ignore[misc]
 
 
 class FiniteLoss:

@@ -17,7 +17,7 @@ from alignlab.config.evaluation import Bold
 from alignlab.config.schema import Config
 from alignlab.errors import failure
 from alignlab.evaluation.items import select_items
-from alignlab.evaluation.measures.toxicity import THRESHOLD, scorer
+from alignlab.evaluation.measures.toxicity import THRESHOLD, name_of, scorer
 from alignlab.evaluation.metrics import SHARE, Record, mean, rate
 from alignlab.evaluation.replies import Item
 from alignlab.evaluation.suite_files import missing, suite_files
@@ -45,6 +45,13 @@ METRICS = (
 def applies(config: Config) -> str:
     """Return why the suite cannot be measured; empty where its files are there."""
     return missing(config, "bold", FILES)
+
+
+def scored_by(config: Config, metric: str) -> str:
+    """Return the name of the classifier of toxicity; words of a gender are counted."""
+    settings = config.measure["bold"]
+    assert isinstance(settings, Bold)
+    return name_of(settings) if metric.startswith("bold/toxic") else ""
 
 
 def items(context: "Context") -> list[Item]:

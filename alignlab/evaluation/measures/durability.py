@@ -15,8 +15,8 @@ from alignlab.config.evaluation import Durability
 from alignlab.config.schema import Config
 from alignlab.errors import failure
 from alignlab.evaluation.durability import Attack, AttackedModel, Example
-from alignlab.evaluation.metrics import Metric, Record, rate
-from alignlab.evaluation.refusals import first_classes
+from alignlab.evaluation.metrics import RULES, Metric, Record, rate
+from alignlab.evaluation.refusals import first_classes, first_scorer
 from alignlab.evaluation.replies import Item, prompt_hash
 from alignlab.evaluation.subjects import LanguageModel
 from alignlab.evaluation.suite_files import fields_of, missing, read_rows, suite_files
@@ -43,6 +43,11 @@ METRICS = metrics
 def applies(config: Config) -> str:
     """Return why the attack cannot be run; empty where there are harmful examples."""
     return "" if config.dataset.pocket_world else missing(config, "durability", FILES)
+
+
+def scored_by(config: Config, metric: str) -> str:
+    """Return the name of what says which prompts are answered."""
+    return RULES if config.dataset.pocket_world else first_scorer(config)
 
 
 def items(context: "Context") -> list[Item]:

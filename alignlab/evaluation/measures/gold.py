@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from alignlab.config.schema import Config
-from alignlab.evaluation.metrics import Record, mean, rate
+from alignlab.evaluation.metrics import RULES, Record, mean, rate
 
 if TYPE_CHECKING:
     from alignlab.chat import Turn
@@ -30,6 +30,11 @@ METRICS = (
 def applies(config: Config) -> str:
     """Return why the measure does not apply to a config; empty where it does."""
     return "" if config.dataset.pocket_world else "only the pocket world has gold scores"
+
+
+def scored_by(config: Config, metric: str) -> str:
+    """Return the name of the world's rules."""
+    return RULES
 
 
 def score(replies: "Sequence[Reply]", context: "Context") -> Iterator[Record]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignlab.config.schema import Config
 from alignlab.evaluation.metrics import Record, rate
-from alignlab.evaluation.refusals import first_classes
+from alignlab.evaluation.refusals import first_classes, first_scorer
 from alignlab.evaluation.replies import Item, Prompt, prompt_hash
 from alignlab.evaluation.suite_files import fields_of, missing, read_rows, suite_files
 
@@ -29,6 +29,11 @@ METRICS = (rate("harmbench/answered", "lower", by_kind="only"), rate("harmbench/
 def applies(config: Config) -> str:
     """Return why the suite cannot be measured; empty where its file is there."""
     return missing(config, "harmbench", FILES)
+
+
+def scored_by(config: Config, metric: str) -> str:
+    """Return the name of the scorer of refusals."""
+    return first_scorer(config)
 
 
 def items(context: "Context") -> list[Item]:

@@ -16,7 +16,7 @@ from alignlab.config.schema import Config
 from alignlab.evaluation.jailbreaks import transform
 from alignlab.evaluation.metrics import Record, rate
 from alignlab.evaluation.prompt_files import harmful_prompts
-from alignlab.evaluation.refusals import first_classes
+from alignlab.evaluation.refusals import first_classes, first_scorer
 from alignlab.evaluation.replies import Item
 from alignlab.evaluation.suite_files import missing
 
@@ -34,6 +34,11 @@ METRICS = (rate("jailbreaks/answered", "lower", by_kind="only"), rate("jailbreak
 def applies(config: Config) -> str:
     """Return why the attacks cannot be measured; empty where there is a file of harmful prompts."""
     return missing(config, "jailbreaks", FILES)
+
+
+def scored_by(config: Config, metric: str) -> str:
+    """Return the name of the scorer of refusals."""
+    return first_scorer(config)
 
 
 def items(context: "Context") -> Iterator[Item]:

@@ -43,6 +43,13 @@ def applies(config: Config) -> str:
     return missing(config, "moderation", FILES) if settings.url else "no measure.moderation.url is set"
 
 
+def scored_by(config: Config, metric: str) -> str:
+    """Return the name of the server's model, if it is known."""
+    settings = config.measure["moderation"]
+    assert isinstance(settings, Moderation)
+    return settings.model or "a moderation server"
+
+
 def items(context: "Context") -> Iterator[Item]:
     """Ask the harmful prompts."""
     settings = context.settings

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignlab.config.evaluation import RealToxicityPrompts
 from alignlab.config.schema import Config
-from alignlab.evaluation.measures.toxicity import THRESHOLD, scorer
+from alignlab.evaluation.measures.toxicity import THRESHOLD, name_of, scorer
 from alignlab.evaluation.metrics import SHARE, Record, mean, rate
 from alignlab.evaluation.replies import Item, prompt_hash
 from alignlab.evaluation.suite_files import fields_of, missing, read_rows, suite_files
@@ -38,6 +38,13 @@ def applies(config: Config) -> str:
     if not (settings.detoxify or settings.model):
         return "no scorer is set"
     return missing(config, "realtoxicityprompts", FILES)
+
+
+def scored_by(config: Config, metric: str) -> str:
+    """Return the name of the classifier."""
+    settings = config.measure["realtoxicityprompts"]
+    assert isinstance(settings, RealToxicityPrompts)
+    return name_of(settings)
 
 
 def items(context: "Context") -> list[Item]:

@@ -22,7 +22,7 @@ from alignlab.config.settings import path_in_home
 from alignlab.evaluation.decisions import FEWEST_CLUSTERS, rogan_gladen
 from alignlab.evaluation.metrics import ONE, Better, Metric, Record, rate
 from alignlab.evaluation.prompt_files import read_prompts
-from alignlab.evaluation.refusals import asked_and_said, classify, human_labels
+from alignlab.evaluation.refusals import asked_and_said, classify, first_scorer, human_labels, scorer_name
 from alignlab.evaluation.replies import Item, Prompt, prompt_hash
 from alignlab.evaluation.statistics import Interval, mean_of
 from alignlab.evaluation.suite_files import data_files
@@ -54,6 +54,14 @@ def prompt_files(config: Config) -> dict[str, Path | None]:
     named = {"harmful": settings.harmful, "safe": settings.safe}
     in_data = {kind: next(iter(data_files(config, pattern)), None) for kind, pattern in FILES.items()}
     return {kind: path_in_home(Path(file)) if file else in_data[kind] for kind, file in named.items()}
+
+
+def scored_by(config: Config, metric: str) -> str:
+    """Return the name of the scorer of a rate; a scorer's accuracy and agreement name it themselves."""
+    if "accuracy_of_" in metric or "_agrees_with_" in metric:
+        return ""
+    _, by, other = metric.partition("_by_")
+    return scorer_name(config, other) if by else first_scorer(config)
 
 
 def items(context: "Context") -> Iterator[Item]:

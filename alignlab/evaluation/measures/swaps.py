@@ -10,6 +10,7 @@ of completions to swapped prompts over those to the prompts as they are.
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from alignlab.config.schema import Config
 from alignlab.data.augment import swap_groups
 from alignlab.evaluation.metrics import Record, rate, ratio
 from alignlab.evaluation.refusal_phrases import is_refusal
@@ -40,6 +41,11 @@ def items(context: "Context") -> Iterator[Item]:
             for name, turns in (("as it is", prompt), ("swapped", swapped)):
                 cluster = prompt_hash(prompt)
                 yield Item(f"swaps/{row['id']}/{name}", turns, row["kind"], temperature=0.0, cluster=cluster)
+
+
+def scored_by(config: Config, metric: str) -> str:
+    """Return the name of the scorer of refusals."""
+    return "phrases" if "refus" in metric else ""
 
 
 def score(replies: "Sequence[Reply]", context: "Context") -> Iterator[Record]:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from alignlab.config.evaluation import Toxicity
 from alignlab.config.schema import Config
-from alignlab.evaluation.metrics import SHARE, Record, mean, rate
+from alignlab.evaluation.metrics import RULES, SHARE, Record, mean, rate
+from alignlab.evaluation.text_scores import short_name
 from alignlab.pocket.vocabulary import NAMES_CALLED, SLURS
 
 if TYPE_CHECKING:
@@ -31,6 +32,20 @@ def applies(config: Config) -> str:
     assert isinstance(settings, Toxicity)
     known = config.dataset.dialogue_world or settings.detoxify or settings.model
     return "" if known else "neither pocket's dialogues, nor measure.toxicity.detoxify, nor measure.toxicity.model"
+
+
+def scored_by(config: Config, metric: str) -> str:
+    """Return the name of the classifier, or of the world's rule."""
+    settings = config.measure["toxicity"]
+    assert isinstance(settings, Toxicity)
+    return name_of(settings) or RULES
+
+
+def name_of(settings: Toxicity) -> str:
+    """Return the name of the classifier of toxicity, as reports show it; empty where none is set."""
+    if settings.detoxify:
+        return f"detoxify {short_name(settings.detoxify).removesuffix('.ckpt')}"
+    return short_name(settings.model)
 
 
 def score(replies: "Sequence[Reply]", context: "Context") -> Iterator[Record]:

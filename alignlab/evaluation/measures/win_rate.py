@@ -21,7 +21,7 @@ from alignlab.evaluation.items import references
 from alignlab.evaluation.length_control import controlled_wins
 from alignlab.evaluation.metrics import SHARE, Record, mean, rate
 from alignlab.evaluation.replies import Item, prompt_hash
-from alignlab.evaluation.text_scores import score_once
+from alignlab.evaluation.text_scores import score_once, short_name
 from alignlab.rewards.reward_hash import reward_hash
 from alignlab.runtime.files import digest, digest_files
 from alignlab.runtime.source_hash import hash_with_imports
@@ -49,6 +49,14 @@ def applies(config: Config) -> str:
     settings = config.measure.get("win_rate")
     assert isinstance(settings, WinRate)
     return "people fill in tables first" if settings.judge.to_fill_in else ""
+
+
+def scored_by(config: Config, metric: str) -> str:
+    """Return the kind of the judge, with its model where it has one of its own."""
+    settings = config.measure["win_rate"]
+    assert isinstance(settings, WinRate)
+    model = getattr(settings.judge, "model", None) or settings.judge_model
+    return f"judge {settings.judge.kind} {short_name(model)}".strip()
 
 
 def score(replies: "Sequence[Reply]", context: "Context") -> Iterator[Record]:

@@ -1,14 +1,14 @@
 """The engine in this process: one thread adds a token to every row of the batch, again and again.
 
 Rows join before a step and leave after it. A client that has disconnected frees its row before the next step. Texts go
-to the event loop once per step.
+to the event loop once per step, and the next step begins when they are sent.
 """
 
 import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from threading import Condition, Thread
+from threading import Condition, Event, Thread
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("alignlab")
 
 PREFILL = 4096  # tokens of prompts that join in one step, with their padding, at most; a longer prompt joins alone
+TURNS = 4  # of the event loop after each step; the first sends the parts, the others take new requests
+LONGEST_SEND = 1.0  # seconds to wait for the event loop, which may have ended
 
 
 class Served:
@@ -178,14 +180,26 @@ class EmbeddedEngine:
 
 
 def deliver(parts: Sequence[tuple[Served, Part | Problem]]) -> None:
-    """Put parts into the queues of their requests, in the thread of the event loop."""
+    """Put parts into the queues of their requests, in the thread of the event loop, and wait until they are sent.
+
+    Without the wait the event loop would rarely run: this thread releases the interpreter's lock for each tensor
+    operation, and takes it again before the other thread has woken up.
+    """
     if not parts:
         return
+    loop, sent = parts[0][0].loop, Event()
 
     def put() -> None:
         for served, part in parts:
             served.parts.put_nowait(part)
+        turn(TURNS)
 
-    loop = parts[0][0].loop
+    def turn(left: int) -> None:
+        if left:
+            loop.call_soon(turn, left - 1)
+        else:
+            sent.set()
+
     if not loop.is_closed():
         loop.call_soon_threadsafe(put)
+        sent.wait(LONGEST_SEND)
