@@ -9,7 +9,7 @@ from tiny import tiny_model, tiny_tokenizer
 import alignlab
 from alignlab.errors import Failure, Mistake
 from alignlab.evaluation import evaluate
-from alignlab.evaluation.measures import evaluate_metric
+from alignlab.evaluation.measures import evaluate_metric, lm_eval
 from alignlab.evaluation.protocol import Context, measurements_of
 from alignlab.evaluation.replies import Item, Reply, prompt_hash
 from alignlab.evaluation.scores import interval
@@ -64,6 +64,24 @@ def test_an_exported_task_has_the_same_numbers_in_lm_eval_and_here(model, export
     by_document = [row["acc"] for row in sorted(theirs["samples"]["alignlab_hhh"], key=lambda row: row["doc_id"])]
     assert list(scores.values) == by_document
     assert scores.metric.better == "higher"
+
+
+def test_a_task_declares_which_metrics_are_rates_and_which_direction_is_better():
+    """Values do not decide: a mean that happens to be 0 or 1 in every document of one model is no rate."""
+    pytest.importorskip("lm_eval", reason="the extra lm-eval is not installed")
+    listed = [
+        {"metric": "acc", "aggregation": "mean"}, {"metric": "f1", "aggregation": "f1"},
+        {"metric": "error", "aggregation": "mean"},
+    ]  # fmt: skip
+    own = lm_eval.means("own", {"metric_list": listed}, {"acc": True, "error": False})
+    assert {name: (one.rate, one.better) for name, one in own.items()} == {
+        "lm_eval/own/acc": (True, "higher"), "lm_eval/own/error": (False, "lower")
+    }  # fmt: skip
+    by_code = lm_eval.means("own", {"metric_list": listed[:1], "process_results": "def …"}, {"acc": True})
+    assert not by_code["lm_eval/own/acc"].rate
+    assert list(lm_eval.means("own", {"output_type": "loglikelihood"}, {"acc": True})) == ["lm_eval/own/acc"]
+    sample = {"doc_id": 0, "filter": "strict", "metrics": ["acc", "f1"], "acc": 1.0, "f1": 0.5, "filtered_resps": []}
+    assert dict(lm_eval.document("own", sample, own).values) == {"lm_eval/own/acc,strict": 1.0}
 
 
 def test_log_probabilities_and_greedy_texts_equal_lm_evals(model):
