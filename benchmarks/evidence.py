@@ -461,6 +461,7 @@ TITLES = {
     "intervals": "Intervals and verdicts",
     "choices": "Log-probabilities of choices",
     "detoxify": "A classifier of toxicity offline",
+    "suites": "Every suite on SmolLM2-135M-Instruct",
     "durability": "A fine-tuning attack on pocket",
     "bench": "Training beside TRL's trainers: speed",
 }

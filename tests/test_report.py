@@ -221,7 +221,7 @@ def test_a_page_that_fails_costs_no_results(capsys: pytest.CaptureFixture[str]) 
 
 def test_the_headline_claims_no_change_where_the_interval_holds_zero() -> None:
     rows = [measured("gold/harmful_compliance", 0.58, 0.6, 0.6)]
-    assert "was 60.0% and is 58.0%, which is no clear change" in headline([stage("dpo", rows)])
+    assert "went from 60.0% to 58.0%, which is no clear change" in headline([stage("dpo", rows)])
 
 
 def test_the_headline_says_how_many_prompts_would_decide_what_is_undecided() -> None:

@@ -32,7 +32,7 @@ def findings(stages: list[Stage]) -> list[str]:
         return [f"{name} is {last.text} ({in_words(last.interval)}, {row.basis})"]
     moved = f"went from {row.cells[0].text} to {last.text}"
     if row.overall.verdict == "unclear":
-        moved = f"was {row.cells[0].text} and is {last.text}, which is no clear change"
+        moved += ", which is no clear change"
     figures = f"({row.overall.text}, {in_words(row.overall.interval)}, {row.basis})"
     return [f"{name} {moved} {figures}{part_of_last(row, models)}", *regressions(primary, models)]
 

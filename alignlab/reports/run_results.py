@@ -19,8 +19,8 @@ NO_INTERVAL = "no interval"
 CONFIDENCE = 0.95  # of the verdicts in words
 HEADLINES = (  # what a page is about: the first of these that was measured, where a result has no primary measures
     "gold/harmful_compliance",
-    "toxicity/rate",
     "refusal/harmful_answered",
+    "toxicity/rate",
     "reward/accuracy",
     "gold/score",
     "reward/held_out",

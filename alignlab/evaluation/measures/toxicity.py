@@ -44,7 +44,8 @@ def scored_by(config: Config, metric: str) -> str:
 def name_of(settings: Toxicity) -> str:
     """Return the name of the classifier of toxicity, as reports show it; empty where none is set."""
     if settings.detoxify:
-        return f"detoxify {short_name(settings.detoxify).removesuffix('.ckpt')}"
+        name = short_name(settings.detoxify).removesuffix(".ckpt")
+        return name if name.startswith("detoxify") else f"detoxify {name}"
     return short_name(settings.model)
 
 
