@@ -63,6 +63,11 @@ class ModelSettings(Settings):
         """Return the chosen implementation of attention; None is transformers' default."""
         return None
 
+    @property
+    def runs_own_code(self) -> bool:
+        """Return whether Python code of the model's folder runs."""
+        return False
+
     def unfit_for(self, dataset: DataSettings) -> Iterator[Fault]:
         """Yield a fault for each reason why the model cannot read a data set."""
         yield from ()
@@ -165,6 +170,7 @@ class PretrainedModel(ModelSettings):
     revision: str
     attn_implementation: Literal["eager", "sdpa", "flash_attention_2"] | None
     chat_template: str | None
+    trust_remote_code: bool = False
     parameters: Count | None = None
     shape: Widths | None = None
     encoder_decoder: bool = False  # as its YAML states, for the plan of a model before its download
@@ -200,6 +206,10 @@ class PretrainedModel(ModelSettings):
     @property
     def attention(self) -> str | None:
         return self.attn_implementation
+
+    @property
+    def runs_own_code(self) -> bool:
+        return self.trust_remote_code
 
     @property
     def template_file(self) -> Path | None:

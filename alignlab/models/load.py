@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from alignlab.config.hardware import Hardware
 from alignlab.config.schema import Config
 from alignlab.errors import failure
-from alignlab.models import four_bit, model_folder, weight_files
+from alignlab.models import four_bit, model_folder, own_code, weight_files
 from alignlab.runtime import sharding
 from alignlab.runtime.distributed import has_gpu
 
@@ -119,25 +119,26 @@ def _load(
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
     model_folder.check(path)
+    trust = own_code.is_trusted(path)
     with model_folder.explained_loading(str(weight_files.origin(path)), UNREADABLE, path):
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-        settings = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust)
+        settings = AutoConfig.from_pretrained(path, trust_remote_code=trust)
     auto_class = AutoModelForSeq2SeqLM if settings.is_encoder_decoder else AutoModelForCausalLM
-    model = load_whole(auto_class, path, config=set_dropout(settings, dropout), dtype=dtype, **options)
+    model = load_whole(auto_class, path, trust=trust, config=set_dropout(settings, dropout), dtype=dtype, **options)
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         raise failure(str(path), "its tokenizer has no pad token that differs from eos", "add one")
     return model, tokenizer
 
 
-def load_whole(auto_class: Any, path: Path, new: tuple[str, ...] = (), **options: Any) -> Any:
-    """Load a model by one of transformers' auto classes, with all its weights.
+def load_whole(auto_class: Any, path: Path, new: tuple[str, ...] = (), trust: bool = False, **options: Any) -> Any:
+    """Load a model by one of transformers' auto classes, with all its weights; `trust` runs its folder's Python code.
 
     Raises a `Failure` where files are broken, weights are absent, but for those whose names begin with `new`, or are no
     numbers.
     """
     model_folder.check(path)
     with model_folder.explained_loading(str(weight_files.origin(path)), UNREADABLE, path):
-        model, info = auto_class.from_pretrained(path, output_loading_info=True, **options, trust_remote_code=False)
+        model, info = auto_class.from_pretrained(path, output_loading_info=True, **options, trust_remote_code=trust)
     absent = {name for name in info["missing_keys"] if not name.startswith(new)} if new else info["missing_keys"]
     check_weights(path, model, absent)
     return model

@@ -70,8 +70,9 @@ def explained_loading(place: str, what: str, folder: Path, now: str = "") -> Ite
 def reason(error: BaseException) -> str:
     """Return an error's message on one line, cut to 200 characters.
 
-    Transformers' advice to run the Python code of a model's folder is left out: such code is never run.
+    Transformers' advice to run the Python code of a model's folder is replaced: only that of the base model may run.
     """
     if "trust_remote_code" in str(error):
-        return "it needs Python code of its own (auto_map), which is not run; choose a model that transformers knows"
+        allowed = "model.trust_remote_code=true runs that of model.path, with your rights"
+        return f"it needs Python code of its own (auto_map), which is not run; {allowed}"
     return " ".join(str(error).split())[:200] or type(error).__name__

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from alignlab.config.model import PretrainedModel
 from alignlab.errors import Failure, failure
+from alignlab.models import own_code
 from alignlab.models.chat_templates import FAMILIES
 from alignlab.models.model_folder import explained_loading
 from alignlab.models.template_repair import CHOOSE, make_special, repair
@@ -26,8 +27,12 @@ def load_tokenizer(model: PretrainedModel, source: Path) -> "PreTrainedTokenizer
     """Load the tokenizer of a model as it was published."""
     from transformers import AutoTokenizer
 
+    if model.trust_remote_code:
+        own_code.check_is_local(source)
     with explained_loading("model.path", f"{model.path} cannot be read", source):
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            source, trust_remote_code=model.trust_remote_code
+        )
     return tokenizer
 
 
@@ -62,7 +67,7 @@ def is_ready(folder: Path) -> bool:
     from transformers import AutoTokenizer
 
     with explained_loading(str(folder), "no tokenizer can be loaded from it", folder):
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=own_code.is_trusted(folder))
     if not tokenizer.chat_template or tokenizer.pad_token_id in {None, tokenizer.eos_token_id}:
         return False
     before = tokenizer.chat_template, tokenizer.eos_token, len(tokenizer)

@@ -41,7 +41,7 @@ def base_folder(model: PretrainedModel, dataset: DataSettings | None = None) -> 
     template = model.chat_template if model.template_file is None else digest_files([model.template_file])
     modules = (chat_templates, chat, gguf_files, prepared_tokenizer, template_repair)
     code = hash_modules(__name__, *(module.__name__ for module in modules))
-    return cache_root() / "pretrained" / digest(content, template, code)
+    return cache_root() / "pretrained" / digest(content, template, code, model.trust_remote_code)
 
 
 def local_source(model: PretrainedModel) -> Path | None:
@@ -154,7 +154,7 @@ def download(model: PretrainedModel) -> Path:
     try:
         names = HfApi().list_repo_files(model.path, revision=revision)
         kind = "*.safetensors" if any(name.endswith(".safetensors") for name in names) else "*.bin"
-        wanted = [kind, "*.json", "*.model", "*.txt", "*.jinja"]
+        wanted = [kind, "*.json", "*.model", "*.txt", "*.jinja", *(["*.py"] if model.trust_remote_code else [])]
         return Path(snapshot_download(model.path, revision=revision, allow_patterns=wanted, ignore_patterns=["*/*"]))
     except (OSError, ValueError) as error:
         raise_refusal(model, error)
@@ -206,14 +206,16 @@ def prepare(model: PretrainedModel, source: Path, folder: Path) -> None:
     from transformers import AutoConfig
 
     with model_folder.explained_loading("model.path", f"{model.path} cannot be read", folder):
-        tokenizer, settings = load_tokenizer(model, source), AutoConfig.from_pretrained(source, trust_remote_code=False)
+        tokenizer = load_tokenizer(model, source)
+        settings = AutoConfig.from_pretrained(source, trust_remote_code=model.trust_remote_code)
         known = set(tokenizer.get_vocab())
         prepare_tokenizer(tokenizer, model)
         rows = settings.get_text_config().vocab_size
         if len(tokenizer) > rows:
-            grow_vocabulary(source, folder, len(tokenizer))
+            grow_vocabulary(model, source, folder, len(tokenizer))
         else:
             link(source, folder)
+            link_code(model, source, folder)
         tokenizer.save_pretrained(folder)
         write_token_ids(folder, tokenizer, new_tokens(tokenizer, known))
 
@@ -231,16 +233,17 @@ def readiness(model: PretrainedModel) -> list[str]:
     return prepare_tokenizer(load_tokenizer(model, source), model)
 
 
-def grow_vocabulary(source: Path, folder: Path, size: int) -> None:
+def grow_vocabulary(model: PretrainedModel, source: Path, folder: Path, size: int) -> None:
     """Write the weights with embeddings for new tokens, drawn around the mean of the old ones with a fixed seed."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-    settings = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    trust = model.trust_remote_code
+    settings = AutoConfig.from_pretrained(source, trust_remote_code=trust)
     auto_class = AutoModelForSeq2SeqLM if settings.is_encoder_decoder else AutoModelForCausalLM
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = load_whole(auto_class, source, dtype="auto")
+        network = load_whole(auto_class, source, trust=trust, dtype="auto")
         network.resize_token_embeddings(size)
     network.save_pretrained(folder)
 
@@ -252,6 +255,12 @@ def link(source: Path, folder: Path, everything: bool = False) -> None:
             (folder / path.name).symlink_to(path.resolve())
         elif path.name in {"config.json", "generation_config.json"}:
             write_text(folder / path.name, path.read_text(encoding="utf-8"))
+
+
+def link_code(model: PretrainedModel, source: Path, folder: Path) -> None:
+    """Link the Python files of a model whose code may run."""
+    for path in source.glob("*.py") if model.trust_remote_code else ():
+        (folder / path.name).symlink_to(path.resolve())
 
 
 def write_token_ids(folder: Path, tokenizer: "PreTrainedTokenizerBase", added: list[int]) -> None:

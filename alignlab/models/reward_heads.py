@@ -25,7 +25,7 @@ from transformers import (
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from alignlab.errors import failure
-from alignlab.models import model_folder
+from alignlab.models import model_folder, own_code
 from alignlab.models.load import load_whole, set_dropout
 from alignlab.models.prompt_layout import (
     Packed,
@@ -198,9 +198,12 @@ def head_of(model: nn.Module) -> nn.Module:
 def choose_head(stage: str, head: str, path: Path, is_automatic: bool) -> str:
     """Return the head, or `pooled` where transformers has no class for `last`; `auto` may be replaced, and it is said.
 
-    Raises a `Failure` where `last` was set by the user.
+    Raises a `Failure` where `last` was set by the user, and for a model with Python code of its own.
     """
     model_folder.check(path)
+    if own_code.is_trusted(path):
+        what = "a reward model is not made of a model that brings Python code of its own"
+        raise failure(f"{stage}.policy", what, "give rm a model that transformers knows: stages.rm.policy=…")
     with model_folder.explained_loading(str(path), "no model can be loaded from it", path):
         settings = AutoConfig.from_pretrained(path, trust_remote_code=False)
     if head == "pooled" or settings.is_encoder_decoder or reads_last_token(settings):

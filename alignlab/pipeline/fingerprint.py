@@ -71,7 +71,8 @@ def parts(config: Config, settings: Method, inputs: Mapping[str, Source]) -> dic
         hash_with_imports(module_name(config.dataset)),
         digest([hash_with_imports(extensions.name_of("views", name)) for name in views]),
     ]
-    return {
+    own_code = {"model.trust_remote_code": True} if config.model.runs_own_code else {}
+    return own_code | {
         "method": settings.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT),
         "model.adapter": config.model.adapter.model_dump(mode="json") if config.model.adapter else None,
         "model.attn_implementation": config.model.attention,

@@ -7,6 +7,7 @@ a stage is trained.
 """
 
 import os
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,12 +16,14 @@ from typing import Any
 from alignlab.config import extensions
 from alignlab.config.schema import Config
 from alignlab.errors import mistake
+from alignlab.models import own_code
 from alignlab.pipeline.result import Result, result_of
 from alignlab.pipeline.run_folder import new_folder
-from alignlab.runtime import distributed, rendezvous, signals
+from alignlab.runtime import distributed, rendezvous, signals, terminal
 from alignlab.runtime.file_errors import explained_file_errors
 from alignlab.runtime.files import ensure_home
 from alignlab.runtime.process_state import restored
+from alignlab.runtime.progress import say
 from alignlab.runtime.temporary_files import temporary_files
 
 
@@ -47,6 +50,8 @@ def launch(config: Config, folder: Path) -> None:
         return
     task = load_task(config)
     prepare(config, getattr(task, "COMPUTES", True))
+    for line in own_code.warning(config):
+        say(terminal.red(line, sys.stderr))
     signals.handle_stop_signals()
     with explained_file_errors(folder), temporary_files():
         if not trains(config):
@@ -71,6 +76,8 @@ def plan(config: Config) -> Iterator[str]:
     """Yield the lines of `dry_run=true`; a task without a plan of its own has one line."""
     ensure_home()
     distributed.set_environment()  # a plan computes nothing, and imports torch only where it has to
+    own_code.trust_base(config)
+    yield from map(terminal.red, own_code.warning(config))
     task = load_task(config)
     yield from task.plan(config) if hasattr(task, "plan") else [f"plan: task={config.task.name}"]
 
@@ -130,3 +137,4 @@ def prepare(config: Config, computes: bool = True) -> None:
     from alignlab.pipeline.fingerprint import threads
 
     distributed.configure_process(threads(config))
+    own_code.trust_base(config)

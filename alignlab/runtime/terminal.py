@@ -3,7 +3,7 @@
 import io
 import os
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 
 class Outlet(io.TextIOWrapper):
@@ -43,3 +43,9 @@ def make_streams_robust() -> None:
             robust = Outlet(stream.detach(), encoding, "backslashreplace", line_buffering=by_line)
             setattr(sys, name, robust)
             setattr(sys, f"__{name}__", robust)  # the detached stream can no longer be used
+
+
+def red(text: str, stream: TextIO | None = None) -> str:
+    """Return a text in red if a stream, by default standard output, is a terminal with colours."""
+    plain = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb" or not (stream or sys.stdout).isatty()
+    return text if plain else f"\033[31m{text}\033[0m"

@@ -26,22 +26,24 @@ def value_model(run: Run[Any]) -> Any:
     """Return the value function's body: the reward model's if it has the policy's token ids, else the policy's."""
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
+    from alignlab.models import own_code
     from alignlab.models.load import precision, set_dropout, trained_precision
 
     policy, reward_model = run.inputs["policy"], run.inputs.get("reward_model")
+    trust = own_code.is_trusted(policy)
     dtype = trained_precision(run.config.hardware)
     if reward_model is not None and same_tokens(
-        AutoTokenizer.from_pretrained(policy, trust_remote_code=False), reward_model
+        AutoTokenizer.from_pretrained(policy, trust_remote_code=trust), reward_model
     ):
         from alignlab.rewards import load_reward_model
 
         model = load_reward_model(reward_model, run.config.hardware).model.to(dtype)
         body = getattr(model, model.base_model_prefix)
     else:
-        settings = set_dropout(AutoConfig.from_pretrained(policy, trust_remote_code=False), run.method.dropout)
+        settings = set_dropout(AutoConfig.from_pretrained(policy, trust_remote_code=trust), run.method.dropout)
         with sharding.partition_on_load(precision(run.config.hardware)):
             options = {"config": settings, "dtype": dtype, "attn_implementation": run.config.model.attention}
-            body = AutoModel.from_pretrained(policy, **options, trust_remote_code=False)
+            body = AutoModel.from_pretrained(policy, **options, trust_remote_code=trust)
     return body.train()
 
 
