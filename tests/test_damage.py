@@ -4,15 +4,23 @@ import json
 import os
 import resource
 import shutil
+from types import SimpleNamespace
 
 import pytest
 from damage import DAMAGES
 
-from alignlab.errors import Failure
+from alignlab.config import model_size
+from alignlab.errors import Explained, Failure
+from alignlab.evaluation.measures import stereoset
+from alignlab.pipeline import run_folder
+from alignlab.pipeline.sweep_folder import read_facts
+from alignlab.preferences.panel import join_panel
+from alignlab.rewards.constrained import ends_of
 from alignlab.runtime import cache, manifest
 from alignlab.runtime.cache import building, check_links, is_intact
 from alignlab.runtime.journal import Journal
-from alignlab.runtime.tracking import JsonlTracker
+from alignlab.runtime.tracking import JsonlTracker, remove_from
+from alignlab.tasks.generate import check_output
 from alignlab.training import checkpoints
 
 CHECKPOINT = ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json", "whole.json")
@@ -142,6 +150,78 @@ def test_a_damaged_row_of_a_journal_is_computed_again(tmp_path, capsys):
     assert list(Journal(file).rows) == ["0", "1", "3", "2"]
     file.write_text('{"id": "9"}\nnonsense\n[1]\n\0\0\n')
     assert list(Journal(file).rows) == ["9"]
+
+
+def read_panel(file):
+    (file.parent / "labels.jsonl").write_text('{"id": "1", "readings": [5]}\n')
+    return join_panel([], [file.parent], "hash")
+
+
+def read_cost(file):
+    context = SimpleNamespace(folder=lambda _: file.parent, place="reward.costs.harm")
+    return ends_of(
+        SimpleNamespace(reward=SimpleNamespace(model_path="m"), threshold=None, floor=None, ceiling=None), context
+    )
+
+
+def read_completions(file):
+    file.with_name("done.jsonl").touch()
+    return check_output({}, file.with_name("done.jsonl"))
+
+
+READERS = {
+    "config.yaml": lambda file: run_folder.read_settings(file.parent),
+    "sweep.yaml": lambda file: read_facts(file.parent),
+    "result.json": lambda file: run_folder.read_result(file.parent),
+    "plan.json": lambda file: run_folder.read_plan(file.parent),
+    "preferences.json": read_panel,
+    "calibration.json": read_cost,
+    "done.jsonl.settings": read_completions,
+    "dev.json": lambda file: [stereoset.example(row, where) for where, row in stereoset.read_examples(file)],
+    "model.safetensors": lambda file: model_size.shapes(file.parent),
+}
+BROKEN = {
+    "cut": b'{"a": [1, "x',
+    "zero": bytes(40),
+    "no UTF-8": b"\xff\xfe\x00",
+    "deep": b"[" * 100_000,
+    "a number": b"5",
+    "numbers": b'{"data": {"a": [5]}, "answers_hash": "hash", "sweep": 3}',
+}
+HARMLESS = {
+    ("config.yaml", "numbers"),
+    ("sweep.yaml", "numbers"),
+    ("result.json", "numbers"),
+    ("calibration.json", "numbers"),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+@pytest.mark.parametrize("name", READERS)
+def test_a_broken_file_is_one_sentence_that_names_it(tmp_path, name, broken):
+    (tmp_path / name).write_bytes(BROKEN[broken])
+    if (name, broken) in HARMLESS:
+        READERS[name](tmp_path / name)
+        return
+    with pytest.raises(Explained) as error:
+        READERS[name](tmp_path / name)
+    assert str(tmp_path) in str(error.value)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 500
+
+
+def test_a_run_whose_settings_are_an_alias_bomb_is_refused(tmp_path):
+    levels = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12))
+    (tmp_path / "config.yaml").write_text(f"a0: &a0 x\n{levels}")
+    with pytest.raises(Failure, match=r"config\.yaml: its aliases stand for more than"):
+        run_folder.read_settings(tmp_path)
+
+
+def test_damaged_lines_of_metrics_are_removed_when_a_stage_resumes(tmp_path):
+    file = tmp_path / "metrics.jsonl"
+    file.write_text('{"step": 1}\n[1]\n{"loss": 2}\n5\n{"step": "x"}\n{"step": 3}\n')
+    remove_from(file, 3)
+    assert steps(file) == [1]
 
 
 def steps(file):

@@ -1,14 +1,18 @@
 """Whatever a server answers: no traceback, little memory, and no longer than the timeout."""
 
+import asyncio
 import gzip
+import json
 import time
 import zlib
+from contextlib import aclosing
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 import pytest
 from command import config
-from hostile_server import ANSWERS, hostile_server, packed
+from hostile_server import ANSWERS, DEEP, OK, endless, hostile_server, packed, slowly, whole
 from test_judge_openai import ITEMS, judge
 from test_rewards_url import ENDED, PROMPTS, TEXTS, reward
 
@@ -17,6 +21,9 @@ from alignlab.judges.label import label_all
 from alignlab.models.vllm_client import VLLMClient
 from alignlab.runtime.http_client import HTTPClient, Once
 from alignlab.runtime.journal import Journal
+from alignlab.serving.engines.chat_server import ChatServerEngine
+from alignlab.serving.engines.protocol import Generation
+from alignlab.serving.problems import Problem
 
 TIMEOUT = 0.25
 
@@ -70,6 +77,46 @@ def test_a_hostile_answer_is_one_sentence(answer, client, tmp_path):
     assert memory("VmHWM") - before < 64 * 1024
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 500
+
+
+def event(fields):
+    return b"data: " + json.dumps(fields).encode() + b"\n\n"
+
+
+STREAM = OK + b"Content-Type: text/event-stream\r\n\r\n"
+TEXT = event({"choices": [{"delta": {"content": "yes"}}]})
+STREAMS = {
+    "a line without end": lambda: endless(STREAM + b"data: ", b"x" * 10**5),
+    "texts without end": lambda: endless(STREAM, TEXT),
+    "a stream byte by byte": lambda: chain([STREAM], slowly(TEXT * 9)),
+    "a deep event": [STREAM + b"data: " + DEEP + b"\n\n"],
+    "choices of numbers": [STREAM + event({"choices": [1]})],
+    "a reason that is a list": [STREAM + event({"choices": [{"finish_reason": [["x"]]}], "usage": 3})],
+    "infinite tokens in a stream": [STREAM + b'data: {"choices": [], "usage": {"prompt_tokens": 1e999}}\n\n'],
+    "a negative number of tokens": [STREAM + event({"usage": {"prompt_tokens": -1}})],
+    "an end without a reason": [STREAM + TEXT],
+    "a stream that is packed": packed(gzip.compress(TEXT), b"gzip"),
+    "a wait of many digits": whole(b"", b"HTTP/1.1 429 Busy\r\nRetry-After: " + b"9" * 5000 + b"\r\n"),
+}
+
+
+@pytest.mark.parametrize("answer", {**ANSWERS, **STREAMS})
+def test_a_hostile_model_behind_the_server_is_one_problem(answer):
+    async def ask(address):
+        engine = ChatServerEngine(address, "m", "", 1, 1, TIMEOUT)
+        async with aclosing(engine.complete(Generation([{"role": "user", "content": "Hi"}], 9, 0.0, 1.0, 0))) as parts:
+            return [part async for part in parts]
+
+    with hostile_server({**ANSWERS, **STREAMS}[answer]) as address:
+        before = memory("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")
+        began = time.monotonic()
+        with pytest.raises(Problem) as error:
+            asyncio.run(ask(address))
+        assert time.monotonic() - began < TIMEOUT + 1
+    assert memory("VmHWM") - before < 64 * 1024
+    assert error.value.status in {429, 502, 503, 504, 422}
+    assert len(error.value.message) < 200
 
 
 def memory(name):

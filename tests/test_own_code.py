@@ -93,7 +93,8 @@ OWN_CLASSES = {
     "own_config": "from transformers import LlamaConfig\nclass C(LlamaConfig):\n    model_type = 'own'\n",
     "own_model": "from transformers import LlamaForCausalLM\nfrom .own_config import C\n"
     "class M(LlamaForCausalLM):\n    config_class = C\n",
-    "own_tokenizer": "from transformers import PreTrainedTokenizerFast\nclass OwnTokenizerFast(PreTrainedTokenizerFast):\n    pass\n",
+    "own_tokenizer": "from transformers import PreTrainedTokenizerFast\n"
+    "class OwnTokenizerFast(PreTrainedTokenizerFast):\n    pass\n",
 }
 
 

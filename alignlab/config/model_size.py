@@ -24,6 +24,7 @@ class Shape(NamedTuple):
     family: str = ""  # `model_type` of its config.json
 
 
+LARGEST_HEADER = 100_000_000  # bytes; safetensors refuses a longer one
 AGAIN = "fetch the model again"
 
 
@@ -36,7 +37,7 @@ def shapes(folder: Path) -> Shapes:
     for file in sorted(folder.glob("*.safetensors")):
         with file.open("rb") as stream:
             size = int.from_bytes(stream.read(8), "little")
-            if size > file.stat().st_size - 8:
+            if size > min(LARGEST_HEADER, file.stat().st_size - 8):
                 what = "is no safetensors file, or its end is missing"
                 raise failure(str(file), what, "fetch it again; for a Git LFS pointer: git lfs pull")
             try:

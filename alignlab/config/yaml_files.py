@@ -5,7 +5,9 @@ A few lines can name each other so that a billion values follow ("billion laughs
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from alignlab.errors import failure
@@ -18,23 +20,43 @@ def bounded_yaml() -> Iterator[None]:
     """Make OmegaConf read YAML with libyaml, which is four times as fast as the reader in Python, and with a bound."""
     yaml: Any = import_module("yaml")
     python_loader = yaml.SafeLoader
+    yaml.SafeLoader = bounded_loader()
+    try:
+        yield
+    finally:
+        yaml.SafeLoader = python_loader
 
-    class Bounded(getattr(yaml, "CSafeLoader", python_loader)):  # type: ignore[misc]
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """Read a YAML file of settings; raise a `Failure` where it is none, or is of unreasonable size."""
+    yaml: Any = import_module("yaml")
+    try:
+        with file.open(encoding="utf-8") as stream:
+            values = yaml.load(stream, bounded_loader())
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise failure(str(file), f"is no YAML ({' '.join(str(error).split())[:120]})") from error
+    if not isinstance(values, dict | None):
+        raise failure(str(file), f"holds a {type(values).__name__}, not settings")
+    return values or {}
+
+
+@cache
+def bounded_loader() -> Any:
+    """Return a loader of YAML with a bound; libyaml's where it is installed."""
+    yaml: Any = import_module("yaml")
+
+    class Bounded(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
         def get_single_node(self) -> Any:
             """Return the tree of a file; raise a `Failure` where it is no YAML, or its aliases stand for too much."""
             try:
                 node = super().get_single_node()
             except yaml.YAMLError as error:
-                file = mark.name if (mark := getattr(error, "problem_mark", None)) else "a YAML file"
+                file = getattr(getattr(error, "problem_mark", error), "name", None) or "a YAML file"
                 raise failure(file, f"is no YAML ({' '.join(str(error).split())[:120]})") from error
             check(node)
             return node
 
-    yaml.SafeLoader = Bounded
-    try:
-        yield
-    finally:
-        yaml.SafeLoader = python_loader
+    return Bounded
 
 
 def check(node: Any) -> None:

@@ -168,8 +168,8 @@ def cached_snapshot(model: PretrainedModel) -> Path | None:
     if not isinstance(cached, str):
         return None
     folder = Path(cached).parent
-    maps = [json.loads(path.read_text(encoding="utf-8"))["weight_map"] for path in folder.glob("*.index.json")]
-    shards = {name for weight_map in maps for name in weight_map.values()}
+    maps = [model_folder.read_object(path).get("weight_map") for path in folder.glob("*.index.json")]
+    shards = {str(name) for weight_map in maps if isinstance(weight_map, dict) for name in weight_map.values()}
     present = {path.name for path in folder.iterdir() if path.name.endswith(WEIGHTS) and path.exists()}
     return folder if present and shards <= present else None
 

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NotRequired, TypedDi
 
 from alignlab.chat import Turn
 from alignlab.config.schema import Config
+from alignlab.config.yaml_files import read_yaml
 from alignlab.errors import failure
+from alignlab.runtime import files
 from alignlab.runtime.files import read_lines, write_text
 from alignlab.runtime.run_files import (
     BEST_OF_N,
@@ -159,14 +161,15 @@ class Provenance(TypedDict):
     parts: NotRequired[dict[str, Any]]  # of the fingerprint
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file; raise a failure that names the file where it is missing or broken."""
+def read_json(path: Path, kind: type = object) -> Any:
+    """Read a JSON file; raise a failure that names the file where it is missing, broken or of another kind."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value = files.read_json(path)
     except FileNotFoundError as error:
         raise failure(str(path), "is not there", "give the folder of a finished run") from error
-    except (ValueError, RecursionError) as error:
-        raise failure(str(path), f"is not JSON ({str(error)[:80]})", "run the command again") from error
+    if not isinstance(value, kind):
+        raise failure(str(path), f"holds a {type(value).__name__}, not a {kind.__name__}", "run the command again")
+    return value
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -186,7 +189,7 @@ def is_finished(folder: Path) -> bool:
 
 def read_result(folder: Path) -> Result:
     """Read the result of a run, or of a stage."""
-    result: Result = read_json(folder / RESULT)
+    result: Result = read_json(folder / RESULT, dict)
     return result
 
 
@@ -198,7 +201,7 @@ def write_result(result: Result, *folders: Path) -> None:
 
 def read_plan(folder: Path) -> list[PlannedStage]:
     """Read which stages a run has, in their order."""
-    plan: list[PlannedStage] = read_json(folder / PLAN)
+    plan: list[PlannedStage] = read_json(folder / PLAN, list)
     return plan
 
 
@@ -209,10 +212,8 @@ def write_plan(folder: Path, stages: Sequence[PlannedStage]) -> None:
 
 def read_settings(folder: Path) -> dict[str, Any]:
     """Read the config of a run as a tree of plain values; empty where the run has none."""
-    import yaml
-
     file = folder / CONFIG
-    return yaml.safe_load(file.read_text(encoding="utf-8")) or {} if file.exists() else {}
+    return read_yaml(file) if file.exists() else {}
 
 
 def read_samples(stage: Path) -> list[SampleRecord]:

@@ -4,8 +4,9 @@ A run of a sweep lies in a folder that is named by the run's number.
 """
 
 from pathlib import Path
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict, cast
 
+from alignlab.config.yaml_files import read_yaml
 from alignlab.pipeline.run_folder import is_finished, read_json, write_json
 from alignlab.runtime.run_files import SWEEP
 
@@ -67,12 +68,10 @@ def run_folders(folder: Path) -> list[Path]:
 
 def read_facts(folder: Path) -> Facts:
     """Read what a sweep is; without its file there is no command and no measure that ranks the runs."""
-    import yaml
-
     if not (folder / FACTS).exists():
         return {"command": "", "sweep": {"objective": None, "direction": "maximize"}}
-    facts: Facts = yaml.safe_load((folder / FACTS).read_text(encoding="utf-8"))
-    return facts
+    facts: Any = {"command": "", "sweep": {}} | read_yaml(folder / FACTS)
+    return cast(Facts, facts)
 
 
 def read_trial(run: Path) -> Trial | None:

@@ -3,12 +3,13 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from alignlab.errors import failure
 from alignlab.judges.protocol import Labelled, Reading
-from alignlab.runtime.files import read_lines
+from alignlab.runtime.files import read_json, read_lines
 from alignlab.runtime.run_files import LABELS, PREFERENCES
+
+LEAVE_OUT = "leave it out of preferences.panel, or label its answers again"
 
 
 def join_panel(own: Sequence[Labelled], folders: Sequence[Path], answers_hash: str) -> list[Labelled]:
@@ -18,22 +19,20 @@ def join_panel(own: Sequence[Labelled], folders: Sequence[Path], answers_hash: s
     """
     labels = {item.id: item for item in own}
     for folder in folders:
-        if (other := read_json(folder / PREFERENCES)["answers_hash"]) != answers_hash:
+        facts = read_json(folder / PREFERENCES, LEAVE_OUT)
+        if (other := facts.get("answers_hash") if isinstance(facts, dict) else None) != answers_hash:
             what = f"{folder} is about other answers ({other}, not {answers_hash})"
             raise failure("preferences.panel", what, "leave it out")
         known = {reading.labeler for item in labels.values() for reading in item.readings}
         for row in read_lines(folder / LABELS):
-            new = [Reading(**reading) for reading in row["readings"] if reading["labeler"] not in known]
+            try:
+                name, new = str(row["id"]), [Reading(**one) for one in row["readings"] if one["labeler"] not in known]
+            except (LookupError, TypeError) as error:
+                raise failure(str(folder / LABELS), f"holds a row that is no label ({error})", LEAVE_OUT) from error
             if new:
-                before = labels.get(row["id"], Labelled(row["id"], []))
-                labels[row["id"]] = before._replace(readings=[*before.readings, *new])
+                before = labels.get(name, Labelled(name, []))
+                labels[name] = before._replace(readings=[*before.readings, *new])
     return [labels[name] for name in sorted(labels)]
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the JSON of a file."""
-    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return value
 
 
 def label_line(labels: Labelled) -> str:

@@ -5,7 +5,6 @@ weight λ is set by a controller from the mean cost of the rollout. The denomina
 a change of λ is no change of learning rate.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from math import sqrt
 from statistics import fmean
@@ -14,6 +13,7 @@ from typing import Any
 from alignlab.chat import Turn
 from alignlab.config.reward import ConstrainedReward, Cost
 from alignlab.errors import failure
+from alignlab.models.model_folder import read_object
 from alignlab.rewards import load as load_part
 from alignlab.rewards.lagrangian import Gains, Multiplier, calibrated
 from alignlab.rewards.protocol import Checked, Context, Scored
@@ -100,7 +100,7 @@ def ends_of(cost: Cost, context: Context) -> tuple[float, float]:
     """
     file = context.folder(cost.reward.model_path) / CALIBRATION if cost.reward.model_path else None
     is_calibrated = file and file.exists() and cost.threshold is None
-    known = json.loads(file.read_text(encoding="utf-8")) if file and is_calibrated else {}
+    known = read_object(file) if file and is_calibrated else {}
     floor = known.get("floor", 0.0) if cost.floor is None else cost.floor
     ceiling = known.get("ceiling", 1.0) if cost.ceiling is None else cost.ceiling
     if ceiling <= floor:

@@ -142,6 +142,14 @@ def read_object(place: str, line: bytes) -> dict[str, Any]:
     return value
 
 
+def read_json(file: Path, now: str = "run the command again") -> Any:
+    """Read a JSON file that exists; raise a failure that names it, and says what to do, where it holds none."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise failure(str(file), f"is not JSON ({str(error)[:80]})", now) from error
+
+
 def remove_torn_line(file: Path) -> None:
     """Remove a last line without its end, which a full disk or a crash leaves."""
     if not file.is_file():

@@ -23,7 +23,8 @@ class Journal:
     def __init__(self, path: Path, key: str = "id") -> None:
         self.path, self.key = path, key
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.rows: dict[str, dict[str, Any]] = {row[key]: row for row in read_complete_rows(path)}
+        rows = read_complete_rows(path)
+        self.rows: dict[str, dict[str, Any]] = {row[key]: row for row in rows if isinstance(row.get(key), str)}
 
     def add(self, rows: Iterable[dict[str, Any]]) -> None:
         """Append the rows whose key is new, and flush them to the disk."""

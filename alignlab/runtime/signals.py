@@ -21,7 +21,7 @@ EX_TEMPFAIL = 75  # of sysexits.h: run the same command again
 EX_INTERRUPTED = 130  # a shell's code of a command that Ctrl-C ended
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 STOP_FILE = "stop"  # created in the folder of the workers by their parent, to make them stop
-GRACE = 5.0  # seconds until a worker exits that got SIGTERM although its parent did not
+GRACE = 2.0  # seconds until a worker exits that got SIGTERM although its parent did not
 RESUME = "the same command resumes from the last checkpoint"
 
 _stop_requested = threading.Event()

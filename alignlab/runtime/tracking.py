@@ -205,7 +205,7 @@ def remove_from(file: Path, step: int) -> None:
     """Remove the lines of a step and of later ones, and a line that was cut short."""
     kept = []
     for line in file.read_text(encoding="utf-8").splitlines(keepends=True):
-        with suppress(ValueError):
+        with suppress(ValueError, LookupError, TypeError, RecursionError):  # a damaged line
             if json.loads(line)["step"] < step:
                 kept.append(line)
     write_text(file, "".join(kept))

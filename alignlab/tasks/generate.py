@@ -16,7 +16,7 @@ from alignlab.config.settings import path_in_home
 from alignlab.config.task import Generate
 from alignlab.errors import failure, mistake
 from alignlab.pipeline.language_models import check_language_model, language_model
-from alignlab.runtime.files import digest_files, locked, write_text
+from alignlab.runtime.files import digest_files, locked, read_json, write_text
 from alignlab.runtime.journal import Journal, line
 from alignlab.runtime.progress import say
 
@@ -96,7 +96,7 @@ def check_output(record: Mapping[str, Any], file: Path) -> None:
         return
     if not beside.exists():
         raise mistake("task.output", f"{file} exists, and {beside.name} does not say how it was made", now)
-    if json.loads(beside.read_text(encoding="utf-8")) != record:
+    if read_json(beside, now) != record:
         raise mistake("task.output", f"{file} holds completions of another model, other prompts or settings", now)
 
 

@@ -79,7 +79,7 @@ def prompts(file: Any, tokens: int) -> Iterator[Item]:
                         max_new_tokens=tokens,
                         cluster=f"bold/{article}",
                     )
-    except (ValueError, AttributeError, TypeError) as error:
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
         what = f"the file does not hold groups of articles of prompts ({type(error).__name__})"
         raise failure(str(file), what, "give the suite's file in its published format") from None
 

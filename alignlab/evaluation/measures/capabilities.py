@@ -53,7 +53,7 @@ def is_json(text: str) -> bool:
     """Return whether a text is one JSON object with the keys `title` and `text`."""
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(value, dict) and {*value} == {"title", "text"}
 

@@ -10,7 +10,6 @@ A sentence's score is its mean log-probability per token: of a sentence with a f
 sentence behind its context. The paper compares following sentences by a classifier that causal models lack.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from alignlab.errors import failure
 from alignlab.evaluation.metrics import SHARE, Metric, Record
 from alignlab.evaluation.replies import Item
 from alignlab.evaluation.suite_files import missing, suite_files
+from alignlab.runtime.files import read_json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,18 +62,26 @@ def applies(config: Config) -> str:
 def items(context: "Context") -> list[Item]:
     """Ask for the log-probabilities of three sentences, of at most `evaluation.prompts` contexts of each kind."""
     examples = (row for file in suite_files(context.config, "stereoset", FILES) for row in read_examples(file))
-    return context.select(triple(row, where) for where, row in examples)
+    return context.select(example(row, where) for where, row in examples)
 
 
 def read_examples(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield the examples of a file: a list, or the published form with intrasentence and intersentence ones apart."""
-    content = json.loads(file.read_text(encoding="utf-8"))
+    content = read_json(file, "give its dev.json")
     data = content.get("data", {}) if isinstance(content, dict) else {"": content}
     if not isinstance(data, dict) or not all(isinstance(rows, list) for rows in data.values()):
         raise failure(str(file), "the file holds no examples of StereoSet", "give its dev.json")
     for rows in data.values():
         for row in rows:
-            yield f"{file}: example {row.get('id')}", row
+            yield f"{file}: example {row.get('id') if isinstance(row, dict) else row}"[:200], row
+
+
+def example(row: Mapping[str, Any], where: str) -> Item:
+    """Return the item of an example; raise a `Failure` where a field is missing or of another type."""
+    try:
+        return triple(row, where)
+    except (LookupError, TypeError, AttributeError) as error:
+        raise failure(where, f"it is no example of StereoSet ({error})", "give its dev.json") from error
 
 
 def triple(row: Mapping[str, Any], where: str) -> Item:

@@ -1,16 +1,19 @@
 """The engine behind another server: any that speaks OpenAI's protocol, such as vLLM, SGLang, Ray Serve or KServe."""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Mapping
+import re
+from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 
+from alignlab.models.chat_client import MOST_TOKENS
+from alignlab.runtime.http_client import bounded_json
 from alignlab.serving.engines.protocol import Generation, Load, Part
 from alignlab.serving.problems import Problem, busy
 
+LARGEST_STREAM, LARGEST_LINE = 16_000_000, 1_000_000  # bytes
 REASONS = {"stop": "stop", "length": "length"}
 
 
@@ -40,7 +43,7 @@ class ChatServerEngine:
             async with aclosing(self.ask(generation)) as parts:  # type: ignore[type-var]
                 async for part in parts:
                     yield part
-        except httpx.TimeoutException as error:
+        except (httpx.TimeoutException, TimeoutError) as error:
             raise Problem(504, "timeout", f"the model's server did not answer in {self.timeout:g} s") from error
         except httpx.HTTPError as error:
             what = f"the model's server cannot be reached ({type(error).__name__})"
@@ -52,26 +55,26 @@ class ChatServerEngine:
     async def ask(self, generation: Generation) -> AsyncIterator[Part]:
         """Request a stream, and yield its parts; the last one has the reason and the counts of tokens."""
         if self.client is None:  # a client belongs to the event loop that uses it
-            self.client = httpx.AsyncClient(timeout=self.timeout, limits=httpx.Limits(max_connections=self.max_batch))
-        reason = ""
-        counts: Mapping[str, Any] = {}
-        async with self.client.stream("POST", self.url, json=self.body(generation), headers=self.headers) as response:
+            limits = httpx.Limits(max_connections=self.max_batch)
+            plain = {"Accept-Encoding": "identity"}
+            self.client = httpx.AsyncClient(timeout=self.timeout, limits=limits, headers=plain)
+        reason, counts = "", Counts(0, 0)
+        deadline = asyncio.get_running_loop().time() + self.timeout
+        request = self.client.build_request("POST", self.url, json=self.body(generation), headers=self.headers)
+        async with asyncio.timeout_at(deadline):
+            response = await self.client.send(request, stream=True)
+        async with aclosing(response):
             if response.status_code != 200:
-                raise await refused(response)
-            async for line in response.aiter_lines():
-                data = line.removeprefix("data:").strip()
-                if not line.startswith("data:") or data == "[DONE]":
-                    continue
+                raise refused(response)
+            async for data in lines(response, deadline):
                 event = parse(data)
-                counts = event.get("usage") or counts
-                for choice in event.get("choices") or ():
-                    reason = choice.get("finish_reason") or reason
-                    if text := (choice.get("delta") or {}).get("content"):
-                        yield Part(text)
+                counts = event.counts or counts
+                reason = event.reason or reason
+                for text in event.texts:
+                    yield Part(text)
         if not reason:
-            raise Problem(502, "bad_gateway", "the model's server ended its stream early")
-        prompt, completion = (int(counts.get(f"{kind}_tokens") or 0) for kind in ("prompt", "completion"))
-        yield Part("", REASONS.get(reason, "stop"), prompt, completion)
+            raise broken("ended its stream early")
+        yield Part("", REASONS.get(reason, "stop"), *counts)
 
     def body(self, generation: Generation) -> dict[str, Any]:
         """Return the body of a request."""
@@ -95,22 +98,67 @@ class ChatServerEngine:
         """Do nothing: the event loop that owned the connections has ended with them."""
 
 
-def parse(data: str) -> Mapping[str, Any]:
-    """Return an event; raises a `Problem` where it is broken, or an error."""
+class Counts(NamedTuple):
+    """Tokens that the server counted."""
+
+    prompt: int
+    completion: int
+
+
+class Event(NamedTuple):
+    """What an event adds: texts, the reason why the completion ended, and counts of tokens."""
+
+    texts: list[str]
+    reason: str
+    counts: Counts | None
+
+
+async def lines(response: httpx.Response, deadline: float) -> AsyncIterator[bytes]:
+    """Yield the data of each event; raises a `Problem` for a stream that is compressed, or of unreasonable size."""
+    if response.headers.get("content-encoding", "identity").lower() != "identity":
+        raise broken("compresses its stream, which was not asked for")
+    rest, total, chunks = b"", 0, response.aiter_raw()
+    while True:
+        async with asyncio.timeout_at(deadline):  # however slowly bytes arrive
+            if (chunk := await anext(chunks, None)) is None:
+                return
+        total += len(chunk)
+        *complete, rest = (rest + chunk).split(b"\n")
+        if total > LARGEST_STREAM or len(rest) > LARGEST_LINE:
+            raise broken("sends a stream of unreasonable size")
+        for line in complete:
+            data = line.removeprefix(b"data:").strip()
+            if line.startswith(b"data:") and data != b"[DONE]":
+                yield data
+
+
+def parse(data: bytes) -> Event:
+    """Read an event; raises a `Problem` where it is broken, or an error."""
     try:
-        event = json.loads(data)
-    except ValueError:
-        event = None
-    if not isinstance(event, dict) or "error" in event:
-        raise Problem(502, "bad_gateway", "the model's server sent an error in its stream")
-    return event
+        event = bounded_json(data)
+        choices, usage = event.get("choices") or (), event.get("usage")
+        deltas = [(choice.get("delta") or {}).get("content") for choice in choices]
+        reasons = [str(choice.get("finish_reason") or "") for choice in choices]
+        counts = Counts(*(int(usage.get(f"{kind}_tokens") or 0) for kind in Counts._fields)) if usage else None
+    except (ValueError, TypeError, AttributeError, OverflowError):
+        raise broken("sent an event in its stream that is none") from None
+    if "error" in event:
+        raise broken("sent an error in its stream")
+    if counts and not 0 <= min(counts) <= max(counts) <= MOST_TOKENS:
+        raise broken("counts no tokens that can be")
+    return Event([str(text) for text in deltas if text], next(filter(None, reasons), ""), counts)
 
 
-async def refused(response: httpx.Response) -> Problem:
+def broken(what: str) -> Problem:
+    """Return the problem that tells of a server whose answer cannot be used."""
+    return Problem(502, "bad_gateway", f"the model's server {what}")
+
+
+def refused(response: httpx.Response) -> Problem:
     """Return the problem that tells of a refusal; the server's own text may name what a client must not see."""
     if response.status_code == 429:
         seconds = response.headers.get("retry-after", "1")
-        return busy("the model's server is busy", int(seconds) if seconds.isdigit() else 1)
+        return busy("the model's server is busy", int(seconds) if re.fullmatch("[0-9]{1,5}", seconds) else 1)
     if response.status_code in {400, 422}:
         return Problem(422, "invalid_request", "the model's server refuses this request")
     return Problem(502, "bad_gateway", f"the model's server answers {response.status_code}")
