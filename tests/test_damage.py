@@ -191,7 +191,6 @@ BROKEN = {
 HARMLESS = {
     ("config.yaml", "numbers"),
     ("sweep.yaml", "numbers"),
-    ("result.json", "numbers"),
     ("calibration.json", "numbers"),
 }
 

@@ -172,6 +172,12 @@ def read_json(path: Path, kind: type = object) -> Any:
     return value
 
 
+def require(path: Path, fields: set[str], rows: Any) -> None:
+    """Raise a `Failure` where the rows of a file are not objects with all the fields."""
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and fields <= row.keys() for row in rows):
+        raise failure(str(path), f"holds no rows with {', '.join(sorted(fields))}", "run the command again")
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file."""
     write_text(path, json.dumps(value, indent=1))
@@ -190,6 +196,8 @@ def is_finished(folder: Path) -> bool:
 def read_result(folder: Path) -> Result:
     """Read the result of a run, or of a stage."""
     result: Result = read_json(folder / RESULT, dict)
+    require(folder / RESULT, {"measurements"}, [result])
+    require(folder / RESULT, {"name"}, result["measurements"])
     return result
 
 
@@ -202,6 +210,7 @@ def write_result(result: Result, *folders: Path) -> None:
 def read_plan(folder: Path) -> list[PlannedStage]:
     """Read which stages a run has, in their order."""
     plan: list[PlannedStage] = read_json(folder / PLAN, list)
+    require(folder / PLAN, {"stage", "action"}, plan)
     return plan
 
 
