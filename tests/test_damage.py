@@ -20,6 +20,7 @@ from alignlab.runtime import cache, manifest
 from alignlab.runtime.cache import building, check_links, is_intact
 from alignlab.runtime.journal import Journal
 from alignlab.runtime.tracking import JsonlTracker, remove_from
+from alignlab.sweeps.runner import is_damaged
 from alignlab.tasks.generate import check_output
 from alignlab.training import checkpoints
 
@@ -246,3 +247,16 @@ def test_a_line_that_a_crash_cut_short_is_removed_before_the_next(tmp_path):
     file.write_text('{"step": 1}\n{"step": 2, "train/l')
     JsonlTracker(file).log({"train/loss": 3.0}, 3)
     assert steps(file) == [1, 3]
+
+
+def test_a_sweeps_run_whose_stage_is_damaged_is_not_finished(tmp_path):
+    """A run's folder shares its weights with the stage in the cache (hard links)."""
+    run, stage = tmp_path / "multirun" / "0", tmp_path / "stages" / "sft-0f"
+    assert build(stage, STAGE[:-1])
+    write(run / "sft", [run_folder.PROVENANCE])
+    (run / "sft" / run_folder.PROVENANCE).write_text('{"stage": "sft", "fingerprint": "0f"}')
+    assert not is_damaged(run)
+    DAMAGES["flip"](stage / STAGE[0])
+    assert is_damaged(run)
+    shutil.rmtree(stage)
+    assert not is_damaged(run)  # a cache that was emptied says nothing about the run

@@ -143,6 +143,10 @@ def test_a_full_disk_under_a_native_library_is_the_same_sentence(tiny_disk, monk
         (PermissionError(13, "Permission denied", "/data/run/x"), "/data/run/x: cannot be used .Permission denied"),
         (OSError(30, "Read-only file system", "/cache/x"), "permissions, or set ALIGNLAB_CACHE to another folder"),
         (OSError(27, "File too large"), "run: no space left on the disk; free some, or set ALIGNLAB_OUTPUTS"),
+        (
+            OSError(28, "Full", "/cache/x", None, "/data/x"),
+            "^/data/x: no space left on the disk; free .* ALIGNLAB_OUTPUTS",
+        ),
         (FileNotFoundError(2, "No such file or directory", "/data/run/x"), "/data/run: was removed during the run"),
     ],
 )

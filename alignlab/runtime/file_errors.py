@@ -58,9 +58,10 @@ def explain(error: BaseException, folder: Path) -> Failure | None:
 
 
 def file_of(error: BaseException) -> Path | None:
-    """Return the file that an error names; None where it names none."""
-    if isinstance(error, OSError) and isinstance(error.filename, str):
-        return Path(error.filename).absolute()
+    """Return the file that an error names, for a copy its target; None where it names none."""
+    if isinstance(error, OSError):
+        names = [str(name) for name in (error.filename2, error.filename) if isinstance(name, str | Path)]
+        return Path(names[0]).absolute() if names else None
     named = re.search(r'at path "([^"]+)"', str(error))
     return Path(named[1]) if named else None
 

@@ -18,10 +18,11 @@ from alignlab.config.method_protocol import load_method
 from alignlab.config.schema import Config
 from alignlab.config.sweep import DRAWS
 from alignlab.errors import Failure, Fault, failure, mistake
-from alignlab.pipeline.run_folder import read_result, write_json
+from alignlab.pipeline.run_folder import PROVENANCE, read_provenance, read_result, write_json
 from alignlab.pipeline.sweep_folder import FACTS, TRIAL, Facts, read_facts, read_outcome
+from alignlab.runtime.cache import is_intact
 from alignlab.runtime.file_errors import explained_file_errors
-from alignlab.runtime.files import digest, write_text
+from alignlab.runtime.files import cache_root, digest, write_text
 from alignlab.sweeps.launchers import Space, launcher, say
 from alignlab.sweeps.optuna_search import Draw, Search
 
@@ -163,7 +164,7 @@ def combinations(space: Space) -> list[Draw]:
 def grid_runs(folder: Path, space: Space) -> Iterator[list[Draw]]:
     """Yield the combinations that are not finished, as one batch; raise a failure about those that failed."""
     runs = combinations(space)
-    left = [run for run in runs if state(folder, run.number) != "finished"]
+    left = [run for run in runs if state(folder, run.number) != "finished" or is_damaged(folder / str(run.number))]
     announce(folder, len(runs), len(runs) - len(left))
     for run in left:
         write_trial(folder, run, {})
@@ -223,6 +224,16 @@ def state(folder: Path, number: int) -> str:
     """Return how a run ended: finished, pruned, failed, or "not ended"."""
     outcome = read_outcome(folder / str(number))
     return outcome["state"] if outcome else "not ended"
+
+
+def is_damaged(run: Path) -> bool:
+    """Return whether a stage of a finished run is damaged in the cache; the run's folder shares its weights."""
+    for file in run.glob(f"*/{PROVENANCE}"):
+        facts = read_provenance(file.parent)
+        stage = cache_root() / "stages" / f"{facts['stage']}-{facts['fingerprint']}"
+        if stage.exists() and not is_intact(stage):
+            return True
+    return False
 
 
 def failures(folder: Path, numbers: Sequence[int]) -> Failure:
