@@ -17,6 +17,7 @@ from alignlab.models import own_code, pretrained
 from alignlab.models.load import load_policy, save
 from alignlab.models.prepared_tokenizer import load_tokenizer
 from alignlab.models.pretrained import base_model
+from alignlab.models.references import check_generates
 from alignlab.models.reward_heads import choose_head
 from alignlab.rewards import load_reward
 from alignlab.runtime import terminal
@@ -116,6 +117,7 @@ def test_trusted_code_reads_config_tokenizer_and_weights(own_class, tmp_path):
     assert all((tmp_path / kind).exists() for kind in OWN_CLASSES)
     save(model, tokenizer, tmp_path / "stage" / "model")
     assert own_code.is_trusted(tmp_path / "stage" / "model")
+    check_generates("task.model", tmp_path / "stage" / "model")
     assert type(load_policy(tmp_path / "stage" / "model", CPU)[0]).__name__ == "M"
     assert list(own_code.warning(settings))
     with pytest.raises(Failure, match=r"rm\.policy: a reward model is not made of"):

@@ -101,13 +101,15 @@ def find_model(setting: str, path: str) -> Path:
     return folder
 
 
+LANGUAGE_MODELS = {"AutoModelForCausalLM", "AutoModelForSeq2SeqLM"}  # in auto_map
 GENERATES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")  # endings of transformers' language models
 
 
 def check_generates(setting: str, folder: Path) -> None:
-    """Raise a `Mistake` where a model has no language head by its config.json."""
+    """Raise a `Mistake` where a model has no language head by its config.json; a class of its own may have any name."""
     file = folder / "config.json"
-    classes = model_folder.read_object(file).get("architectures") if file.exists() else None
+    settings = model_folder.read_object(file) if file.exists() else {}
+    classes = None if {*(settings.get("auto_map") or ())} & LANGUAGE_MODELS else settings.get("architectures")
     if classes and not any(str(name).endswith(GENERATES) for name in classes):
         raise mistake(setting, f"{folder} is a {classes[0]}, which generates nothing", "give a language model's folder")
 
