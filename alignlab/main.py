@@ -200,7 +200,8 @@ def unknown_flag(flag: str, argument: str) -> Mistake:
     setting = argument.lstrip("-")
     if "=" in setting:
         return mistake(argument, "is not a flag", f"settings have no dashes: write {setting}")
-    return mistake(argument, "is not a flag", close_to(argument, [*BARE_FLAGS, *VALUED_FLAGS, *CONFIG_DIR]))
+    hint = close_to(argument, [*BARE_FLAGS, *VALUED_FLAGS, *CONFIG_DIR])
+    return mistake(argument, "is not a flag", hint or f"settings have no dashes: write {setting.replace('-', '_')}=…")
 
 
 def run_with_hydra(arguments: list[str], groups: Groups, is_query: bool) -> None:

@@ -38,6 +38,8 @@ TYPED = [
         ["model=meta-llama/Llama-3"],
         ["model: no option 'meta-llama/Llama-3'; write model=local model.path=meta-llama/Ll"],
     ),
+    (["dataset=rows.jsonl"], ["dataset: no option 'rows.jsonl'; write dataset=file dataset.path=rows.jsonl"]),
+    (["--dry-run"], ["--dry-run: is not a flag; settings have no dashes: write dry_run=…"]),
     (["model/adaptr=lora"], ["model/adaptr: unknown group; did you mean 'model/adapter'?"]),
     (["experiment=nothing"], ["experiment: no option 'nothing'"]),
     (["experiment=missing.yaml"], ["experiment: missing.yaml is not there"]),

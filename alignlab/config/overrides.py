@@ -56,6 +56,9 @@ def sweep_faults(parsed: "list[Override]") -> Iterator[Fault]:
             yield Fault(override.key_or_group, f"{value} stands for several runs", now)
 
 
+BY_PATH = {"model": "model=local", "dataset": "dataset=file"}  # options that take a folder or a file
+
+
 def group_faults(override: "Override", groups: Groups) -> Iterator[Fault]:
     """Yield a fault for an unknown group, and for each unknown option of a known one."""
     name = override.key_or_group
@@ -63,7 +66,9 @@ def group_faults(override: "Override", groups: Groups) -> Iterator[Fault]:
         options = groups.options[name]
         for option in (option for value in values_of(override) for option in listed(value)):
             if option not in options:
-                named = f"write model=local model.path={option}" if name == "model" and "/" in option else ""
+                named = (
+                    f"write {BY_PATH[name]} {name}.path={option}" if name in BY_PATH and set(option) & {*"/."} else ""
+                )
                 hint = named or close_to(option, options) or f"there is {', '.join(options) or 'none yet'}"
                 yield Fault(name, f"no option {option!r}", hint)
     elif "/" in name and not name.startswith("hydra/"):
