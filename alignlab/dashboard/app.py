@@ -182,7 +182,7 @@ class Dashboard:
             "compare",
             runs=runs,
             table=compare.columns(runs),
-            front=compare.front(shown, *found) if found and len(shown) > 1 else "",
+            front=compare.front(shown, *found, runs) if found and len(shown) > 1 else "",
             measures=measures,
             measure=measure,
             counts={

@@ -15,6 +15,7 @@ HELPFUL = ("gold/helpful", "reward/held_out", "gold/score", "reward/mean")  # th
 HARMFUL = ("gold/harmful_compliance", "refusal/harmful_answered", "toxicity/rate")
 PAGE_SIZE = 40  # flipped answers
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 12.0, 12.0, 26.0
+BELOW = 14.0  # of a dot's centre is the baseline of its number
 
 Rows = list[dict[str, Any]]
 
@@ -93,8 +94,12 @@ def points(runs: Sequence[Run], harm: str, help_: str) -> list[Point]:
     ]
 
 
-def front(shown: Sequence[Point], harm: str, help_: str) -> Markup:
-    """Draw runs as dots, those of the Pareto front joined by a line; each dot has its run's name as a tooltip."""
+def front(shown: Sequence[Point], harm: str, help_: str, numbered: Sequence[Run] = ()) -> Markup:
+    """Draw runs as dots, those of the Pareto front joined by a line; each dot has its run's name as a tooltip.
+
+    The dots of `numbered` runs have their numbers below them, from 1.
+    """
+    numbers = {run.name: number for number, run in enumerate(numbered, 1)}
     x_values, y_values = [point.harmful for point in shown], [point.helpful for point in shown]
     x_scale = scale(min(x_values), max(x_values), LEFT, WIDTH - RIGHT, 4)
     y_scale = scale(min(y_values), max(y_values), HEIGHT - BOTTOM, TOP, 4)
@@ -110,6 +115,13 @@ def front(shown: Sequence[Point], harm: str, help_: str) -> Markup:
         )
         for point in shown
     )
+    written = Markup("").join(
+        Markup('<text class="tick" text-anchor="middle" x="{:.1f}" y="{:.1f}">{}</text>').format(
+            x_scale.pixel(point.harmful), y_scale.pixel(point.helpful) + BELOW, numbers[point.run.name]
+        )
+        for point in shown
+        if point.run.name in numbers
+    )
     return Markup(
         '<figure class="chart"><figcaption>{} over {}</figcaption><svg viewBox="0 0 {:g} {:g}" role="img" '
         'aria-label="{}">{}<polyline class="line c2" points="{}"/>{}</svg></figure>'
@@ -121,7 +133,7 @@ def front(shown: Sequence[Point], harm: str, help_: str) -> Markup:
         f"{label(help_)} over {label(harm)}",
         axes(x_scale, y_scale),
         line,
-        dots,
+        dots + written,
     )
 
 
