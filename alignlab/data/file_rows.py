@@ -145,7 +145,7 @@ def parse_record(main: RowFormat, record: Record | Reject, dataset: FileData) ->
     row_format = main if dataset.format else format_of(fields, main) or main
     try:
         for names in row_format.required:
-            if not any(name in fields for name in names):
+            if not fields.names.among(names):
                 raise Broken(names[0], "the field is missing", f"{' or '.join(names)}, for {row_format.name}")
         drafts = [_complete(draft, fields) for draft in row_format.parse(fields)]
         for name in (*READ_BESIDE, dataset.mask.truth):

@@ -72,15 +72,14 @@ def qualify(draft: Draft, fields: RowFields) -> Draft:
     if not draft.completions or not draft.prompt:
         return draft._replace(weight=read_weight(fields, 1))
     weight = read_weight(fields, len(draft.completions)) * draft.weight
-    draft = draft._replace(cut_off=read_cut_off(fields, len(draft.completions)))
+    draft = draft._replace(weight=weight, cut_off=read_cut_off(fields, len(draft.completions)))
     if len(draft.completions) == 1:
-        return _qualify_answer(draft._replace(weight=weight), fields)
+        return _qualify_answer(draft, fields)
     if len(draft.completions) == 2:
-        label = _check_scores(fields, draft.label)
-        return _qualify_pair(draft._replace(weight=weight, label=label), fields)
+        return _qualify_pair(draft._replace(label=_check_scores(fields, draft.label)), fields)
     if fields.holds("label"):
         raise Broken("label", "a label of more than two answers is not clear", "no label", ignoring("label"))
-    return draft._replace(weight=weight)
+    return draft
 
 
 def read_weight(fields: RowFields, completions: int) -> float:

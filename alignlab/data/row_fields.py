@@ -80,9 +80,10 @@ class FieldNames(dict[str, str | None]):
 
     def among(self, names: tuple[str, ...]) -> list[str]:
         """Return those of the names that the row has."""
-        if names not in self.subsets:
-            self.subsets[names] = [name for name in names if self[name] is not None]
-        return self.subsets[names]
+        known = self.subsets.get(names)  # hashing the names takes longer than all else
+        if known is None:
+            known = self.subsets[names] = [name for name in names if self[name] is not None]
+        return known
 
 
 class RowFields(Mapping[str, Any]):
@@ -92,6 +93,7 @@ class RowFields(Mapping[str, Any]):
         self.ignored, self.path = ignored, path
         self.names = field_names(tuple(values), ignored, path)
         self.values_by_name = {name: values[name] for name in self.names.kept}
+        self.held_names = {name for name, value in self.values_by_name.items() if is_held(value)}
         self.read: set[str] = set()
         self.parts: list[RowFields] = []
         self.notes: list[str] = []
@@ -122,8 +124,7 @@ class RowFields(Mapping[str, Any]):
 
     def holds(self, name: str) -> bool:
         """Return whether a field holds a value, without reading it."""
-        written = self.names[name]
-        return written is not None and is_held(self.values_by_name[written])
+        return self.names[name] in self.held_names
 
     def held(self, names: tuple[str, ...]) -> list[str]:
         """Return those of the names whose fields hold a value, in their order, without reading them."""
@@ -143,7 +144,7 @@ class RowFields(Mapping[str, Any]):
     def unread(self) -> Iterator[tuple[str, Any]]:
         """Yield the names and values of the fields that hold something and were not read."""
         for name, value in self.values_by_name.items():
-            if name not in self.read and is_held(value):
+            if name not in self.read and name in self.held_names:
                 yield self.path + name, value
         for part in self.parts:
             yield from part.unread()
@@ -208,7 +209,10 @@ def pick(fields: Mapping[str, Any], names: Sequence[str]) -> str | None:
     """Return the first of these fields that holds a value; else the first that the row has; else None."""
     row = fields_of(fields)
     present = row.names.among(tuple(names))
-    return next((name for name in present if row.holds(name)), present[0] if present else None)
+    for name in present:
+        if row.holds(name):
+            return name
+    return present[0] if present else None
 
 
 def parse_text(fields: Mapping[str, Any], names: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Literal
 
 from alignlab.chat import Turn
@@ -27,7 +28,12 @@ FEWEST_OPENINGS = 5  # with fewer, all rows are training rows
 
 def opening(prompt: Sequence[Turn]) -> str:
     """Return the sorted significant words of the first user turn; its text if it has no words."""
-    first = next((turn["content"] for turn in prompt if turn["role"] == "user"), "")
+    return significant_words(next((turn["content"] for turn in prompt if turn["role"] == "user"), ""))
+
+
+@lru_cache(maxsize=16)  # a data card asks for a row's opening twice
+def significant_words(first: str) -> str:
+    """Return the sorted significant words of a text; the text if it has no words."""
     words = set(WORD.findall(first.casefold()))
     significant = {word for word in words if len(word) >= LONG_WORD or word.isdecimal()}
     return " ".join(sorted(significant if len(significant) >= FEW_WORDS else words)) or first.strip()

@@ -11,12 +11,14 @@ from alignlab.data.rejects import Reject, RejectLog
 
 LONGEST_ROW = 1_000_000  # characters; a longer row is rejected
 LONG_ROW = 4_000  # characters from which a row is counted as long
+EMPTY_TURN, LONG = "an empty turn before the last", f"over {LONG_ROW:,} characters"
 
 
 def validate(logs: Mapping[str, RejectLog]) -> Step:
     """Return the step that adds broken rows to the log of the training files or of the test files."""
 
     def step(rows: Iterable[Row], tally: Tally) -> Iterator[Row]:
+        tally.notes.update({EMPTY_TURN: 0, LONG: 0})  # in this order
         for row in rows:
             if fault := find_fault(row):
                 reject = Reject(row.file, row.line, *fault)
@@ -25,8 +27,10 @@ def validate(logs: Mapping[str, RejectLog]) -> Step:
                 log.add(reject)
                 tally.dropped[reject.label] += 1
                 continue
-            tally.notes["an empty turn before the last"] += any(not turn["content"].strip() for turn in row.prompt)
-            tally.notes[f"over {LONG_ROW:,} characters"] += sum(map(len, row.texts())) > LONG_ROW
+            if any(not turn["content"].strip() for turn in row.prompt):
+                tally.notes[EMPTY_TURN] += 1
+            if sum(map(len, row.texts())) > LONG_ROW:
+                tally.notes[LONG] += 1
             yield row
 
     return step
