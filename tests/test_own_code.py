@@ -165,11 +165,12 @@ MAY_RUN = {
 
 
 def test_everything_else_is_loaded_without_trust():
-    """No call of transformers' auto classes leaves out the argument."""
+    """No call of transformers' auto classes leaves out the argument; PEFT runs no code of an adapter's folder."""
     package = ROOT / "alignlab"
     for file in package.rglob("*.py"):
         allowed = MAY_RUN.get(str(file.relative_to(package)), ())
         for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in {"from_pretrained", "from_config"}:
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            if called.endswith((".from_pretrained", ".from_config")) and called != "PeftModel.from_pretrained":
                 (value,) = [ast.unparse(key.value) for key in node.keywords if key.arg == "trust_remote_code"]
                 assert value == "False" or value in allowed, f"{file}:{node.lineno}"

@@ -161,21 +161,12 @@ class Provenance(TypedDict):
     parts: NotRequired[dict[str, Any]]  # of the fingerprint
 
 
-def read_json(path: Path, kind: type = object) -> Any:
-    """Read a JSON file; raise a failure that names the file where it is missing, broken or of another kind."""
+def read_json(path: Path) -> Any:
+    """Read a JSON file; raise a failure that names the file where it is missing or broken."""
     try:
-        value = files.read_json(path)
+        return files.read_json(path)
     except FileNotFoundError as error:
         raise failure(str(path), "is not there", "give the folder of a finished run") from error
-    if not isinstance(value, kind):
-        raise failure(str(path), f"holds a {type(value).__name__}, not a {kind.__name__}", "run the command again")
-    return value
-
-
-def require(path: Path, fields: set[str], rows: Any) -> None:
-    """Raise a `Failure` where the rows of a file are not objects with all the fields."""
-    if not isinstance(rows, list) or not all(isinstance(row, dict) and fields <= row.keys() for row in rows):
-        raise failure(str(path), f"holds no rows with {', '.join(sorted(fields))}", "run the command again")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -195,9 +186,9 @@ def is_finished(folder: Path) -> bool:
 
 def read_result(folder: Path) -> Result:
     """Read the result of a run, or of a stage."""
-    result: Result = read_json(folder / RESULT, dict)
-    require(folder / RESULT, {"measurements"}, [result])
-    require(folder / RESULT, {"name"}, result["measurements"])
+    result: Result = read_json(folder / RESULT)
+    files.require_fields(folder / RESULT, {"measurements"}, [result])
+    files.require_fields(folder / RESULT, {"name"}, result["measurements"])
     return result
 
 
@@ -209,8 +200,8 @@ def write_result(result: Result, *folders: Path) -> None:
 
 def read_plan(folder: Path) -> list[PlannedStage]:
     """Read which stages a run has, in their order."""
-    plan: list[PlannedStage] = read_json(folder / PLAN, list)
-    require(folder / PLAN, {"stage", "action"}, plan)
+    plan: list[PlannedStage] = read_json(folder / PLAN)
+    files.require_fields(folder / PLAN, {"stage", "action"}, plan)
     return plan
 
 

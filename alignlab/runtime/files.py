@@ -150,6 +150,12 @@ def read_json(file: Path, now: str = "run the command again") -> Any:
         raise failure(str(file), f"is not JSON ({str(error)[:80]})", now) from error
 
 
+def require_fields(file: Path, fields: set[str], rows: Any) -> None:
+    """Raise a failure where the rows of a file are not objects with all the fields."""
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and fields <= row.keys() for row in rows):
+        raise failure(str(file), f"holds no rows with {', '.join(sorted(fields))}", "run the command again")
+
+
 def remove_torn_line(file: Path) -> None:
     """Remove a last line without its end, which a full disk or a crash leaves."""
     if not file.is_file():
