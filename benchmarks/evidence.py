@@ -40,6 +40,7 @@ from kills_scale import kills_scale
 from memory import memory
 from poisoned_feedback import poisoned_feedback
 from preferences import preferences
+from serving_evidence import serving, serving_store
 from sweeps import sweeps, sweeps_joblib
 
 HERE = Path(__file__).parent
@@ -409,8 +410,12 @@ PARTS = {
     "startup": startup,
     "gpu": gpu,
     "bench": bench,
+    "serving": serving,
+    "serving_store": serving_store,
 }
 NAMED = (
+    "serving",
+    "serving_store",
     "constrained",
     "feedback_loop",
     "poisoned_feedback",
@@ -463,6 +468,8 @@ TITLES = {
     "detoxify": "A classifier of toxicity offline",
     "suites": "Every suite on SmolLM2-135M-Instruct",
     "durability": "A fine-tuning attack on pocket",
+    "serving": "Serving: 50 clients and one",
+    "serving_store": "Serving: the store loses nothing",
     "bench": "Training beside TRL's trainers: speed",
 }
 

@@ -1,20 +1,16 @@
 """`task=serve` over real HTTP: completions, streams, feedback, keys, limits."""
 
-import asyncio
 import json
 import socket
 import time
-from types import SimpleNamespace
 
 import httpx
 import pytest
 from command import config
 from served import MESSAGES, bearer, served, tiny_engine
-from sqlalchemy.exc import OperationalError
 
 from alignlab.errors import Mistake
 from alignlab.models.sampling import Sampling, sample
-from alignlab.serving.app import keep_retention
 from alignlab.serving.server import serve
 from alignlab.serving.store import records
 
@@ -39,7 +35,7 @@ def events(response):
 def test_a_prediction_is_the_completion_that_sampling_gives(client):
     engine = client.service.engine("tiny")
     (expected,) = sample(engine.batch.model, engine.tokenizer, [MESSAGES], Sampling(1.0, 1.0, 40, 1), 3)
-    body = {"messages": MESSAGES, "seed": 3, "temperature": 1.0, "top_p": 1.0}
+    body = {"messages": MESSAGES, "seed": 3.0, "temperature": 1.0, "top_p": 1.0}  # 3.0 is an integer in JSON
     answer = client.post("/predict", json=body).json()
     assert answer["completion"] == expected.text
     assert answer["usage"]["completion_tokens"] == len(expected.tokens)
@@ -82,6 +78,7 @@ def test_models_health_and_metrics(client):
     text = client.get("/metrics").text
     assert 'alignlab_queue_waiting{model="tiny"} 0.0' in text
     assert 'alignlab_requests_total{method="GET",path="/health",status="200"}' in text
+    assert client.put("/feedback").headers["Allow"] == "GET, POST"
     assert client.get("/openapi.json").json()["paths"].keys() >= {"/predict", "/feedback", "/v1/chat/completions"}
 
 
@@ -282,20 +279,3 @@ def test_an_address_is_refused_before_a_model_is_loaded(tmp_path):
         port = taken.getsockname()[1]
         with pytest.raises(Mistake, match=rf"task.port: http://127.0.0.1:{port} cannot be used \(Address already"):
             serve_at("127.0.0.1", port)
-
-
-def test_a_failure_of_the_store_does_not_end_retention(monkeypatch):
-    calls = []
-
-    async def write(_):
-        calls.append(1)
-        raise OperationalError("", {}, Exception()) if len(calls) == 1 else KeyboardInterrupt
-
-    async def no_wait(_):
-        pass
-
-    monkeypatch.setattr(asyncio, "sleep", no_wait)
-    service = SimpleNamespace(settings=SimpleNamespace(retention_days=1), store=SimpleNamespace(write=write))
-    with pytest.raises(KeyboardInterrupt):
-        asyncio.run(keep_retention(service))
-    assert len(calls) == 2

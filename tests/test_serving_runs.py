@@ -3,11 +3,13 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import httpx
 import pytest
@@ -28,18 +30,20 @@ def model(tmp_path_factory):
     return folder
 
 
-def start(folder, model, *more, env=None):
-    """Start the command; return the process and its address."""
-    command = [sys.executable, "-m", "alignlab", "task=serve", f"task.model={model}", "task.port=0", *more]
+def start(folder, model, *more, env=None, under=()):
+    """Start the command, under another one where that is given; return the process and its address."""
+    command = [*under, sys.executable, "-m", "alignlab", "task=serve", f"task.model={model}", "task.port=0", *more]
     options = ["task.max_new_tokens=8", "hardware.device=cpu", "task.requests_per_minute=1000000"]
     process = subprocess.Popen(
         [*command, *options], cwd=folder, stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}
     )
+    lines = []
     for line in process.stderr:
+        lines.append(line)
         if match := re.search(r"serving at (http://\S+)", line):
             threading.Thread(target=process.stderr.read, daemon=True).start()
             return process, match[1]
-    raise AssertionError("the server did not start")
+    raise AssertionError(f"the server did not start: {lines}")
 
 
 def give_until_killed(url, number, acknowledged):
@@ -91,6 +95,61 @@ def kill_and_look(model, folder, env, more):
     assert len(acknowledged) >= 100 * KILLS
     assert {*acknowledged} <= {*stored}
     assert len(stored) == len({*stored})
+
+
+CALLS = "trace=read,recvfrom,pwrite64,fdatasync,sendto,sendmsg,write,writev"
+STRACE = ("strace", "-f", "-ttt", "-yy", "-s", "2000", "-e", CALLS)
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+def test_a_trace_of_system_calls_shows_the_sync_before_the_acknowledgement(database, model, tmp_path):
+    if not shutil.which("strace"):
+        pytest.skip("strace is not installed; apt-get install strace")
+    if database == "sqlite":
+        trace_and_look(model, tmp_path, {}, [], "feedback.db-wal")
+        return
+    with postgres(tmp_path) as url:
+        number = (tmp_path / "pg" / "data" / "postmaster.pid").read_text().split()[0]
+        attached = [*STRACE, "-o", str(tmp_path / "database.txt"), "-p", number]
+        tracer = subprocess.Popen(attached, stderr=subprocess.PIPE, text=True)
+        assert "attached" in tracer.stderr.readline()
+        trace_and_look(model, tmp_path, {"STORE_URL": url}, ["task.store_env=STORE_URL"], "/pg_wal/")
+        tracer.terminate()
+        tracer.wait()
+
+
+def trace_and_look(model, folder, env, more, log):
+    under = [*STRACE, "--seccomp-bpf", "-o", str(folder / "server.txt")]
+    process, url = start(folder, model, *more, env=env, under=under)
+    with httpx.Client(base_url=url, timeout=60) as client:
+        answer = client.post("/predict", json={"messages": MESSAGES}).json()["id"]
+        given = client.post("/feedback", json={"id": answer, "comment": "traced"}).json()["id"]
+    server = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0]
+    os.kill(int(server), signal.SIGTERM)
+    assert process.wait(timeout=60) == 0
+    calls = sorted(call for trace in folder.glob("*.txt") for call in traced_calls(trace))
+    asked = next(call for call in calls if '\\"comment\\":\\"traced\\"' in call[2])
+    sent = next(call for call in calls if given in call[2] and "127.0.0.1" in call[2] and call[0] > asked[1])
+    between = [call for call in calls if asked[1] < call[0] and call[1] < sent[0] and log in call[2]]
+    written, synced = ([call for call in between if call[2].startswith(name)] for name in ("pwrite64", "fdatasync"))
+    for call in (asked, written[-1], synced[-1], sent):
+        shown = re.sub(r'"(.{0,40}).*"', r'"\1…"', call[2].replace(str(folder), "…"))
+        print(f"TRACE {1000 * (call[0] - asked[0]):7.3f} ms {shown[:150]}")
+    assert written[-1][1] <= synced[-1][0]
+
+
+def traced_calls(trace):
+    """Yield begin, end and text of the calls of a trace; a call that another thread's interrupts has two lines."""
+    begun = {}
+    for line in trace.read_text().splitlines():
+        thread, second, text = line.split(None, 2)
+        if text.endswith("<unfinished ...>"):
+            begun[thread] = (float(second), text.removesuffix("<unfinished ...>"))
+        elif "resumed>" in text and thread in begun:
+            start, head = begun.pop(thread)
+            yield start, float(second), head + text.partition("resumed>")[2]
+        else:
+            yield float(second), float(second), text
 
 
 def test_beyond_the_loopback_it_starts_only_with_a_key(model, tmp_path):

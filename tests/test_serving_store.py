@@ -1,13 +1,17 @@
 """The store: what is acknowledged is there, once; groups, failures, deletion, retention; SQLite and PostgreSQL."""
 
+import asyncio
 import time
 from concurrent.futures import wait
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
 from postgres import postgres
+from sqlalchemy.exc import OperationalError
 
 from alignlab.errors import Failure
+from alignlab.serving.app import keep_retention
 from alignlab.serving.problems import Problem
 from alignlab.serving.store import records
 from alignlab.serving.store.records import Answer, User, add_answer
@@ -120,3 +124,20 @@ def test_a_place_that_cannot_be_opened_is_told_in_a_sentence(tmp_path):
     with pytest.raises(Failure, match=r"task.store: .*cannot be opened") as raised:
         Store("postgresql://ann:secret@127.0.0.1:9/none")
     assert "secret" not in str(raised.value)
+
+
+def test_a_failure_of_the_store_does_not_end_retention(monkeypatch):
+    calls = []
+
+    async def write(_):
+        calls.append(1)
+        raise OperationalError("", {}, Exception()) if len(calls) == 1 else KeyboardInterrupt
+
+    async def no_wait(_):
+        pass
+
+    monkeypatch.setattr(asyncio, "sleep", no_wait)
+    service = SimpleNamespace(settings=SimpleNamespace(retention_days=1), store=SimpleNamespace(write=write))
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(keep_retention(service))
+    assert len(calls) == 2

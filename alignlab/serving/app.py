@@ -91,11 +91,19 @@ async def on_invalid(_: Request, error: Exception) -> Response:
     return problem_response(Problem(422, "invalid_request", "; ".join(faults[:5])[:2000]))
 
 
-async def on_http_error(_: Request, error: Exception) -> Response:
+async def on_http_error(request: Request, error: Exception) -> Response:
     """Answer an unknown path or method."""
     assert isinstance(error, HTTPException)
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
-    return problem_response(Problem(error.status_code, code, str(error.detail), error.headers))
+    headers = allowed_methods(request) if error.status_code == 405 else error.headers
+    return problem_response(Problem(error.status_code, code, str(error.detail), headers or error.headers))
+
+
+def allowed_methods(request: Request) -> dict[str, str]:
+    """Return the header with all documented methods of a path; Starlette's has those of one route."""
+    path = getattr(request.scope.get("route"), "path", "")
+    methods = request.app.openapi()["paths"].get(path, {})
+    return {"Allow": ", ".join(sorted(map(str.upper, methods)))} if methods else {}
 
 
 async def on_store_error(_: Request, error: Exception) -> Response:

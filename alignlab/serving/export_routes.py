@@ -1,9 +1,9 @@
 """The API of administrators: export feedback as training data, and see who has how much influence on it."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter, Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import Response
 
 from alignlab.runtime.run_files import CARD
 from alignlab.serving.item_schemas import InfluenceList
@@ -13,20 +13,32 @@ from alignlab.serving.store import export, queries
 exports = APIRouter(tags=["export"], responses=errors())
 
 
-@exports.get("/export/card", summary="The card of an export", response_class=PlainTextResponse)
-async def card(request: Request, _: Administrator) -> PlainTextResponse:
+def text_of(media_type: str) -> dict[int | str, dict[str, Any]]:
+    """Return the documentation of a response that is a text of a type."""
+    return {200: {"content": {media_type: {"schema": {"type": "string"}}}}}
+
+
+@exports.get(
+    "/export/card", summary="The card of an export", response_class=Response, responses=text_of("text/markdown")
+)
+async def card(request: Request, _: Administrator) -> Response:
     """Return a description of the exported rows in Markdown."""
     text = await service_of(request).store.read(export.card)
-    return PlainTextResponse(text, media_type="text/markdown", headers=attachment(CARD))
+    return Response(text, media_type="text/markdown", headers=attachment(CARD))
 
 
-@exports.get("/export/{form}", summary="Feedback as JSON lines in one of TRL's forms", response_class=PlainTextResponse)
+@exports.get(
+    "/export/{form}",
+    summary="Feedback as JSON lines in one of TRL's forms",
+    response_class=Response,
+    responses=text_of("application/jsonl"),
+)
 async def rows(
     request: Request, form: Literal["preference", "prompt_completion", "unpaired_preference"], _: Administrator
-) -> PlainTextResponse:
+) -> Response:
     """Return one row per line; `dataset=file` reads them."""
     text = await service_of(request).store.read(lambda connection: "".join(export.lines(connection, form)))
-    return PlainTextResponse(text, media_type="application/jsonl", headers=attachment(f"{form}.jsonl"))
+    return Response(text, media_type="application/jsonl", headers=attachment(f"{form}.jsonl"))
 
 
 def attachment(name: str) -> dict[str, str]:

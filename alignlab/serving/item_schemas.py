@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from alignlab.serving.schemas import NO_NUL, Body, Feedback, Long, Message, Messages, SeedNumber, Short
+from alignlab.serving.schemas import NO_NUL, Body, Feedback, Long, Message, Messages, SeedNumber, Short, Whole
 
 
 class CompareRequest(Body):
@@ -19,7 +19,7 @@ class LabelRequest(Body):
 
     messages: Messages
     instructions: Annotated[str, Field(max_length=10_000, pattern=NO_NUL)] = ""
-    samples: Annotated[int, Field(ge=2, le=8)] | None = None
+    samples: Annotated[Whole, Field(ge=2, le=8)] | None = None
     answers: Annotated[list[Long], Field(min_length=2, max_length=8)] | None = None
 
     @model_validator(mode="after")
@@ -72,7 +72,7 @@ class Chosen(Body):
 class RanksRequest(Body):
     """A rank for each answer of an item, 1 for the best; answers that are equally good share a rank."""
 
-    ranks: Annotated[dict[Short, Annotated[int, Field(ge=1, le=8)]], Field(min_length=2, max_length=8)]
+    ranks: Annotated[dict[Short, Annotated[Whole, Field(ge=1, le=8)]], Field(min_length=2, max_length=8)]
     comment: Annotated[str, Field(max_length=10_000, pattern=NO_NUL)] | None = None
 
 

@@ -2,15 +2,22 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+
+def is_whole(value: Any) -> bool:
+    """Return whether a value is a float without a fraction, which JSON Schema counts among the integers."""
+    return isinstance(value, float) and value.is_integer()
+
 
 NO_NUL = r"^[^\x00]*$"  # PostgreSQL stores no NUL in a text
 Short = Annotated[str, Field(min_length=1, max_length=200, pattern=NO_NUL)]
 Long = Annotated[str, Field(max_length=100_000, pattern=NO_NUL)]
-Tokens = Annotated[int, Field(ge=1, le=1_000_000)]
+Whole = Annotated[int, BeforeValidator(lambda value: int(value) if is_whole(value) else value)]  # 1.0 is one in JSON
+Tokens = Annotated[Whole, Field(ge=1, le=1_000_000)]
 Temperature = Annotated[float, Field(ge=0, le=2)]
 TopP = Annotated[float, Field(gt=0, le=1)]
-SeedNumber = Annotated[int, Field(ge=0, lt=2**32)]
+SeedNumber = Annotated[Whole, Field(ge=0, lt=2**32)]
 Stop = Annotated[list[Annotated[str, Field(min_length=1, max_length=100)]], Field(max_length=4)]
 
 
@@ -81,7 +88,7 @@ class FeedbackRequest(Body):
 
     id: Short = Field(description="The request id of the answer.")
     thumb: Literal["up", "down"] | None = None
-    rating: Annotated[int, Field(ge=1, le=5)] | None = None
+    rating: Annotated[Whole, Field(ge=1, le=5)] | None = None
     correction: Long | None = None
     categories: Annotated[list[Category], Field(max_length=9)] | None = None
     comment: Annotated[str, Field(max_length=10_000, pattern=NO_NUL)] | None = None
