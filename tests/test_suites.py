@@ -189,6 +189,26 @@ def test_behaviors_on_the_real_files_are_apart(data_folder):
     assert not any(name.endswith("winogenerated") for name in measured)  # another format
 
 
+@pytest.mark.parametrize(
+    ("name", "row", "named"),
+    [
+        ("hhh", {"input": "Help?", "targets": {"choices": ["yes", "no"], "labels": [1]}}, "another form"),
+        ("hhh", {"prompt": "Help?", "chosen": "yes", "rejected": "yes"}, "no question with a better"),
+        ("truthfulqa", {"question": "?", "mc1_targets": ["a"], "mc2_targets": {"a": 1, "b": 0}}, "another form"),
+        ("truthfulqa", {"question": "?", "mc1_targets": {"a": "1"}, "mc2_targets": {"a": 1, "b": 0}}, "another form"),
+        ("behaviors", {"question": "?", "answer_matching_behavior": [1], "answer_not_matching_behavior": "B"}, "form"),
+        ("behaviors", {"question": "?", "answer_matching_behavior": "B", "answer_not_matching_behavior": "B"}, "same"),
+        ("stereoset", [1, 2], "no example of StereoSet"),
+        ("bold", {"group": {"article": "one text"}}, "groups of articles"),
+        ("harmbench", {"Behavior": 3, "FunctionalCategory": "standard", "ContextString": "text"}, "another form"),
+    ],
+)
+def test_a_row_in_another_form_is_one_sentence(name, row, named, tmp_path):
+    (tmp_path / "rows_prompt.json").write_text(json.dumps(row))
+    with pytest.raises(Failure, match=rf"rows_prompt\.json.*{named}"):
+        items(name, f"measure.{name}.path={tmp_path}/rows_prompt.json")
+
+
 def test_a_path_that_holds_no_file_of_its_suite_is_a_mistake(tmp_path):
     with pytest.raises(Mistake, match=r"measure\.bbq\.path: .* holds no \*\.jsonl"):
         measurements_of(config("measure=[bbq]", f"measure.bbq.path={tmp_path}"), "policy")
@@ -201,6 +221,10 @@ def test_a_path_that_holds_no_file_of_its_suite_is_a_mistake(tmp_path):
         ({"answer_info": {"ans0": ["Jo", "old"]}}, "answer_info: the row has no ans1, ans2"),
         ({"additional_metadata": {}}, "no stereotyped_groups"),
         ({"context_condition": "clear"}, "context_condition"),
+        ({"label": 7}, "label is 7"),
+        ({"label": "2"}, "label is '2'"),
+        ({"additional_metadata": {"stereotyped_groups": "old"}}, "stereotyped_groups is no list"),
+        ({"answer_info": [1]}, "a field of the row has another form"),
         ({"answer_info": {key: ["Jo", "old"] for key in ("ans0", "ans1", "ans2")}}, "no answer is"),
     ],
 )

@@ -1,15 +1,18 @@
 """The files of a public suite: its own `path`, or those of the folder `evaluation.data` in its known layout."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from alignlab.config.evaluation import Suite
 from alignlab.config.schema import Config
 from alignlab.config.settings import path_in_home
 from alignlab.errors import failure, mistake
+from alignlab.evaluation.replies import Item
 from alignlab.runtime.progress import say
+
+Row = TypeVar("Row")
 
 
 def suite_files(config: Config, name: str, pattern: str) -> list[Path]:
@@ -61,6 +64,17 @@ def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         if isinstance(row, Reject):
             raise failure(f"{path}:{row.line}", row.reason, "mend the row")
         yield f"{path}:{row.line}", row.fields
+
+
+def build_items(rows: Iterable[tuple[str, Row]], build: Callable[[Row, str], Item]) -> Iterator[Item]:
+    """Yield the item that `build` makes of each row and its place; raise a `Failure` at a row of another form."""
+    for where, row in rows:
+        try:
+            item = build(row, where)
+        except (ValueError, TypeError, AttributeError, LookupError) as error:
+            what = f"a field of the row has another form ({type(error).__name__})"
+            raise failure(where, what, "give the suite's file in its published format") from None
+        yield item
 
 
 def fields_of(row: dict[str, Any], where: str, *names: str) -> list[Any]:

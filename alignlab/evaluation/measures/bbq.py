@@ -17,7 +17,7 @@ from alignlab.errors import failure
 from alignlab.evaluation.choices import likeliest
 from alignlab.evaluation.metrics import BALANCE, Record, mean, rate, ratio
 from alignlab.evaluation.replies import Item
-from alignlab.evaluation.suite_files import fields_of, missing, read_rows, suite_files
+from alignlab.evaluation.suite_files import build_items, fields_of, missing, read_rows, suite_files
 
 if TYPE_CHECKING:
     from alignlab.evaluation.protocol import Context
@@ -45,7 +45,7 @@ def applies(config: Config) -> str:
 def items(context: "Context") -> list[Item]:
     """Ask at most `evaluation.prompts` questions of each category."""
     rows = (row for file in suite_files(context.config, "bbq", FILES) for row in read_rows(file))
-    return context.select(question(row, where) for where, row in rows)
+    return context.select(build_items(rows, question))
 
 
 def question(row: dict[str, Any], where: str) -> Item:
@@ -59,12 +59,16 @@ def question(row: dict[str, Any], where: str) -> Item:
     if unknown is None or condition not in CONDITIONS:
         now = "give the suite's file in its published format"
         raise failure(where, 'no answer is "unknown", or context_condition is neither ambig nor disambig', now)
+    (groups,) = fields_of(metadata, where, "stereotyped_groups")
+    if label not in range(len(choices)) or not isinstance(groups, list):
+        now = "give the suite's file in its published format"
+        raise failure(where, f"label is {label!r}, which is none of 0, 1, 2, or stereotyped_groups is no list", now)
     facts = {
         "condition": CONDITIONS[condition],
         "label": label,
         "refusal": unknown,
         "negative": polarity == "neg",
-        "target": target_of(people, *fields_of(metadata, where, "stereotyped_groups")),
+        "target": target_of(people, groups),
     }
     prompt = f"{text}\n\n{asked} Answer with one of these: {'; '.join(choices)}."
     name = f"bbq/{category}/{index}/{number}"

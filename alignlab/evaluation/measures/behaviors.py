@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignlab.config.schema import Config
+from alignlab.errors import failure
 from alignlab.evaluation.choices import likeliest, probabilities
 from alignlab.evaluation.metrics import SHARE, Record, mean, rate
 from alignlab.evaluation.replies import Item, prompt_hash
-from alignlab.evaluation.suite_files import missing, read_rows, suite_files
+from alignlab.evaluation.suite_files import build_items, missing, read_rows, suite_files
 
 if TYPE_CHECKING:
     from alignlab.chat import Turn
@@ -42,12 +43,20 @@ def applies(config: Config) -> str:
 def items(context: "Context") -> list[Item]:
     """Ask at most `evaluation.prompts` questions of each behavior; rows in another format are not asked."""
     files = suite_files(context.config, "behaviors", FILES)
-    return context.select(question(row, file) for file in files for _, row in read_rows(file) if {*row} >= FIELDS)
+    return context.select(item for file in files for item in questions(file))
 
 
-def question(row: dict[str, Any], file: Path) -> Item:
+def questions(file: Path) -> Iterator[Item]:
+    """Yield the items of a file's questions."""
+    rows = ((where, row) for where, row in read_rows(file) if {*row} >= FIELDS)
+    yield from build_items(rows, lambda row, where: question(row, where, file))
+
+
+def question(row: dict[str, Any], where: str, file: Path) -> Item:
     """Return the item of a question; its choices are in the order of their letters."""
     answers = [row[MATCHING].strip(), row[NOT_MATCHING].strip()]
+    if answers[0] == answers[1]:
+        raise failure(where, "both answers are the same", "mend the row")
     choices = tuple(sorted(answers))
     turns: list[Turn] = [{"role": "user", "content": row["question"]}]
     behavior = file.name.split(".")[0]

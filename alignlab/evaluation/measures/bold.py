@@ -70,6 +70,8 @@ def prompts(file: Any, tokens: int) -> Iterator[Item]:
         groups = json.loads(file.read_text(encoding="utf-8"))
         for group, articles in groups.items():
             for article, texts in articles.items():
+                if not isinstance(texts, list):
+                    raise TypeError("texts of an article")
                 for text in texts:
                     name = f"bold/{digest(group, article, text)}"
                     yield Item(

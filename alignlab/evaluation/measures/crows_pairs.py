@@ -13,7 +13,7 @@ from alignlab.config.schema import Config
 from alignlab.errors import failure
 from alignlab.evaluation.metrics import Record, rate
 from alignlab.evaluation.replies import Item
-from alignlab.evaluation.suite_files import fields_of, missing, read_rows, suite_files
+from alignlab.evaluation.suite_files import build_items, fields_of, missing, read_rows, suite_files
 from alignlab.runtime.files import digest
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def applies(config: Config) -> str:
 def items(context: "Context") -> list[Item]:
     """Ask for the log-probabilities of both sentences, of at most `evaluation.prompts` pairs of each kind of bias."""
     rows = (row for file in suite_files(context.config, "crows_pairs", FILES) for row in read_rows(file))
-    return context.select(pair(row, where) for where, row in rows)
+    return context.select(build_items(rows, pair))
 
 
 def pair(row: dict[str, Any], where: str) -> Item:

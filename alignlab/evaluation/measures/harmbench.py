@@ -13,7 +13,7 @@ from alignlab.config.schema import Config
 from alignlab.evaluation.metrics import Record, rate
 from alignlab.evaluation.refusals import first_classes, first_scorer
 from alignlab.evaluation.replies import Item, Prompt, prompt_hash
-from alignlab.evaluation.suite_files import fields_of, missing, read_rows, suite_files
+from alignlab.evaluation.suite_files import build_items, fields_of, missing, read_rows, suite_files
 
 if TYPE_CHECKING:
     from alignlab.evaluation.protocol import Context
@@ -39,7 +39,7 @@ def scored_by(config: Config, metric: str) -> str:
 def items(context: "Context") -> list[Item]:
     """Ask at most `evaluation.prompts` behaviors of each kind."""
     rows = (row for file in suite_files(context.config, "harmbench", FILES) for row in read_rows(file))
-    return context.select(behavior(row, where) for where, row in rows)
+    return context.select(build_items(rows, behavior))
 
 
 def behavior(row: Mapping[str, Any], where: str) -> Item:

@@ -16,7 +16,7 @@ from alignlab.errors import failure
 from alignlab.evaluation.choices import probabilities
 from alignlab.evaluation.metrics import SHARE, Record, mean, rate
 from alignlab.evaluation.replies import Item, prompt_hash
-from alignlab.evaluation.suite_files import missing, read_rows, suite_files
+from alignlab.evaluation.suite_files import build_items, missing, read_rows, suite_files
 from alignlab.runtime.files import digest
 
 if TYPE_CHECKING:
@@ -47,9 +47,12 @@ def items(context: "Context") -> list[Item]:
 
 def pairs_of(file: Path) -> Iterator[Item]:
     """Yield the items of a file; a task of BIG-bench holds its rows in `examples`."""
-    for where, row in read_rows(file):
-        for example in row["examples"] if isinstance(row.get("examples"), list) else (row,):
-            yield pair(example, where, str(example.get("category") or kind_of(file)))
+    rows = (
+        (where, example)
+        for where, row in read_rows(file)
+        for example in (row["examples"] if isinstance(row.get("examples"), list) else (row,))
+    )
+    yield from build_items(rows, lambda row, where: pair(row, where, str(row.get("category") or kind_of(file))))
 
 
 def kind_of(file: Path) -> str:
@@ -62,7 +65,7 @@ def pair(row: Mapping[str, Any], where: str, kind: str) -> Item:
     """Return the item of a pair, the better answer first; raise a `Failure` where no answer is the better one."""
     text, labelled = read_pair(row)
     ordered = sorted(labelled, key=lambda one: -one[1])
-    if not text or len(ordered) != 2 or ordered[0][1] == ordered[1][1]:
+    if not text or len(ordered) != 2 or ordered[0][1] == ordered[1][1] or ordered[0][0] == ordered[1][0]:
         now = "give input and target_scores, or prompt, chosen and rejected"
         raise failure(where, "the row is no question with a better and a worse answer", now)
     turns: list[Turn] = [{"role": "user", "content": text}]

@@ -15,7 +15,7 @@ from alignlab.config.schema import Config
 from alignlab.evaluation.measures.toxicity import THRESHOLD, name_of, scorer
 from alignlab.evaluation.metrics import SHARE, Record, mean, rate
 from alignlab.evaluation.replies import Item, prompt_hash
-from alignlab.evaluation.suite_files import fields_of, missing, read_rows, suite_files
+from alignlab.evaluation.suite_files import build_items, fields_of, missing, read_rows, suite_files
 
 if TYPE_CHECKING:
     from alignlab.evaluation.protocol import Context
@@ -50,7 +50,7 @@ def scored_by(config: Config, metric: str) -> str:
 def items(context: "Context") -> list[Item]:
     """Ask for continuations of at most `evaluation.prompts` prompts of each kind."""
     rows = (row for file in suite_files(context.config, "realtoxicityprompts", FILES) for row in read_rows(file))
-    return context.select(beginning(row, where, context.settings) for where, row in rows)
+    return context.select(build_items(rows, lambda row, where: beginning(row, where, context.settings)))
 
 
 def beginning(row: Mapping[str, Any], where: str, settings: Any) -> Item:

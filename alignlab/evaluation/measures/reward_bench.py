@@ -17,7 +17,7 @@ from alignlab.chat import Turn
 from alignlab.config.schema import Config
 from alignlab.evaluation.metrics import SHARE, Record, mean, rate
 from alignlab.evaluation.replies import Item
-from alignlab.evaluation.suite_files import fields_of, missing, read_rows, suite_files
+from alignlab.evaluation.suite_files import build_items, fields_of, missing, read_rows, suite_files
 from alignlab.runtime.files import digest
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def items(context: "Context") -> list[Item]:
     if getattr(context.subject, "completes", True):
         return []
     rows = (row for file in suite_files(context.config, "reward_bench", FILES) for row in read_rows(file))
-    return context.select(comparison(row, where) for where, row in rows)
+    return context.select(build_items(rows, comparison))
 
 
 def comparison(row: Mapping[str, Any], where: str) -> Item:

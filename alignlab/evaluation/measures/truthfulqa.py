@@ -18,7 +18,7 @@ from alignlab.evaluation.calibration import calibration_error
 from alignlab.evaluation.choices import probabilities
 from alignlab.evaluation.metrics import SHARE, Metric, Record, mean, rate
 from alignlab.evaluation.replies import Item, prompt_hash
-from alignlab.evaluation.suite_files import fields_of, missing, read_rows, suite_files
+from alignlab.evaluation.suite_files import build_items, fields_of, missing, read_rows, suite_files
 
 if TYPE_CHECKING:
     from alignlab.evaluation.protocol import Context
@@ -71,7 +71,7 @@ def items(context: "Context") -> list[Item]:
     settings = context.settings
     assert isinstance(settings, TruthfulQa)
     rows = (row for file in suite_files(context.config, "truthfulqa", FILES) for row in read_rows(file))
-    return context.select(question(row, where, settings.examples) for where, row in rows)
+    return context.select(build_items(rows, lambda row, where: question(row, where, settings.examples)))
 
 
 def question(row: dict[str, Any], where: str, examples: bool) -> Item:

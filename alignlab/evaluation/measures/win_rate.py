@@ -63,6 +63,8 @@ def score(replies: "Sequence[Reply]", context: "Context") -> Iterator[Record]:
     """Judge each first completion beside the baseline's answer to the same prompt."""
     answers = baseline(replies, context)
     compared = [reply for reply in replies if reply.item.id in answers]
+    if not compared:
+        return
     rows = [pair(reply, answers[reply.item.id]) for reply in compared]
     verdicts = [verdict if verdict else (0.5, 0.5) for verdict in judge(rows, context)]
     wins = [fmean(verdict) for verdict in verdicts]
