@@ -139,9 +139,9 @@ def durability() -> None:
             curves.append(curve(command(f"{method}-{seed}-attacked", *attacked, "measure=[durability]")[0]))
         show(f"{method} (pocket, {SEEDS} seeds)", curves)
     if SMOLLM2:
-        few = ["measure.durability.prompts=20", "measure.durability.steps=[10,20]", "measure.durability.batch_size=4"]
+        few = ["measure.durability.prompts=20", "measure.durability.steps=[5,10]", "measure.durability.batch_size=4"]
         how = ["task=evaluate", f"task.model={aligned_smollm2()}", *SAFETY, f"evaluation.data={DATA}"]
-        attacked, _ = command("smollm2-attacked", *how, "measure=[durability]", *few)
+        attacked, _ = command("smollm2-attacked", *how, "measure=[refusal,durability]", *few)
         show("dpo (SmolLM2, 1 seed, 20 prompts)", [curve(attacked)])
 
 

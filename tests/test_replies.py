@@ -161,3 +161,11 @@ def test_a_server_completes_prompts_with_a_seed_each_and_is_asked_once():
     assert len(seeds) == len(set(seeds)) == 10
     with pytest.raises(TypeError, match="scores no choices"):
         model.score(items)
+
+
+def test_a_refusal_in_a_field_of_its_own_is_the_reply():
+    from alignlab.models.chat_client import message_text
+
+    assert message_text({"content": None, "refusal": "I can't help."}) == "I can't help."
+    assert message_text({"content": "yes", "refusal": None}) == "yes"
+    assert message_text({"content": None}) == ""

@@ -190,7 +190,7 @@ class ChatClient:
             raise self.failure(answer)
         try:
             choices = [
-                Choice(str(choice["message"]["content"] or ""), choice.get("finish_reason") != "length")
+                Choice(message_text(choice["message"]), choice.get("finish_reason") != "length")
                 for choice in answer.json()["choices"]
             ]
         except (ValueError, LookupError, TypeError, AttributeError):
@@ -206,6 +206,11 @@ class ChatClient:
         }.get(answer.status, "redirects are not followed" if answer.is_redirect else "check what the server expects")
         what = f"{self.settings.url} answers {answer.status} for the model {self.settings.model}: {answer.excerpt()}"
         return failure(self.place, what, remedy)
+
+
+def message_text(message: Mapping[str, Any]) -> str:
+    """Return the text of a message; some servers send a refusal in a field of its own, without content."""
+    return str(message["content"] or message.get("refusal") or "")
 
 
 def response_format(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
