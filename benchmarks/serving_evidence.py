@@ -36,7 +36,7 @@ def serving() -> Iterator[str]:
 def serving_store() -> Iterator[str]:
     """Measure the store with 16 writers, kill the server under load, and trace a commit; on both databases."""
     script = ["benchmarks/serving_store.py"]
-    yield f"`python {script[0]}`: 16 writers that wait until their feedback is on the disk, {SECONDS} s; aim: p99 50 ms."
+    yield f"`python {script[0]}`: 16 writers, {SECONDS} s, each waits for the disk; aim: p99 50 ms."
     yield ""
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o755)  # PostgreSQL's user has to reach its folder
