@@ -1,5 +1,7 @@
 """One sentence for each way in which a model's files can be broken, before anything is trained."""
 
+import json
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -107,3 +109,21 @@ def test_a_missing_shard_is_named(tmp_path):
     shards[-1].unlink()
     with pytest.raises(Failure, match=f"1 of its {len(shards)} files of weights are missing, {shards[-1].name} first"):
         weight_files.check(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (
+            {"num_hidden_layers": 1},
+            "its files have the layer 'model.layers.1', and by its config.json it has fewer layers",
+        ),
+        ({"hidden_size": 32}, "its weights have other shapes than its config.json says"),
+    ],
+)
+def test_a_config_that_does_not_fit_the_weights_is_one_sentence(tmp_path, changed, message):
+    tiny_model().save_pretrained(tmp_path)
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | changed))
+    with pytest.raises(Failure, match=message):
+        load_whole(AutoModelForCausalLM, tmp_path)

@@ -162,6 +162,8 @@ REFUSED = {
         Style("{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"),
         "the text of a turn of role 'assistant'"
     ),
+    "a text that is cut": (Style(CHATML.replace(".content", ".content[:4]"), IM),
+                           "it does not write the text of a turn of role 'user'"),
     "a prompt that changes": (
         Style("{{ messages | length }}" + CHATML, IM),
         "the prompt's tokens change when the answer follows; choose one of"

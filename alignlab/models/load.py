@@ -5,6 +5,7 @@ the weights when a stage ends, and also saved beside them: the next stage's refe
 """
 
 import json
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 NEW_TOKENS = "new_token_ids"  # in a model's config.json: tokens that got their first embeddings when it was made ready
-
+LAYER = re.compile(r"(.*\.(?:layers|h|blocks?)\.)\d+\.")
 UNREADABLE = "no language model can be loaded from it"
 
 
@@ -141,7 +142,18 @@ def load_whole(auto_class: Any, path: Path, new: tuple[str, ...] = (), trust: bo
         model, info = auto_class.from_pretrained(path, output_loading_info=True, **options, trust_remote_code=trust)
     absent = {name for name in info["missing_keys"] if not name.startswith(new)} if new else info["missing_keys"]
     check_weights(path, model, absent)
+    check_layers(path, model, info["unexpected_keys"])
     return model
+
+
+def check_layers(path: Path, model: Any, unused: "set[str]") -> None:
+    """Raise a `Failure` where a model's files have layers that its config.json does not count."""
+    own = [match for name, _ in model.named_parameters() if (match := LAYER.match(name))]
+    layers, stacks = {match[0] for match in own}, {match[1] for match in own}
+    found = [match for name in unused if (match := LAYER.match(name))]
+    if beyond := {match[0] for match in found if match[1] in stacks and match[0] not in layers}:
+        what = f"its files have the layer {min(beyond)[:-1]!r}, and by its config.json it has fewer layers"
+        raise failure(str(weight_files.origin(path)), what, weight_files.AGAIN)
 
 
 def check_weights(path: Path, model: Any, missing: "set[str]") -> None:

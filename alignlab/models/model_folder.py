@@ -75,4 +75,6 @@ def reason(error: BaseException) -> str:
     if "trust_remote_code" in str(error):
         allowed = "model.trust_remote_code=true runs that of model.path, with your rights"
         return f"it needs Python code of its own (auto_map), which is not run; {allowed}"
+    if "ignore_mismatched_sizes" in str(error):
+        return "its weights have other shapes than its config.json says"
     return " ".join(str(error).split())[:200] or type(error).__name__

@@ -158,6 +158,8 @@ def lost(tokenizer: "PreTrainedTokenizerBase", turns: Sequence[Turn]) -> str:
         text = rendered(tokenizer, turns)
     except Failure as error:
         return error.faults[0].what
+    if "{'type': 'text'" in text:
+        return "it cuts or changes the text of a turn"  # a list of parts was written as Python writes it
     for turn in answered(turns):
         _, words, text = text.partition(turn["content"])
         if not words:
