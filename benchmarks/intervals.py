@@ -77,13 +77,13 @@ def clustered() -> Iterator[str]:
 
 
 def alone_or_not() -> Iterator[str]:
-    """Yield how often a model seems clearly worse than itself in any of 19 measures, with and without correction."""
-    yield "| prompts | any of 19 worse, corrected | without correction |"
+    """Yield how often a model seems worse than itself in any measure of a family, with and without correction."""
+    yield "| measures, prompts | any worse, corrected | without correction |"
     yield "|---|---|---|"
-    for n in (20, 60, 300):
+    for measures, n in ((8, 60), (19, 20), (19, 60), (19, 300)):
         generator, corrected, plain = np.random.default_rng(n), 0, 0
         for _ in range(RUNS // 2):
-            level = generator.random((19, n))
+            level = generator.random((measures, n))
             changes = [
                 rate_difference(*(generator.random((2, n)) < row).astype(float), confidence=0.95) for row in level
             ]
@@ -91,26 +91,33 @@ def alone_or_not() -> Iterator[str]:
             falls = np.array([change.interval.value < 0 for change in changes])
             corrected += bool((falls & (np.array(holm(p)) < 0.05)).any())
             plain += bool((falls & (np.array(p) < 0.05)).any())
-        yield f"| {n} | {200 * corrected / RUNS:.1f}% | {200 * plain / RUNS:.1f}% |"
+        yield f"| {measures}, {n} | {200 * corrected / RUNS:.1f}% | {200 * plain / RUNS:.1f}% |"
 
 
 def power() -> Iterator[str]:
-    """Yield how often a change of the detectable size is seen, alone and as one of 19 measures."""
-    yield "| prompts | mean, alone | mean, of 19 | rate, alone |"
-    yield "|---|---|---|---|"
+    """Yield how often a change of the detectable size is seen, alone and as one of 8, 19 and 100 primary measures.
+
+    In brackets stands that size, in standard errors.
+    """
+    yield "| prompts | mean, alone | mean, of 8 | mean, of 19 | mean, of 100 | rate, alone |"
+    yield "|---|---|---|---|---|---|"
+    families = (1, 8, 19, 100)
     for n in (20, 60, 300):
-        generator, seen = np.random.default_rng(n), np.zeros(3)
+        generator, seen = np.random.default_rng(n), np.zeros(5)
+        sizes = [detectable(1, n, 0.95, tests) for tests in families]
         noise = np.sqrt(0.5)
         for _ in range(RUNS):
-            for place, tests in enumerate((1, 19)):
+            for place, tests in enumerate(families):
                 change = detectable(1 / np.sqrt(n), n, 0.95, tests)
                 others = generator.random(tests - 1)
                 p = mean_difference(generator.normal(change, noise, n), generator.normal(0, noise, n), 0.95).p
                 seen[place] += holm([p, *others])[0] < 0.05
             change = detectable(np.sqrt(0.42 / n), n, 0.95)  # at a rate of 0.3 in both models
             now, then = ((generator.random(n) < rate).astype(float) for rate in (0.3 + change, 0.3))
-            seen[2] += rate_difference(now, then, 0.95).p < 0.05
-        yield f"| {n} | {' | '.join(f'{100 * share:.1f}' for share in seen / RUNS)} |"
+            seen[4] += rate_difference(now, then, 0.95).p < 0.05
+        power = [f"{100 * share:.1f}" for share in seen / RUNS]
+        cells = [f"{one} ({size:.1f})" for one, size in zip(power[:4], sizes, strict=True)]
+        yield f"| {n} | {' | '.join([*cells, power[4]])} |"
 
 
 def covers(interval: Interval, truth: float) -> bool:
