@@ -9,6 +9,7 @@ from tiny import tiny_model, tiny_tokenizer
 from transformers import AutoModelForCausalLM, LlamaForSequenceClassification
 
 from alignlab.config.hardware import Hardware
+from alignlab.config.model import PretrainedModel
 from alignlab.errors import Failure
 from alignlab.models import weight_files
 from alignlab.models.load import check_weights, load_policy, load_whole
@@ -39,12 +40,15 @@ def not_a_number(file):
     save_file(weights, file, metadata={"format": "pt"})
 
 
+SETTINGS = PretrainedModel(
+    kind="pretrained", path="mine", revision="main", attn_implementation=None, chat_template=None
+)
 LOADERS = {
     "policy": lambda folder: load_policy(folder, HARDWARE),
     "new reward model, last": lambda folder: new_reward_model(folder, "last", 0.0),
     "new reward model, pooled": lambda folder: new_reward_model(folder, "pooled", 0.0),
     "reward model": lambda folder: load_reward_model(folder, HARDWARE),
-    "growing the vocabulary": lambda folder: grow_vocabulary(folder, folder / "grown", 30),
+    "growing the vocabulary": lambda folder: grow_vocabulary(SETTINGS, folder, folder / "grown", 30),
 }
 BROKEN = {
     pointer: r"model\.safetensors is a Git LFS pointer, not the weights; run git lfs pull",
