@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 from contextlib import closing
 from multiprocessing import get_context
@@ -145,6 +146,10 @@ def test_a_full_disk_under_a_native_library_is_the_same_sentence(tiny_disk, monk
         (OSError(27, "File too large"), "run: no space left on the disk; free some, or set ALIGNLAB_OUTPUTS"),
         (
             OSError(28, "Full", "/cache/x", None, "/data/x"),
+            "^/data/x: no space left on the disk; free .* ALIGNLAB_OUTPUTS",
+        ),
+        (
+            shutil.Error([("/cache/x", "/data/x", "[Errno 28] No space left on device: '/cache/x' -> '/data/x'")]),
             "^/data/x: no space left on the disk; free .* ALIGNLAB_OUTPUTS",
         ),
         (FileNotFoundError(2, "No such file or directory", "/data/run/x"), "/data/run: was removed during the run"),

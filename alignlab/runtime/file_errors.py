@@ -6,6 +6,7 @@ Python's errors hold a number; those of native libraries (torch, safetensors, to
 import errno
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,9 +35,9 @@ NATIVE = ("RuntimeError", "SafetensorError", "Exception", "OperationalError")  #
 
 def number_of(error: BaseException) -> int | None:
     """Return the number of an error of the file system; None for other errors."""
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and not isinstance(error, shutil.Error):
         return None if isinstance(error, ConnectionError) else error.errno
-    if type(error).__name__ not in NATIVE:
+    if not isinstance(error, shutil.Error) and type(error).__name__ not in NATIVE:
         return None
     return next((number for text, number in TEXTS.items() if text in str(error)), None)
 
@@ -59,6 +60,9 @@ def explain(error: BaseException, folder: Path) -> Failure | None:
 
 def file_of(error: BaseException) -> Path | None:
     """Return the file that an error names, for a copy its target; None where it names none."""
+    if isinstance(error, shutil.Error):  # of a copied folder: a list of source, target and message
+        failed = error.args[0]
+        return Path(failed[0][1]).absolute() if isinstance(failed, list) and isinstance(failed[0], tuple) else None
     if isinstance(error, OSError):
         names = [str(name) for name in (error.filename2, error.filename) if isinstance(name, str | Path)]
         return Path(names[0]).absolute() if names else None
