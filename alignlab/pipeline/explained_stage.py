@@ -161,4 +161,6 @@ def rows_of(config: Config, stage: str, most: int) -> Iterator[Row]:
         if not row.get("prompt"):
             continue
         text, rejected = row.get("completion") or row.get("chosen") or "", row.get("rejected")
+        if not row.get("desirable", True):  # KTO teaches to avoid it
+            text = ""
         yield Row(stage, str(row.get("id", number)), row["prompt"], text if isinstance(text, str) else "", rejected)
