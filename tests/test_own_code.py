@@ -106,7 +106,7 @@ def change(file, **fields):
 def prepared(folder, **more):
     """Prepare a model as a run does, with its code trusted or not; return its folder and how a run calls it."""
     settings = config("model=local", f"model.path={folder}", *(f"model.{name}={value}" for name, value in more.items()))
-    own_code.trust_base(settings)
+    pretrained.trust_base(settings)
     return base_model(settings.model), settings
 
 

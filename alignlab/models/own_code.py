@@ -15,14 +15,11 @@ from alignlab.runtime.manifest import sha256
 _trusted: set[str] = set()  # the SHA-256 of each file that may run in this process
 
 
-def trust_base(config: Config) -> None:
-    """Trust the code of the base model if `model.trust_remote_code` is true, and no other code."""
-    from alignlab.models.pretrained import cached_snapshot, local_source
-
+def trust(folder: Path | None) -> None:
+    """Trust the code of a folder, and no other code; None trusts none."""
     _trusted.clear()
-    model = config.model.pretrained
-    if model and model.trust_remote_code and (source := local_source(model) or cached_snapshot(model)):
-        _trusted.update(map(sha256, code_files(source)))
+    if folder:
+        _trusted.update(map(sha256, code_files(folder)))
 
 
 def is_trusted(folder: Path) -> bool:

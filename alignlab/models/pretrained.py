@@ -17,7 +17,7 @@ from alignlab.config.model import PretrainedModel
 from alignlab.config.schema import Config
 from alignlab.config.settings import path_in_home
 from alignlab.errors import Failure, failure
-from alignlab.models import chat_templates, gguf_files, model_folder, prepared_tokenizer, template_repair
+from alignlab.models import chat_templates, gguf_files, model_folder, own_code, prepared_tokenizer, template_repair
 from alignlab.models.gguf_files import SUFFIX, check_reader, convert, packaged_file
 from alignlab.models.load import NEW_TOKENS, load_whole
 from alignlab.models.prepared_tokenizer import has_tokenizer, load_tokenizer, new_tokens, prepare_tokenizer
@@ -42,6 +42,13 @@ def base_folder(model: PretrainedModel, dataset: DataSettings | None = None) -> 
     modules = (chat_templates, chat, gguf_files, prepared_tokenizer, template_repair)
     code = hash_modules(__name__, *(module.__name__ for module in modules))
     return cache_root() / "pretrained" / digest(content, template, code, model.trust_remote_code)
+
+
+def trust_base(config: Config) -> None:
+    """Trust the code of the base model if `model.trust_remote_code` is true, and no other code."""
+    model = config.model.pretrained
+    trusts = model and model.trust_remote_code
+    own_code.trust(local_source(model) or cached_snapshot(model) if model and trusts else None)
 
 
 def local_source(model: PretrainedModel) -> Path | None:

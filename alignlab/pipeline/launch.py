@@ -16,7 +16,7 @@ from typing import Any
 from alignlab.config import extensions
 from alignlab.config.schema import Config
 from alignlab.errors import mistake
-from alignlab.models import own_code
+from alignlab.models import own_code, pretrained
 from alignlab.pipeline.result import Result, result_of
 from alignlab.pipeline.run_folder import new_folder
 from alignlab.runtime import distributed, rendezvous, signals, terminal
@@ -76,7 +76,7 @@ def plan(config: Config) -> Iterator[str]:
     """Yield the lines of `dry_run=true`; a task without a plan of its own has one line."""
     ensure_home()
     distributed.set_environment()  # a plan computes nothing, and imports torch only where it has to
-    own_code.trust_base(config)
+    pretrained.trust_base(config)
     yield from map(terminal.red, own_code.warning(config))
     task = load_task(config)
     yield from task.plan(config) if hasattr(task, "plan") else [f"plan: task={config.task.name}"]
@@ -137,4 +137,4 @@ def prepare(config: Config, computes: bool = True) -> None:
     from alignlab.pipeline.fingerprint import threads
 
     distributed.configure_process(threads(config))
-    own_code.trust_base(config)
+    pretrained.trust_base(config)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from alignlab import data
 from alignlab.config.schema import Config
-from alignlab.models import kinds, own_code, references
+from alignlab.models import kinds, pretrained, references
 from alignlab.pipeline import model_references
 from alignlab.pipeline.run_folder import CONTAMINATION, write_json
 
@@ -58,4 +58,4 @@ def prepare_base(config: Config) -> None:
         insult_classifier()
     model_references.check_scorers(config, fetched=True)
     kinds.base_model(config.model, config.dataset)
-    own_code.trust_base(config)  # its files may have been downloaded just now
+    pretrained.trust_base(config)  # its files may have been downloaded just now

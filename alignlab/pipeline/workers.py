@@ -24,7 +24,7 @@ from alignlab.config.method import Method, Training
 from alignlab.config.method_protocol import load_method
 from alignlab.config.schema import Config
 from alignlab.errors import failure, mistake
-from alignlab.models import own_code
+from alignlab.models import pretrained
 from alignlab.pipeline import elastic
 from alignlab.runtime import distributed, rendezvous, signals, worker_errors
 from alignlab.runtime.file_errors import explained_file_errors
@@ -224,7 +224,7 @@ def configure_worker(job: Job) -> None:
     hardware = job.config.hardware
     threads = hardware.threads or max(1, job.threads // distributed.local_world_size(hardware))
     distributed.configure_process(threads)
-    own_code.trust_base(job.config)
+    pretrained.trust_base(job.config)
 
 
 def broadcast(job: Job | None) -> None:
