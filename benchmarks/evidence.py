@@ -466,6 +466,7 @@ TITLES = {
     "intervals": "Intervals and verdicts",
     "choices": "Log-probabilities of choices",
     "detoxify": "A classifier of toxicity offline",
+    "smollm2_kto": "KTO on SmolLM2-135M-Instruct: the gate refuses",
     "suites": "Every suite on SmolLM2-135M-Instruct",
     "durability": "A fine-tuning attack on pocket",
     "serving": "Serving: 50 clients and one",
