@@ -71,6 +71,9 @@ def own_class(tmp_path, monkeypatch):
     """A model whose config, tokenizer and weights have classes of its own; each file of code leaves one when run."""
     monkeypatch.setenv("ALIGNLAB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.syspath_prepend(tmp_path / "modules")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "transformers_modules"]:
+        monkeypatch.delitem(sys.modules, name)
     folder = tmp_path / "bought"
     tiny_model().save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)

@@ -179,7 +179,9 @@ def test_a_switch_and_a_rollback_drop_no_request_and_each_answer_is_that_of_its_
     versions = [[version for _, version, _ in own] for own in answers]
     changes = [[a for a, b in zip(own, [*own[1:], ""], strict=True) if a != b] for own in versions]
     first = next(version for version in expected if version != second)
-    assert all(own in ([first, second, first], [first]) for own in changes)  # no answer of a version after its end
+    order = [first, second, first]
+    allowed = [order[start:end] for start in range(3) for end in range(start + 1, 4)]
+    assert [own for own in changes if own not in allowed] == []  # no answer of a version after its end
     assert sum(map(len, answers)) > 30
 
 

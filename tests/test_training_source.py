@@ -42,6 +42,8 @@ def test_an_attribute_is_declared_in_init_or_in_the_class(node):
         "_signature_columns",
         "_metrics",
         "_total_train_tokens",
+        "args",
+        "precompute_ref_logps",
         "model",
         "data_collator",
         "loss_weights",
