@@ -113,12 +113,10 @@ def test_a_trace_of_system_calls_shows_the_sync_before_the_acknowledgement(datab
         attached = [*STRACE, "-o", str(tmp_path / "database.txt"), "-p", number]
         tracer = subprocess.Popen(attached, stderr=subprocess.PIPE, text=True)
         assert "attached" in tracer.stderr.readline()
-        trace_and_look(model, tmp_path, {"STORE_URL": url}, ["task.store_env=STORE_URL"], "/pg_wal/")
-        tracer.terminate()
-        tracer.wait()
+        trace_and_look(model, tmp_path, {"STORE_URL": url}, ["task.store_env=STORE_URL"], "/pg_wal/", tracer)
 
 
-def trace_and_look(model, folder, env, more, log):
+def trace_and_look(model, folder, env, more, log, tracer=None):
     under = [*STRACE, "--seccomp-bpf", "-o", str(folder / "server.txt")]
     process, url = start(folder, model, *more, env=env, under=under)
     with httpx.Client(base_url=url, timeout=60) as client:
@@ -127,15 +125,21 @@ def trace_and_look(model, folder, env, more, log):
     server = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0]
     os.kill(int(server), signal.SIGTERM)
     assert process.wait(timeout=60) == 0
+    if tracer:  # what it has seen is in its file when it ends
+        tracer.terminate()
+        tracer.wait()
     calls = sorted(call for trace in folder.glob("*.txt") for call in traced_calls(trace))
     asked = next(call for call in calls if '\\"comment\\":\\"traced\\"' in call[2])
-    sent = next(call for call in calls if given in call[2] and "127.0.0.1" in call[2] and call[0] > asked[1])
+    connection = re.search(r"<TCP:\S+>", asked[2])[0]
+    sent = next(call for call in calls if given in call[2] and connection in call[2] and call[0] > asked[1])
     between = [call for call in calls if asked[1] < call[0] and call[1] < sent[0] and log in call[2]]
     written, synced = ([call for call in between if call[2].startswith(name)] for name in ("pwrite64", "fdatasync"))
     for call in (asked, written[-1], synced[-1], sent):
         shown = re.sub(r'"(.{0,40}).*"', r'"\1…"', call[2].replace(str(folder), "…"))
         print(f"TRACE {1000 * (call[0] - asked[0]):7.3f} ms {shown[:150]}")
     assert written[-1][1] <= synced[-1][0]
+    inserted = [call for call in calls if asked[0] < call[0] < sent[0] and "INSERT INTO feedback" in call[2]]
+    assert all(call[0] < written[-1][0] for call in inserted)  # PostgreSQL is told in a call; SQLite is not
 
 
 def traced_calls(trace):
