@@ -127,8 +127,10 @@ def same_work(costs: Costs, case: Case, side: str) -> str:
 
 def table(costs: Costs, cases: Sequence[Case], rounds: int, steps: int) -> Iterator[str]:
     """Yield the table."""
+    own = "a Llama of 5M weights with a vocabulary of 4,096"
+    model = own if MODEL[0] in cases[0].settings else "a model from a folder"
     yield (
-        "`make bench`: a Llama of 5M weights with a vocabulary of 4,096, real HH-RLHF rows, batches of 8, float32, one "
+        f"`benchmarks/bench.py`: {model}, real HH-RLHF rows, batches of 8, float32, one "
         f"thread, {rounds} rounds of {steps} steps in turns. Rates are tokens a CPU second (median), ratios alignlab's "
         "rate by that side's (median, lowest to highest)."
     )
