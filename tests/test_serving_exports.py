@@ -118,11 +118,10 @@ def test_mlflow_gets_a_trace_with_assessments_that_are_replaced_and_deleted(tmp_
         item = client.post("/items/compare", json=body, headers=bearer(client, "o'ben")).json()
         choice = {"choice": item["answers"][0]["id"]}
         client.post(f"/items/{item['id']}/choice", json=choice, headers=bearer(client, "o'ben"))
-        wait(lambda: assessed(item["answers"][1]["id"]) == [("choice", 0.0)])
-        assert assessed(item["answers"][0]["id"]) == [("choice", 1.0)]
+        chosen, rejected = (each["id"] for each in item["answers"])
+        wait(lambda: (assessed(chosen), assessed(rejected)) == ([("choice", 1.0)], [("choice", 0.0)]))
         client.delete("/users/o'ben", headers=bearer(client, "o'ben"))
-        wait(lambda: exporter.trace(item["answers"][1]["id"]) is None)
-        assert exporter.trace(item["answers"][0]["id"]) is None
+        wait(lambda: (exporter.trace(chosen), exporter.trace(rejected)) == (None, None))
         assert exporter.trace(answer["id"]) is not None
 
 
