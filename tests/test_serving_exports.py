@@ -2,7 +2,7 @@
 
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 from command import config
@@ -145,15 +145,16 @@ def test_a_full_queue_drops_and_counts(monkeypatch):
     from alignlab.serving.exporters import exports
 
     monkeypatch.setattr(exports, "WAITING", 1)
-    metrics, started = Metrics(), []
+    metrics, sent = Metrics(), Event()
 
     class Slow:
         name = "slow"
 
     queue = Exports([Slow()], metrics)
-    queue.submit(lambda _: started.append(time.sleep(0.2)))
+    queue.submit(lambda _: sent.wait(60))
     while not queue.queue.empty():
         time.sleep(0.01)
     for _ in range(3):
         queue.submit(lambda _: None)
+    sent.set()
     assert 'alignlab_exports_total{outcome="dropped",server="slow"} 2.0' in metrics.text().decode()

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from concurrent.futures import wait
+from threading import Event
 from types import SimpleNamespace
 
 import pytest
@@ -56,9 +57,11 @@ def count(store, table):
 def test_records_are_committed_in_groups_and_each_is_there_once(store):
     sizes = []
     store.writer.observe = lambda _, size: sizes.append(size)
-    store.writer.submit(lambda _: time.sleep(0.1))
+    begin = Event()
+    store.writer.submit(lambda _: begin.wait(60))
     futures = [store.writer.submit(lambda c, n=n: add_answer(c, answer(f"a{n}"), True)) for n in range(300)]
     futures += [give(store, ANN, f"a{n}", {"thumb": "up"}) for n in range(300)]
+    begin.set()
     assert all(future.exception() is None for future in futures)
     assert (count(store, answers), count(store, feedback)) == (300, 300)
     assert len(sizes) <= 6
@@ -66,9 +69,11 @@ def test_records_are_committed_in_groups_and_each_is_there_once(store):
 
 
 def test_a_failing_record_fails_alone(store):
-    store.writer.submit(lambda _: time.sleep(0.1))
+    begin = Event()
+    store.writer.submit(lambda _: begin.wait(60))
     futures = [store.writer.submit(lambda c, n=n: add_answer(c, answer(n), True)) for n in ("x", "y", "x", "z")]
     refused = give(store, ANN, "nothing", {"thumb": "up"})
+    begin.set()
     wait([*futures, refused])
     assert [future.exception() is None for future in futures] == [True, True, False, True]
     assert isinstance(refused.exception(), Problem)
