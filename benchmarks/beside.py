@@ -1,16 +1,27 @@
 """Two parts of the evidence: GRPO beside PPO on pocket, and a real model before and after DPO and PPO."""
 
 from collections.abc import Callable, Iterator, Sequence
+from statistics import fmean
 from typing import Any
 
+from equal_kl import at, common, curve, difference
 from ppo_targets import percent
 
 Rows = dict[str, dict[str, Any]]
+Steps = list[dict[str, float]]
 Chain = Callable[..., tuple[Rows, str]]  # of a seed and settings: the measurements of a run, and its command
+TrainedChain = Callable[..., tuple[Rows, str, Steps]]  # with what the last stage logged, step by step
+METHODS = ("ppo", "grpo")
+SCORES = {"reward/mean": "score of the reward model", "gold/score": "gold score"}
 
 
-def grpo(chain: Chain, seeds: Sequence[int]) -> Iterator[str]:
-    """Yield the table of PPO and GRPO, which start from the same SFT model and learn from the same reward model."""
+def rollouts(steps: Steps, score: str) -> Steps:
+    """Return KL and score of each rollout, both means over its completions."""
+    return [{"kl": step["policy/kl_exact"], "score": step[score]} for step in steps if "policy/kl_exact" in step]
+
+
+def grpo(chain: TrainedChain, seeds: Sequence[int]) -> Iterator[str]:
+    """Yield the tables of PPO and GRPO, which start from the same SFT model and learn from the same reward model."""
     yield "`python -m alignlab method=ppo seed=…` and `method=grpo seed=…`; 300 prompts a kind; KL in nats."
     yield ""
     yield (
@@ -18,10 +29,12 @@ def grpo(chain: Chain, seeds: Sequence[int]) -> Iterator[str]:
         "| gold score − SFT | KL to SFT |"
     )
     yield "|---|---|---|---|---|---|---|---|---|"
+    logged: dict[str, list[Steps]] = {method: [] for method in METHODS}
     for seed in seeds:
-        for method in ("ppo", "grpo"):
-            rows, command = chain(seed, f"method={method}")
+        for method in METHODS:
+            rows, command, steps = chain(seed, f"method={method}")
             print(command, flush=True)
+            logged[method].append(steps)
             harm, score = rows["gold/harmful_compliance"], rows["gold/score"]["difference"]["previous"]
             cells = [
                 str(seed),
@@ -32,6 +45,23 @@ def grpo(chain: Chain, seeds: Sequence[int]) -> Iterator[str]:
                 f"{rows['eval/kl']['value']:.3f} ({rows['eval/kl']['low']:.3f} to {rows['eval/kl']['high']:.3f})",
             ]
             yield f"| {' | '.join(cells)} |"
+    yield from at_equal_kl(logged)
+
+
+def at_equal_kl(logged: dict[str, list[Steps]]) -> Iterator[str]:
+    """Yield the scores of the rollouts at the KLs that all runs have reached, means over the seeds."""
+    for score, title in SCORES.items():
+        curves = {method: [curve(rollouts(steps, score)) for steps in runs] for method, runs in logged.items()}
+        yield ""
+        yield f"The {title} of the rollouts at equal KL to the SFT model, means over seeds:"
+        yield ""
+        yield f"| KL | {' | '.join(METHODS)} | grpo − ppo, 95% interval |"
+        yield "|---|---|---|---|"
+        for kl in common(curves):
+            ppo, grpo = ([at(each, kl) for each in curves[method]] for method in METHODS)
+            change = difference(grpo, ppo)
+            interval = f"{change.value:+.3f} ({change.low:+.3f} to {change.high:+.3f})"
+            yield f"| {kl:.2f} | {fmean(ppo):.3f} | {fmean(grpo):.3f} | {interval} |"
 
 
 def smollm2(chain: Chain, seeds: Sequence[int], experiment: str) -> Iterator[str]:

@@ -104,12 +104,19 @@ def demo() -> Iterator[str]:
 
 
 def chain(seed: int, *arguments: str) -> tuple[Rows, str]:
-    """Yield the measurements of one run."""
+    """Return the measurements of one run, and its command."""
+    return trained_chain(seed, *arguments)[:2]
+
+
+def trained_chain(seed: int, *arguments: str) -> tuple[Rows, str, list[dict[str, float]]]:
+    """Return the measurements of one run, its command, and what its last stage logged."""
     with tempfile.TemporaryDirectory() as name:
         done = alignlab(f"seed={seed}", *arguments, folder=Path(name))
         if done.code:
             raise SystemExit(done.stderr)
-        return measured(done.folder), done.command
+        last = json.loads((done.folder / "plan.json").read_text(encoding="utf-8"))[-1]["stage"]
+        lines = (done.folder / last / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        return measured(done.folder), done.command, [json.loads(line) for line in lines]
 
 
 def seeds() -> Iterator[str]:
@@ -358,7 +365,7 @@ def tokenising() -> Iterator[str]:
 
 def grpo() -> Iterator[str]:
     """Compare GRPO with PPO over five seeds."""
-    yield from beside.grpo(chain, SEEDS)
+    yield from beside.grpo(trained_chain, SEEDS)
 
 
 def smollm2() -> Iterator[str]:

@@ -5,8 +5,9 @@ import sys
 import pytest
 from command import ROOT
 
+sys.path.insert(0, str(ROOT / "benchmarks"))
 sys.path.insert(0, str(ROOT / "benchmarks" / "ppo_vs_trl"))
-from parity import Curve, at, common, curve, difference
+from equal_kl import Curve, at, common, curve, difference
 from sides import Told
 from speed import ratios, speed, table
 
