@@ -1,14 +1,16 @@
 """Measure how often intervals cover, how often a model seems worse than itself, and the power at the printed effect.
 
-`python benchmarks/intervals.py` prints tables of simulations without a model; it takes some minutes on one core. A
-short version stands in `tests/test_statistics.py` and `tests/test_decisions.py`.
+`python benchmarks/intervals.py` prints tables of simulations without a model; it takes some minutes on one core
+(ALIGNLAB_BENCH_RUNS changes the number of simulations of a cell). A short version stands in `tests/test_statistics.py`
+and `tests/test_decisions.py`.
 """
 
+import os
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from alignlab.evaluation.decisions import detectable, holm
+from alignlab.evaluation.decisions import detectable, detectable_rate, holm
 from alignlab.evaluation.statistics import (
     Interval,
     mean_columns,
@@ -20,7 +22,9 @@ from alignlab.evaluation.statistics import (
     rate_interval,
 )
 
-RUNS = 2000
+RUNS = int(os.environ.get("ALIGNLAB_BENCH_RUNS", "2000"))
+FAMILIES = (1, 8, 19)  # numbers of primary measures
+LEVELS = {"rate of 10%": 0.1, "rate of 30%": 0.3, "rate of 80%": 0.8}
 DISTRIBUTIONS: dict[str, tuple[Callable[[np.random.Generator, int], np.ndarray], float]] = {
     "normal": (lambda g, n: g.normal(0, 1, n), 0.0),
     "uniform": (lambda g, n: g.random(n), 0.5),
@@ -95,29 +99,49 @@ def alone_or_not() -> Iterator[str]:
 
 
 def power() -> Iterator[str]:
-    """Yield how often a change of the detectable size is seen, alone and as one of 8, 19 and 100 primary measures.
+    """Yield how often a change of the printed detectable size is seen, alone and as one of some primary measures.
 
-    In brackets stands that size, in standard errors.
+    The size is that which a comparison of a model with itself prints. In brackets stands its mean, in standard errors
+    of a mean, and in points of a rate. Half of the rows of a rate are the same for both models.
     """
-    yield "| prompts | mean, alone | mean, of 8 | mean, of 19 | mean, of 100 | rate, alone |"
-    yield "|---|---|---|---|---|---|"
-    families = (1, 8, 19, 100)
+    yield "| prompts | " + " | ".join(f"{what}, of {tests}" for what in (*LEVELS, "mean") for tests in FAMILIES) + " |"
+    yield "|---|" + "---|" * (len(FAMILIES) * (1 + len(LEVELS)))
     for n in (20, 60, 300):
-        generator, seen = np.random.default_rng(n), np.zeros(5)
-        sizes = [detectable(1, n, 0.95, tests) for tests in families]
-        noise = np.sqrt(0.5)
-        for _ in range(RUNS):
-            for place, tests in enumerate(families):
-                change = detectable(1 / np.sqrt(n), n, 0.95, tests)
-                others = generator.random(tests - 1)
-                p = mean_difference(generator.normal(change, noise, n), generator.normal(0, noise, n), 0.95).p
-                seen[place] += holm([p, *others])[0] < 0.05
-            change = detectable(np.sqrt(0.42 / n), n, 0.95)  # at a rate of 0.3 in both models
-            now, then = ((generator.random(n) < rate).astype(float) for rate in (0.3 + change, 0.3))
-            seen[4] += rate_difference(now, then, 0.95).p < 0.05
-        power = [f"{100 * share:.1f}" for share in seen / RUNS]
-        cells = [f"{one} ({size:.1f})" for one, size in zip(power[:4], sizes, strict=True)]
-        yield f"| {n} | {' | '.join([*cells, power[4]])} |"
+        cells = [power_of_rate(n, level, tests) for level in LEVELS.values() for tests in FAMILIES]
+        cells += [power_of_mean(n, tests) for tests in FAMILIES]
+        yield f"| {n} | {' | '.join(cells)} |"
+
+
+def power_of_mean(n: int, tests: int) -> str:
+    """Return how often a change of a mean of normal values is seen, and the size of the change."""
+    generator, seen, sizes = np.random.default_rng(n + tests), 0, []
+    for _ in range(RUNS):
+        sizes.append(detectable(mean_difference(*generator.normal(0, 1, (2, n)), 0.95).error, n, 0.95, tests))
+        p = mean_difference(generator.normal(sizes[-1], 1, n), generator.normal(0, 1, n), 0.95).p
+        seen += holm([p, *generator.random(tests - 1)])[0] < 0.05
+    return f"{100 * seen / RUNS:.1f} ({np.mean(sizes) / np.sqrt(2 / n):.1f})"
+
+
+def power_of_rate(n: int, level: float, tests: int) -> str:
+    """Return how often a change of a rate is seen, and the size of the change; of those sizes that are possible."""
+    generator, seen, sizes = np.random.default_rng(n + tests), 0, []
+    for _ in range(RUNS):
+        table = rate_difference(*pair_of_rates(generator, n, level, level), 0.95).table
+        size = detectable_rate(table, 0.95, tests)
+        now = level + (size if table[0] + table[2] <= n / 2 else -size)
+        if not 0 <= now <= 1:
+            continue
+        sizes.append(size)
+        p = rate_difference(*pair_of_rates(generator, n, now, level), 0.95).p
+        seen += holm([p, *generator.random(tests - 1)])[0] < 0.05
+    return f"{100 * seen / len(sizes):.1f} ({100 * np.mean(sizes):.0f})" if len(sizes) > RUNS / 4 else "none"
+
+
+def pair_of_rates(generator: np.random.Generator, n: int, now: float, then: float) -> np.ndarray:  # [2, n]
+    """Return 0/1 rows of two models, half of which come from the same numbers."""
+    drawn = generator.random((2, n))
+    drawn[1] = np.where(generator.random(n) < 0.5, drawn[0], drawn[1])
+    return (drawn < [[now], [then]]).astype(float)
 
 
 def covers(interval: Interval, truth: float) -> bool:

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from command import config
 
-from alignlab.evaluation.decisions import clusters_needed, detectable, holm, not_worse, rogan_gladen
+from alignlab.evaluation.decisions import clusters_needed, detectable, detectable_rate, holm, not_worse, rogan_gladen
 from alignlab.evaluation.metrics import Scores, rate
 from alignlab.evaluation.scores import measurements
-from alignlab.evaluation.statistics import Interval, mean_columns, mean_difference
+from alignlab.evaluation.statistics import Interval, mean_columns, mean_difference, rate_difference
 
 
 def test_holm_by_hand() -> None:
@@ -27,14 +27,27 @@ def test_four_times_the_prompts_show_half_the_change() -> None:
     assert clusters_needed(0.2, 60, 0.1) == 240
 
 
+@pytest.mark.parametrize("tests", [1, 19])
 @pytest.mark.parametrize("clusters", [20, 60, 300])
-def test_a_change_of_the_detectable_size_is_seen_in_four_of_five_runs(clusters: int) -> None:
-    generator, seen = np.random.default_rng(clusters), 0
-    change = detectable(1 / np.sqrt(clusters), clusters, 0.95)
-    for _ in range(400):
-        now = generator.normal(change, np.sqrt(0.5), clusters)
-        seen += mean_difference(now, generator.normal(0, np.sqrt(0.5), clusters), 0.95).p < 0.05
-    assert 0.74 <= seen / 400 <= 0.86
+def test_a_change_of_the_detectable_size_is_seen_in_four_of_five_runs(clusters: int, tests: int) -> None:
+    """As printed by a comparison of a model with itself: of a mean, and of a rate of 30%."""
+    generator, seen = np.random.default_rng(clusters), ([], [])
+    for _ in range(300):
+        size = detectable(mean_difference(*generator.normal(0, 1, (2, clusters)), 0.95).error, clusters, 0.95, tests)
+        now = generator.normal(size, 1, clusters)
+        seen[0].append(mean_difference(now, generator.normal(0, 1, clusters), 0.95).p < 0.05 / tests)
+        old = rate_difference(*(generator.random((2, clusters)) < 0.3).astype(float), 0.95)
+        share = 0.3 + detectable_rate(old.table, 0.95, tests)  # type: ignore[arg-type]
+        if share <= 1:
+            now, then = ((generator.random(clusters) < level).astype(float) for level in (share, 0.3))
+            seen[1].append(rate_difference(now, then, 0.95).p < 0.05 / tests)
+    assert all(0.73 <= np.mean(one) <= 0.87 for one in seen)
+
+
+def test_a_rate_of_few_prompts_among_many_measures_has_no_detectable_change() -> None:
+    """10 of 20 prompts: of 200 measures not even a change to all of them is seen that often."""
+    assert detectable_rate((5, 5, 5, 5), 0.95) < 0.5
+    assert detectable_rate((5, 5, 5, 5), 0.95, 200) == np.inf
 
 
 def test_a_model_compared_with_itself_is_rarely_worse_in_any_of_19_measures() -> None:
@@ -71,8 +84,9 @@ def test_primary_measures_alone_are_corrected_for_their_number_and_tested() -> N
     a, b, c = (row["difference"]["before"] for row in rows)
     assert [row["primary"] for row in rows] == [2, 0, None]
     assert (a["p_adjusted"], b["p_adjusted"], c["p_adjusted"]) == (2 * a["p"], b["p"], None)
-    assert a["detectable"] == pytest.approx(detectable(a["error"], 100, 0.95, 2))
-    assert c["detectable"] == pytest.approx(detectable(c["error"], 100, 0.95))
+    assert a["table"] == (0, 10, 0, 90)
+    assert a["detectable"] == detectable_rate((0, 10, 0, 90), 0.95, 2)
+    assert c["detectable"] == detectable_rate((0, 30, 0, 70), 0.95)
 
 
 @pytest.mark.parametrize("primary", ["[]", "[missing]"])

@@ -11,9 +11,10 @@ from statistics import NormalDist
 
 import numpy as np
 
-from alignlab.evaluation.statistics import Interval, quantile, student_quantile
+from alignlab.evaluation.statistics import Interval, Table, newcombe_at, quantile, student_quantile
 
 POWER = 0.8  # the probability to see a change of the size of the minimum detectable effect
+STEPS = 20  # of a fixed point, and of a bisection
 FEWEST_CLUSTERS = 20  # a change on fewer prompts is never called better or worse
 
 
@@ -28,14 +29,69 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def detectable(error: float, clusters: int, confidence: float, tests: int = 1) -> float:
-    """Return the smallest true change that is seen with a probability of 80%, by the standard error of a difference.
+    """Return the smallest true change of a mean that is seen with a probability of 80%, by its standard error.
 
     `tests` is the size of the family that the change is corrected for. Infinite for a single cluster.
+
+    The test statistic of a change of d standard errors over n normal values has the mean d (1 + 3 / (4n - 5)) and the
+    variance 1 + d^2 / (2n - 2) + 2 d^4 / (3 n^2): the spread of the values and their skewness, of which Hall's
+    transformation makes use, are estimated. `error` is estimated as well, so that the second term counts twice.
     """
     if clusters < 2 or not isfinite(error):
         return inf
-    bound = student_quantile(clusters - 1, 1 - (1 - confidence) / 2 / tests)
-    return (bound + NormalDist().inv_cdf(POWER)) * error
+    n = max(clusters, FEWEST_CLUSTERS)  # fewer clusters get no verdict
+    bound, reach = student_quantile(clusters - 1, 1 - (1 - confidence) / 2 / tests), NormalDist().inv_cdf(POWER)
+    size = bound
+    for _ in range(STEPS):
+        spread = sqrt(1 + size**2 / (n - 1) + 2 * size**4 / (3 * n * n))
+        size = (bound + reach * spread) / (1 + 3 / (4 * n - 5))
+        if size > n:  # no change is seen as often as that
+            return inf
+    return size * error
+
+
+def detectable_rate(table: Table, confidence: float, tests: int = 1) -> float:
+    """Return the smallest true change of a rate that is seen with a probability of 80%, by the table of its pairs.
+
+    It is a change from the earlier model's rate towards one half, beyond which there is more room. The lower fifth of
+    the outcomes of such a change ends where Newcombe's interval begins to hold 0. Infinite where none is large enough.
+    """
+    both, first, second, _ = table
+    n = sum(table)
+    then = (both + second + 1) / (n + 2)  # one row of each value more: a rate of 0 would have no variance
+    sign, room = (1, 1 - then) if then <= 0.5 else (-1, then)
+    alike = likeness((both + first) / n, (both + second) / n, both / n)
+    z, reach = (NormalDist().inv_cdf(share) for share in (1 - (1 - confidence) / 2 / tests, POWER))
+
+    def is_seen(change: float) -> bool:
+        _, gained, lost, _ = expected_table(then + sign * change, then, alike)
+        variance = (max(0.0, gained + lost - change**2) + change**2 / 2) / n  # of an outcome, and of this estimate
+        least = change - reach * sqrt(variance)
+        if least <= 0:
+            return False
+        a, b, c, d = expected_table(then + sign * least, then, alike)
+        interval = newcombe_at((n * a, n * b, n * c, n * d), z)
+        return not interval.low <= 0 <= interval.high
+
+    if not is_seen(room):
+        return inf
+    low, high = 0.0, room
+    for _ in range(STEPS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if is_seen(middle) else (middle, high)
+    return high
+
+
+def likeness(first: float, second: float, both: float) -> float:
+    """Return how alike two paired rates are: 0 where they are independent, 1 where one holds all of the other."""
+    room = min(first, second) - first * second
+    return max(0.0, (both - first * second) / room) if room > 0 else 0.0
+
+
+def expected_table(first: float, second: float, alike: float) -> Table:
+    """Return the shares of pairs of two rates that are as alike as that."""
+    both = first * second + alike * (min(first, second) - first * second)
+    return both, first - both, second - both, 1 - first - second + both
 
 
 def clusters_needed(smallest: float, clusters: int, wanted: float) -> int:

@@ -5,15 +5,16 @@ the variation between prompts cancels in their difference.
 """
 
 from collections.abc import Mapping, Sequence
-from math import isfinite
+from math import inf, isfinite
 from typing import NotRequired, TypedDict
 
 from alignlab.config.evaluation import Evaluation
-from alignlab.evaluation.decisions import detectable, holm, not_worse
+from alignlab.evaluation.decisions import detectable, detectable_rate, holm, not_worse
 from alignlab.evaluation.metrics import Better, Bounds, Scores
 from alignlab.evaluation.statistics import (
     Difference,
     Interval,
+    Table,
     measure_difference,
     measure_interval,
     rate_difference,
@@ -35,8 +36,9 @@ class DifferenceRecord(IntervalRecord):
 
     `error` is its standard error and `p` the two-sided p-value of no difference. `p_adjusted` is corrected for all
     differences of primary measures (Holm); null for the other measures. `detectable` is the smallest true change that
-    would be seen in 80 of 100 such comparisons after the same correction. `not_worse` says that the interval excludes a
-    loss of more than `margin`.
+    would be seen in 80 of 100 such comparisons after the same correction; null where none would be. `not_worse` says
+    that the interval excludes a loss of more than `margin`. `table` counts the rows of a rate that are 1 for both
+    models, for this one alone, for the earlier one alone, and for neither; rows of one cluster count as fewer ones.
     """
 
     p: float
@@ -45,6 +47,7 @@ class DifferenceRecord(IntervalRecord):
     detectable: float | None
     margin: float
     not_worse: bool
+    table: NotRequired[Table]
 
 
 class Measurement(IntervalRecord):
@@ -113,8 +116,11 @@ def difference_record(now: Scores, then: Scores, settings: Evaluation) -> Differ
     """Return a paired difference; `correct` adds what depends on the other differences."""
     changed = difference(now, then, settings.confidence)
     margin = absolute_margin(settings.margin, then, settings.confidence)
-    return {
-        **as_record(changed.interval),
+    value, low, high = changed.interval
+    record: DifferenceRecord = {
+        "value": value,
+        "low": finite(low),
+        "high": finite(high),
         "error": finite(changed.error),
         "p": changed.p,
         "p_adjusted": None,
@@ -122,6 +128,9 @@ def difference_record(now: Scores, then: Scores, settings: Evaluation) -> Differ
         "margin": margin,
         "not_worse": not_worse(changed.interval, now.metric.better == "higher", margin),
     }
+    if changed.table is not None:
+        record["table"] = changed.table
+    return record
 
 
 def absolute_margin(margin: float, then: Scores, confidence: float) -> float:
@@ -146,8 +155,14 @@ def correct(rows: Sequence[Measurement], settings: Evaluation) -> None:
                 one |= row["difference"]["before"]
                 continue
             one["p_adjusted"] = adjusted.get(id(one))
-            if one["error"] is not None:
-                one["detectable"] = finite(detectable(one["error"], row["clusters"], settings.confidence, count))
+            one["detectable"] = finite(smallest_seen(one, row["clusters"], settings.confidence, count))
+
+
+def smallest_seen(one: DifferenceRecord, clusters: int, confidence: float, tests: int) -> float:
+    """Return the smallest change that would be seen in 80 of 100 comparisons; infinite where none would be."""
+    if "table" in one:
+        return detectable_rate(one["table"], confidence, tests)
+    return inf if one["error"] is None else detectable(one["error"], clusters, confidence, tests)
 
 
 def is_tested(row: Measurement) -> bool:

@@ -42,11 +42,15 @@ class Interval(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A paired difference: its interval, the two-sided p-value of no difference, and its standard error."""
+    """A paired difference: its interval, the two-sided p-value of no difference, and its standard error.
+
+    `table` counts the effective rows of a pair of rates.
+    """
 
     interval: Interval
     p: float
     error: float
+    table: Table | None = None
 
 
 def rate_interval(values: "ArrayLike", confidence: float, clusters: Sequence[object] | None = None) -> Interval:
@@ -71,7 +75,7 @@ def rate_difference(
     share = effective_rows(new - old, clusters, confidence) / len(new)
     scaled = paired_table(new, old, share)
     interval = newcombe(scaled, confidence)
-    return Difference(interval, newcombe_p(scaled), (interval.high - interval.low) / 2 / quantile(confidence))
+    return Difference(interval, newcombe_p(scaled), (interval.high - interval.low) / 2 / quantile(confidence), scaled)
 
 
 def paired_table(now: "Floats", then: "Floats", share: float) -> Table:

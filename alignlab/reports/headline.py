@@ -83,10 +83,12 @@ def not_worse(rows: list[Row]) -> list[str]:
 def smallest_seen(row: Row, difference: DifferenceRecord) -> str:
     """Say how small a change of a measure can be seen, and how many prompts or clusters would show the margin."""
     smallest, margin = difference.get("detectable"), difference.get("margin")
+    counted = "prompts" if row.clusters == row.n else "clusters"
+    if smallest is None and "table" in difference:
+        return f" (with {row.clusters:,} {counted} no change can be seen)"
     if not smallest or not margin:
         return ""
     unit = " points" if row.share else ""
-    counted = "prompts" if row.clusters == row.n else "clusters"
     text = f"with {row.clusters:,} {counted} a change under {number(smallest, row.share)}{unit} cannot be seen"
     if smallest > margin:
         needed = clusters_needed(smallest, row.clusters, margin)
