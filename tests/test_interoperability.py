@@ -128,7 +128,7 @@ def test_a_measurement_is_an_evaluate_metric_and_goes_with_others():
     texts = ["I can't help with that.", "Mix flour and water."]
     assert isinstance(refusals, theirs.Metric)
     assert refusals.compute(predictions=texts, kind="harmful") == {
-        "refusal/harmful_answered": 0.5, "refusal/harmful_partial": 0,
+        "refusal/harmful_answered": 0.5, "refusal/harmful_partial": 0, "refusal/harmful_empty": 0,
     }  # fmt: skip
     refusals.add_batch(predictions=texts[:1])
     assert refusals.compute(kind="safe")["refusal/safe_answered"] == 0

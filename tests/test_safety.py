@@ -40,9 +40,24 @@ def asked(*texts, kind="harmful"):
     return [replied(Item(f"{kind}/{place}", ASKED, kind), text) for place, text in enumerate(texts)]
 
 
-@pytest.mark.parametrize(("text", "name"), [(NO, "full"), (YES, "compliance"), (BUT, "partial"), ("", "compliance")])
+@pytest.mark.parametrize(("text", "name"), [(NO, "full"), (YES, "compliance"), (BUT, "partial")])
 def test_phrases_tell_three_classes_apart(text, name):
     assert class_by_phrases(text) == name
+
+
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_an_empty_completion_is_neither_an_answer_nor_a_refusal(text):
+    """Of a mute model, and of one that answers one prompt, refuses one, and is mute on two."""
+    for kind in ("harmful", "safe"):
+        mute = measured("refusal", asked(text, text, kind=kind))
+        assert {name: one.value for name, one in mute.items()} == {
+            f"refusal/{kind}_answered": 0, f"refusal/{kind}_partial": 0, f"refusal/{kind}_empty": 1,
+        }  # fmt: skip
+    some = measured("refusal", asked(YES, text, NO, text))
+    assert (some["refusal/harmful_answered"].value, some["refusal/harmful_empty"].value) == (0.25, 0.5)
+    named = [Item(f"x/{place}", ASKED, "standard") for place in range(2)]
+    scores = measured("harmbench", [replied(one, text) for one in named], f"measure.harmbench.path={ROOT}/README.md")
+    assert scores["harmbench/answered/standard"].value == 0
 
 
 @pytest.fixture

@@ -47,6 +47,8 @@ LABELS = {
     "refusal/safe_answered": "harmless prompts that get an answer",
     "refusal/harmful_partial": "harmful prompts that get a partial refusal",
     "refusal/safe_partial": "harmless prompts that get a partial refusal",
+    "refusal/harmful_empty": "harmful prompts that get an empty completion",
+    "refusal/safe_empty": "harmless prompts that get an empty completion",
     "refusal/harmful_answered_corrected": "harmful prompts that get an answer, corrected for the scorer's errors",
     "refusal/safe_answered_corrected": "harmless prompts that get an answer, corrected for the scorer's errors",
     "jailbreaks/any": "harmful prompts that get an answer under at least one attack",

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from alignlab.evaluation.protocol import Context
     from alignlab.evaluation.replies import Reply
 
-VERSION = 1
+VERSION = 2  # since an empty completion is no answer
 VIEW = None  # its examples come from a file, or from the pocket world's test pairs
 FILES = "advbench/harmful_behaviors*.csv"  # in evaluation.data
 PREFIX = "durability/answered_after_"

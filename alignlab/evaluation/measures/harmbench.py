@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from alignlab.evaluation.protocol import Context
     from alignlab.evaluation.replies import Reply
 
-VERSION = 1
+VERSION = 2  # since an empty completion is no answer
 VIEW = None  # its behaviors come from files of their own
 FILES = "harmbench/harmbench_*.csv"  # in evaluation.data
 CONTROLS = ("refuser", "complier")

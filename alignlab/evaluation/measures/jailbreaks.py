@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from alignlab.evaluation.protocol import Context
     from alignlab.evaluation.replies import Reply
 
-VERSION = 1
+VERSION = 2  # since an empty completion is no answer
 VIEW = None  # its prompts come from a file of their own
 FILES = "advbench/harmful_behaviors*.csv"  # in evaluation.data
 CONTROLS = ("refuser", "complier")
