@@ -36,6 +36,7 @@ from feedback_loop import feedback_loop
 from gpu import gpu
 from hacking import hacking
 from kills import kills
+from kills_everywhere import kills_everywhere
 from kills_scale import kills_scale
 from memory import memory
 from poisoned_feedback import poisoned_feedback
@@ -397,6 +398,7 @@ PARTS = {
     "grpo": grpo,
     "smollm2": smollm2,
     "kills": kills,
+    "kills_everywhere": kills_everywhere,
     "kills_scale": kills_scale,
     "sweeps": sweeps,
     "sweeps_joblib": sweeps_joblib,
@@ -421,6 +423,7 @@ PARTS = {
     "serving_store": serving_store,
 }
 NAMED = (
+    "kills_everywhere",
     "serving",
     "serving_store",
     "constrained",
@@ -449,6 +452,7 @@ TITLES = {
     "grpo": "GRPO beside PPO",
     "smollm2": "A real model: SmolLM2-135M-Instruct",
     "kills": "Ten kills",
+    "kills_everywhere": "Kills in every method, task and sweep",
     "kills_scale": "Twenty kills, in one process and in two",
     "sweeps": "A search that is killed in the middle",
     "sweeps_joblib": "Two workers beside one",

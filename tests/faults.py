@@ -1,15 +1,12 @@
 """Put commands through faults: a kill, a full disk, a read-only disk, a flipped byte.
 
-New methods and tasks join `COMMANDS`.
-
-    python tests/faults.py 40        # so many kills at random moments, over all commands in turn
+New methods and tasks join `COMMANDS`. `benchmarks/kills_everywhere.py` kills more of them, at random moments.
 
 After every fault the same command has to end as an undisturbed run does, by the hash of what it made.
 """
 
 import hashlib
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -62,7 +59,10 @@ ELSEWHERE = {
     "serve",
     "soup",
 }
-MADE = ("*.safetensors", "demonstrations.jsonl", "pairs.jsonl", "prompts.jsonl")
+MADE = (
+    "*.safetensors", "demonstrations.jsonl", "pairs.jsonl", "prompts.jsonl", "samples.jsonl", "*records.jsonl",
+    "explanations.json",
+)  # fmt: skip
 
 
 class Ended(NamedTuple):
@@ -159,30 +159,3 @@ def flip_bytes(place: Place) -> Ended:
         files = [path for path in manifest.parent.rglob("*") if path.is_file() and path != manifest]
         flip(max(files, key=lambda path: path.stat().st_size))
     return place.run()
-
-
-def main(count: int) -> None:
-    """Kill commands in turn at random moments, finish them, and compare with a run that was left alone."""
-    draw, wrong = random.Random(0), 0
-    expected: dict[str, tuple[str, float]] = {}
-    for number in range(count):
-        name = list(COMMANDS)[number % len(COMMANDS)]
-        with tempfile.TemporaryDirectory(prefix="faults-") as folder:
-            place = Place(Path(folder), COMMANDS[name])
-            if name not in expected:
-                started = time.monotonic()
-                expected[name] = place.run().made, time.monotonic() - started
-                shutil.rmtree(place.folder / "cache")
-            moment = draw.uniform(0, expected[name][1])
-            faults = [kill(place, moment)]
-            ended = place.run()
-            faults += [] if ended.code == 0 else [f"exit code {ended.code}: {ended.printed[-300:]}"]
-            faults += [] if ended.made == expected[name][0] else ["another end"]
-            faults += [f"temporary folders: {left}"] if (left := place.close()) else []
-        wrong += any(faults)
-        print(f"{number + 1}: {name} after {moment:.1f} s: {'; '.join(filter(None, faults)) or 'same end'}", flush=True)
-    print(f"{count} kills, {wrong} with faults")
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))

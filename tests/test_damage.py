@@ -12,6 +12,7 @@ from damage import DAMAGES
 from alignlab.config import model_size
 from alignlab.errors import Explained, Failure
 from alignlab.evaluation.measures import stereoset
+from alignlab.models import references
 from alignlab.pipeline import run_folder
 from alignlab.pipeline.sweep_folder import read_facts
 from alignlab.preferences.panel import join_panel
@@ -194,6 +195,13 @@ HARMLESS = {
     ("sweep.yaml", "numbers"),
     ("calibration.json", "numbers"),
 }
+
+
+@pytest.mark.parametrize("broken", [name for name in BROKEN if name != "numbers"])
+def test_a_damaged_result_of_a_run_that_is_named_as_a_model_says_how_to_name_its_stage(tmp_path, broken):
+    (tmp_path / "result.json").write_bytes(BROKEN[broken])
+    with pytest.raises(Failure, match=r"result.json: .*; run its command again, or give the folder of its stage"):
+        references.find_model("task.model", str(tmp_path))
 
 
 @pytest.mark.parametrize("broken", BROKEN)

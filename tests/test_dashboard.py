@@ -115,6 +115,18 @@ def test_half_written_files_and_those_of_other_versions_are_survived(damaged, na
         (run / name).write_bytes(before)
 
 
+@pytest.mark.parametrize("name", ["result.json", "ppo/metrics.jsonl", "ppo/samples.jsonl"])
+def test_a_file_beyond_all_bounds_is_named_and_not_read(damaged, name):
+    client, run = damaged
+    before = (run / name).read_bytes()
+    os.truncate(run / name, runs.MOST + 1)
+    try:
+        assert f"{name} is larger than 64 MB and is not shown" in client.get(f"/run/{DAY}/1-ppo").text
+        assert client.get(f"/completions/{DAY}/1-ppo").text.count("<article>") == (0 if "samples" in name else 4)
+    finally:
+        (run / name).write_bytes(before)
+
+
 @pytest.fixture(scope="module")
 def damaged(tmp_path_factory):
     folder = tmp_path_factory.mktemp("damaged")

@@ -47,6 +47,15 @@ def test_a_worker_that_is_killed_ends_all_and_the_command_goes_on(place):
     assert "resumes from its last checkpoint" in done.stdout
 
 
+def test_workers_that_still_import_torch_die_with_the_command(place):
+    process = start(*tiny(*SFT, "hardware=zero3", "hardware.processes=2"), folder=place)
+    wait_for(lambda: len(workers_of(process.pid)) == 2)
+    below = children(process.pid)
+    process.kill()
+    process.wait()
+    assert gone(below, 1)
+
+
 STEPS = 60
 SETTINGS = {
     "lora": [*SFT, f"method.max_steps={STEPS}", "method.num_train_epochs=20", "model/adapter=lora"],

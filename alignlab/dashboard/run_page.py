@@ -1,10 +1,9 @@
 """What the page of one run shows: its measures, curves, gates and completions, as far as its files can be read."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from alignlab.dashboard.runs import Run, read_object, read_plan
+from alignlab.dashboard.runs import MOST, RUN_FILES, Run, is_read, read_object, read_plan, size_of
 from alignlab.errors import Explained
 from alignlab.pipeline.run_folder import SAMPLES, Result, read_gates, read_samples
 from alignlab.reports.headline import headline
@@ -51,7 +50,15 @@ def overview(run: Run) -> dict[str, Any]:
         ],
         "charts": charts(run),
         "with_samples": with_samples(run),
+        "too_large": too_large(run),
+        "most": f"{MOST // 1_000_000} MB",
     }
+
+
+def too_large(run: Run) -> list[str]:
+    """Return the files of a run that are not read, since they have more than `MOST` bytes."""
+    of_stages = (f"{stage}/{name}" for stage in run.stages for name in (METRICS, RESULT, SAMPLES, GATES))
+    return [name for name in (*RUN_FILES, *of_stages) if (size_of(run.folder / name) or 0) > MOST]
 
 
 def finished_stages(run: Run) -> list[Stage]:
@@ -78,13 +85,8 @@ def with_samples(run: Run) -> list[str]:
 
 
 def stages_with(run: Run, name: str) -> list[str]:
-    """Return the stages that have a file of a name which is no link."""
-    return [stage for stage in run.stages if is_file(run.folder / stage / name)]
-
-
-def is_file(path: Path) -> bool:
-    """Return whether a path is a file and no link."""
-    return path.is_file() and not path.is_symlink()
+    """Return the stages that have a file of a name that is read."""
+    return [stage for stage in run.stages if is_read(run.folder / stage / name)]
 
 
 def samples_of(run: Run, stage: str) -> list[dict[str, Any]]:

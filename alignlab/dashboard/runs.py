@@ -23,6 +23,7 @@ from alignlab.runtime.run_files import METRICS, RESULT
 DEPTH = 5  # of folders below a root
 FRESH = 0.5  # seconds for which an index counts as current
 SILENT = 600.0  # seconds without a change after which an unfinished run is no longer called running
+MOST = 64_000_000  # bytes of a file that is read; a larger file is named on the run's page
 RUN_FILES = (CONFIG, PLAN, RESULT)
 CHOICE = re.compile(r"^- override /([\w/]+): (\S+)$", re.MULTILINE)
 SEED = re.compile(r"^seed: (-?\d+)$", re.MULTILINE)
@@ -214,10 +215,21 @@ def read_json(file: Path) -> Any:
 
 
 def read_text(file: Path) -> str:
-    """Read a regular file's text; empty where there is none."""
-    try:
-        if not stat.S_ISREG(file.lstat().st_mode):
-            return ""
-        return file.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
+    """Read a file's text; empty where there is none to read."""
+    with suppress(OSError):
+        return file.read_text(encoding="utf-8", errors="replace") if is_read(file) else ""
+    return ""
+
+
+def is_read(file: Path) -> bool:
+    """Return whether a path is a regular file, no link, of at most `MOST` bytes."""
+    size = size_of(file)
+    return size is not None and size <= MOST
+
+
+def size_of(file: Path) -> int | None:
+    """Return the size of a regular file in bytes; None where there is none, or a link."""
+    with suppress(OSError):
+        state = file.lstat()
+        return state.st_size if stat.S_ISREG(state.st_mode) else None
+    return None

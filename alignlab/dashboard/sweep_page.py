@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from alignlab.dashboard.run_page import NO_ROWS, readable
-from alignlab.dashboard.runs import Run
+from alignlab.dashboard.run_page import NO_ROWS, readable, too_large
+from alignlab.dashboard.runs import RUN_FILES, Run
 from alignlab.pipeline.run_folder import is_finished
 from alignlab.reports.sweep_results import SweptRun, cells, group_runs, read_run, spreads
 
@@ -24,5 +24,6 @@ def cells_of(name: str, runs: list[SweptRun]) -> list[list[str]]:
 
 
 def read_swept(run: Run) -> SweptRun | None:
-    """Read a run of a sweep; None where it has not finished."""
-    return read_run(run.folder) if is_finished(run.folder) else None
+    """Read a run of a sweep; None where it has not finished, or has a result or settings that are too large."""
+    is_bounded = not any(name.endswith(RUN_FILES) for name in too_large(run))
+    return read_run(run.folder) if is_finished(run.folder) and is_bounded else None

@@ -10,9 +10,9 @@ from typing import NamedTuple
 from alignlab.config.model import PretrainedModel
 from alignlab.config.schema import Config
 from alignlab.config.settings import path_in_home
-from alignlab.errors import mistake
+from alignlab.errors import failure, mistake
 from alignlab.models import model_folder
-from alignlab.runtime.files import digest_files
+from alignlab.runtime.files import digest_files, read_json
 from alignlab.runtime.run_files import RESULT
 
 POCKET = "pocket"  # as a path: pocket's classifier of insults, which is trained on first use
@@ -75,12 +75,18 @@ def hub_model(config: Config, path: str) -> PretrainedModel:
     )
 
 
+NAME_STAGE = "run its command again, or give the folder of its stage, such as <run>/sft"
+
+
 def last_stage(run: Path) -> list[Path]:
     """Return the model's folder of a run's last stage; empty where a folder holds no finished run."""
     file = run / RESULT
     if not file.exists():
         return []
-    stage = model_folder.read_object(file).get("stage")
+    result = read_json(file, NAME_STAGE)
+    if not isinstance(result, dict):
+        raise failure(str(file), "is no JSON object", NAME_STAGE)
+    stage = result.get("stage")
     return [run / str(stage) / "model"] if stage else []
 
 

@@ -1,10 +1,12 @@
-"""Torch's elastic launcher: its configuration, and what it must not change in the process that calls it."""
+"""Torch's elastic launcher: its configuration, how its workers end, and what it must not change in its caller."""
 
 import logging
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import spawn
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -13,6 +15,8 @@ from alignlab.config.hardware import Hardware
 from alignlab.runtime import distributed, rendezvous
 
 NO_SHARED_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
+# prctl(PR_SET_PDEATHSIG, SIGKILL), and the exit of a worker whose parent was killed before that call
+DIE_WITH_PARENT = "import ctypes, os; ctypes.CDLL(None).prctl(1, 9); os.getppid() == {parent} or os._exit(1)"
 LAUNCHERS = ("torch.distributed.elastic", "torch.distributed.launcher", "torch.multiprocessing")
 
 
@@ -44,8 +48,27 @@ def contained(store: Path | None) -> Iterator[None]:
 
     `store` is the file by which the workers of one machine meet; None where machines meet over the network.
     """
-    with quiet_launcher(), restored_signals(), own_store(store):
+    with quiet_launcher(), restored_signals(), own_store(store), workers_die_with_parent():
         yield
+
+
+@contextmanager
+def workers_die_with_parent() -> Iterator[None]:
+    """Make the kernel kill each worker with this process, also while the worker still imports torch (Linux).
+
+    A worker imports torch before it calls any function of alignlab, which takes seconds on a busy machine.
+    """
+    command_line = spawn.get_command_line
+
+    def bound(**pipes: Any) -> list[str]:
+        *start, program, fork = command_line(**pipes)
+        return [*start, f"{DIE_WITH_PARENT.format(parent=os.getpid())}; {program}", fork]
+
+    spawn.get_command_line = bound if sys.platform == "linux" else command_line
+    try:
+        yield
+    finally:
+        spawn.get_command_line = command_line
 
 
 @contextmanager
