@@ -23,8 +23,8 @@ from alignlab.config.suggestions import close_to
 from alignlab.errors import Explained, Mistake, mistake
 from alignlab.pipeline.launch import check_alone, join, joins
 from alignlab.pipeline.model_references import check_models
+from alignlab.runtime import terminal
 from alignlab.runtime.signals import exit_on_signals
-from alignlab.runtime.terminal import make_streams_robust
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -47,7 +47,7 @@ BARE_FLAGS = ("--help", "-h", "--version", "--resolve", *MULTIRUN, "--hydra-help
 
 def main() -> None:
     """Run the command; exit with 0 (done), 2 (a mistake), 75 or 130 (stopped), 3 (refused) or 1 (another error)."""
-    make_streams_robust()
+    terminal.make_streams_robust()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let exceptions through, so that they can be rephrased
     try:
         dispatch(sys.argv[1:])
@@ -112,7 +112,7 @@ def follow(command: Command, overrides: list[str], flags: Sequence[str], is_quer
     elif first.dry_run:
         from alignlab.pipeline.launch import plan
 
-        print("\n".join(plan(first)))
+        terminal.show(plan(first))
     else:
         run_with_hydra(arguments, command.groups, is_query)
 
@@ -126,12 +126,13 @@ def run_sweep(command: Command, overrides: list[str], first: Config) -> None:
     from alignlab.sweeps import runner
 
     if first.dry_run:
-        print("\n".join([*runner.planned(command, overrides), *plan(first)]))
+        terminal.show([*runner.planned(command, overrides), *plan(first)])
         return
     signals.handle_stop_signals()
     folder, failed = runner.sweep(command, overrides)
     if is_sweep(folder):
-        print("\n".join(summarise(folder)))
+        for line in summarise(folder):
+            print(line)
     if failed:
         raise failed
 

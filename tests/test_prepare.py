@@ -11,7 +11,7 @@ from alignlab.config.dataset import FileData
 from alignlab.data import row_formats
 from alignlab.data.contamination import Contamination, contamination
 from alignlab.data.language_id import guess_language
-from alignlab.pipeline.prepare_inputs import report_contamination
+from alignlab.pipeline.prepare_inputs import count_contamination
 from alignlab.reports import data_card
 from alignlab.tasks import prepare
 
@@ -141,10 +141,10 @@ def test_the_card_of_pockets_raw_rows_shows_that_all_planted_faults_were_found(t
     assert "differs" not in (tmp_path / "card.html").read_text()
 
 
-def test_a_run_reports_how_many_test_rows_it_trains_on(tmp_path, capsys):
+def test_a_run_reports_how_many_test_rows_it_trains_on(tmp_path):
     (tmp_path / "train.jsonl").write_text('{"prompt": "Where is it?", "completion": "There."}\n')
     (tmp_path / "test.jsonl").write_text('{"prompt": "where is it", "completion": "Here."}\n')
     paths = [f"dataset.path={tmp_path / 'train.jsonl'}", f"dataset.test_path=[{tmp_path / 'test.jsonl'}]"]
-    report_contamination(config("dataset=file", "model=scratch", *paths, "dataset.validation=0"), tmp_path)
-    assert "test: of 1 rows 1 are in the training rows" in capsys.readouterr().out
+    _, test = count_contamination(config("dataset=file", "model=scratch", *paths, "dataset.validation=0"), tmp_path)
+    assert str(test).startswith("test: of 1 rows 1 are in the training rows")
     assert json.loads((tmp_path / "contamination.json").read_text())[1]["exact"] == 1

@@ -12,8 +12,9 @@ from alignlab.errors import Failure
 from alignlab.reports.charts import Series, curves, scale, short, thin, whiskers
 from alignlab.reports.headline import headline
 from alignlab.reports.item_cards import SHOWN
-from alignlab.reports.run_report import in_lines, table, terminal_change, write_report
+from alignlab.reports.run_report import write_report
 from alignlab.reports.run_results import Stage, change, number, read_stages, side_by_side, signed
+from alignlab.reports.run_summary import table, terminal_change
 from alignlab.reports.sweep_results import sweep_table
 from alignlab.reports.written import try_to_write
 
@@ -206,14 +207,6 @@ def test_the_headline_names_the_part_of_the_last_stage_and_what_it_made_worse() 
     )
 
 
-def test_the_terminal_shows_the_part_of_the_last_stage(tmp_path: Path) -> None:
-    shown = table(write_run(tmp_path / "run"))
-    assert all(words in shown for words in ("dpo − sft", "dpo − base", "−26.0 better"))
-    assert max(map(len, shown.splitlines())) <= 80
-    assert in_lines("gold/harmful_compliance", 14) == "gold/harmful_\ncompliance"
-    assert shown.startswith("Compliance with harmful requests went from 60.0% to 4.0%")
-
-
 def test_a_page_that_fails_costs_no_results(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(try_to_write("the page", lambda: max([]))) == []
     assert "the page was not written: ValueError" in capsys.readouterr().err
@@ -245,22 +238,6 @@ def test_a_change_that_the_correction_takes_away_is_marked_but_not_claimed(tmp_p
     assert (moved.verdict, moved.alone, moved.p) == ("unclear", "worse", "p 0.001, corrected 0.2")
     assert "clearly worse" not in headline([stage("dpo", [row])])
     assert "−10.0 worse?" in str(terminal_change(moved))
-
-
-def test_a_rate_is_never_shown_without_its_scorer_and_its_n(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run")
-    for file in (run / "dpo" / "result.json", run / "sft" / "result.json"):
-        result = json.loads(file.read_text())
-        for row in result["measurements"]:
-            row["scorer"] = "phrases"
-        file.write_text(json.dumps(result))
-    shown = table(run)
-    said = " ".join(shown.split())
-    assert "−61.0 to −51.0, by phrases, n = 300)" in said
-    assert "clearly worse since sft: helpful completions −8.0 points (by phrases, n = 300)." in said
-    assert "  n = 300 in 60 clusters\n  by phrases" in re.sub(r"clusters .*", "clusters", shown)
-    assert max(map(len, shown.splitlines())) <= 80
-    assert "gold/helpful, by phrases" in write_report(run).read_text()
 
 
 def test_the_headline_speaks_of_primary_measures_alone_and_is_about_the_first(tmp_path: Path) -> None:
@@ -318,14 +295,6 @@ def test_numbers_are_short_and_honest() -> None:
         "65.4", "0.654", "12.35", "1,234",
     ]  # fmt: skip
     assert [signed(-0.02, True), signed(0.02, True), signed(-0.00001, True)] == ["−2.0", "+2.0", "0.0"]
-
-
-def test_the_terminal_shows_every_model_and_fits(tmp_path: Path) -> None:
-    shown = table(write_run(tmp_path / "run", EVIL), width=110)
-    assert max(map(len, shown.splitlines())) <= 110
-    row = next(line for line in shown.splitlines() if "gold/harmful_compliance" in line)
-    assert row.split() == ["gold/harmful_compliance", "60.0%", "30.0%", "4.0%", "−26.0", "better", "−56.0", "better"]
-    assert "\x1b" not in shown
 
 
 def test_ticks_are_round_and_hold_the_data() -> None:

@@ -11,6 +11,7 @@ from command import ROOT
 import alignlab
 from alignlab.errors import Mistake
 from alignlab.runtime.files import cache_root, ensure_home
+from alignlab.runtime.terminal import wrapped
 
 SCRIPT = """
 import sys
@@ -53,6 +54,24 @@ def test_characters_that_a_terminal_does_not_have_are_escaped(encoding):
 
 def test_closed_streams_are_none_and_stay_so():
     assert script("$S >&- 2>&-").returncode == 0
+
+
+def test_an_unbuffered_stream_stays_so():
+    """The two streams of a container's log stand in the order in which they were written."""
+    ordered = "; print(1); print(2, file=sys.stderr); print(3)"
+    code = SCRIPT.partition("for number")[0].rstrip() + ordered
+    command = [sys.executable, "-u", "-c", code, str(ROOT)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.stdout == "1\n2\n3\n"
+
+
+def test_a_line_is_wrapped_between_words_under_its_own_indentation():
+    assert wrapped("  test: of 840 rows", 12) == ["  test: of", "    840 rows"]
+    assert wrapped("  base   reuse   /a/long-path/that/has-no-blanks", 20) == [
+        "  base   reuse",
+        "    /a/long-path/that/has-no-blanks",
+    ]
+    assert wrapped("", 80) == [""]
 
 
 def test_a_user_without_a_home_is_asked_for_a_cache(monkeypatch, tmp_path):

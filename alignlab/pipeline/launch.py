@@ -46,7 +46,7 @@ def launch(config: Config, folder: Path) -> None:
     if "mlflow" in config.tracking.to and find_spec("mlflow") is None:
         raise mistake("tracking.to", "mlflow is not installed", "run pip install 'alignlab[mlflow]'")
     if config.dry_run:
-        print("\n".join(plan(config)))
+        terminal.show(plan(config))
         return
     task = load_task(config)
     prepare(config, getattr(task, "COMPUTES", True))

@@ -1,12 +1,16 @@
 """Download or make the inputs of a run: the data set, the base model, and the models that score."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from alignlab import data
 from alignlab.config.schema import Config
 from alignlab.models import kinds, pretrained, references
 from alignlab.pipeline import model_references
 from alignlab.pipeline.run_folder import CONTAMINATION, write_json
+
+if TYPE_CHECKING:
+    from alignlab.data.contamination import Contamination
 
 
 def prepare_data(config: Config) -> None:
@@ -32,14 +36,14 @@ def locate_models(config: Config) -> Config:
     return pretrained.pin_revision(config)
 
 
-def report_contamination(config: Config, folder: Path) -> None:
-    """Print how many held-out rows are among the training rows, and write the counts to the run."""
+def count_contamination(config: Config, folder: Path) -> "list[Contamination]":
+    """Count the held-out rows that are among the training rows, per split, and write the counts to the run."""
     from alignlab.data.contamination import contamination
     from alignlab.data.prepared import prepare
 
     splits = contamination(prepare(config.dataset).splits)
     write_json(folder / CONTAMINATION, [split.record() for split in splits])
-    print("\n".join(f"  {split}" for split in splits), flush=True)
+    return splits
 
 
 def prepare_base(config: Config) -> None:

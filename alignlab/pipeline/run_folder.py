@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 # Of a run.
 CONFIG = "config.yaml"  # the bound config, which repeats the run
 PLAN = "plan.json"  # one `PlannedStage` per stage
+PLAN_TEXT = "plan.txt"  # the plan as it is printed before the run
 REPORT = "report.html"
 CONTAMINATION = "contamination.json"  # one `alignlab.data.contamination.Contamination` per held-out split
 # Of a stage.

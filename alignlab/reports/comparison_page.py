@@ -23,7 +23,7 @@ from alignlab.pipeline.run_folder import (
 from alignlab.reports.charts import whiskers
 from alignlab.reports.decision_text import headline, refused, shown
 from alignlab.reports.measure_names import label, label_by_kind
-from alignlab.reports.run_report import read_text, terminal_table
+from alignlab.reports.run_report import read_text
 from alignlab.reports.run_results import (
     Row,
     Stage,
@@ -35,6 +35,7 @@ from alignlab.reports.run_results import (
     is_share,
     read_stages,
 )
+from alignlab.reports.run_summary import terminal_table
 from alignlab.reports.templates import render
 from alignlab.reports.written import try_to_write
 from alignlab.runtime.files import read_lines, write_text

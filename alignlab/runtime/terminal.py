@@ -2,7 +2,10 @@
 
 import io
 import os
+import shutil
 import sys
+import textwrap
+from collections.abc import Iterable
 from typing import Any, TextIO
 
 
@@ -39,10 +42,24 @@ def make_streams_robust() -> None:
     for name in ("stdout", "stderr"):
         stream: Any = getattr(sys, name)
         if type(stream) is io.TextIOWrapper:
-            encoding, by_line = stream.encoding, stream.line_buffering
-            robust = Outlet(stream.detach(), encoding, "backslashreplace", line_buffering=by_line)
+            encoding, by_line, at_once = stream.encoding, stream.line_buffering, stream.write_through
+            robust = Outlet(stream.detach(), encoding, "backslashreplace", None, by_line, at_once)
             setattr(sys, name, robust)
             setattr(sys, f"__{name}__", robust)  # the detached stream can no longer be used
+
+
+def show(lines: Iterable[str]) -> None:
+    """Print lines at once; on a terminal wrapped at its width, with continuations indented."""
+    for line in lines:
+        print("\n".join(wrapped(line, shutil.get_terminal_size().columns)) if sys.stdout.isatty() else line, flush=True)
+
+
+def wrapped(line: str, width: int) -> list[str]:
+    """Wrap a line between words; continuations have the indentation of the line and two more."""
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    words = textwrap.TextWrapper(max(width, 2 * len(indent)), "", indent, break_long_words=False)
+    words.break_on_hyphens = False
+    return words.wrap(line) or [line]
 
 
 def red(text: str, stream: TextIO | None = None) -> str:

@@ -34,8 +34,7 @@ def run(config: Config, folder: Path) -> None:
     """Measure `task.model` beside the base model, or a server alone; the last line printed is the report's path."""
     from alignlab.evaluation.subjects import code_hash
     from alignlab.models import references
-    from alignlab.reports.run_report import table, write_report
-    from alignlab.reports.written import try_to_write
+    from alignlab.reports.run_summary import summarise
 
     prepare_data(config)
     config = locate_models(config)
@@ -61,9 +60,8 @@ def run(config: Config, folder: Path) -> None:
     write_result(result, place, folder)
     write_plan(folder, [{"stage": STAGE, "action": "ran"}])
     point_latest(folder)
-    print(table(folder))
-    for path in try_to_write("the report", lambda: write_report(folder)):
-        print(path)
+    for line in summarise(folder):
+        print(line)
 
 
 def measure(

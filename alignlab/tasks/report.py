@@ -12,7 +12,8 @@ COMPUTES = False
 
 def run(config: Config, folder: Path) -> None:
     """Read `task.run` and write its report; the last line printed is the report's path."""
-    from alignlab.reports.run_report import table, write_report
+    from alignlab.reports.run_report import write_report
+    from alignlab.reports.run_summary import table
     from alignlab.reports.sweep_summary import summarise
 
     place = config.task.run

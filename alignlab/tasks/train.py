@@ -15,12 +15,14 @@ from alignlab.models.load import device
 from alignlab.pipeline import input_checks
 from alignlab.pipeline import plan as planning
 from alignlab.pipeline.measure_stage import StageMeasurements
-from alignlab.pipeline.prepare_inputs import locate_models, prepare_base, prepare_data, report_contamination
+from alignlab.pipeline.prepare_inputs import count_contamination, locate_models, prepare_base, prepare_data
 from alignlab.pipeline.provenance import repeatable
 from alignlab.pipeline.publish import publish
-from alignlab.pipeline.run_folder import CONFIG, PlannedStage, point_latest, write_plan
+from alignlab.pipeline.run_folder import CONFIG, PLAN_TEXT, PlannedStage, point_latest, write_plan
+from alignlab.pipeline.sweep_folder import read_trial
 from alignlab.pipeline.train_stage import clearing, copy_from_training, tracker, train_stage, watched
 from alignlab.pipeline.trial_reporter import Pruned
+from alignlab.runtime import terminal
 from alignlab.runtime.files import partial_of, write_text
 from alignlab.runtime.progress import say
 from alignlab.runtime.run_files import RESULT
@@ -36,13 +38,16 @@ def plan(config: Config) -> Iterator[str]:
 
 def run(config: Config, folder: Path) -> None:
     """Run the plan; the last line printed is the report's path."""
-    from alignlab.reports.run_report import table, write_report
-    from alignlab.reports.written import try_to_write
+    from alignlab.reports.run_summary import summarise
 
     config = locate_models(config)
     prepare_data(config)
     plan = planning.make(config)
-    print("\n".join(planning.show(plan)), flush=True)
+    trial = read_trial(folder)
+    quiet = trial is not None and trial["number"] > 0  # a sweep prints the plan of its first run
+    lines = list(planning.show(plan))
+    write_text(folder / PLAN_TEXT, "\n".join([*lines, ""]))
+    terminal.show([] if quiet else lines)
     device(config.hardware)  # raises a failure where cuda is set and there is no GPU
     four_bit.check(config)
     planning.check_memory(plan)
@@ -50,7 +55,8 @@ def run(config: Config, folder: Path) -> None:
     from alignlab.pipeline.held_out_reward_model import with_held_out
 
     write_text(folder / CONFIG, repeatable(config))
-    report_contamination(config, folder)
+    counted = count_contamination(config, folder)
+    terminal.show([] if quiet else [f"  {split}" for split in counted])
     prepare_base(config)
     plan = plan._replace(config=with_held_out(config, folder))
     planned: list[PlannedStage] = [
@@ -63,9 +69,8 @@ def run(config: Config, folder: Path) -> None:
         raise
     write_plan(folder, planned)
     point_latest(folder)
-    print(table(folder))
-    for path in try_to_write("the report", lambda: write_report(folder)):
-        print(path)
+    for line in summarise(folder, in_sweep=trial is not None):
+        print(line)
 
 
 def train_and_measure(plan: planning.Plan, folder: Path) -> None:
