@@ -159,8 +159,8 @@ Deduplication = Literal["none", "exact", "near"]
 
 FORMATS = (  # the names of `alignlab.data.row_formats.FORMATS`
     "messages_preference", "preference", "sharegpt_preference", "preference_context", "hh_rlhf", "rejected_response",
-    "messages_rejected", "compared", "ranking", "message_tree", "messages", "sharegpt", "self_instruct", "dialogsum",
-    "alpaca", "prompt_completion", "transcript", "text", "prompts",
+    "messages_rejected", "compared", "ranking", "summaries", "eli5", "message_tree", "messages", "sharegpt",
+    "self_instruct", "dialogsum", "alpaca", "prompt_completion", "transcript", "text", "prompts",
 )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 A tie is a pair with the label 0.5. `verdicts` reads which of two answers is better.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from alignlab.chat import Turn
@@ -19,6 +19,7 @@ from alignlab.data.row_fields import (
     note,
     parse_text,
     pick,
+    type_name,
 )
 from alignlab.data.turns import holds_turns, parse_turns, with_system
 from alignlab.data.verdicts import FIRST_ANSWERS as FIRST_ANSWERS
@@ -155,8 +156,31 @@ def _exchange(question: str, answer: str) -> list[Turn]:
 def ranking(fields: Fields) -> list[Draft]:
     """Parse a prompt and several completions: by score or rank if the row has them, else best first."""
     row = fields_of(fields)
-    name = pick(row, RANKINGS) or RANKINGS[0]
-    completions = decode(row[name])
+    return _ranked(row, pick(row, RANKINGS) or RANKINGS[0], lambda: _prompt(row))
+
+
+def summaries(fields: Fields) -> list[Draft]:
+    """Parse a post or an article, two summaries, and which is better (OpenAI's summarize_from_feedback)."""
+    row = fields_of(fields)
+    if not isinstance(row["info"], Mapping):
+        raise Broken("info", f"the field is {type_name(row['info'])}", "an object with a post or an article")
+    info = row.part("info", row["info"])
+    kind = pick(info, ("post", "article")) or "post"
+    names = ("subreddit", "title", kind) if kind == "post" else (kind,)
+    text = "\n\n".join(f"{name.upper()}: {parse_text(info, (name,))}" for name in names if info.holds(name))
+    return _ranked(row, "summaries", lambda: [{"role": "user", "content": f"{text}\n\nTL;DR:"}])
+
+
+def eli5(fields: Fields) -> list[Draft]:
+    """Parse a title, a text below it, and scored answers (ELI5)."""
+    row = fields_of(fields)
+    question = "\n\n".join(parse_text(row, (name,)) for name in ("title", "selftext") if row.holds(name))
+    return _ranked(row, "answers", lambda: [{"role": "user", "content": question}])
+
+
+def _ranked(row: RowFields, name: str, prompt: Callable[[], list[Turn]]) -> list[Draft]:
+    """Rank the completions of a field; the prompt is parsed last, when they are known to be right."""
+    completions = _as_objects(decode(row[name]))
     if isinstance(completions, list) and completions and all(isinstance(item, Mapping) for item in completions):
         texts, scores = _scored_objects(row, name, completions)
     else:
@@ -170,11 +194,21 @@ def ranking(fields: Fields) -> list[Draft]:
         raise Broken(steps, reason, "scores, which rank the answers", ignoring(steps))
     scores = scores or _scores_beside(row, texts)
     if scores:
-        return [rank_answers(row, _prompt(row), texts, scores)]
+        return [rank_answers(row, prompt(), texts, scores)]
     if name := next((name for name, value in row.unread() if says_order(name, value)), ""):
         raise Broken(name, "the field may say which answer is better", "scores or ranks", ignoring(name))
     note(row, "answers without scores, taken as best first")
-    return [Draft(_prompt(row), list(texts))]
+    return [Draft(prompt(), list(texts))]
+
+
+def _as_objects(value: Any) -> Any:
+    """Return lists of texts and of scores side by side, as `datasets` stores objects, as a list of objects."""
+    if not isinstance(value, Mapping) or not set(value) & set(SCORES_INSIDE):
+        return value
+    columns = [column for column in value.values() if isinstance(column, list)]
+    if len(columns) < len(value) or len({len(column) for column in columns}) != 1:
+        return value
+    return [dict(zip(value, item, strict=True)) for item in zip(*columns, strict=True)]
 
 
 def _scored_objects(row: RowFields, name: str, items: list[Mapping[str, Any]]) -> tuple[list[str], list[float] | None]:

@@ -164,6 +164,8 @@ FORMATS = _known(
         preferences.compared,
     ),
     RowFormat("ranking", (BEFORE, preferences.RANKINGS), preferences.ranking),
+    RowFormat("summaries", (("info",), ("summaries",)), preferences.summaries),
+    RowFormat("eli5", (("title",), ("selftext",), ("answers",)), preferences.eli5),
     RowFormat("message_tree", (("message_tree_id", "tree_state"), ("prompt",)), message_trees.parse_tree),
     RowFormat("messages", (MESSAGES,), messages),
     RowFormat("sharegpt", (CONVERSATIONS,), sharegpt),

@@ -238,20 +238,26 @@ def conversation(fields: Fields, name: str) -> Draft:
             note(fields, ENDS_WITH_USER)
         return Draft(joined, [])
     is_learned = [True] * (len(turns) - len(marked)) + [one.learned for one in marked]
-    return Draft(joined[:-1], [joined[-1]["content"]], context=context_answers(turns, is_learned))
+    context = context_answers(turns, is_learned)
+    if context is None:
+        weight = next(key for part in fields_of(fields).parts for key in part.held(LEARNED_KEYS))
+        reason = "of turns of one speaker in a row, some are learned and some are not"
+        raise Broken(f"{name}.{weight}", reason, f"one `{weight}`", ignoring(weight))
+    return Draft(joined[:-1], [joined[-1]["content"]], context=context)
 
 
-def context_answers(turns: list[Turn], learned: list[bool]) -> tuple[int, ...]:
+def context_answers(turns: list[Turn], learned: list[bool]) -> tuple[int, ...] | None:
     """Return the places of a prompt's answers that are not to be learned, from its end (-1 is its last turn).
 
-    `turns` end with the completion. Consecutive turns of one speaker count as one, as `join_turns` makes them.
+    `turns` end with the completion. Consecutive turns of one speaker count as one, as `join_turns` makes them. None
+    where some turns of the completion are learned and others are not.
     """
     answers = [
         role != "assistant" or all(is_learned for _, is_learned in one)
         for role, one in groupby(zip(turns, learned, strict=True), key=lambda marked: marked[0]["role"])
     ]
     if not answers[-1]:
-        raise Broken("weight", "of turns of one speaker in a row, some are learned and some are not", "one weight")
+        return None
     return tuple(place - len(answers) + 1 for place, is_learned in enumerate(answers[:-1]) if not is_learned)
 
 
