@@ -103,6 +103,7 @@ def test_the_engine_behind_a_server_gives_its_texts(tmp_path):
             ) and time.monotonic() < deadline:
                 time.sleep(0.01)
             assert front.load().active == upstream.service.engine("tiny").load().active == 0
+            assert len(front.unused) == 1  # a client is used again
 
 
 def test_a_client_that_leaves_frees_its_place_in_the_queue(monkeypatch):
