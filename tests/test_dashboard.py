@@ -41,7 +41,11 @@ def names(page):
 
 
 def test_the_table_lists_and_filters_all_runs(client):
-    assert len(names(client.get("/"))) == 6
+    every = client.get("/")
+    assert len(names(every)) == 6
+    assert "<b>10.0%</b>" in every.text  # a share as the report shows it
+    assert "0.1 harm" not in every.text
+    assert ": 10.0% harm, 80.0% help" in every.text
     assert names(client.get("/?method=dpo")) == [f"{DAY}/11-00-00-dpo"]
     assert names(client.get("/?q=smollm2+sft")) == [f"{DAY}/12-00-00-sft"]
     assert names(client.get("/?sweep=multirun/seeds&state=finished")) == [f"multirun/seeds/{n}" for n in (2, 1, 0)]

@@ -149,7 +149,17 @@ def test_without_scripts_the_first_items_are_shown_and_the_filter_is_not(tmp_pat
 
 def test_the_page_holds_the_table_the_curves_and_the_settings(tmp_path: Path) -> None:
     page = Page(write_report(write_run(tmp_path / "run")).read_text())
-    for expected in ("60.0%", "30.0%", "4.0%", "−56.0 points", "−61.0 to −51.0", "samples: 5", "reused", "sft"):
+    for expected in (
+        "n\u00a0=\u00a0300",
+        "60.0%",
+        "30.0%",
+        "4.0%",
+        "−56.0 points",
+        "−61.0 to −51.0",
+        "samples: 5",
+        "reused",
+        "sft",
+    ):
         assert expected in page.text
     assert "unseen" not in page.text
     assert page.tags.count("polyline") == 2  # one loss a stage; a margin that is null everywhere is not drawn

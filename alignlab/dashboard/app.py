@@ -22,6 +22,7 @@ from alignlab.errors import Explained
 from alignlab.reports.explanations_page import numbered
 from alignlab.reports.measure_names import label
 from alignlab.reports.run_results import HEADLINES
+from alignlab.reports.templates import unbroken
 from alignlab.serving.limits import Application, Guard
 from alignlab.serving.metrics import Metrics
 
@@ -47,6 +48,7 @@ class Dashboard:
             lstrip_blocks=True,
             undefined=jinja2.StrictUndefined,
         )
+        self.templates.filters["unbroken"] = unbroken
 
     def application(self, hosts: Sequence[str] = ()) -> Application:
         """Return the application; `hosts` are the names that requests may be addressed to, none for any."""

@@ -100,41 +100,37 @@ def front(shown: Sequence[Point], harm: str, help_: str, numbered: Sequence[Run]
     The dots of `numbered` runs have their numbers below them, from 1.
     """
     numbers = {run.name: number for number, run in enumerate(numbered, 1)}
-    x_values, y_values = [point.harmful for point in shown], [point.helpful for point in shown]
-    x_scale = scale(min(x_values), max(x_values), LEFT, WIDTH - RIGHT, 4)
-    y_scale = scale(min(y_values), max(y_values), HEIGHT - BOTTOM, TOP, 4)
-    best = sorted({(point.harmful, point.helpful) for point in shown if point.best})
+    percent = [any(point.run.values[name].share for point in shown) for name in (harm, help_)]
+    x_times, y_times = (100 if share else 1 for share in percent)
+    placed = [(point, x_times * point.harmful, y_times * point.helpful) for point in shown]
+    x_scale = scale(min(x for _, x, _ in placed), max(x for _, x, _ in placed), LEFT, WIDTH - RIGHT, 4)
+    y_scale = scale(min(y for _, _, y in placed), max(y for _, _, y in placed), HEIGHT - BOTTOM, TOP, 4)
+    best = sorted({(x, y) for point, x, y in placed if point.best})
     line = " ".join(f"{x_scale.pixel(x):.1f},{y_scale.pixel(y):.1f}" for x, y in best)
     dots = Markup("").join(
         Markup('<circle class="{} {}" cx="{:.1f}" cy="{:.1f}" r="4"><title>{}</title></circle>').format(
             "dot" if point.best else "ring",
             "c2" if point.best else "c0",
-            x_scale.pixel(point.harmful),
-            y_scale.pixel(point.helpful),
-            f"{point.run.title}: {label(harm)} {point.harmful:.3g}, {label(help_)} {point.helpful:.3g}",
+            x_scale.pixel(x),
+            y_scale.pixel(y),
+            f"{point.run.title}: {label(harm)} {point.run.values[harm].text}, "
+            f"{label(help_)} {point.run.values[help_].text}",
         )
-        for point in shown
+        for point, x, y in placed
     )
     written = Markup("").join(
         Markup('<text class="tick" text-anchor="middle" x="{:.1f}" y="{:.1f}">{}</text>').format(
-            x_scale.pixel(point.harmful), y_scale.pixel(point.helpful) + BELOW, numbers[point.run.name]
+            x_scale.pixel(x), y_scale.pixel(y) + BELOW, numbers[point.run.name]
         )
-        for point in shown
+        for point, x, y in placed
         if point.run.name in numbers
     )
+    units = [", in %" * share for share in percent]
+    title = f"{label(help_)}{units[1] * (units[0] != units[1])} over {label(harm)}{units[0]}"
     return Markup(
-        '<figure class="chart"><figcaption>{} over {}</figcaption><svg viewBox="0 0 {:g} {:g}" role="img" '
+        '<figure class="chart"><figcaption>{}</figcaption><svg viewBox="0 0 {:g} {:g}" role="img" '
         'aria-label="{}">{}<polyline class="line c2" points="{}"/>{}</svg></figure>'
-    ).format(
-        label(help_),
-        label(harm),
-        WIDTH,
-        HEIGHT,
-        f"{label(help_)} over {label(harm)}",
-        axes(x_scale, y_scale),
-        line,
-        dots + written,
-    )
+    ).format(title, WIDTH, HEIGHT, title, axes(x_scale, y_scale), line, dots + written)
 
 
 def measures_of(first: Rows, second: Rows) -> list[str]:

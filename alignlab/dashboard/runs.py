@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from alignlab.pipeline.run_folder import CONFIG, PLAN
 from alignlab.pipeline.sweep_folder import FACTS, OUTCOME
+from alignlab.reports.run_results import is_share, value_text
 from alignlab.runtime.run_files import METRICS, RESULT
 
 DEPTH = 5  # of folders below a root
@@ -32,10 +33,21 @@ Signature = tuple[Any, ...]
 
 
 class Value(NamedTuple):
-    """A measure of a run's last model, and that of the base model, where it was measured."""
+    """A measure of a run's last model, and that of the base model where it was measured; a `share` is in percent."""
 
     value: float
     base: float | None
+    share: bool
+
+    @property
+    def text(self) -> str:
+        """Return the value of the last model as text."""
+        return value_text(self.value, self.share)
+
+    @property
+    def base_text(self) -> str:
+        """Return the value of the base model as text; empty where it was not measured."""
+        return "" if self.base is None else value_text(self.base, self.share)
 
 
 class Run(NamedTuple):
@@ -188,9 +200,9 @@ def values_of(result: Mapping[str, Any]) -> Iterator[tuple[str, Value]]:
     """Yield the measures of a result; rows of another form are left out."""
     rows = result.get("measurements")
     for row in rows if isinstance(rows, list) else ():
-        with suppress(KeyError, TypeError, ValueError):
+        with suppress(KeyError, TypeError, ValueError, AttributeError):
             base = row["before"]["value"] if row.get("before") else None
-            yield str(row["name"]), Value(float(row["value"]), None if base is None else float(base))
+            yield str(row["name"]), Value(float(row["value"]), None if base is None else float(base), is_share(row))
 
 
 def read_plan(folder: Path) -> list[dict[str, Any]]:

@@ -184,7 +184,7 @@ def facts(row: Measurement) -> tuple[str, str, int | None]:
 def controls_text(row: Measurement) -> str:
     """Return what the controls of a measure score, as text; nothing for a measure without controls."""
     share = is_share(row)
-    scores = [f"{name} {number(value, share)}{'%' * share}" for name, value in row.get("controls", {}).items()]
+    scores = [f"{name} {value_text(value, share)}" for name, value in row.get("controls", {}).items()]
     return ", ".join(scores)
 
 
@@ -219,7 +219,7 @@ def cell(interval: IntervalRecord, share: bool, change: Change | None) -> Cell:
     """Format a value and its interval."""
     value, (low, high) = interval["value"], ends(interval)
     shown = (value, value, value) if interval["low"] is None else (low, value, high)
-    return Cell(number(value, share) + ("%" if share else ""), interval_text(interval, share), shown, change)
+    return Cell(value_text(value, share), interval_text(interval, share), shown, change)
 
 
 def interval_text(interval: IntervalRecord, share: bool) -> str:
@@ -273,6 +273,11 @@ def number(value: float, share: bool) -> str:
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"
+
+
+def value_text(value: float, share: bool) -> str:
+    """Format a value with its unit."""
+    return number(value, share) + "%" * share
 
 
 def signed(value: float, share: bool) -> str:

@@ -29,9 +29,15 @@ def render(name: str, script_name: str | None = None, **values: Any) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.filters["unbroken"] = unbroken
     script = (FOLDER / script_name).read_text(encoding="utf-8") if script_name else ""
     allowed = Markup("script-src 'sha256-{}'; ").format(sha256(script)) if script else ""
     return environment.get_template(name).render(script=script, content_policy=CONTENT_POLICY.format(allowed), **values)
+
+
+def unbroken(text: str) -> str:
+    """Return a sentence in which no line ends within "n = 20"."""
+    return text.replace("n = ", "n\u00a0=\u00a0")
 
 
 def sha256(script: str) -> str:
