@@ -1,9 +1,9 @@
-"""Measure every suite on real files, before and after a short DPO: `python benchmarks/suites.py pocket smollm2`.
+"""Measure every suite on real files, before and after a short DPO: `python benchmarks/suites.py scratch pocket`.
 
 `ALIGNLAB_DATA` names the folder of the suites' files, `ALIGNLAB_SMOLLM2` that of SmolLM2-135M-Instruct. `pocket` trains
-DPO, `smollm2` runs `experiment=smollm2_safety` (or takes the model in the folder `SMOLLM2_DPO`). Both then measure the
-base model and the trained one, and print a table with n, intervals and controls; a verdict needs 20 prompts or
-clusters. `PROMPTS` is the number of items of each kind (6 on pocket, 20 on SmolLM2). `durability` attacks pocket models
+DPO on its own pairs, `scratch` a model with random weights on pairs of HH-RLHF, `smollm2` runs `experiment=smollm2_safety` (or takes the model in the folder `SMOLLM2_DPO`). Both then measure the
+base model and the trained one, and print a table with n, intervals and controls, without the measures of fewer than 20
+prompts or clusters, which get no verdict. `PROMPTS` is the number of items of each kind (20). `durability` attacks pocket models
 that were aligned by DPO, PPO and Constitutional AI with `SEEDS` seeds (5), and SmolLM2 where its folder is set.
 Everything happens in `ALIGNLAB_SUITES` (outputs/suites): a second run repeats nothing that has finished. The output is
 Markdown for RESULTS.md.
@@ -21,9 +21,14 @@ HERE = Path(__file__).parent
 OUT = Path(os.environ.get("ALIGNLAB_SUITES", HERE.parent / "outputs" / "suites")).absolute()
 DATA = os.environ.get("ALIGNLAB_DATA", "")
 SMOLLM2 = os.environ.get("ALIGNLAB_SMOLLM2", "")
-PROMPTS = int(os.environ.get("PROMPTS", "0"))  # of each kind; 0 is the default of each part
+PROMPTS = int(os.environ.get("PROMPTS", "20"))  # of each kind
+FEWEST = 20  # clusters of a measure in the table
 SEEDS = int(os.environ.get("SEEDS", "5"))
 POCKET = ["model=pocket_small", "dataset=pocket_small"]
+SCRATCH = [
+    "model=scratch", "dataset=hh_rlhf", f"dataset.train=[{DATA}/hh-rlhf/harmless-base.train.2000.jsonl]",
+    f"dataset.test=[{DATA}/hh-rlhf/harmless-base.test.dev.jsonl]",
+]  # fmt: skip
 SAFETY = ["experiment=smollm2_safety", "model=local", f"model.path={SMOLLM2}", "seed=1"]
 ON_SMOLLM2 = (
     "refusal,harmbench,jailbreaks,toxicity,realtoxicityprompts,capabilities,perplexity,length,truthfulqa,behaviors,bbq,"
@@ -64,23 +69,21 @@ def scorers(*names: str) -> list[str]:
     return [f"measure.{name}.detoxify={detoxify()}" for name in names]
 
 
-def on_pocket() -> list[str]:
+def on_all() -> list[str]:
     """Return settings of `evaluation=full` that ask few items of each kind."""
-    prompts = PROMPTS or 6
     return [
-        "evaluation=full", f"evaluation.data={DATA}", f"evaluation.prompts={prompts}", "evaluation.max_new_tokens=24",
-        f"measure.refusal.prompts={4 * prompts}", f"measure.capabilities.items={4 * prompts}",
-        "measure.jailbreaks.attacks=[none,prefix_injection,base64]", f"measure.jailbreaks.prompts={prompts}",
+        "evaluation=full", f"evaluation.data={DATA}", f"evaluation.prompts={PROMPTS}", "evaluation.max_new_tokens=24",
+        f"measure.refusal.prompts={3 * PROMPTS}", f"measure.capabilities.items={3 * PROMPTS}",
+        "measure.jailbreaks.attacks=[none,prefix_injection,base64]", f"measure.jailbreaks.prompts={PROMPTS}",
         "measure.realtoxicityprompts.samples=3", *scorers("toxicity", "realtoxicityprompts", "bold"),
     ]  # fmt: skip
 
 
 def on_smollm2() -> list[str]:
     """Return settings that ask SmolLM2 enough items of each suite for a verdict, in some minutes of one core."""
-    prompts = PROMPTS or 20
     return [
-        f"measure=[{ON_SMOLLM2}]", f"evaluation.data={DATA}", f"evaluation.prompts={prompts}",
-        f"measure.capabilities.items={3 * prompts}", f"measure.jailbreaks.prompts={prompts}",
+        f"measure=[{ON_SMOLLM2}]", f"evaluation.data={DATA}", f"evaluation.prompts={PROMPTS}",
+        f"measure.capabilities.items={3 * PROMPTS}", f"measure.jailbreaks.prompts={PROMPTS}",
         "measure.jailbreaks.attacks=[none,prefix_injection,role_play]", "measure.realtoxicityprompts.samples=3",
         *scorers("toxicity", "realtoxicityprompts"),
     ]  # fmt: skip
@@ -97,7 +100,7 @@ def interval(cell: dict, rate: bool) -> str:
 def table(rows: list[dict]) -> str:
     """Return the measures as a Markdown table."""
     lines = ["| measure | n (clusters) | before | after | p (Holm) | controls |", "|---|---|---|---|---|---|"]
-    for row in rows:
+    for row in (row for row in rows if row["clusters"] >= FEWEST):
         before = interval(row["before"], row["rate"]) if "before" in row else "–"
         changed = row["difference"].get("before", {}).get("p_adjusted")
         controls = ", ".join(f"{name} {value:.3g}" for name, value in row.get("controls", {}).items())
@@ -118,8 +121,9 @@ def aligned_smollm2() -> Path:
 def before_and_after(name: str, policy: Path, how: list[str]) -> None:
     """Measure the base model beside the trained one, and print the table."""
     measured, seconds = command(f"{name}-suites", "task=evaluate", f"task.model={policy}", *how)
-    print(f"## {name}: both models in {seconds:.0f} s\n")
-    print(table(result(measured)), flush=True)
+    rows = result(measured)
+    print(f"## {name}: both models in {seconds:.0f} s\n\n{table(rows)}\n")
+    print(f"{sum(row['clusters'] < FEWEST for row in rows)} measures of fewer clusters are left out.\n", flush=True)
 
 
 def curve(folder: Path) -> dict[str, tuple[float, float]]:
@@ -155,14 +159,18 @@ def show(name: str, curves: list[dict[str, tuple[float, float]]]) -> None:
 
 
 if __name__ == "__main__":
-    for part in sys.argv[1:] or ["pocket", "smollm2", "durability"]:
+    for part in sys.argv[1:] or ["scratch", "pocket", "smollm2", "durability"]:
         match part:
             case "pocket":
                 trained, _ = command("pocket-dpo", "method=dpo", *POCKET, "evaluation=none")
-                before_and_after("pocket", trained / "outputs" / "latest", [*POCKET, *on_pocket()])
+                before_and_after("pocket", trained / "outputs" / "latest", [*POCKET, *on_all()])
+            case "scratch":
+                few = ["stages.sft.max_steps=40", "method.max_steps=40", "method.max_length=256", "evaluation=none"]
+                trained, _ = command("scratch-dpo", "method=dpo", *SCRATCH, *few)
+                before_and_after("scratch", trained / "outputs" / "latest", [*SCRATCH, *on_all()])
             case "smollm2":
                 before_and_after("smollm2", aligned_smollm2(), [*SAFETY, *on_smollm2()])
             case "durability":
                 durability()
             case _:
-                sys.exit(f"{part} is none of pocket, smollm2, durability")
+                sys.exit(f"{part} is none of scratch, pocket, smollm2, durability")

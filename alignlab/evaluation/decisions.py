@@ -65,7 +65,7 @@ def detectable_rate(table: Table, confidence: float, tests: int = 1) -> float:
 
     def is_seen(change: float) -> bool:
         _, gained, lost, _ = expected_table(then + sign * change, then, alike)
-        variance = (max(0.0, gained + lost - change**2) + change**2 / 2) / n  # of an outcome, and of this estimate
+        variance = (max(0.0, gained + lost - change**2) + change**2) / n  # of an outcome, and of this estimate
         least = change - reach * sqrt(variance)
         if least <= 0:
             return False
