@@ -23,6 +23,7 @@ from alignlab.config.suggestions import close_to
 from alignlab.errors import Explained, Mistake, mistake
 from alignlab.pipeline.launch import check_alone, join, joins
 from alignlab.pipeline.model_references import check_models
+from alignlab.reports.primary_measures import check_primary
 from alignlab.runtime import terminal
 from alignlab.runtime.signals import exit_on_signals
 
@@ -92,7 +93,9 @@ def dispatch(arguments: list[str]) -> None:
     is_query = bool({flag.partition("=")[0] for flag in flags} & set(HYDRA_FLAGS))
     multirun = bool(set(flags) & set(MULTIRUN))
     with command_line.stored(groups):
-        command = check(overrides, binds=not is_query, checks=[check_models], groups=groups, multirun=multirun)
+        command = check(
+            overrides, binds=not is_query, checks=[check_models, check_primary], groups=groups, multirun=multirun
+        )
         gc.enable()
         follow(command, [with_plus(override) for override in overrides], flags, is_query)
 

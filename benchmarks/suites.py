@@ -1,9 +1,10 @@
 """Measure every suite on real files, before and after a short DPO: `python benchmarks/suites.py scratch pocket`.
 
 `ALIGNLAB_DATA` names the folder of the suites' files, `ALIGNLAB_SMOLLM2` that of SmolLM2-135M-Instruct. `pocket` trains
-DPO on its own pairs, `scratch` a model with random weights on pairs of HH-RLHF, `smollm2` runs `experiment=smollm2_safety` (or takes the model in the folder `SMOLLM2_DPO`). Both then measure the
-base model and the trained one, and print a table with n, intervals and controls, without the measures of fewer than 20
-prompts or clusters, which get no verdict. `PROMPTS` is the number of items of each kind (20). `durability` attacks pocket models
+DPO on its own pairs, `scratch` a model with random weights on pairs of HH-RLHF. `smollm2` runs
+`experiment=smollm2_safety`, or takes the model in the folder `SMOLLM2_DPO`. Each then measures the base model and the
+trained one, and prints a table with n, intervals and controls. It leaves out the measures of fewer than 20 prompts or
+clusters, which get no verdict. `PROMPTS` is the number of items of each kind (20). `durability` attacks pocket models
 that were aligned by DPO, PPO and Constitutional AI with `SEEDS` seeds (5), and SmolLM2 where its folder is set.
 Everything happens in `ALIGNLAB_SUITES` (outputs/suites): a second run repeats nothing that has finished. The output is
 Markdown for RESULTS.md.

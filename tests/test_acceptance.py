@@ -50,12 +50,13 @@ def test_a_loss_is_within_the_margin_undecided_or_beyond_it(worse, outcome):
 
 
 def test_the_number_of_prompts_that_would_decide_by_hand():
-    """Of 100 differences of 0.05 ± 1 the standard error is 1 / √99; t(99) and power 80% ask for 2.826 of it."""
+    """Of 100 differences of 0.05 ± 1 the standard error is 1 / √99; t(99) and power 80% ask for 2.826 of it, and
+    for 2.840 as it is estimated."""
     metric = mean("score", "higher")
     drawn = scores(metric, 0.05 + np.tile([1.0, -1.0], 50)), scores(metric, np.zeros(100))
     (check,) = decide(*drawn, ["score"], {}, SETTINGS)["checks"]
     assert check["outcome"] == "undecided"
-    assert check["needed"] == pytest.approx(100 * (2.826 / np.sqrt(99) / 0.05) ** 2, rel=1e-3)
+    assert check["needed"] == pytest.approx(100 * (2.840 / np.sqrt(99) / 0.05) ** 2, rel=1e-3)
 
 
 def test_a_part_of_which_nothing_was_measured_does_not_pass_and_a_null_bound_asks_nothing():
@@ -102,6 +103,7 @@ def test_a_refusal_names_the_measure_the_margin_and_the_prompts_that_would_decid
     error = refused(record)
     assert error.exit_code == 3
     assert str(error).startswith("task=promote: over refusal: harm: +5.0 points (+3.")
+    assert ", n = 400); asked:" in str(error)
     assert "asked: a loss of at most 5.0 points; the interval ends 2." in str(error)
     assert "points beyond what is allowed" in str(error)
     assert headline(record) == ("b against a is not promoted: 1 of 1 checks do not pass: over refusal (harm).")

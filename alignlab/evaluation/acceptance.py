@@ -9,7 +9,7 @@ Berger 1982, Technometrics 24:295-300). One with the baseline's scores is promot
 
 from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 from alignlab.config.evaluation import Evaluation
 from alignlab.config.task import Bound
@@ -27,7 +27,8 @@ class Check(TypedDict):
 
     `kind` says what `value` is: the difference to the baseline (better: `allowed` is 0; not_worse: `allowed` is the
     margin), or the share of failures (limit). `needed` is the number of prompts (or clusters) that would decide it in
-    80 of 100 cases if the value stayed as it is; null where that is decided, or where no number would do.
+    80 of 100 cases if the value stayed as it is; null where that is decided, or where no number would do. `n` is the
+    number of rows, `scorer` what told their values; empty where these are exact.
     """
 
     part: str
@@ -40,6 +41,8 @@ class Check(TypedDict):
     rate: bool
     clusters: int
     needed: int | None
+    n: NotRequired[int]
+    scorer: NotRequired[str]
 
 
 class Decision(TypedDict):
@@ -147,6 +150,8 @@ def check(
         "rate": scores.metric.rate,
         "clusters": count(scores),
         "needed": needed,
+        "n": len(scores.columns),
+        "scorer": scores.scorer,
     }
 
 

@@ -7,7 +7,7 @@ from alignlab.evaluation.acceptance import OBJECTIVE, Check
 from alignlab.evaluation.decisions import FEWEST_CLUSTERS
 from alignlab.pipeline.candidates import DecisionRecord
 from alignlab.reports.measure_names import label
-from alignlab.reports.run_results import ends, number, signed
+from alignlab.reports.run_results import ends, number, rests_on, signed
 
 WORDS = {  # of a task: a candidate that is accepted, and one that is not
     "gate": ("may ship", "must not ship"),
@@ -47,13 +47,20 @@ def asked(check: Check) -> str:
 
 
 def seen(check: Check) -> str:
-    """Say what was measured, with its interval."""
+    """Say what was measured, with its interval, its scorer and its number of rows."""
     value, (low, high) = check["value"], ends(check["value"])
     if check["kind"] == "limit":
-        return f"{number(value['value'], True)}% failures ({number(low, True)} to {number(high, True)})"
+        return f"{number(value['value'], True)}% failures ({number(low, True)} to {number(high, True)}{basis(check)})"
     unit = " points" if check["rate"] else ""
     share = check["rate"]
-    return f"{signed(value['value'], share)}{unit} ({signed(low, share)} to {signed(high, share)})"
+    return f"{signed(value['value'], share)}{unit} ({signed(low, share)} to {signed(high, share)}{basis(check)})"
+
+
+def basis(check: Check) -> str:
+    """Return what a value rests on: its scorer and its number of rows; empty in a decision of an older version."""
+    if "n" not in check:
+        return ""
+    return f", {rests_on(check['n'], check.get('scorer', ''))}"
 
 
 def now(check: Check) -> str:

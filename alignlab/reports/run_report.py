@@ -24,6 +24,7 @@ from alignlab.reports.charts import Series, curves, whiskers
 from alignlab.reports.constitutional import section
 from alignlab.reports.headline import findings
 from alignlab.reports.item_cards import MAX_BYTES, ItemCards
+from alignlab.reports.primary_measures import unmeasured
 from alignlab.reports.report_items import read_items
 from alignlab.reports.run_results import Stage, read_stages, read_stopped, side_by_side
 from alignlab.reports.templates import render
@@ -77,7 +78,7 @@ def facts(folder: Path) -> dict[str, Any]:
     sets = read_items(folder, stages)
     return {
         "title": " → ".join(names),
-        "findings": findings(stages),
+        "findings": [*findings(stages), *unmeasured(folder, stages)],
         "stages": stages,
         "names": names,
         "stopped": stopped,

@@ -99,7 +99,7 @@ class Row(NamedTuple):
     @property
     def basis(self) -> str:
         """Return what a value rests on, as text: its scorer and its number of rows."""
-        return f"by {self.scorer}, n = {self.n:,}" if self.scorer else f"n = {self.n:,}"
+        return rests_on(self.n, self.scorer)
 
     @property
     def ends(self) -> list[tuple[float, float, float] | None]:
@@ -273,6 +273,11 @@ def number(value: float, share: bool) -> str:
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"
+
+
+def rests_on(n: int, scorer: str) -> str:
+    """Return what a value rests on: its scorer, if it has one, and its number of rows."""
+    return f"by {scorer}, n = {n:,}" if scorer else f"n = {n:,}"
 
 
 def value_text(value: float, share: bool) -> str:
