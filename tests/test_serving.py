@@ -7,7 +7,7 @@ import time
 import httpx
 import pytest
 from command import config
-from served import MESSAGES, bearer, served, tiny_engine
+from served import MESSAGES, served, tiny_engine
 
 from alignlab.errors import Mistake
 from alignlab.models.sampling import Sampling, sample
@@ -90,6 +90,7 @@ def test_models_health_and_metrics(client):
         ("/predict", {"prompt": "how", "top_k": 1}, 422, "top_k"),
         ("/predict", {"prompt": "how", "max_tokens": 41}, 422, "max_tokens"),
         ("/predict", {"prompt": "how " * 300}, 422, "context"),
+        ("/predict", {"prompt": "how " * 600}, 422, "context"),  # encoded in another thread
         ("/predict", {"prompt": "how", "model": "other"}, 404, "other"),
         ("/predict", {"prompt": "h\x00w"}, 422, "prompt"),
         ("/feedback", {"id": "ans-nothing", "thumb": "up"}, 404, "ans-nothing"),
@@ -160,33 +161,6 @@ def test_without_stored_texts_feedback_works(tmp_path):
         assert (row["id"], row["prompt"], row["completion"]) == (answer, None, None)
 
 
-def test_with_keys_nothing_but_probes_answers_without_one(tmp_path):
-    people = [("ann", "use"), ("ben", "use"), ("root", "administer")]
-    with served(tmp_path, keys=people) as client:
-        document = client.get("/openapi.json", headers=bearer(client, "ann")).json()
-        for path, methods in document["paths"].items():
-            for method in methods:
-                status = client.request(method, path.replace("{", "").replace("}", "")).status_code
-                assert status == (200 if path in {"/health", "/ready"} else 401), path
-        assert client.get("/openapi.json").status_code == 401
-        assert client.get("/v1/models", headers={"Authorization": "Bearer al-wrong"}).status_code == 401
-        assert client.get("/metrics", headers=bearer(client, "ann")).status_code == 403
-        answer = client.post("/predict", json={"messages": MESSAGES}, headers=bearer(client, "ann")).json()["id"]
-        body = {"id": answer, "thumb": "up"}
-        given = client.post("/feedback", json=body, headers=bearer(client, "ann")).json()
-        assert client.post("/feedback", json=body, headers=bearer(client, "ben")).status_code == 404
-        for method in ("GET", "DELETE"):
-            other = client.request(method, f"/feedback/{given['id']}", headers=bearer(client, "ben"))
-            assert other.status_code == 404
-        assert client.get("/feedback", headers=bearer(client, "ben")).json() == {"feedback": [], "total": 0}
-        assert client.get("/feedback", headers=bearer(client, "root")).json()["total"] == 1
-        assert client.delete("/users/ann", headers=bearer(client, "ben")).status_code == 403
-        deleted = client.delete("/users/ann", headers=bearer(client, "root")).json()["deleted"]
-        assert (deleted["feedback"], deleted["answers"], deleted["keys"]) == (1, 1, 1)
-        client.service.keyring.known.clear()
-        assert client.get("/v1/models", headers=bearer(client, "ann")).status_code == 401
-
-
 def test_limits_of_the_body_the_rate_the_host_and_the_queue(tmp_path):
     engine = tiny_engine(batch=1, queue=1)
     options = ("task.max_body_bytes=1000", "task.requests_per_minute=6")
@@ -243,19 +217,6 @@ def test_the_safety_filter_blocks_messages_and_completions_and_tells_its_scores(
         text = client.get("/metrics").text
         assert 'alignlab_safety_blocked_total{place="output"} 2.0' in text
         assert 'alignlab_safety_seconds_count{place="input"} 4.0' in text
-
-
-def test_the_first_key_closes_a_running_server(tmp_path, monkeypatch):
-    from alignlab.serving import keys
-
-    monkeypatch.setattr(keys, "FRESH", 0.0)
-    with served(tmp_path) as client:
-        assert client.get("/v1/models").status_code == 200
-        client.service.store.writer.submit(lambda c: keys.create_key(c, "ann", "use")).result()
-        assert client.get("/v1/models").status_code == 401
-        assert client.get("/health").status_code == 200
-        client.service.store.writer.submit(lambda c: records.delete_user(c, "ann")).result()
-        assert client.get("/v1/models").status_code == 401
 
 
 def test_a_store_that_fails_is_a_503_without_details(tmp_path, monkeypatch):

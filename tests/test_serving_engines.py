@@ -10,8 +10,10 @@ from chat_server import chat_server
 from served import MESSAGES, served, tiny_engine
 from tiny import tiny_model, tiny_tokenizer
 
+from alignlab.models.references import Source
 from alignlab.serving.engines.chat_server import ChatServerEngine
 from alignlab.serving.engines.protocol import Generation
+from alignlab.tasks.serve import served_name
 
 
 @contextmanager
@@ -140,6 +142,24 @@ def test_each_token_is_sent_before_the_next_one_is_computed(monkeypatch):
     asyncio.run(ask())
     engine.close()
     assert sent_before[:16] == [*range(16)]  # each of these tokens has a text
+
+
+@pytest.mark.parametrize(
+    ("named", "path", "name"),
+    [
+        ("pocket", "cache/base-0123", "pocket"),
+        ("someone/small", "cache/0123", "someone/small"),
+        ("chat", "cache/0123", "chat"),  # it was prepared
+        ("smol/model", "cache/0123", "smol"),
+        ("small.gguf", "cache/0123", "small"),
+        ("run", "run/dpo-0123/model", "dpo-0123"),
+    ],
+)
+def test_a_model_is_served_under_a_name_that_people_know(tmp_path, monkeypatch, named, path, name):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("chat", "smol/model", "small.gguf", "run/dpo-0123/model"):
+        (tmp_path / folder).mkdir(parents=True)
+    assert served_name(Source(named, tmp_path / path, "")) == name
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ EXAMPLES = os.environ.get("ALIGNLAB_FUZZ", "20")  # per operation; 500 for the r
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory):
-    options = ("task.requests_per_minute=10000000", "task.body_timeout=2")
+    options = ("task.requests_per_minute=10000000", "task.wrong_keys_per_minute=10000000", "task.body_timeout=2")
     with served(tmp_path_factory.mktemp("fuzz"), *options, engines=[tiny_engine(queue=1000)], keys=KEYS) as client:
         client.headers.update(bearer(client, "root"))
         answer = client.post("/predict", json={"messages": MESSAGES}).json()["id"]

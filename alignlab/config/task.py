@@ -129,6 +129,7 @@ class Serve(StoreTask, Sampled):
     max_body_bytes: Count
     body_timeout: Positive
     requests_per_minute: Count
+    wrong_keys_per_minute: Count
     safety: Annotated[tuple[Literal["input", "output"], ...], Field(strict=False)]
     safety_threshold: Share
 

@@ -6,6 +6,8 @@ import time
 
 import sqlalchemy as sa
 
+from alignlab.serving.limits import Rates
+from alignlab.serving.metrics import Metrics
 from alignlab.serving.problems import Problem
 from alignlab.serving.store.records import User
 from alignlab.serving.store.store import Store
@@ -47,30 +49,46 @@ def any_key(connection: sa.Connection) -> bool:
 
 
 class Keyring:
-    """Looks up keys; a store without any is open, which only a server on the loopback may be."""
+    """Looks up keys; a store without any is open, which only a server on the loopback may be.
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    After too many wrong keys from an address, keys from there that were not valid before are refused unread.
+    """
+
+    def __init__(self, store: Store, metrics: Metrics, wrong_per_minute: int) -> None:
+        self.store, self.metrics = store, metrics
+        self.wrong = Rates(wrong_per_minute, "too many wrong keys from this address")
         self.is_open = not store.read_now(any_key)
         self.looked = time.monotonic()
         self.known: dict[str, tuple[float, User | None]] = {}
 
-    async def user(self, secret: str | None) -> User:
-        """Return the user of a key; raises a `Problem` for a missing, unknown or revoked one."""
+    async def user(self, secret: str | None, address: str) -> User:
+        """Return the user of a key; raises a `Problem` for a missing or wrong one, and after too many wrong ones."""
         if await self.still_open():
             return LOCAL
         if not secret:
             raise unauthorised("give a key: Authorization: Bearer <key>")
         hashed = hash_key(secret)
         when, user = self.known.get(hashed, (0.0, None))
+        if user is None:
+            self.check(address)
         if time.monotonic() - when > FRESH:
             user = await self.store.read(lambda connection: find(connection, hashed))
             if len(self.known) >= KNOWN:
                 self.known.clear()
             self.known[hashed] = (time.monotonic(), user)
         if user is None:
+            self.metrics.wrong_keys.labels("unknown").inc()
+            self.wrong.take(address)
             raise unauthorised("the key is unknown or revoked")
         return user
+
+    def check(self, address: str) -> None:
+        """Raise a `Problem` where too many wrong keys came from an address."""
+        try:
+            self.wrong.check(address)
+        except Problem:
+            self.metrics.wrong_keys.labels("unread").inc()
+            raise
 
     async def still_open(self) -> bool:
         """Return whether there is no key yet; the first one closes a running server within seconds."""

@@ -1,4 +1,4 @@
-"""Limits of requests: the size of a body and the time it takes to arrive, the host, and each user's rate."""
+"""Limits of requests: the size and time of a body, the host, and the rate of a user or an address."""
 
 import asyncio
 import re
@@ -28,7 +28,7 @@ HEADERS = (
         b"form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     ),
 )
-USERS = 10_000  # users whose rate is remembered, at most
+NAMES = 10_000  # users or addresses whose rate is remembered, at most
 
 
 def problem_response(problem: Problem) -> Response:
@@ -113,19 +113,24 @@ class Guard:
 
 
 class Rates:
-    """Limits the requests of each user: a bucket of `burst` requests that fills again at `per_minute`."""
+    """Limits what each user or address does: a bucket of `burst` that fills again at `per_minute`."""
 
-    def __init__(self, per_minute: int) -> None:
-        self.per_second, self.burst = per_minute / 60, float(max(1, per_minute // 6))
-        self.buckets: dict[str, tuple[float, float]] = {}  # the time of the last request and what was left then
+    def __init__(self, per_minute: int, what: str) -> None:
+        self.per_second, self.burst, self.what = per_minute / 60, float(max(1, per_minute // 6)), what
+        self.buckets: dict[str, tuple[float, float]] = {}  # the time of the last one and what was left then
 
-    def take(self, user: str) -> None:
-        """Count a request; raises a `Problem` with the time to wait where a user has no more."""
+    def check(self, name: str) -> float:
+        """Return what is left; raises a `Problem` with the time to wait where nothing is."""
         now = monotonic()
-        then, left = self.buckets.get(user, (now, self.burst))
+        then, left = self.buckets.get(name, (now, self.burst))
         left = min(self.burst, left + (now - then) * self.per_second)
         if left < 1:
-            raise busy("too many requests of this user", seconds=int((1 - left) / self.per_second) + 1)
-        if len(self.buckets) >= USERS:
+            raise busy(self.what, seconds=int((1 - left) / self.per_second) + 1)
+        return left
+
+    def take(self, name: str) -> None:
+        """Count one; raises a `Problem` where nothing is left."""
+        left = self.check(name)
+        if len(self.buckets) >= NAMES:
             self.buckets.clear()
-        self.buckets[user] = (now, left - 1)
+        self.buckets[name] = (monotonic(), left - 1)

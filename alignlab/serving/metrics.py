@@ -17,6 +17,7 @@ class Metrics:
         self.requests = self.counter("requests", "Requests by path and status.", "method", "path", "status")
         self.tokens = self.counter("tokens", "Tokens by model and kind (prompt, completion).", "model", "kind")
         self.feedback = self.counter("feedback", "Feedback by kind and action (given, withdrawn).", "kind", "action")
+        self.wrong_keys = self.counter("wrong_keys", "Wrong keys, by outcome (unknown, unread).", "outcome")
         self.safety = self.counter("safety_blocked", "Texts that the safety filter blocked, by place.", "place")
         self.latency = self.histogram("completion_seconds", "Seconds until a completion was whole.", "model")
         self.first = self.histogram("first_part_seconds", "Seconds until the first part of a stream.", "model")

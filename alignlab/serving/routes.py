@@ -38,6 +38,11 @@ def service_of(request: Request) -> Service:
     return service
 
 
+async def known_user(request: Request, key: str | None) -> User:
+    """Return the user of a key; raises a `Problem` for a wrong one."""
+    return await service_of(request).keyring.user(key, request.client.host if request.client else "")
+
+
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the documentation of a route's errors; those of limits and keys are common to all."""
     return {
@@ -54,11 +59,10 @@ def user_with(role: str) -> Callable[..., Awaitable[User]]:
         credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
         cookie: Annotated[str | None, Cookie(alias=COOKIE, include_in_schema=False)] = None,
     ) -> User:
-        service = service_of(request)
-        known = await service.keyring.user(credentials.credentials if credentials else cookie)
+        known = await known_user(request, credentials.credentials if credentials else cookie)
         if not known.may(role):
             raise Problem(403, "forbidden", f"this needs a key with the role {role}")
-        service.rates.take(known.name)
+        service_of(request).rates.take(known.name)
         return known
 
     return user

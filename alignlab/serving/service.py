@@ -75,7 +75,8 @@ class Service:
         self.settings, self.store, self.metrics, self.safety = settings, store, metrics, safety
         self.exports = Exports(exporters, metrics)
         self.engines = EnginesInService(engines)
-        self.keyring, self.rates = Keyring(store), Rates(settings.requests_per_minute)
+        self.keyring = Keyring(store, metrics, settings.wrong_keys_per_minute)
+        self.rates = Rates(settings.requests_per_minute, "too many requests of this user")
         metrics.watch(self.engines)
 
     def engine(self, name: str | None) -> Engine:

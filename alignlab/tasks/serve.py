@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignlab.config.schema import Config
+from alignlab.config.settings import path_in_home
 from alignlab.config.task import Serve
 from alignlab.errors import failure, mistake
+from alignlab.models.gguf_files import SUFFIX
 from alignlab.models.references import Source
 from alignlab.pipeline.language_models import check_language_model, language_model
 from alignlab.pipeline.registry import Pointer, Registry
@@ -133,9 +135,13 @@ def limits(settings: Serve) -> tuple[int, int, float]:
 
 def served_name(source: Source) -> str:
     """Return the name of a model for clients, who need not see this machine's folders."""
-    if not Path(source.name).exists():
+    named = path_in_home(Path(source.name)).absolute()
+    if not named.exists():
         return source.name
-    return source.path.parent.name if source.path.name == "model" else source.path.name
+    folder = source.path if source.path.is_relative_to(named) else named  # a model that was prepared is in the cache
+    if folder.name == "model" and folder.parent.name:
+        folder = folder.parent
+    return folder.name.removesuffix(SUFFIX)
 
 
 def safety_scorer(config: Config, settings: Serve) -> Any:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Cookie, Depends, Request
 from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
 from alignlab.serving.problems import Problem, missing
-from alignlab.serving.routes import COOKIE, service_of
+from alignlab.serving.routes import COOKIE, known_user, service_of
 from alignlab.serving.schemas import Category
 from alignlab.serving.store.records import User
 
@@ -37,7 +37,7 @@ def render(name: str, status: int = 200, **values: object) -> HTMLResponse:
 async def visitor(request: Request, key: Annotated[str | None, Cookie(alias=COOKIE)] = None) -> User | None:
     """Return the user of the browser's cookie; None where there is none."""
     try:
-        return await service_of(request).keyring.user(key)
+        return await known_user(request, key)
     except Problem:
         return None
 
@@ -68,14 +68,15 @@ async def login_page() -> Response:
 @pages.post("/login")
 async def login(request: Request) -> Response:
     """Keep a valid key in a cookie that scripts cannot read and other sites cannot send."""
-    service = service_of(request)
     fields = parse_qs((await request.body()).decode("ascii", "replace"))
     key = fields.get("key", [""])[0]
     try:
-        user = await service.keyring.user(key)
+        user = await known_user(request, key)
     except Problem as problem:
-        return render("login", problem.status, error=problem.message, user=None, allowed=())
-    service.rates.take(user.name)
+        page = render("login", problem.status, error=problem.message, user=None, allowed=())
+        page.headers.update(problem.headers)
+        return page
+    service_of(request).rates.take(user.name)
     response = RedirectResponse("/pages/chat", 303)
     secure = request.url.scheme == "https"
     response.set_cookie(COOKIE, key, httponly=True, samesite="strict", secure=secure, max_age=30 * 86400)
