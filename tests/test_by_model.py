@@ -131,6 +131,13 @@ def test_a_value_of_a_method_that_is_extended_and_of_an_experiment_by_path_has_i
     bound = compose("method=sft", f"experiment={tmp_path / 'mine.yaml'}")
     lines = list(setting_origins.describe(bound, bound.method, "method"))
     assert any("batch_size 48" in line and "(experiment=" in line for line in lines)
+    mine = tmp_path / "conf" / "method" / "mine.yaml"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("# Mine.\ndefaults: [sft]\nlearning_rate: 3e-4\n")
+    bound = compose(f"hydra.searchpath=[{mine.parent.parent}]", "method=mine")
+    lines = list(setting_origins.describe(bound, bound.method, "method"))
+    assert f"learning_rate 0.0003 ({mine})" in lines
+    assert any(line.startswith("batch_size 32") and line.endswith("(conf/method/_training.yaml)") for line in lines)
 
 
 def test_an_encoder_decoder_is_known_before_its_download():

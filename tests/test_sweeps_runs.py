@@ -106,7 +106,7 @@ def test_a_run_that_fails_is_told_and_tried_again_and_the_others_are_shown(tmp_p
     assert done.returncode == 1, done.stdout
     assert "run 1: " in done.stderr
     assert "1 without a result; the same command runs them again" in done.stderr
-    assert "run 1 (method.learning_rate=1e30): failed. " in done.stdout
+    assert "run 1 (method.learning_rate=1e+30): failed. " in done.stdout
 
 
 def test_a_grid_that_is_asked_to_stop_starts_no_other_run_and_goes_on(place):

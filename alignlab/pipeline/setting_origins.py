@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from alignlab.config.groups import Groups
+from alignlab.config.groups import Groups, conf_folder
 from alignlab.config.method import Method
 from alignlab.config.schema import Config
 
@@ -34,15 +34,18 @@ def describe(config: Config, settings: Method, place: str) -> Iterator[str]:
 
 
 def origin(config: Config, settings: Method, place: str) -> str:
-    """Return where the value at a place comes from: the command line, the experiment, or a file of conf/."""
+    """Return where the value at a place comes from: the command line, the experiment, or the file of an option."""
     if place in config.typed:
         return "command line"
     experiment = config.choices.get("experiment")
     if experiment and place in keys_of_experiment(config.groups, str(experiment)):
         return f"experiment={experiment}"
-    key = place.rpartition(".")[2]
-    file = option_that_sets(config.groups, settings.name, key) or settings.name
-    return config.origins.get(place) or f"conf/method/{file}.yaml"
+    above, _, key = place.rpartition(".")
+    option = str(config.choices.get("method", settings.name)) if above == "method" else settings.name
+    option = option_that_sets(config.groups, option, key) or option
+    file = config.groups.file("method", option)
+    is_built_in = file is None or file.is_relative_to(conf_folder())
+    return config.origins.get(place) or (f"conf/method/{option}.yaml" if is_built_in else str(file))
 
 
 def keys_of_experiment(groups: Groups, name: str) -> set[str]:

@@ -30,7 +30,7 @@ class TrackerCallback(TrainerCallback):  # type: ignore[misc]
         reset_peak_memory()
         self.started = time.monotonic()
         self.bar = progress_bar(state.max_steps, self.stage, state.global_step)
-        if self.bar.disable:
+        if self.bar.disable or state.global_step:
             resumed = f", from {state.global_step:,}" if state.global_step else ""
             say(f"{self.stage}: {state.max_steps:,} steps{resumed}")
 
