@@ -43,6 +43,7 @@ from poisoned_feedback import poisoned_feedback
 from preferences import preferences
 from serving_evidence import serving, serving_store
 from sweeps import sweeps, sweeps_joblib
+from verification import verification
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "ppo_vs_trl"))
@@ -417,6 +418,7 @@ PARTS = {
     "sampling_smollm2": sampling.smollm2,
     "preparing": preparing,
     "startup": startup,
+    "verification": verification,
     "gpu": gpu,
     "bench": bench,
     "serving": serving,
@@ -437,6 +439,7 @@ NAMED = (
     "sampling_smollm2",
     "preparing",
     "startup",
+    "verification",
     "gpu",
     "bench",
 )  # measured where they are named: they need more than this
@@ -471,6 +474,7 @@ TITLES = {
     "sampling_smollm2": "Five completions a prompt beside `generate`: SmolLM2",
     "preparing": "Preparing rows, in CPU time",
     "startup": "Start of commands, in CPU time",
+    "verification": "What verification costs",
     "gpu": "Half a billion weights on a GPU",
     "explanations": "Explanations where the truth is known",
     "promotion": "Promotion",

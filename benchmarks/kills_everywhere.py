@@ -1,11 +1,13 @@
 """Kill every method, task and sweep at drawn moments of its whole run, and compare the end of the same command.
 
-    .venv/bin/python benchmarks/evidence.py kills_everywhere
+    .venv/bin/python benchmarks/kills_everywhere.py           # or some names, such as sft cai; about half an hour
+    .venv/bin/python benchmarks/evidence.py kills_everywhere  # writes the table
 
 Moments are seconds of CPU time of the command and its children, so that a busy machine does not move them. Each third
 of a run is killed once. A run begins with imports and an empty cache, and ends with the report.
 """
 
+import json
 import os
 import shutil
 import signal
@@ -16,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from faults import COMMANDS, Place
@@ -61,6 +63,7 @@ TASKS = {
 }  # fmt: skip
 TRAINED_FIRST = ("generate", "evaluate", "explain")  # they read the run of `SFT`
 EACH = 3
+RECORD = Path(__file__).parent / "parts" / "kills_everywhere.json"  # the kills by command
 
 
 class Kill(NamedTuple):
@@ -74,8 +77,8 @@ class Kill(NamedTuple):
 
 
 def kills_everywhere() -> Iterator[str]:
-    """Kill each command in each third of its run."""
-    done = [kill for name in (RUNS | TASKS) for kill in kills_of(name)]
+    """Return the table of the kills that were recorded."""
+    done = [Kill(*kill) for kills in read_record().values() for kill in kills]
     yield "Every method, task and sweep on a tiny model (`benchmarks/kills_everywhere.py`) is killed (SIGKILL) once in"
     yield "each third of its run, at a drawn moment of its CPU time, and given again. It has to end with the same files"
     yield "by hash (weights, data, samples, records of measurements, explanations, completions). Nothing may be left"
@@ -83,7 +86,7 @@ def kills_everywhere() -> Iterator[str]:
     yield ""
     yield "| command | killed after, in s of CPU time | none left after | end |"
     yield "|---|---|---|---|"
-    for name in RUNS | TASKS:
+    for name in dict.fromkeys(kill.name for kill in done):
         kills = [kill for kill in done if kill.name == name]
         moments = ", ".join(f"{kill.moment:.1f} ({kill.phase})" for kill in kills)
         faults = "; ".join(fault for kill in kills for fault in kill.faults)
@@ -93,6 +96,12 @@ def kills_everywhere() -> Iterator[str]:
     phases = ", ".join(f"{count} {phase}" for phase, count in Counter(kill.phase for kill in done).items())
     yield ""
     yield f"- {'met' if good == len(done) else '**not met**'}: {good} of {len(done)} kills with the same end ({phases})"
+
+
+def read_record() -> dict[str, list[Any]]:
+    """Return the kills by command, in the order of `RUNS` and `TASKS`."""
+    record = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
+    return {name: record[name] for name in RUNS | TASKS if name in record}
 
 
 def kills_of(name: str) -> Iterator[Kill]:
@@ -108,13 +117,21 @@ def kills_of(name: str) -> Iterator[Kill]:
         shutil.copytree(folder, template, symlinks=True)
         seconds, ended = timed(place), made(place)
         for third in range(EACH):
-            shutil.rmtree(folder)
-            shutil.copytree(template, folder, symlinks=True)
-            one = kill(place, name, seconds * (third + draw.random()) / EACH, ended)
+            restore(template, folder)
+            moment = seconds * (third + draw.random()) / EACH
+            while (one := kill(place, name, moment, ended)) is None:
+                moment *= 0.9  # the run took less CPU time than the first one
+                restore(template, folder)
             print(one, flush=True)
             yield one
         if left := place.close():
             raise SystemExit(f"{name}: temporary folders: {left}")
+
+
+def restore(template: Path, folder: Path) -> None:
+    """Put a folder back to the state before the command."""
+    shutil.rmtree(folder)
+    shutil.copytree(template, folder, symlinks=True)
 
 
 def timed(place: Place) -> float:
@@ -128,18 +145,19 @@ def timed(place: Place) -> float:
     return seconds
 
 
-def kill(place: Place, name: str, moment: float, expected: str) -> Kill:
-    """Kill a command at a moment of its CPU time, run it again, and compare."""
+def kill(place: Place, name: str, moment: float, expected: str) -> Kill | None:
+    """Kill a command at a moment of its CPU time, run it again, and compare; None where it ended before."""
     before = runs_in(place)
     process = place.start()
     while process.poll() is None and cpu_seconds(process.pid) < moment:
         time.sleep(0.01)
+    if process.poll() is not None:
+        return None
     below = children(process.pid)
-    faults = [] if process.poll() is None else ["ended before it was killed"]
     process.send_signal(signal.SIGKILL)
     process.wait()
     struck = time.monotonic()
-    faults += [] if gone(below, 5) else ["still running after 5 s"]
+    faults = [] if gone(below, 5) else ["still running after 5 s"]
     seconds, at = time.monotonic() - struck, phase(place, name, before)
     again = place.run()
     faults += [] if again.code == 0 else [f"exit code {again.code}: {again.printed[-200:]}"]
@@ -187,3 +205,14 @@ def cpu_seconds(process: int) -> float:
         except OSError:  # it has ended meanwhile
             continue
     return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def main() -> None:
+    """Kill the named commands, or all, and keep the kills of each."""
+    for name in sys.argv[1:] or [*RUNS, *TASKS]:
+        kills = [*kills_of(name)]
+        RECORD.write_text(json.dumps(read_record() | {name: kills}, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,5 +1,6 @@
 """No password, key or token is written or printed, wherever it is put."""
 
+import base64
 import os
 from functools import cache
 
@@ -40,6 +41,14 @@ def test_addresses_with_secrets_are_seen_and_redacted(text):
 @pytest.mark.parametrize("text", HARMLESS)
 def test_what_holds_no_secret_stays_as_it_is(text):
     assert not credentials.secret_in(text)
+
+
+def test_what_a_server_repeats_of_a_key_is_replaced(monkeypatch):
+    monkeypatch.setenv("SCORE_KEY", f"{PLANTED} and more")
+    login = base64.b64encode(f"me:{PLANTED}".encode()).decode()
+    text = f"no {{'Authorization': 'Basic {login}'}}, bearer {PLANTED}+/=, {PLANTED} and more; http://me:{PLANTED}@h/x"
+    expected = "no {'Authorization': 'Basic ***'}, bearer ***, ***; http://***@h/x"
+    assert credentials.without_keys(text) == expected
 
 
 @cache

@@ -8,6 +8,7 @@ import pytest
 from command import config
 from served import MESSAGES, bearer, served, tiny_engine
 
+from alignlab.errors import Failure
 from alignlab.serving.exporters.exports import Exports
 from alignlab.serving.exporters.mlflow_exporter import MlflowExporter
 from alignlab.serving.exporters.opentelemetry_exporter import OpenTelemetryExporter
@@ -82,6 +83,21 @@ def test_opentelemetry_gets_an_event_for_each_score_and_each_withdrawal(tmp_path
     assert fields["alignlab.model.version"].string_value == answer["version"]
     assert withdrawn["gen_ai.evaluation.score.label"].string_value == "withdrawn"
     assert withdrawn["alignlab.feedback.id"].string_value == given["id"]
+
+
+@pytest.mark.runs
+def test_an_mlflow_server_that_refuses_is_a_sentence_without_the_key_that_it_repeats(monkeypatch):
+    pytest.importorskip("mlflow")
+    from hostile_server import hostile_server
+
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "planted-token")
+    body = b'{"error_code": "PERMISSION_DENIED", "message": "no: Bearer planted-token"}'
+    refusal = [b"HTTP/1.1 403 No\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)]
+    with hostile_server(refusal) as address, pytest.raises(Failure) as error:
+        MlflowExporter(config(f"tracking.mlflow_uri={address}").tracking)
+    assert "tracking.mlflow_uri: mlflow refuses (PERMISSION_DENIED: no: Bearer ***); check the address" in str(
+        error.value
+    )
 
 
 @pytest.mark.runs

@@ -4,6 +4,7 @@ Settings are written into a run's folder and sent to trackers. So a setting name
 and never holds the secret itself.
 """
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -24,6 +25,8 @@ TOKEN = re.compile(
     r"\b(?:hf_[A-Za-z0-9]{16,}|sk-[\w-]{16,}|gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|xox[abp]-[\w-]{10,}"
     r"|AKIA[A-Z0-9]{16}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]*)"
 )
+SCHEME = re.compile(r"\b(Basic|Bearer) [\w.~+/=-]{8,}", re.IGNORECASE)  # of the header Authorization
+SHORTEST = 8  # letters of a variable's value that is searched for in messages
 VARIABLE = re.compile(r"\$\{\s*oc\.env\s*:\s*([^,}]*)")
 # Variables whose value may be written: folders, and what a scheduler says of a job.
 OPEN_VARIABLE = re.compile(r"(ALIGNLAB|SLURM)_\w+|(\w+_)?(DIR|PATH|HOME|FOLDER|ROOT|DATA|CACHE|SCRATCH|TMPDIR|USER)")
@@ -63,6 +66,17 @@ def secret_in(text: str) -> str:
 def redacted(text: str) -> str:
     """Return a text with every password, key and token in it replaced by asterisks."""
     return TOKEN.sub("***", ADDRESS.sub(lambda found: without_secrets(found[0]), text))
+
+
+def without_keys(text: str) -> str:
+    """Return what a server or a library says without keys: a server may repeat the one that was sent to it.
+
+    Also replace the values of variables that have a secret's name, and what follows Basic or Bearer.
+    """
+    values = {value for name, value in os.environ.items() if is_secret(name) and len(value) >= SHORTEST}
+    for value in sorted(values, key=len, reverse=True):
+        text = text.replace(value, "***")
+    return SCHEME.sub(r"\1 ***", redacted(text))
 
 
 def without_secrets(address: str) -> str:

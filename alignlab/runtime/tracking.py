@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
+from alignlab.config.credentials import without_keys
 from alignlab.config.schema import Config
 from alignlab.errors import Explained, Mistake
 from alignlab.runtime.file_errors import explained_file_errors
@@ -117,7 +118,8 @@ class Guarded:
         except Exception as error:
             self.tracker = None
             why = str(error) if isinstance(error, Explained) else f"{type(error).__name__}: {error}"
-            say(f"tracking: {self.name} is left out from here: {' '.join(why.split())[:200]}; {METRICS} is complete")
+            why = " ".join(without_keys(why).split())[:200]
+            say(f"tracking: {self.name} is left out from here: {why}; {METRICS} is complete")
             with suppress(Exception):
                 getattr(self.module, "abandon", lambda: None)()
 

@@ -6,8 +6,9 @@ A later record of the same feedback replaces the assessments of the earlier one,
 
 from typing import TYPE_CHECKING, Any
 
+from alignlab.config.credentials import without_keys
 from alignlab.config.tracking import Tracking
-from alignlab.errors import mistake
+from alignlab.errors import failure, mistake
 from alignlab.runtime.mlflow_tracker import prepare_store
 from alignlab.serving.exporters.scores import Exported, Score, scores
 from alignlab.serving.store.records import Row, hash_of
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from mlflow.entities import Trace
 
 NANOSECONDS = 1e9
+REMEDY = (
+    "check the address, MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or leave mlflow out of task.export_to"
+)
 
 
 class MlflowExporter:
@@ -30,11 +34,15 @@ class MlflowExporter:
             raise mistake("task.export_to", "mlflow is not installed", "run pip install 'alignlab[mlflow]'") from error
         artifacts = prepare_store(tracking.mlflow_uri)
         mlflow.set_tracking_uri(tracking.mlflow_uri)  # where traces go
-        self.client = mlflow.MlflowClient(tracking.mlflow_uri)
-        experiment = self.client.get_experiment_by_name(tracking.project)
-        self.experiment: str = (
-            experiment.experiment_id if experiment else self.client.create_experiment(tracking.project, artifacts)
-        )
+        try:
+            self.client = mlflow.MlflowClient(tracking.mlflow_uri)
+            experiment = self.client.get_experiment_by_name(tracking.project)
+            self.experiment: str = (
+                experiment.experiment_id if experiment else self.client.create_experiment(tracking.project, artifacts)
+            )
+        except mlflow.MlflowException as error:
+            what = f"mlflow refuses ({' '.join(without_keys(str(error)).split())[:200]})"
+            raise failure("tracking.mlflow_uri", what, REMEDY) from error
 
     def send(self, exported: Exported) -> None:
         """Replace the assessments of a record of feedback by those that it has now."""
