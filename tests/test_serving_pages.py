@@ -8,6 +8,8 @@ from served import served, tiny_engine
 
 pytestmark = pytest.mark.pages
 playwright = pytest.importorskip("playwright.sync_api")
+FADED = """[...document.querySelectorAll("main *")].filter(
+    each => getComputedStyle(each).opacity < 0.8 && !each.disabled).map(each => each.outerHTML.slice(0, 80))"""
 CHROMIUM = os.environ.get("ALIGNLAB_CHROMIUM", "/usr/bin/chromium")
 
 
@@ -66,6 +68,7 @@ def shoot(page, name):
             page.screenshot(path=f"{folder}/{name}-{scheme}-{width}.png", full_page=True)
     page.set_viewport_size({"width": 400, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 400, "the page is wider than the screen"
+    assert page.evaluate(FADED) == [], "only what is disabled is pale"
     page.set_viewport_size({"width": 1100, "height": 800})
 
 
