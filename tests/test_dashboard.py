@@ -66,6 +66,9 @@ def test_the_pages_of_a_run_a_sweep_and_a_comparison(client):
     assert "70.0%" in both
     assert client.get("/sweep/multirun/seeds").text.count('name="run"') == 3
     assert re.findall(r'text-anchor="middle" x="[^"]+" y="[^"]+">(\d+)</text></svg>', both) == ["2"]  # the last dot
+    assert client.get("/compare", params={"run": [first, second], "page": 9}).text.count("<article>") == both.count(
+        "<article>"
+    )
     assert client.get("/compare", params={"run": [first]}).status_code == 400
 
 

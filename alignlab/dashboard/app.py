@@ -180,6 +180,8 @@ class Dashboard:
         shown = compare.points(runs, *found) if found else []
         better = compare.better_of(runs[:2], measure)
         flips = compare.flips(first, second, measure, better) if measure else []
+        pages = max(1, -(-len(flips) // compare.PAGE_SIZE))
+        page = min(max(1, number(request, "page")), pages)
         return self.render(
             "compare",
             runs=runs,
@@ -190,8 +192,11 @@ class Dashboard:
             counts={
                 verdict: sum(flip.verdict == verdict for flip in flips) for verdict in ("worse", "better", "changed")
             },
-            flips=flips[: compare.PAGE_SIZE],
+            flips=flips[(page - 1) * compare.PAGE_SIZE : page * compare.PAGE_SIZE],
             total=len(flips),
+            number=page,
+            pages=pages,
+            query=[*(("run", run.name) for run in runs), ("measure", measure)],
         )
 
     def table_events(self, _: Request) -> Response:

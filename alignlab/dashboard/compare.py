@@ -13,7 +13,7 @@ from alignlab.reports.run_results import Cell, Stage, cell, is_share
 
 HELPFUL = ("gold/helpful", "reward/held_out", "gold/score", "reward/mean")  # the first that all runs have
 HARMFUL = ("gold/harmful_compliance", "refusal/harmful_answered", "toxicity/rate")
-PAGE_SIZE = 40  # flipped answers
+PAGE_SIZE = 12  # flipped answers
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 12.0, 12.0, 26.0
 BELOW = 14.0  # of a dot's centre is the baseline of its number
 

@@ -201,7 +201,7 @@ def own_rows(stage: Stage) -> list[Row]:
 
 def is_share(row: Measurement) -> bool:
     """Return whether a measure is shown in percent."""
-    return row["rate"] or row["name"].endswith("accuracy")
+    return bool(row.get("rate")) or row["name"].endswith("accuracy")
 
 
 def clusters_of(row: Measurement) -> int:

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from alignlab.pipeline.sweep_folder import DRAWING, PAGE
-from alignlab.reports.sweep_ranking import Place, Ranking, sentences, table, unclear, without_value
+from alignlab.reports.measure_names import label
+from alignlab.reports.run_results import value_text
+from alignlab.reports.sweep_ranking import Place, Ranking, sentences, unclear, without_value
 from alignlab.reports.templates import render
 from alignlab.runtime.files import write_text
 
@@ -105,8 +107,7 @@ def as_number(value: str) -> float | None:
 
 def page(title: str, ranking: Ranking, command: str, picture: bytes) -> str:
     """Build the page; `title` is the name of the sweep's folder."""
-    head, rows = table(ranking)
-    conclusions = list(sentences(ranking))
+    conclusions = conclusions_of(ranking)
     first = f"{ranking.measure} of {len(ranking.places)} settings, in the order of the command"
     return render(
         PAGE,
@@ -117,8 +118,38 @@ def page(title: str, ranking: Ranking, command: str, picture: bytes) -> str:
         verdict=ranking.verdict,
         conclusions=conclusions[1:],
         drawing=base64.b64encode(picture).decode(),
-        head=head,
-        rows=rows,
+        head=head_of(ranking),
+        rows=rows_of(ranking),
+        best_command=ranking.command,
         others=[*map(without_value, ranking.others)],
         command=command,
     )
+
+
+def conclusions_of(ranking: Ranking) -> list[str]:
+    """Return the conclusions of a ranking; its command has a place of its own on the page."""
+    return [one for one in sentences(ranking) if ranking.command not in one]
+
+
+def head_of(ranking: Ranking) -> list[str]:
+    """Return the names of the columns of the table."""
+    first = ranking.places[0]
+    return ["run", *(name for name, _ in first.settings), label(ranking.measure), "95%", *map(label, first.beside)]
+
+
+def rows_of(ranking: Ranking) -> list[list[str]]:
+    """Return the cells of each place; shares are in percent."""
+    return [cells(place, ranking.places[0], ranking.measure) for place in ranking.places]
+
+
+def cells(place: Place, first: Place, measure: str) -> list[str]:
+    """Return the cells of a place, in the columns of the first one."""
+
+    def shown(name: str, value: float) -> str:
+        return value_text(value, name in place.shares).replace("-", "−")
+
+    beside = [shown(name, place.beside[name]) if name in place.beside else "" for name in first.beside]
+    interval = f"{shown(measure, place.low)} to {shown(measure, place.high)}"
+    settings = dict(place.settings)
+    runs = ", ".join(map(str, place.runs))
+    return [runs, *(settings[name] for name, _ in first.settings), shown(measure, place.value), interval, *beside]

@@ -16,7 +16,7 @@ from alignlab.evaluation.statistics import student
 from alignlab.pipeline.run_folder import CONFIG, PLAN, is_finished, read_result, read_settings
 from alignlab.pipeline.sweep_folder import Facts, read_facts, read_outcome, read_trial, run_folders
 from alignlab.reports.headline import headline
-from alignlab.reports.run_results import HEADLINES, ends, number, read_stages
+from alignlab.reports.run_results import HEADLINES, ends, is_share, number, read_stages
 
 CONFIDENCE = 0.95
 BESIDE = (  # shown, never ranked by
@@ -41,7 +41,10 @@ class EndedRun(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Runs of the same settings: the value of the measure with its interval, and the means of other measures."""
+    """Runs of the same settings: the value of the measure with its interval, and the means of other measures.
+
+    `shares` names those of all these measures that are shown in percent.
+    """
 
     settings: tuple[tuple[str, str], ...]
     runs: tuple[int, ...]
@@ -49,6 +52,7 @@ class Place(NamedTuple):
     low: float
     high: float
     beside: dict[str, float]
+    shares: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -123,7 +127,8 @@ def place_of(runs: Sequence[EndedRun], measure: str) -> Place:
     names = [name for name in BESIDE if name != measure and all(name in run.rows for run in runs)]
     beside = {name: sum(run.rows[name]["value"] for run in runs) / len(runs) for name in names}
     settings = runs[0].settings or (("seed", str(runs[0].values.get("seed", ""))),)
-    return Place(settings, tuple(run.number for run in runs), mean, low, high, beside)
+    shares = tuple(name for name in (measure, *names) if is_share(runs[0].rows[name]))
+    return Place(settings, tuple(run.number for run in runs), mean, low, high, beside, shares)
 
 
 def command_of(folder: Path, best: Place) -> str:
