@@ -47,8 +47,10 @@ def scores(model: Path, seed: int, *overrides: str):  # noqa: ANN201
     """Return the config and the scores of the model, sampled with a seed."""
     settings = [
         "model=pocket_small", "dataset=pocket_small", "evaluation=full", f"measure=[{SAMPLED}]", f"seed={seed}",
-        f"evaluation.data={os.environ['ALIGNLAB_DATA']}", f"evaluation.prompts={PROMPTS}", "evaluation.contamination=false",
-        "evaluation.max_new_tokens=24", f"measure.refusal.prompts={2 * PROMPTS}", f"measure.jailbreaks.prompts={PROMPTS}",
+        f"evaluation.data={os.environ['ALIGNLAB_DATA']}", f"evaluation.prompts={PROMPTS}",
+        "evaluation.contamination=false",
+        "evaluation.max_new_tokens=24", f"measure.refusal.prompts={2 * PROMPTS}",
+        f"measure.jailbreaks.prompts={PROMPTS}",
         "measure.jailbreaks.attacks=[none,prefix_injection]", "measure.realtoxicityprompts.samples=2",
         f"measure.capabilities.items={3 * PROMPTS}", *overrides,
     ]  # fmt: skip
