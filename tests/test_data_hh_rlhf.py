@@ -2,7 +2,9 @@
 
 import gzip
 import json
+import re
 import subprocess
+from random import Random
 
 import pytest
 
@@ -52,6 +54,14 @@ def make_dataset(tmp_path, monkeypatch):
 def cached():
     """List the files in the cache, without locks."""
     return sorted(p.name for p in (cache_root() / "data").glob("*") if p.suffix != ".lock")
+
+
+def test_a_transcript_is_split_as_by_a_regular_expression():
+    speaker, random = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):"), Random(0)
+    pieces = ("Human:", "Assistant:", "\n\n", "\n", " ", "\u2003", "\x1c", "text", "Human", ":", "System:")
+    for _ in range(3000):
+        text = "".join(random.choices(pieces, k=random.randrange(9)))
+        assert hh_rlhf.split_speakers(text) == speaker.split(text), repr(text)
 
 
 def test_a_row_is_parsed_to_a_prompt_and_two_completions(make_dataset):

@@ -59,7 +59,8 @@ class LeftOut(Exception):
 class FieldNames(dict[str, str | None]):
     """Map each name to the one that a row writes, or to None; rows with the same fields share it.
 
-    `kept` are the names of the fields that are not ignored.
+    `kept` are the names of the fields that are not ignored, `media` those of them that hold images, sounds or films,
+    each with its kind.
     """
 
     def __init__(self, names: tuple[str, ...], ignored: frozenset[str], path: str) -> None:
@@ -70,6 +71,7 @@ class FieldNames(dict[str, str | None]):
         ]
         super().__init__(zip(kept, kept, strict=True))
         self.kept = tuple(kept)
+        self.media = [(name, kind) for name in kept if (kind := media_kind(canonical(name)))]
         self.originals = {canonical(name): name for name in reversed(names)}
         self.subsets: dict[tuple[str, ...], list[str]] = {}
 
@@ -208,7 +210,7 @@ def note(fields: Mapping[str, Any], text: str) -> None:
 def pick(fields: Mapping[str, Any], names: Sequence[str]) -> str | None:
     """Return the first of these fields that holds a value; else the first that the row has; else None."""
     row = fields_of(fields)
-    present = row.names.among(tuple(names))
+    present = row.names.among(names if isinstance(names, tuple) else tuple(names))
     for name in present:
         if row.holds(name):
             return name

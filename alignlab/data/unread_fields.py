@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
-from alignlab.data.media import NOUNS, PLACEHOLDER, find_placeholder, media_files, media_kind
+from alignlab.data.media import NOUNS, PLACEHOLDER, find_placeholder, media_files
 from alignlab.data.row_fields import Broken, Draft, RowFields, canonical, decode, is_misspelt
 
 ANSWER_NAMES = {
@@ -67,8 +67,8 @@ def ignored_names(names: tuple[str, ...]) -> frozenset[str]:
 
 def refuse_media(fields: RowFields, drafts: list[Draft]) -> list[Draft]:
     """Raise a fault if a row holds images, sounds or films; remove the placeholders of ignored ones."""
-    for name in fields:
-        if (kind := media_kind(canonical(name))) and fields.holds(name):
+    for name, kind in fields.names.media:
+        if fields.holds(name):
             raise Broken(name, f"the row holds {kind}, and models here read text", "text", f"{LEAVE_OUT}[{kind}]")
     for name, value in fields.unread():
         if not set(canonical(name).split("_")) & METADATA_NAMES and (kind := media_files(value)):
@@ -96,10 +96,9 @@ def map_texts(draft: Draft) -> Draft:
     return draft._replace(prompt=prompt, completions=[without(text) for text in draft.completions])  # type: ignore[arg-type]
 
 
-def texts_of(draft: Draft) -> Iterator[str]:
-    """Yield every text of a draft."""
-    yield from (turn["content"] for turn in draft.prompt)
-    yield from draft.completions
+def texts_of(draft: Draft) -> list[str]:
+    """Return every text of a draft."""
+    return [*(turn["content"] for turn in draft.prompt), *draft.completions]
 
 
 def unread_fields(fields: RowFields, drafts: list[Draft], catch_all: bool = False) -> list[str]:
