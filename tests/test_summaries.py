@@ -94,6 +94,8 @@ def test_a_sweep_over_seeds_ends_with_its_primary_measures(tmp_path: Path) -> No
         str(tmp_path / "sweep.md"),
     ]
     assert max(map(len, shown[:-2])) <= 80
+    title = "Compliance with harmful requests: 3.0% on average over 5 seeds (95% interval 1.0% to 5.0%)"
+    assert f"<h1>{title}</h1>" in (tmp_path / "sweep.html").read_text()
 
 
 def write_grid(folder: Path, count: int, **objective: str) -> list[str]:

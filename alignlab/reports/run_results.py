@@ -29,7 +29,7 @@ HEADLINES = (  # what a page is about: the first of these that was measured, whe
     "length/mean",  # rather than reward/mean, the reward that PPO was trained on
 )
 EXPLORATORY = (
-    "These are exploratory: a change marked ? is not corrected for their number, and some are chance. "
+    "These are exploratory: their changes are grey, not corrected for their number, and some are chance. "
     "To test one, name it in evaluation.primary."
 )
 

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from alignlab.evaluation.statistics import student
 from alignlab.pipeline.sweep_folder import DRAWING, PAGE
 from alignlab.reports.measure_names import label
-from alignlab.reports.run_results import value_text
+from alignlab.reports.run_results import CONFIDENCE, value_text
 from alignlab.reports.sweep_ranking import Place, Ranking, sentences, unclear, without_value
 from alignlab.reports.templates import render
 from alignlab.runtime.files import write_text
@@ -108,13 +109,12 @@ def as_number(value: str) -> float | None:
 def page(title: str, ranking: Ranking, command: str, picture: bytes) -> str:
     """Build the page; `title` is the name of the sweep's folder."""
     conclusions = conclusions_of(ranking)
-    first = f"{ranking.measure} of {len(ranking.places)} settings, in the order of the command"
     return render(
         PAGE,
         measure=ranking.measure,
         folder=title,
         runs=sum(len(place.runs) for place in ranking.places) + len(ranking.others),
-        title=conclusions[0] if conclusions else first,
+        title=conclusions[0] if conclusions else in_words(ranking),
         verdict=ranking.verdict,
         conclusions=conclusions[1:],
         drawing=base64.b64encode(picture).decode(),
@@ -124,6 +124,17 @@ def page(title: str, ranking: Ranking, command: str, picture: bytes) -> str:
         others=[*map(without_value, ranking.others)],
         command=command,
     )
+
+
+def in_words(ranking: Ranking) -> str:
+    """Say what a sweep without an objective shows: the mean over seeds, or the settings."""
+    name = label(ranking.measure)[0].upper() + label(ranking.measure)[1:]
+    places, is_share = ranking.places, ranking.measure in ranking.places[0].shares
+    if not places[1:] or any(set(dict(place.settings)) != {"seed"} for place in places):
+        return f"{name} of {len(places)} setting{'s' * (len(places) > 1)}, in the order of the command"
+    interval = student([place.value for place in places], CONFIDENCE)
+    mean, low, high = (value_text(value, is_share).replace("-", "−") for value in interval)
+    return f"{name}: {mean} on average over {len(places)} seeds (95% interval {low} to {high})"
 
 
 def conclusions_of(ranking: Ranking) -> list[str]:

@@ -13,7 +13,7 @@ from alignlab.evaluation.statistics import student
 from alignlab.pipeline.run_folder import write_json
 from alignlab.pipeline.sweep_folder import PAGE, RANKING, TABLE, read_facts, run_folders
 from alignlab.reports.reward_hacking_page import write_hacking
-from alignlab.reports.run_results import CONFIDENCE, interval_text, is_share, number, read_stages, side_by_side
+from alignlab.reports.run_results import CONFIDENCE, interval_text, is_share, read_stages, side_by_side, value_text
 from alignlab.reports.run_summary import NARROW, UNLIMITED, console_for, in_lines, width_of
 from alignlab.reports.sweep_page import write_page
 from alignlab.reports.sweep_ranking import (
@@ -192,5 +192,5 @@ def cell(model: Model, name: str, share: bool) -> "Text":
     if rows[1:]:
         mean, low, high = student([row["value"] for row in rows], CONFIDENCE)
         shown = {"value": mean, "low": low, "high": high}
-    value = number(shown["value"], share).replace("-", "−") + "%" * share
+    value = value_text(shown["value"], share).replace("-", "−")
     return Text.assemble(value, (f"\n{interval_text(shown, share)}", "dim"))
