@@ -1,4 +1,4 @@
-"""Compare a model with itself over random streams: how often is it called clearly worse?
+"""Compare a model with itself over random streams, and count how often it is called clearly worse.
 
 `python benchmarks/itself.py MODEL` measures a pocket model by every sampled measure of the suites in `ALIGNLAB_DATA`,
 with the seeds 0 to 39, and compares each even seed with the next odd one: 20 comparisons that share nothing but the

@@ -7,6 +7,7 @@ have measured, such as those of lm-eval's tasks: a report then says which of the
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from alignlab.config import extensions
 from alignlab.config.schema import Config
@@ -14,7 +15,9 @@ from alignlab.config.suggestions import close_to
 from alignlab.errors import Fault, Mistake
 from alignlab.pipeline.run_folder import read_settings
 from alignlab.reports.measure_names import BY_KIND, BY_ROUND, CLEAN, LABELS
-from alignlab.reports.run_results import Stage
+
+if TYPE_CHECKING:
+    from alignlab.reports.run_results import Stage  # imports NumPy, which a mistake must not wait for
 
 
 def check_primary(config: Config) -> None:
@@ -51,7 +54,7 @@ def declares(module: ModuleType, name: str) -> bool:
     )
 
 
-def unmeasured(folder: Path, stages: Sequence[Stage]) -> list[str]:
+def unmeasured(folder: Path, stages: "Sequence[Stage]") -> list[str]:
     """Return a sentence on the primary names that no measure of a run had; none where all are known."""
     primary = read_settings(folder).get("evaluation", {}).get("primary", [])
     measured = {name for stage in stages for name in stage.measurements}
