@@ -1,9 +1,10 @@
-"""Compare a model with itself over random streams, and count how often it is called clearly worse.
+"""Count how often a model that is compared with itself is called clearly worse.
 
-`python benchmarks/itself.py MODEL` measures a pocket model by every sampled measure of the suites in `ALIGNLAB_DATA`,
-with the seeds 0 to 39, and compares each even seed with the next odd one: 20 comparisons that share nothing but the
-model and the prompts (`COMPARISONS` changes their number, `PROMPTS` that of the prompts of each kind). No change is
-true, so each verdict is false. Measures by log-probabilities have the same value with every seed, and are left out.
+`python benchmarks/itself.py MODEL` measures a pocket model (of a run in the same cache) by its own rules and by the
+sampled safety suites in `ALIGNLAB_DATA`, with the seeds 0 to 39, and compares each even seed with the next odd one:
+20 comparisons that share nothing but the model and the prompts (`COMPARISONS` changes their number, `PROMPTS` that of
+the prompts of each kind). No change is true, so each verdict is false. Measures by log-probabilities have the same
+value with every seed, and are left out.
 """
 
 import os
@@ -19,7 +20,7 @@ from alignlab.reports.run_results import change
 
 COMPARISONS = int(os.environ.get("COMPARISONS", "20"))
 PROMPTS = int(os.environ.get("PROMPTS", "60"))
-SAMPLED = "gold,length,refusal,harmbench,jailbreaks,capabilities,toxicity,realtoxicityprompts,bold"
+SAMPLED = "gold,length,refusal,jailbreaks,capabilities,toxicity"
 
 
 def main(model: Path, *overrides: str) -> None:
@@ -48,10 +49,8 @@ def scores(model: Path, seed: int, *overrides: str):  # noqa: ANN201
     settings = [
         "model=pocket_small", "dataset=pocket_small", "evaluation=full", f"measure=[{SAMPLED}]", f"seed={seed}",
         f"evaluation.data={os.environ['ALIGNLAB_DATA']}", f"evaluation.prompts={PROMPTS}",
-        "evaluation.contamination=false",
-        "evaluation.max_new_tokens=24", f"measure.refusal.prompts={2 * PROMPTS}",
-        f"measure.jailbreaks.prompts={PROMPTS}",
-        "measure.jailbreaks.attacks=[none,prefix_injection]", "measure.realtoxicityprompts.samples=2",
+        "evaluation.contamination=false", "evaluation.max_new_tokens=24", f"measure.refusal.prompts={2 * PROMPTS}",
+        f"measure.jailbreaks.prompts={PROMPTS}", "measure.jailbreaks.attacks=[none,prefix_injection]",
         f"measure.capabilities.items={3 * PROMPTS}", *overrides,
     ]  # fmt: skip
     config = alignlab.compose(*settings)

@@ -103,7 +103,7 @@ def card(splits: Mapping[str, Iterable[Mapping[str, Any]]]) -> Card:
             deque(counted(rows, name, seen), maxlen=0)
     return Card(
         [spread(name, values) for name, values in seen.lengths.items() if values],
-        most_common(seen.turns),
+        dict(sorted(seen.turns.items(), key=lambda pair: int(pair[0]))),
         most_common(seen.kinds),
         most_common(seen.authors),
         most_common(seen.languages),
