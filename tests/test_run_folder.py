@@ -110,3 +110,11 @@ def test_runs_of_the_same_second_get_folders_of_their_own(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(Failure, match=r"cannot be made .*; set ALIGNLAB_OUTPUTS to a folder that you may write"):
         run_folder.make_exclusively(tmp_path / "file" / "run")
+
+
+def test_the_latest_run_is_found_after_its_folder_was_moved(tmp_path):
+    run = tmp_path / "outputs" / "2026-01-02" / "10-00-00-sft"
+    run.mkdir(parents=True)
+    run_folder.point_latest(run)
+    (tmp_path / "outputs").rename(tmp_path / "moved")
+    assert (tmp_path / "moved" / "latest").samefile(tmp_path / "moved" / "2026-01-02" / "10-00-00-sft")

@@ -268,7 +268,7 @@ def point_latest(folder: Path) -> None:
         return
     aside = latest.with_name(f".latest.{folder.name}")
     try:
-        aside.symlink_to(folder.absolute())
+        aside.symlink_to(folder.absolute().relative_to(latest.parent))  # so that `outputs` can be moved
         aside.replace(latest)
     except OSError as error:
         aside.unlink(missing_ok=True)
