@@ -188,7 +188,7 @@ def phase(place: Place, name: str, before: set[Path]) -> str:
     stages = [path.name for path in place.folder.glob("cache/stages/*-*")]
     files = {path.name for run in runs_in(place) - before for path in run.rglob("*")}
     if name in TASKS:
-        return "task" if files or (place.folder / "rows.completions.jsonl").exists() else "start-up"
+        return "files written" if files or (place.folder / "rows.completions.jsonl").exists() else "no file yet"
     if any(stage.endswith(".partial") for stage in stages):
         return "training"
     if "records.jsonl" in files:

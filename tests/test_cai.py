@@ -30,6 +30,7 @@ from alignlab.judges.protocol import Context, Item, pairs
 from alignlab.models.answers import sample_several_shared
 from alignlab.models.sampling import Completion, Sampling, sample
 from alignlab.pipeline import plan
+from alignlab.pipeline.measure_stage import StageMeasurements
 
 ASKED = "how {prompt} do {first} or {second}"
 
@@ -259,14 +260,16 @@ def test_what_comes_after_the_supervised_phase_is_a_method():
         with_cai_ppo(["method=cai", "method.then=pp"])
 
 
-def test_a_reward_model_of_ai_labels_comes_before_its_ppo():
+def test_a_reward_model_of_ai_labels_comes_before_its_ppo_and_scores_it(tmp_path):
     settings = ["model=pocket_small", "dataset=pocket_small"]
     assert [stage.name for stage in plan.make(config("method=cai", *settings)).stages] == ["cai_sft", "cai"]
-    made = plan.make(config("method=cai_ppo", *settings)).stages
-    assert [stage.name for stage in made] == ["cai_sft", "cai_rm", "cai_ppo"]
-    first, labelled, last = made
+    made = plan.make(config("method=cai_ppo", *settings))
+    assert [stage.name for stage in made.stages] == ["cai_sft", "cai_rm", "cai_ppo"]
+    first, labelled, last = made.stages
     assert labelled.inputs["sampler"].fingerprint == last.source.fingerprint == first.fingerprint
     assert last.inputs["reward_model"].fingerprint == labelled.fingerprint
+    measured = StageMeasurements(made, tmp_path)  # a repeated run scores the same stages, although all are cached
+    assert [measured.reward_model(stage) for stage in made.stages] == [None, None, labelled.folder / "model"]
 
 
 def test_a_model_may_write_the_red_team_prompts():

@@ -64,7 +64,8 @@ class StageMeasurements:
         from alignlab.evaluation.subjects import LanguageModel, RewardModelSubject
 
         config, makes, model = self.plan.config, stage.method().makes, stage.folder / "model"
-        after = self.evaluate(model) if makes == "policy" else None
+        reward_model = self.reward_model(stage)
+        after = self.evaluate(model, reward_model) if makes == "policy" else None
         kind = LanguageModel if makes == "policy" else RewardModelSubject
         finished = FinishedStage(stage.settings, makes, stage.folder, place, stage.inputs)
         context = Context(config, kind(model, config.hardware), None, finished)
@@ -72,29 +73,31 @@ class StageMeasurements:
         if after is None:
             write_lines(place / RECORDS, record_lines(now))
             return measurements(now.scores, None, None, config.evaluation)
-        before, previous = self.evaluate(self.plan.base.path), self.evaluate(stage.source.path)
+        before, previous = (self.evaluate(path, reward_model) for path in (self.plan.base.path, stage.source.path))
         write_evaluated(place, before, previous, now, track, config.evaluation.samples)
         compared = measurements(now.scores, before.scores, previous.scores, config.evaluation)
         add_controls(compared, context)
         return compared
 
-    def evaluate(self, model: Path) -> "Evaluated":
+    def evaluate(self, model: Path, reward_model: Path | None) -> "Evaluated":
         """Measure one model, unless it was measured before with the same reward model."""
         from alignlab.evaluation import evaluate
         from alignlab.evaluation.protocol import Context
         from alignlab.evaluation.subjects import LanguageModel
 
-        reward_model = self.reward_model()
         if (model, reward_model) not in self.evaluated:
             config = self.plan.config
             context = Context(config, LanguageModel(model, config.hardware), reward_model)
             self.evaluated[model, reward_model] = evaluate(context)
         return self.evaluated[model, reward_model]
 
-    def reward_model(self) -> Path | None:
-        """Return the reward model to score with: the chain's own once it is trained, else the one of the config."""
-        makers = (stage for stage in self.plan.stages if stage.method().makes == "reward_model" and stage.done)
-        own = next((stage.folder / "model" for stage in makers), None)
+    def reward_model(self, stage: Stage) -> Path | None:
+        """Return the reward model to score a stage with: that of an earlier stage, else the one of the config.
+
+        One of a later stage is not used, even if it is cached, since a repeated run has to measure the same.
+        """
+        earlier = self.plan.stages[: self.plan.stages.index(stage)]
+        own = next((one.folder / "model" for one in earlier if one.method().makes == "reward_model"), None)
         named = self.plan.config.evaluation.reward_model
         if own or not named:
             return own
