@@ -1,7 +1,7 @@
 """Throughput and latency of `task=serve` with many clients, beside one request at a time; and one client alone.
 
     .venv/bin/python benchmarks/serving.py                     # pocket, 50 clients, two minutes a side
-    .venv/bin/python benchmarks/serving.py --seconds 20 --clients 8 model=local model.path=FOLDER
+    .venv/bin/python benchmarks/serving.py --seconds 30 --clients 8 model=local model.path=FOLDER task.max_new_tokens=48
 
 The server is the command that a user types, on one core (taskset), with one thread. The clients run on any core. Both
 sides run the same requests: prompts of pocket, one seed each, streamed, in a closed loop.

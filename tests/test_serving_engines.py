@@ -1,8 +1,10 @@
 """The same requests to every engine: in this process, behind another server, and transformers' continuous batching."""
 
 import asyncio
+import gc
 import json
 import time
+import weakref
 from contextlib import contextmanager
 
 import pytest
@@ -12,6 +14,7 @@ from tiny import tiny_model, tiny_tokenizer
 
 from alignlab.models.references import Source
 from alignlab.serving.engines.chat_server import ChatServerEngine
+from alignlab.serving.engines.in_service import freeze_objects
 from alignlab.serving.engines.protocol import Generation
 from alignlab.tasks.serve import served_name
 
@@ -106,6 +109,23 @@ def test_the_engine_behind_a_server_gives_its_texts(tmp_path):
                 time.sleep(0.01)
             assert front.load().active == upstream.service.engine("tiny").load().active == 0
             assert len(front.unused) == 1  # a client is used again
+
+
+def test_an_object_that_was_frozen_is_freed_once_it_is_not_used():
+    class Model:
+        pass
+
+    model = Model()
+    model.itself, known = model, weakref.ref(model)
+    try:
+        freeze_objects()
+        del model
+        gc.collect()
+        assert known()  # a collection does not read it
+        freeze_objects()
+        assert known() is None
+    finally:
+        gc.unfreeze()
 
 
 def test_a_client_that_leaves_frees_its_place_in_the_queue(monkeypatch):

@@ -11,6 +11,7 @@ from alignlab.errors import mistake
 from alignlab.runtime.progress import say
 from alignlab.runtime.signals import Stopped
 from alignlab.serving.app import build_app
+from alignlab.serving.engines.in_service import freeze_objects
 from alignlab.serving.engines.protocol import Engine
 from alignlab.serving.exporters.exports import Exporter
 from alignlab.serving.follow import Followed
@@ -70,6 +71,7 @@ def serve(settings: Serve, load: Callable[[], Models]) -> None:
                 timeout_keep_alive=IDLE,
                 timeout_graceful_shutdown=DRAIN,
             )
+            freeze_objects()
             Announcing(options).run([bound])
         except (Stopped, KeyboardInterrupt):
             say("stopped")
