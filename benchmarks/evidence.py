@@ -483,6 +483,8 @@ TITLES = {
     "detoxify": "A classifier of toxicity offline",
     "smollm2_kto": "KTO on SmolLM2-135M-Instruct: the gate refuses",
     "suites": "Every suite on SmolLM2-135M-Instruct",
+    "suites_small": "Every suite on pocket and on a model from scratch",
+    "itself": "A model compared with itself",
     "durability": "A fine-tuning attack on pocket",
     "serving": "Serving: 50 clients and one",
     "serving_store": "Serving: the store loses nothing",
