@@ -35,7 +35,7 @@ from alignlab.reports.run_results import (
     is_share,
     read_stages,
 )
-from alignlab.reports.run_summary import terminal_table
+from alignlab.reports.run_summary import console_for, more_measures, primary_tables, terminal_table
 from alignlab.reports.templates import render
 from alignlab.reports.written import try_to_write
 from alignlab.runtime.files import read_lines, write_text
@@ -127,8 +127,8 @@ def sentences(stages: list[Stage]) -> Iterator[str]:
         ]
         judged = [one for _, one in changes if one and one.verdict in {"better", "worse", "unclear"}]
         excluded = sum(one.record["not_worse"] for one in judged)
-        rest = f"a loss beyond the margin is excluded for {excluded} of {len(judged)} primary measures"
-        yield f"{stage.name} against {first}: {'; '.join([*(found or ['no clear change']), rest])}."
+        losses = f"a loss beyond the margin is excluded for {excluded} of {len(judged)} primary measures"
+        yield f"{stage.name} against {first}: {'; '.join([*(found or ['no clear change']), losses])}."
 
 
 def read_flips(folder: Path, model: str, examples: int) -> Iterator[Flips]:
@@ -147,15 +147,15 @@ def read_flips(folder: Path, model: str, examples: int) -> Iterator[Flips]:
 
 def table(folder: Path) -> str:
     """Return for each model a table beside the first one, and what changed, as text."""
-    from rich.console import Console
-
     stages = read_stages(folder)
     page = io.StringIO()
-    console = Console(file=page, width=120, highlight=False)
+    console = console_for(page)
     for stage in stages[1:]:
         pair = [stages[0], stage]
-        for part in tables(pair):
-            console.print(terminal_table(part))
+        for part in primary_tables(tables(pair)):
+            console.print(terminal_table(part), "", sep="\n")
     for sentence in sentences(stages):
         console.print(sentence, markup=False)
+    if more := more_measures(tables(stages)):
+        console.print("", f"The page has {more}.", sep="\n", style="dim", markup=False)
     return "\n".join(line.rstrip() for line in page.getvalue().splitlines())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from alignlab.reports.headline import headline
 from alignlab.reports.run_report import write_report
-from alignlab.reports.run_results import Change, Stage, Table, read_stages, side_by_side
+from alignlab.reports.run_results import Change, Table, read_stages, side_by_side
 from alignlab.reports.written import try_to_write
 
 if TYPE_CHECKING:
@@ -43,15 +43,17 @@ def table(folder: Path, width: int | None = None, tables: bool = True) -> str:
     not fit; their changes are in the report.
     """
     stages, page = read_stages(folder), io.StringIO()
+    every = side_by_side(stages) if tables else []
     console = console_for(page, width)
     console.print(headline(stages), style="bold", markup=False)
-    for models in primary_tables(stages) if tables else []:
+    for models in primary_tables(every):
         shown = terminal_table(models)
         if width_of(console, shown) > console.width and len(models.models) > 2:
             shown = terminal_table(models, ends_only=True)
         console.print("", shown, sep="\n")
-    if tables and (words := rest(stages)):
-        console.print("", words, sep="\n", style="dim", markup=False)
+    if every:
+        held = ", and ".join(filter(None, [more_measures(every), "every completion"]))
+        console.print("", f"The report has {held}:", sep="\n", style="dim", markup=False)
     return "\n".join(line.rstrip() for line in page.getvalue().splitlines())
 
 
@@ -68,22 +70,16 @@ def width_of(console: "Console", shown: "TerminalTable") -> int:
     return console.measure(shown, options=console.options.update(width=UNLIMITED)).maximum
 
 
-def primary_tables(stages: list[Stage]) -> list[Table]:
-    """Return the tables of a report with their primary measures alone."""
-    tables = [
-        models._replace(rows=[row for row in models.rows if row.place is not None]) for models in side_by_side(stages)
-    ]
-    return [models for models in tables if models.rows]
+def primary_tables(tables: list[Table]) -> list[Table]:
+    """Return tables with their primary measures alone."""
+    shown = [models._replace(rows=[row for row in models.rows if row.place is not None]) for models in tables]
+    return [models for models in shown if models.rows]
 
 
-def rest(stages: list[Stage]) -> str:
-    """Say what the report has besides the primary measures; empty where nothing was measured."""
-    rows = [row for models in side_by_side(stages) for row in models.rows]
-    others = [row for row in rows if row.place is None]
-    if not rows:
-        return ""
-    measures = f"{len(others)} more measure{'s' * (len(others) > 1)}, which are exploratory, and " if others else ""
-    return f"The report has {measures}every completion:"
+def more_measures(tables: list[Table]) -> str:
+    """Say how many measures are not primary; empty where all are."""
+    count = sum(row.place is None for models in tables for row in models.rows)
+    return f"{count} more measure{'s' * (count > 1)}, which are exploratory" if count else ""
 
 
 def terminal_table(models: Table, ends_only: bool = False) -> "TerminalTable":
@@ -99,12 +95,12 @@ def terminal_table(models: Table, ends_only: bool = False) -> "TerminalTable":
     compared = len(models.models) > 1
     shown = TerminalTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     shown.add_column("measure", overflow="fold")
-    last_stage = [f"{models.models[-1]} − {models.models[-2]}"] if len(models.models) > 2 else []
+    last_stage = [difference(*models.models[-2:])] if len(models.models) > 2 else []
     places = [0, -1] if ends_only else range(len(models.models))
     for column in (
         *(models.models[place] for place in places),
         *last_stage,
-        *([f"{models.models[-1]} − {models.models[0]}"] if compared else []),
+        *([difference(models.models[0], models.models[-1])] if compared else []),
     ):
         shown.add_column(column, justify="right", no_wrap=True)
     for row in models.rows:
@@ -118,6 +114,11 @@ def terminal_table(models: Table, ends_only: bool = False) -> "TerminalTable":
         changes = [row.last_stage] * len(last_stage) + [row.overall] * compared
         shown.add_row(name, *cells, *map(terminal_change, changes))
     return shown
+
+
+def difference(first: str, last: str) -> str:
+    """Return the name of the change from a model to another, in two lines where these names are long."""
+    return f"{last} −{' ' if len(first + last) <= NARROW else chr(10)}{first}"
 
 
 def in_lines(name: str, width: int) -> str:
