@@ -79,7 +79,15 @@ def test_models_health_and_metrics(client):
     assert 'alignlab_queue_waiting{model="tiny"} 0.0' in text
     assert 'alignlab_requests_total{method="GET",path="/health",status="200"}' in text
     assert client.put("/feedback").headers["Allow"] == "GET, POST"
-    assert client.get("/openapi.json").json()["paths"].keys() >= {"/predict", "/feedback", "/v1/chat/completions"}
+    document = client.get("/openapi.json").json()
+    assert document["paths"].keys() >= {"/predict", "/feedback", "/v1/chat/completions"}
+    fields = document["components"]["schemas"]["PredictRequest"]["properties"]
+    assert fields["max_tokens"]["anyOf"][0] == {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": 40,
+    }  # as the server checks it
+    assert fields["seed"]["anyOf"][0] == {"type": "integer", "minimum": 0, "exclusiveMaximum": 2**32}
 
 
 @pytest.mark.parametrize(

@@ -41,12 +41,11 @@ def test_a_choice_is_blind_and_becomes_a_preference_pair(client, tmp_path):
     assert row["prompt"] == MESSAGES
     assert [row[side][0]["content"] for side in ("chosen", "rejected")] == [first["completion"], second["completion"]]
     assert row["chosen_model"] == chosen["models"][first["id"]]
-    assert (
-        client.post(
-            f"/items/{item['id']}/choice", json={"choice": "ans-other"}, headers=bearer(client, "cas")
-        ).status_code
-        == 422
-    )
+    for path, body in (
+        ("choice", {"choice": "ans-other"}), ("ranks", {"ranks": {first["id"]: 1, second["id"]: 2}}),
+    ):  # fmt: skip
+        refused = client.post(f"/items/{item['id']}/{path}", json=body, headers=bearer(client, "ann"))
+        assert (refused.status_code, refused.json()["error"]["code"]) == (409, "conflict")
     post(client, "cas", f"/items/{item['id']}/choice", choice="tie")
     assert exported(client, "preference") == []
 

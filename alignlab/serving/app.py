@@ -26,6 +26,11 @@ from alignlab.serving.routes import AnyUser, api, state
 from alignlab.serving.service import Service
 from alignlab.serving.store.records import expire
 
+TOKEN_LIMITS = (
+    ("PredictRequest", "max_tokens"),
+    ("ChatRequest", "max_tokens"),
+    ("ChatRequest", "max_completion_tokens"),
+)
 log = logging.getLogger("alignlab")
 
 
@@ -59,7 +64,7 @@ def build_app(service: Service, hosts: Sequence[str] = (), followed: Followed | 
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi(_: AnyUser) -> dict[str, Any]:
         """Return the description of the API."""
-        return app.openapi()
+        return described(app, service.settings.max_new_tokens)
 
     app.add_exception_handler(Problem, on_problem)
     app.add_exception_handler(RequestValidationError, on_invalid)
@@ -68,6 +73,14 @@ def build_app(service: Service, hosts: Sequence[str] = (), followed: Followed | 
     app.add_exception_handler(Exception, on_error)
     settings = service.settings
     return Guard(app, service.metrics, settings.max_body_bytes, settings.body_timeout, hosts)
+
+
+def described(app: FastAPI, max_new_tokens: int) -> dict[str, Any]:
+    """Return the description of the API, with the limit of tokens of this server."""
+    document = app.openapi()
+    for body, field in TOKEN_LIMITS:
+        document["components"]["schemas"][body]["properties"][field]["anyOf"][0]["maximum"] = max_new_tokens
+    return document
 
 
 async def keep_retention(service: Service) -> None:

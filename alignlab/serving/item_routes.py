@@ -104,7 +104,7 @@ async def agreement(request: Request, _: Labeler) -> AgreementList:
     return AgreementList(**await service_of(request).store.read(items.agreement))
 
 
-@item_api.post("/{item_id}/choice", summary="Choose one of two answers, or a tie", responses=errors(404))
+@item_api.post("/{item_id}/choice", summary="Choose one of two answers, or a tie", responses=errors(404, 409))
 async def choose(request: Request, item_id: Identifier, body: ChoiceRequest, user: AnyUser) -> Chosen:
     """Store the choice, and reveal which model wrote which answer."""
     service = service_of(request)
@@ -114,7 +114,7 @@ async def choose(request: Request, item_id: Identifier, body: ChoiceRequest, use
     return Chosen(feedback=Feedback(**row), models=models)
 
 
-@item_api.post("/{item_id}/ranks", summary="Rank the answers of an item", responses=errors(404))
+@item_api.post("/{item_id}/ranks", summary="Rank the answers of an item", responses=errors(404, 409))
 async def rank(request: Request, item_id: Identifier, body: RanksRequest, user: Labeler) -> Feedback:
     """Store the ranks; a second request of the same user overwrites them."""
     return Feedback(

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from alignlab.serving.schemas import NO_NUL, Body, Feedback, Long, Message, Messages, SeedNumber, Short, Whole
+from alignlab.serving.schemas import NO_NUL, WHOLE, Body, Feedback, Long, Message, Messages, SeedNumber, Short, needs
 
 
 class CompareRequest(Body):
@@ -17,9 +17,11 @@ class CompareRequest(Body):
 class LabelRequest(Body):
     """A conversation whose answers people rank: given answers, or `samples` completions of the models in turn."""
 
+    model_config = needs("oneOf", "samples", "answers")
+
     messages: Messages
     instructions: Annotated[str, Field(max_length=10_000, pattern=NO_NUL)] = ""
-    samples: Annotated[Whole, Field(ge=2, le=8)] | None = None
+    samples: Annotated[int, Field(ge=2, le=8), WHOLE] | None = None
     answers: Annotated[list[Long], Field(min_length=2, max_length=8)] | None = None
 
     @model_validator(mode="after")
@@ -72,7 +74,7 @@ class Chosen(Body):
 class RanksRequest(Body):
     """A rank for each answer of an item, 1 for the best; answers that are equally good share a rank."""
 
-    ranks: Annotated[dict[Short, Annotated[Whole, Field(ge=1, le=8)]], Field(min_length=2, max_length=8)]
+    ranks: Annotated[dict[Short, Annotated[int, Field(ge=1, le=8), WHOLE]], Field(min_length=2, max_length=8)]
     comment: Annotated[str, Field(max_length=10_000, pattern=NO_NUL)] | None = None
 
 

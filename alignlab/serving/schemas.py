@@ -10,14 +10,20 @@ def is_whole(value: Any) -> bool:
     return isinstance(value, float) and value.is_integer()
 
 
+def needs(keyword: Literal["oneOf", "anyOf"], *names: str) -> ConfigDict:
+    """Return the settings of a body of which one (or any) of some fields has to be there, for its JSON schema."""
+    ways: list[Any] = [{"required": [name], "properties": {name: {"not": {"type": "null"}}}} for name in names]
+    return ConfigDict(json_schema_extra={keyword: ways})
+
+
 NO_NUL = r"^[^\x00]*$"  # PostgreSQL stores no NUL in a text
 Short = Annotated[str, Field(min_length=1, max_length=200, pattern=NO_NUL)]
 Long = Annotated[str, Field(max_length=100_000, pattern=NO_NUL)]
-Whole = Annotated[int, BeforeValidator(lambda value: int(value) if is_whole(value) else value)]  # 1.0 is one in JSON
-Tokens = Annotated[Whole, Field(ge=1, le=1_000_000)]
+WHOLE = BeforeValidator(lambda value: int(value) if is_whole(value) else value)  # after bounds, else they are no schema
+Tokens = Annotated[int, Field(ge=1, le=1_000_000), WHOLE]
 Temperature = Annotated[float, Field(ge=0, le=2)]
 TopP = Annotated[float, Field(gt=0, le=1)]
-SeedNumber = Annotated[Whole, Field(ge=0, lt=2**32)]
+SeedNumber = Annotated[int, Field(ge=0, lt=2**32), WHOLE]
 Stop = Annotated[list[Annotated[str, Field(min_length=1, max_length=100)]], Field(max_length=4)]
 
 
@@ -39,6 +45,8 @@ Messages = Annotated[list[Message], Field(min_length=1, max_length=1000)]
 
 class PredictRequest(Body):
     """A prompt, or the messages of a conversation, and how they are continued."""
+
+    model_config = needs("oneOf", "prompt", "messages")
 
     prompt: Annotated[str, Field(min_length=1, max_length=100_000, pattern=NO_NUL)] | None = None
     messages: Messages | None = None
@@ -86,9 +94,11 @@ Category = Literal[
 class FeedbackRequest(Body):
     """Feedback on one answer; a second request of the same user overwrites the first."""
 
+    model_config = needs("anyOf", "thumb", "rating", "correction", "categories", "comment")
+
     id: Short = Field(description="The request id of the answer.")
     thumb: Literal["up", "down"] | None = None
-    rating: Annotated[Whole, Field(ge=1, le=5)] | None = None
+    rating: Annotated[int, Field(ge=1, le=5), WHOLE] | None = None
     correction: Long | None = None
     categories: Annotated[list[Category], Field(max_length=9)] | None = None
     comment: Annotated[str, Field(max_length=10_000, pattern=NO_NUL)] | None = None

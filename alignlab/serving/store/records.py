@@ -119,13 +119,15 @@ def check_subject(connection: sa.Connection, user: User, kind: str, subject: str
             raise missing(f"the answer {subject}")
         return
     item = connection.execute(sa.select(items).where(items.c.id == subject)).mappings().first()
-    if item is None or item["kind"] != kind or not (item["user"] == user.name or user.may("label")):
+    if item is None or not (item["user"] == user.name or user.may("label")):
         raise missing(f"the item {subject}")
+    if item["kind"] != kind:
+        raise Problem(409, "conflict", f"the item {subject} is of the kind {item['kind']}, not {kind}")
     named = {candidate["answer_id"] for candidate in item["candidates"]}
     if kind == "label" and {*value["ranks"]} != named:
-        raise Problem(422, "invalid_request", "ranks: give a rank to each answer of the item, and to no other")
+        raise Problem(409, "conflict", "ranks: give a rank to each answer of the item, and to no other")
     if kind == "compare" and value["choice"] not in {*named, "tie"}:
-        raise Problem(422, "invalid_request", "choice: name one of the item's answers, or tie")
+        raise Problem(409, "conflict", "choice: name one of the item's answers, or tie")
 
 
 def withdraw(connection: sa.Connection, user: User, feedback_id: str) -> Row:
