@@ -10,6 +10,7 @@ import time
 import httpx
 import pytest
 from served import MESSAGES, bearer, served, tiny_engine
+from tiny import tiny_model
 
 pytestmark = pytest.mark.pages
 KEYS = [("root", "administer")]
@@ -19,7 +20,8 @@ EXAMPLES = os.environ.get("ALIGNLAB_FUZZ", "20")  # per operation; 500 for the r
 @pytest.fixture(scope="module")
 def client(tmp_path_factory):
     options = ("task.requests_per_minute=10000000", "task.wrong_keys_per_minute=10000000", "task.body_timeout=2")
-    with served(tmp_path_factory.mktemp("fuzz"), *options, engines=[tiny_engine(queue=1000)], keys=KEYS) as client:
+    engine = tiny_engine(queue=1000, model=tiny_model(context=8192))  # 1,000 empty messages fit
+    with served(tmp_path_factory.mktemp("fuzz"), *options, engines=[engine], keys=KEYS) as client:
         client.headers.update(bearer(client, "root"))
         answer = client.post("/predict", json={"messages": MESSAGES}).json()["id"]
         client.post("/feedback", json={"id": answer, "thumb": "up"})
