@@ -65,7 +65,8 @@ def detectable_rate(table: Table, confidence: float, tests: int = 1) -> float:
 
     def is_seen(change: float) -> bool:
         _, gained, lost, _ = expected_table(then + sign * change, then, alike)
-        variance = (max(0.0, gained + lost - change**2) + change**2) / n  # of an outcome, and of this estimate
+        # Of an outcome, and of this estimate; the weight of the latter was chosen by `benchmarks/intervals.py`.
+        variance = (max(0.0, gained + lost - change**2) + change**2) / n
         least = change - reach * sqrt(variance)
         if least <= 0:
             return False
