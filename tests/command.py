@@ -1,5 +1,6 @@
 """Run `python -m alignlab` as a user does."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,3 +20,9 @@ def alignlab(*arguments: str, folder: Path, timeout: float = 280) -> subprocess.
 def config(*overrides: str) -> Config:
     """A bound config, composed in this process."""
     return bind_tree(check(list(overrides), binds=False).trees[0])
+
+
+def heed_signals() -> None:
+    """Undo, in a child process, what a job in the background or under nohup inherits: signals that are ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -14,7 +14,7 @@ from threading import Event
 from types import SimpleNamespace
 
 import pytest
-from command import config
+from command import config, heed_signals
 
 from alignlab.config.compose import check
 from alignlab.errors import Failure, Fault, Mistake
@@ -444,14 +444,7 @@ def test_each_stop_signal_saves_a_checkpoint_that_the_same_command_resumes(tmp_p
     command += ["evaluation=quick", "method.logging_steps=1", "method.num_train_epochs=30", "method.max_steps=300"]
     environment = {**os.environ, "ALIGNLAB_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
     output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-
-    def listen() -> None:
-        """Undo what a job in the background, or one under nohup, inherits: signals that are ignored."""
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
-
-    output["preexec_fn"] = listen
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment, **output)
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, preexec_fn=heed_signals, **output)
     end = time.monotonic() + 200
     while not list((tmp_path / "cache").glob("stages/sft-*.partial/metrics.jsonl")):
         assert time.monotonic() < end

@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from command import config
+from command import config, heed_signals
 
 from alignlab.pipeline.input_checks import check_rewards
 from alignlab.runtime import signals
@@ -22,7 +22,7 @@ def test_a_signal_in_the_first_second_is_a_sentence(number, code):
     source += "import alignlab.config.compose as c; c.check = lambda *a, **k: print('ready', flush=True) or input()\n"
     source += "runpy.run_module('alignlab', run_name='__main__')"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen([sys.executable, "-c", source], **pipes) as process:
+    with subprocess.Popen([sys.executable, "-c", source], preexec_fn=heed_signals, **pipes) as process:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
         said = process.communicate()[1]
