@@ -101,6 +101,15 @@ def test_stages_named_by_a_plan_and_links_lead_nowhere_else(tmp_path):
             assert (answer.status_code, "hidden" in answer.text) == (200, False)
 
 
+def test_a_run_that_has_just_begun_is_found(tmp_path):
+    write_run(tmp_path / "outputs" / "1-ppo")
+    index = Index({"outputs": tmp_path / "outputs"})
+    assert list(index.runs()) == ["outputs/1-ppo"]
+    write_run(tmp_path / "outputs" / "2-ppo", finished=False)
+    assert index.get("outputs/2-ppo").state == "running"
+    assert index.get("outputs/3-ppo") is None
+
+
 @pytest.mark.parametrize(
     "name", ["result.json", "plan.json", "config.yaml", "ppo/metrics.jsonl", "ppo/samples.jsonl", "ppo/result.json"]
 )

@@ -87,6 +87,8 @@ def test_models_health_and_metrics(client):
         "minimum": 1,
         "maximum": 40,
     }  # as the server checks it
+    ranks = document["components"]["schemas"]["RanksRequest"]["properties"]["ranks"]
+    assert ranks["additionalProperties"] is False  # of ids that hold a NUL
     assert fields["seed"]["anyOf"][0] == {"type": "integer", "minimum": 0, "exclusiveMaximum": 2**32}
 
 

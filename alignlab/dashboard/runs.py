@@ -80,18 +80,18 @@ class Index:
         self.looked = 0.0
         self.known: dict[str, tuple[Signature, Run]] = {}
 
-    def runs(self) -> dict[str, Run]:
-        """Return all runs; looks at the disk where the last look is older than `FRESH`."""
+    def runs(self, again: bool = False) -> dict[str, Run]:
+        """Return all runs; looks at the disk where the last look is older than `FRESH`, or where `again` says so."""
         with self.lock:
-            if time.monotonic() - self.looked > FRESH:
+            if again or time.monotonic() - self.looked > FRESH:
                 self.known = {name: entry for name, entry in self.entries() if entry}
                 self.looked = time.monotonic()
             found = [with_state(run) for _, run in self.known.values()]
         return {run.name: run for run in sorted(found, key=lambda run: (run.updated, run.name), reverse=True)}
 
     def get(self, name: str) -> Run | None:
-        """Return the run of a name; None where there is none."""
-        return self.runs().get(name)
+        """Return the run of a name, also one that has just begun; None where there is none."""
+        return self.runs().get(name) or self.runs(again=True).get(name)
 
     def sweeps(self) -> dict[str, list[Run]]:
         """Return the runs of each sweep, by the sweep's name, in the order of their numbers."""

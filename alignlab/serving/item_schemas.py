@@ -74,7 +74,10 @@ class Chosen(Body):
 class RanksRequest(Body):
     """A rank for each answer of an item, 1 for the best; answers that are equally good share a rank."""
 
-    ranks: Annotated[dict[Short, Annotated[int, Field(ge=1, le=8), WHOLE]], Field(min_length=2, max_length=8)]
+    ranks: Annotated[
+        dict[Short, Annotated[int, Field(ge=1, le=8), WHOLE]],
+        Field(min_length=2, max_length=8, json_schema_extra={"additionalProperties": False}),
+    ]
     comment: Annotated[str, Field(max_length=10_000, pattern=NO_NUL)] | None = None
 
 
