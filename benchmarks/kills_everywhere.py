@@ -1,7 +1,7 @@
 """Kill every method, task and sweep at drawn moments of its whole run, and compare the end of the same command.
 
     .venv/bin/python benchmarks/kills_everywhere.py           # or some names, such as sft cai; about half an hour
-    .venv/bin/python benchmarks/evidence.py kills_everywhere  # writes the table
+    .venv/bin/python benchmarks/evidence.py kills_everywhere  # writes the table of the kills that are recorded
 
 Moments are seconds of CPU time of the command and its children, so that a busy machine does not move them. Each third
 of a run is killed once. A run begins with imports and an empty cache, and ends with the report.

@@ -88,7 +88,7 @@ def test_models_health_and_metrics(client):
         "maximum": 40,
     }  # as the server checks it
     ranks = document["components"]["schemas"]["RanksRequest"]["properties"]["ranks"]
-    assert ranks["additionalProperties"] is False  # of ids that hold a NUL
+    assert ranks["additionalProperties"] is False  # an id with a NUL is refused
     assert fields["seed"]["anyOf"][0] == {"type": "integer", "minimum": 0, "exclusiveMaximum": 2**32}
 
 
