@@ -324,7 +324,7 @@ def test_the_launcher_may_name_one_that_fell_with_the_one_that_was_killed(worker
         worker_errors.record_start(workers_folder, rank)
     told(workers_folder, 0, 1, text="RuntimeError: Connection closed by peer")
     assert str(worker_errors.first_error(workers_folder, ended(0, 1))).startswith(
-        "process 1: the worker exited without an error report"
+        "process 1: was killed, or exited without an error report"
     )
     worker_errors.record_start(workers_folder, 2)  # ended by the launcher: nobody knows which of the two was first
     assert str(worker_errors.first_error(workers_folder, ended(0, 1))).startswith(

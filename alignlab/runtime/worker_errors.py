@@ -129,4 +129,4 @@ def killed(failed: Any, reported: set[int], started: set[int]) -> Exception:
             return failure(f"process {rank}", what, now)
     silent = started - reported
     where = f"process {silent.pop()}" if len(silent) == 1 else "a process of this stage"
-    return failure(where, "the worker exited without an error report", now)
+    return failure(where, "was killed, or exited without an error report", now)
