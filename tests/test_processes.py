@@ -327,9 +327,7 @@ def test_the_launcher_may_name_one_that_fell_with_the_one_that_was_killed(worker
         "process 1: was killed, or exited without an error report"
     )
     worker_errors.record_start(workers_folder, 2)  # ended by the launcher: nobody knows which of the two was first
-    assert str(worker_errors.first_error(workers_folder, ended(0, 1))).startswith(
-        "a process of this stage: the worker exited"
-    )
+    assert str(worker_errors.first_error(workers_folder, ended(0, 1))).startswith("a process of this stage: was killed")
 
 
 def test_where_all_tell_of_each_other_the_first_has_met_the_fault(workers_folder):
