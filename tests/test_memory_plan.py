@@ -3,13 +3,15 @@
 import pytest
 import torch
 from command import ROOT, config
+from peft import LoraConfig, get_peft_model
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaModel
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, GPTNeoXConfig, LlamaConfig
 
 from alignlab.config import model_size
 from alignlab.errors import Failure
 from alignlab.models.references import Source
 from alignlab.pipeline import memory_advice, memory_fit, memory_per_role
+from alignlab.training.master_weights import keep_master_weights
 
 GPU = ["hardware.device=cuda", "hardware.memory_gb=80"]
 HH = ["dataset=hub", "dataset.path=Anthropic/hh-rlhf"]
@@ -64,41 +66,104 @@ def test_parameters_and_adapters_are_those_of_transformers(name):
     assert memory_per_role.low_rank(matrices, 16, "all-linear") == memory_per_role.low_rank(tensors, 16, "all-linear")
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_activations_of_a_layer_are_what_torch_keeps(dtype):
-    """Of a Llama with 8B's proportions: at most a quarter less than the bound, and never more."""
+FAMILIES = {  # with 8B's and Pythia's proportions
+    "llama": (LlamaConfig, {"intermediate_size": 896, "num_key_value_heads": 1}),
+    "gpt_neox": (GPTNeoXConfig, {"intermediate_size": 1024}),
+}
+
+
+def small_body(family, dtype, adapter):
+    """Return a body of two layers in a precision, with adapters in float32 where asked for, and its sizes."""
     torch.manual_seed(0)
-    settings = LlamaConfig(
-        hidden_size=256, intermediate_size=896, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=1,
-        vocab_size=100,
-    )  # fmt: skip
-    model = LlamaModel(settings).to(dtype).train()
+    of_family, widths = FAMILIES[family]
+    settings = of_family(hidden_size=256, num_hidden_layers=2, num_attention_heads=4, vocab_size=100, **widths)
+    model = AutoModel.from_config(settings).to(dtype).train()
+    if adapter:
+        model = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear"))
+        for name, weight in model.named_parameters():
+            weight.data = weight.data.float() if "lora_" in name else weight.data
+    return model, model_size.read_shape(settings.to_dict())
+
+
+def kept_bytes(model):
+    """Return the bytes that torch keeps for the backward pass of 2 rows of 64 tokens, less the weights."""
     weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
     kept = {}
 
     def keep(tensor):
         place = tensor.untyped_storage().data_ptr()
         if place not in weights and tensor.is_floating_point():
-            kept[place] = (tensor.untyped_storage().nbytes(), tensor)
+            kept[place] = (tensor.untyped_storage().nbytes(), tensor)  # held, so that no other takes its place
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         model(torch.randint(0, 100, (2, 64)), use_cache=False)
-    shape = model_size.read_shape(settings.to_dict())
+    return sum(size for size, _ in kept.values())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_activations_of_a_layer_are_what_torch_keeps(family, dtype):
+    """At most a quarter less than the bound; what torch keeps beyond it is the last norm's."""
+    model, shape = small_body(family, dtype, adapter=False)
     bound = memory_fit.layer_bytes(shape, dtype.itemsize) * 2 * 64 * shape.layers
-    assert 0.75 < sum(size for size, _ in kept.values()) / bound < 1.05
+    assert 0.75 < kept_bytes(model) / bound < 1.05
 
 
-def test_states_in_float32_are_those_of_adam():
-    layer = nn.Linear(64, 64, bias=False)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_adapter_in_float32_keeps_its_inputs_in_float32(family):
+    """On weights in bfloat16, which the plan assumes on a GPU; it is more than all weights in bfloat16 keep."""
+    model, shape = small_body(family, torch.bfloat16, adapter=True)
+    bound = memory_fit.adapted_layer_bytes(shape, "all-linear") * 2 * 64 * shape.layers
+    kept = kept_bytes(model)
+    assert 0.75 < kept / bound < 1.05
+    assert kept > memory_fit.layer_bytes(shape, 2) * 2 * 64 * shape.layers
+
+
+def test_what_an_adapter_keeps_by_hand():
+    """Llama 8B, of each layer and token: two norms, 3 h + 3 k + 3 f in bfloat16, and 6 h + f or 2 h inputs."""
+    shape = memory_fit.shape_of_yaml(config("model=llama31_8b", *HH).model)
+    frozen = 2 * 4096 * 4 + (3 * 4096 + 3 * 1024 + 3 * 14336) * 2
+    assert memory_fit.adapted_layer_bytes(shape, "all-linear") == frozen + (6 * 4096 + 14336) * 4
+    assert memory_fit.adapted_layer_bytes(shape, ["q_proj", "v_proj"]) == frozen + 2 * 4096 * 4
+    bounds = [memory_per_role.computes_in_float32(config(f"hardware={name}", *GPU).hardware) for name in STRATEGIES]
+    assert bounds == [True, True, False, False, False]
+
+
+STRATEGIES = ("single", "ddp", "zero2", "zero3", "fsdp2")
+
+
+def test_recomputed_layers_keep_their_inputs_alone():
+    model, shape = small_body("llama", torch.bfloat16, adapter=False)
+    model.norm = nn.Identity()
+    model.gradient_checkpointing_enable({"use_reentrant": True})
+    assert kept_bytes(model) == shape.hidden * 2 * 2 * 64 * shape.layers
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_keys_and_values_are_those_of_a_cache(family):
+    bound = config("method=ppo", "model=llama31_8b", *HH, "method.max_length=64", "method.max_new_tokens=8", *GPU)
+    model, shape = small_body(family, torch.bfloat16, adapter=False)
+    with torch.no_grad():
+        cache = model(torch.randint(0, 100, (2, 64)), use_cache=True).past_key_values
+    size = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+    assert size == memory_fit.cache_bytes(shape, bound.method, 2, 2)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_states_are_those_of_adam(dtype):
+    """In bfloat16 with a master weight, and a gradient in float32."""
+    layer = nn.Linear(64, 64, bias=False).to(getattr(torch, dtype))
     optimizer = torch.optim.AdamW(layer.parameters())
-    layer(torch.randn(2, 64)).sum().backward()
+    keep_master_weights(optimizer)
+    layer(torch.randn(2, 64, dtype=layer.weight.dtype)).sum().backward()
+    gradient = layer.weight.grad
     optimizer.step()
-    state = optimizer.state[layer.weight]
-    tensors = (layer.weight, layer.weight.grad, state["exp_avg"], state["exp_avg_sq"])
-    assert sum(tensor.nbytes for tensor in tensors) == memory_per_role.trained(
-        64 * 64, config("hardware.device=cpu").hardware, 1
-    )
+    (master, state), *others = optimizer.state.items()
+    tensors = {id(one): one for one in (layer.weight, master, gradient, state["exp_avg"], state["exp_avg_sq"])}
+    hardware = config("hardware.device=cpu", f"hardware.dtype={dtype}").hardware
+    assert not others
+    assert sum(tensor.nbytes for tensor in tensors.values()) == memory_per_role.trained(64 * 64, hardware, 1)
 
 
 SMALL = [

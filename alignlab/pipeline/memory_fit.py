@@ -8,13 +8,16 @@ maximum length. With h, k, f the widths of hidden states, keys and MLP, a layer 
 - in the precision of the computation: 4 h numbers that the norms divide and return; queries, keys and values before and
   after rotation and the attention's output, 3 h + 3 k; the MLP's inner states, 4 f with a gate or 2 f without.
 
+An adapter in float32 on weights in bfloat16 keeps its input in float32 once for each matrix that it adapts, h numbers
+or f. The frozen layers then need neither the numbers of the norms nor the last inner states of the MLP.
+
 With `activation_checkpointing` a layer keeps only its input, and one layer at a time is recomputed. The estimate
 assumes that attention stores no matrix and that logits are computed in chunks. While PPO samples it keeps no
 activations, but the keys and values of a micro-batch's rows.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,11 +25,19 @@ from alignlab.config.hardware import Hardware
 from alignlab.config.method import Training
 from alignlab.config.method_protocol import load_method
 from alignlab.config.model import ModelSettings
-from alignlab.config.model_size import Shape, read_shape, shape_in
+from alignlab.config.model_size import Shape, matrices, read_shape, shape_in
 from alignlab.config.schema import Config
 from alignlab.data.views import load_view
 from alignlab.models.references import Source
-from alignlab.pipeline.memory_per_role import Role, bytes_each, in_bytes, roles
+from alignlab.pipeline.memory_per_role import (
+    Role,
+    adapted_layers,
+    bytes_each,
+    computes_in_float32,
+    in_bytes,
+    linear_layers,
+    roles,
+)
 
 CHUNK = 2**24  # logits that are in memory at a time (see alignlab.models.output_head)
 CPU_TOKENS = 2048  # tokens of a micro-batch on a CPU with micro_batch_size=auto (see alignlab.training.trainer)
@@ -127,7 +138,11 @@ def activations(shape: Shape, config: Config, settings: Training, rows: int) -> 
     """Return the bytes beside the states: those of an update, or of sampling where that needs more."""
     width = bytes_each(config.hardware)
     tokens = rows * length(settings)
-    layer = layer_bytes(shape, width) * tokens
+    adapter = config.model.adapter
+    if adapter is not None and computes_in_float32(config.hardware):
+        layer = adapted_layer_bytes(shape, adapter.target_modules) * tokens
+    else:
+        layer = layer_bytes(shape, width) * tokens
     if settings.activation_checkpointing:
         kept = shape.hidden * width * tokens * shape.layers + layer
     else:
@@ -148,6 +163,15 @@ def layer_bytes(shape: Shape, width: int) -> int:
     """Return the bytes that a layer stores per token."""
     inner = 3 * shape.hidden + 3 * shape.keys + (4 if shape.gated else 2) * shape.mlp
     return 2 * shape.hidden * (4 + 2 * width) + inner * width
+
+
+def adapted_layer_bytes(shape: Shape, targets: str | Sequence[str]) -> int:
+    """Return the bytes that a frozen layer in bfloat16 stores per token with an adapter in float32."""
+    layers = matrices(shape)
+    adapted = adapted_layers(layers, targets) or linear_layers(layers)  # other names than those of the family: all
+    inputs = sum(size[1] for size in adapted.values()) // shape.layers
+    inner = 3 * shape.hidden + 3 * shape.keys + (3 if shape.gated else 1) * shape.mlp
+    return 2 * shape.hidden * 4 + inner * 2 + inputs * 4
 
 
 def shape_of(config: Config, *folders: Path) -> Shape | None:

@@ -55,11 +55,15 @@ def linear_layers(tensors: Shapes) -> Shapes:
     }
 
 
+def adapted_layers(tensors: Shapes, targets: str | Sequence[str]) -> Shapes:
+    """Return the matrices that a LoRA adapter adapts."""
+    layers = linear_layers(tensors)
+    return {name: layers[name] for name in layers if targets == "all-linear" or name.split(".")[-2] in targets}
+
+
 def low_rank(tensors: Shapes, rank: int, targets: str | Sequence[str]) -> int:
     """Return the number of parameters of a LoRA adapter (Hu et al. 2021): rank × (in + out) per adapted layer."""
-    layers = linear_layers(tensors)
-    names = [name for name in layers if targets == "all-linear" or name.split(".")[-2] in targets]
-    return sum(rank * sum(layers[name]) for name in names)
+    return sum(rank * sum(shape) for shape in adapted_layers(tensors, targets).values())
 
 
 class BytesPerParameter(NamedTuple):
@@ -77,6 +81,11 @@ def bytes_per_parameter(hardware: Hardware, adapter: bool) -> BytesPerParameter:
     if is_half(hardware) and hardware.strategy_record.keeps_half_copy and not adapter:
         return BytesPerParameter(2, 4, 12)
     return BytesPerParameter(4, 4, 8)
+
+
+def computes_in_float32(hardware: Hardware) -> bool:
+    """Return whether an adapter computes in float32 on weights in bfloat16: DeepSpeed and FSDP2 compute in bfloat16."""
+    return is_half(hardware) and hardware.deepspeed is None and hardware.strategy_record.keeps_half_copy
 
 
 def trained(parameters: int, hardware: Hardware, devices: int, adapter: bool = False) -> int:
