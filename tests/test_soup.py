@@ -1,6 +1,7 @@
 """Interpolated weights: the ends are the parents, the middle is their mean; and the front, by hand."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -71,8 +72,8 @@ def test_the_front_is_what_no_other_point_beats():
 
 
 def test_the_page_marks_the_front_and_knows_which_way_is_better(tmp_path):
-    """Less harm is better: the point in the middle has more harm than the first and less help than the second."""
-    values = {"0": (0.1, 0.5), "0.5": (0.3, 0.6), "1": (0.2, 0.9)}
+    """Less harm is better: the point in the middle has more harm and less help than the second, and than a baseline."""
+    values = {"0": (0.1, 0.5), "0.5": (0.3, 0.6), "1": (0.2, 0.9), "kto": (0.15, 0.7)}
     for name, pair in values.items():
         rows = [
             {"name": measure, "value": value, "low": value - 0.05, "high": value + 0.05, "better": better, "n": 60}
@@ -83,9 +84,11 @@ def test_the_page_marks_the_front_and_knows_which_way_is_better(tmp_path):
         result = {"stage": name, "seed": 0, "measurements": rows, "seconds": 1, "model": "m", "report": "r"}
         (tmp_path / name / "result.json").write_text(json.dumps(result))
     (tmp_path / "plan.json").write_text(json.dumps([{"stage": name, "action": "ran"} for name in values]))
-    text = write_front(tmp_path, ("harm", "help")).read_text()
-    assert text.count(">yes</td>") == 2
+    text = write_front(tmp_path, ("harm", "help"), ["kto"]).read_text()
+    assert text.count(">yes</td>") == 3
     assert ">0.5</td>" in text.split(">no</td>")[0].rsplit("<tr>", 1)[1]
-    assert text.count('class="dot') == 2
+    assert (text.count('class="dot c0'), text.count('class="ring c0'), text.count('class="dot c1')) == (2, 1, 1)
+    lines = re.findall(r'<polyline class="line c\d" points="([^"]+)"', text)
+    assert [len(points.split()) for points in lines] == [3, 1]  # a baseline is no point of the soup
     with pytest.raises(Failure, match=r"task\.axes: odd was not measured; there is harm, help"):
         write_front(tmp_path, ("harm", "odd"))

@@ -174,6 +174,7 @@ class Soup(Task):
 
     models: Annotated[tuple[Reference, Reference], Field(strict=False)]
     weights: Annotated[tuple[Share, ...], Field(strict=False, min_length=2)]
+    baselines: Annotated[tuple[Reference, ...], Field(strict=False)]
     axes: Annotated[tuple[str, str], Field(strict=False)]
     examples: Count
 

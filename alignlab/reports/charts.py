@@ -51,7 +51,7 @@ def curves(title: str, series: Sequence[Series], over: str = "steps") -> Markup:
     shown = [curve._replace(points=thin(curve.points)) for curve in series]
     steps = [step for curve in shown for step, _ in curve.points]
     values = [value for curve in shown for _, value in curve.points]
-    x_scale = scale(0, max([*steps, 1]), LEFT, WIDTH - RIGHT, 4, tight=True)
+    x_scale = scale(0, max(steps, default=0) or 1, LEFT, WIDTH - RIGHT, 4, tight=True)
     y_scale = scale(min(values), max(values), HEIGHT - BOTTOM, TOP, 4)
     lines = Markup("").join(line(curve, number, x_scale, y_scale) for number, curve in enumerate(shown))
     legend = Markup("").join(
@@ -83,9 +83,9 @@ def axes(x_scale: Scale, y_scale: Scale) -> Markup:
 
 
 def line(series: Series, number: int, x_scale: Scale, y_scale: Scale) -> Markup:
-    """Draw one curve; a single point is a dot."""
+    """Draw one curve; a single point is a dot, unless it has a mark."""
     pixels = [(x_scale.pixel(step), y_scale.pixel(value)) for step, value in series.points]
-    if len(pixels) == 1:
+    if len(pixels) == 1 and not series.marks:
         return Markup('<circle class="dot c{}" cx="{:.1f}" cy="{:.1f}" r="3"/>').format(number, *pixels[0])
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in pixels)
     polyline = Markup('<polyline class="line c{}" points="{}"><title>{}</title></polyline>')

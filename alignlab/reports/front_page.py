@@ -1,6 +1,6 @@
-"""The front of two measures: every point of a soup, and those that no other point beats on both."""
+"""The front of two measures: every point of a soup, the baselines, and which of them no other beats on both."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from alignlab.errors import failure
@@ -22,37 +22,49 @@ def on_front(points: Sequence[tuple[float, float]]) -> list[bool]:
     ]
 
 
-def write_front(folder: Path, axes: tuple[str, str]) -> Path:
-    """Write the page of a comparison's models on two measures; return its path."""
+def write_front(folder: Path, axes: tuple[str, str], baselines: Collection[str] = ()) -> Path:
+    """Write the page of a comparison's models on two measures; return its path. Baselines are no points of the soup."""
     stages = read_stages(folder)
     for name in axes:
         if name not in stages[0].measurements:
             raise failure("task.axes", f"{name} was not measured", f"there is {', '.join(stages[0].measurements)}")
     rows = {stage.name: tuple(stage.measurements[name] for name in axes) for stage in stages}
-    write_text(folder / FRONT_PAGE, page(rows, axes))
+    write_text(folder / FRONT_PAGE, page(rows, axes, baselines))
     return folder / FRONT_PAGE
 
 
-def page(rows: dict[str, tuple[Measurement, ...]], axes: tuple[str, str]) -> str:
+def page(rows: dict[str, tuple[Measurement, ...]], axes: tuple[str, str], baselines: Collection[str]) -> str:
     """Build the page: a chart, whose filled points are the front, and a table with intervals."""
     front = dict(zip(rows, on_front([better_upwards(pair) for pair in rows.values()]), strict=True))
-    points = [(float(x["value"]), float(y["value"])) for x, y in rows.values()]
-    marks = tuple(Mark(*point, name, front[name]) for name, point in zip(rows, points, strict=True))
     words = [label(name) for name in axes]
-    series = [Series("share of the second model", points, marks)]
+    marks = {name: Mark(place(x), place(y), name, front[name]) for name, (x, y) in rows.items()}
+    soup = series("interpolated", [mark for name, mark in marks.items() if name not in baselines])
     return render(
         "front.html",
         words=words,
-        chart=curves(f"{words[1]} over {words[0]}", series, words[0]),
-        head=("share of the second model", *words, "on the front"),
+        baselines=list(baselines),
+        chart=curves(
+            f"{words[1]} over {words[0]}", [soup, *(series(name, [marks[name]]) for name in baselines)], words[0]
+        ),
+        head=("model", *words, "on the front"),
         rows=[[name, *map(shown, pair), "yes" if front[name] else "no"] for name, pair in rows.items()],
     )
+
+
+def series(name: str, marks: Sequence[Mark]) -> Series:
+    """Return marked points as a curve."""
+    return Series(name, [(mark.step, mark.value) for mark in marks], tuple(marks))
 
 
 def shown(row: Measurement) -> str:
     """Return a value with its interval."""
     text = cell(row, is_share(row), None)
     return f"{text.text} ({text.interval})"
+
+
+def place(row: Measurement) -> float:
+    """Return a value as the chart shows it; a share is in percent, as in the table."""
+    return (100 if is_share(row) else 1) * float(row["value"])
 
 
 def better_upwards(pair: Sequence[Measurement]) -> tuple[float, float]:

@@ -14,13 +14,15 @@ from alignlab.runtime.files import write_text
 def plan(config: Config) -> Iterator[str]:
     """Yield the line of `dry_run=true`."""
     settings = check(config)
-    yield f"interpolate {' and '.join(settings.models)} at {', '.join(map(name_of, settings.weights))}, and measure"
+    points = f"{' and '.join(settings.models)} at {', '.join(map(name_of, settings.weights))}"
+    beside = f" beside {', '.join(settings.baselines)}" if settings.baselines else ""
+    yield f"interpolate {points}, and measure{beside}"
 
 
 def run(config: Config, folder: Path) -> None:
-    """Write a model for each weight, and measure it; the last line printed is the page's path."""
+    """Write a model for each weight, and measure them and the baselines; the last line printed is the page's path."""
     from alignlab.models import soup
-    from alignlab.pipeline.compared_models import measure_models, write_comparison
+    from alignlab.pipeline.compared_models import measure_models, short_names, write_comparison
     from alignlab.pipeline.language_models import language_model
     from alignlab.pipeline.prepare_inputs import locate_models
     from alignlab.pipeline.provenance import repeatable
@@ -35,20 +37,24 @@ def run(config: Config, folder: Path) -> None:
     mixed = {name_of(weight): folder / "models" / name_of(weight) for weight in settings.weights}
     for weight, place in zip(settings.weights, mixed.values(), strict=True):
         soup.write_interpolated(first, second, weight, place)
-    models = measure_models(config, [("task.models", str(place)) for place in mixed.values()], list(mixed))
+    points = [("task.models", str(place)) for place in mixed.values()]
+    beside = [("task.baselines", name) for name in settings.baselines]
+    names = [*mixed, *short_names([*mixed, *settings.baselines])[len(mixed) :]]
+    models = measure_models(config, [*points, *beside], names)
     write_comparison(config, models, time.monotonic() - started, folder)
     print(table(folder))
     for path in try_to_write("the page", lambda: write_page(folder, settings.examples)):
         print(path)
-    print(write_front(folder, settings.axes))
+    print(write_front(folder, settings.axes, names[len(mixed) :]))
 
 
 def check(config: Config) -> Soup:
     """Return the task's settings; raises a `Mistake` where one of the models is no language model."""
     settings = config.task
     assert isinstance(settings, Soup)
-    for name in settings.models:
-        check_language_model("task.models", name)
+    for setting, models in (("task.models", settings.models), ("task.baselines", settings.baselines)):
+        for name in models:
+            check_language_model(setting, name)
     return settings
 
 
