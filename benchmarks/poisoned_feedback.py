@@ -1,6 +1,6 @@
 """Poison the feedback of the pocket world, and count how often a worse model is promoted.
 
-    .venv/bin/python benchmarks/poisoned_feedback.py SEEDS FOLDER [METHOD]      # such as 3 outputs/poisoned kto
+    .venv/bin/python benchmarks/poisoned_feedback.py SEEDS FOLDER [METHOD]      # such as 3 outputs/poisoned dpo
 
 Ten users with a reliability of 0.9 judge the answers of the served SFT model over HTTP. `dataset=feedback` with its
 default protections (a user's largest share, outliers) makes labels, METHOD learns from them, `task=promote` decides.
@@ -148,14 +148,14 @@ def main(seeds: int, folder: Path, method: str) -> Iterator[str]:
 
 
 def poisoned_feedback() -> Iterator[str]:
-    """Yield the evidence: three seeds with KTO."""
+    """Yield the evidence: three seeds with DPO."""
     with tempfile.TemporaryDirectory() as folder:
-        yield f"`python benchmarks/poisoned_feedback.py 3 FOLDER kto` (`{' '.join(WORLD)}`, 500 feedbacks); before →"
+        yield f"`python benchmarks/poisoned_feedback.py 3 FOLDER dpo` (`{' '.join(WORLD)}`, 500 feedbacks); before →"
         yield "after: of a promoted model on unseen prompts, of a refused one on those of the decision."
         yield ""
-        yield from main(3, Path(folder), "kto")
+        yield from main(3, Path(folder), "dpo")
 
 
 if __name__ == "__main__":
-    for line in main(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else "kto"):
+    for line in main(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else "dpo"):
         print(line, flush=True)
