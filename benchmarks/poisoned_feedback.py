@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/poisoned_feedback.py SEEDS FOLDER [METHOD]      # such as 3 outputs/poisoned dpo
 
 Ten users with a reliability of 0.9 judge the answers of the served SFT model over HTTP. `dataset=feedback` with its
-default protections (a user's largest share, outliers) makes labels, METHOD learns from them, `task=promote` decides.
+default protections (a user's largest share, outliers) makes pairs and labels, METHOD learns, `task=promote` decides.
 
 random: a share of all judgements is flipped. targeted: a share of the accounts belongs to an attacker, who praises
 harmful answers, rejects refusals of harmful prompts, and judges everything else rightly, so as not to be noticed.
