@@ -14,6 +14,7 @@ from alignlab.pipeline import export_promoted
 MLFLOW, HUB = "task.mlflow_model=assistant", "task.hub_model_id=owner/name"
 POINTER = {"version": 2, "model": "models/2", "fingerprint": "f2"}
 STAGE = {"stage": "kto", "data": "snapshot-7", "seed": 0, "fingerprint": "k1", "inputs": {}}
+STAGE |= {"settings": {"name": "kto", "beta": 0.2}, "feedback_from": "the users of a server"}
 CHECK = {"part": "objective", "measure": "gold/score", "kind": "better"}
 RECORD = {"version": 2, "baseline": "version-1", "stages": [STAGE], "checks": [CHECK]}
 
@@ -104,6 +105,8 @@ def test_the_hub_gets_files_a_card_and_a_tag(promoted, hub):
     assert "Version 2: promoted over `version-1`" in card
     assert "| kto | `snapshot-7` | 0 | `k1` |" in card
     assert re.search(r"Data set `pocket`, hash `data-\w+`", card)
+    assert "```yaml\nname: kto\nbeta: 0.2\n```" in card
+    assert "The feedback was given by the users of a server on answers" in card
     assert "## Limits" in card
 
 

@@ -26,6 +26,7 @@ def test_a_card_has_the_stages_the_settings_the_measurements_and_the_limits(tmp_
         "seed": 3,
         "alignlab": "1",
         "git": None,
+        "config": {"method": {"name": "sft"}},
     }
     (tmp_path / "provenance.json").write_text(json.dumps(facts))
     stage = SimpleNamespace(name="sft", settings=settings.method, source=SimpleNamespace(name="base"), folder=tmp_path)

@@ -12,6 +12,7 @@ from tiny import tiny_model, tiny_tokenizer
 
 from alignlab.errors import Failure, Mistake
 from alignlab.pipeline import registry as registry_module
+from alignlab.pipeline.candidates import lineage
 from alignlab.pipeline.registry import Registry
 
 
@@ -46,6 +47,29 @@ def test_versions_count_up_refusals_change_nothing_and_rollback_goes_to_the_vers
     assert registry.entries()[0]["facts"] == {"stages": ["data-1"]}
     with pytest.raises(Mistake, match=r"task\.version: there is no version 7; there are 1, 2, 3"):
         registry.rollback(7)
+
+
+def test_the_lineage_of_a_model_passes_through_the_registry(tmp_path):
+    """KTO starts from the version in service, whose stages are in its entry; settings are those of each stage."""
+
+    def stage(name, policy, fed_by, method, stages):
+        folder = model(tmp_path / name / "model").parent
+        facts = {"stage": name, "fingerprint": f"{name}-1", "data": f"data of {name}", "seed": 0, "alignlab": "1"}
+        settings = {"method": {"name": method, "beta": 0.2}, "stages": stages}
+        inputs = {"policy": {"path": str(policy), "fingerprint": "p"}}
+        more = {"git": None, "inputs": inputs, "config": settings, "feedback_from": fed_by}
+        (folder / "provenance.json").write_text(json.dumps({**facts, **more}))
+        return folder / "model"
+
+    first = stage("sft", "owner/name", "", "dpo", {"sft": {"name": "sft", "batch_size": 8}})
+    registry = Registry(tmp_path / "registry")
+    registry.promote(first, {"stages": lineage(first)}, None)
+    second = stage("kto", registry.folder / "models" / "1", "users", "kto", {})
+    assert [(row["stage"], row["data"], row["feedback_from"], row["settings"]) for row in lineage(second)] == [
+        ("sft", "data of sft", "", {"name": "sft", "batch_size": 8}),
+        ("kto", "data of kto", "users", {"name": "kto", "beta": 0.2}),
+    ]
+    assert lineage(tmp_path / "elsewhere") == []
 
 
 def test_a_first_version_has_none_to_go_back_to(tmp_path):

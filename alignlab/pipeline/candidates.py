@@ -15,11 +15,13 @@ from alignlab.pipeline.compared_models import ComparedModel, measure_models, sho
 from alignlab.pipeline.language_models import check_language_model
 from alignlab.pipeline.prepare_inputs import locate_models
 from alignlab.pipeline.provenance import repeatable
+from alignlab.pipeline.registry import entry_of
 from alignlab.pipeline.run_folder import (
     CONFIG,
     DECISION,
     DECISION_PAGE,
     PROVENANCE,
+    Provenance,
     read_provenance,
     write_json,
 )
@@ -87,9 +89,10 @@ def write_decision(outcome: Outcome, task: str, folder: Path, version: int | Non
 
 
 def lineage(model: Path) -> list[dict[str, Any]]:
-    """Return the stages that a model was made by, the first one first: fingerprint, data, seed and inputs of each.
+    """Return the stages that a model was made by, the first one first: fingerprint, data, seed, settings and inputs.
 
-    Empty where no provenance lies beside the model, as for one from the hub.
+    A model of a registry was made by the stages of its entry. Empty where no provenance lies beside the model, as for
+    one from the hub.
     """
     stages: dict[str, dict[str, Any]] = {}
     for stage in trace(model):
@@ -100,6 +103,9 @@ def lineage(model: Path) -> list[dict[str, Any]]:
 def trace(model: Path) -> Iterator[dict[str, Any]]:
     """Yield the stages behind a model, inputs before what was made of them."""
     place = model.parent
+    if entry := entry_of(model):
+        yield from entry["facts"].get("stages", [])
+        return
     if model.name != "model" or not (place / PROVENANCE).exists():
         return
     facts = read_provenance(place)
@@ -107,4 +113,10 @@ def trace(model: Path) -> Iterator[dict[str, Any]]:
         yield from trace(Path(source["path"]))
     inputs = {need: source["fingerprint"] for need, source in facts["inputs"].items()}
     kept = {name: facts[name] for name in ("stage", "fingerprint", "data", "seed", "alignlab", "git")}  # type: ignore[literal-required]
-    yield {**kept, "inputs": inputs}
+    yield {**kept, "inputs": inputs, "settings": settings_of(facts), "feedback_from": facts.get("feedback_from", "")}
+
+
+def settings_of(facts: Provenance) -> dict[str, Any]:
+    """Return the settings of a stage's method, from its provenance."""
+    settings, stage = facts["config"], facts["stage"]
+    return dict(settings["method"] if settings["method"]["name"] == stage else settings["stages"].get(stage, {}))

@@ -1,6 +1,6 @@
 """Write the card of a model: its data, its settings, its evaluation, its limits, and where feedback came from."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from alignlab import data
@@ -25,8 +25,17 @@ def promoted_card(name: str, config: Config, record: DecisionRecord, result: Res
     checks = [
         f"- {check['part']}: `{check['measure']}` ({check['kind'].replace('_', ' ')})" for check in record["checks"]
     ]
-    parts = (stage_table(record["stages"]), data_lines(config), evaluation(result))
+    parts = (promoted_training(record["stages"]), data_lines(config), evaluation(result))
     return "\n".join([*front, decided, "", *checks, *(line for part in parts for line in part), ""])
+
+
+def promoted_training(stages: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Yield the stages of a promoted model, the settings of the last one, and the origin of the feedback."""
+    yield from stage_table(stages)
+    for stage in stages[-1:]:
+        yield from settings_lines(stage["settings"])
+    for people in dict.fromkeys(stage["feedback_from"] for stage in stages):
+        yield from feedback_lines(people)
 
 
 def head(config: Config, stage: Stage) -> Iterator[str]:
@@ -43,11 +52,15 @@ def head(config: Config, stage: Stage) -> Iterator[str]:
 
 def training(stage: Stage) -> Iterator[str]:
     """Yield the stages that the model was made by, and the settings of the last one."""
+    yield from stage_table(lineage(stage.folder / "model"))
+    yield from settings_lines(stage.settings.model_dump(mode="json"))
+
+
+def settings_lines(settings: Mapping[str, Any]) -> Iterator[str]:
+    """Yield settings as a block of YAML."""
     import yaml
 
-    yield from stage_table(lineage(stage.folder / "model"))
-    settings = yaml.safe_dump(stage.settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    yield from ["", "```yaml", settings.strip(), "```"]
+    yield from ["", "```yaml", yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True).strip(), "```"]
 
 
 def stage_table(stages: Sequence[dict[str, Any]]) -> Iterator[str]:
@@ -61,7 +74,12 @@ def data_lines(config: Config) -> Iterator[str]:
     """Yield what is known of the rows, and the origin of feedback."""
     yield from ["", "## Data", "", f"Data set `{config.dataset.kind}`, hash `{data.content(config.dataset)}`."]
     yield from (f"- {line.strip()}" for line in data.plan_lines(config.dataset))
-    if people := config.dataset.feedback_from:
+    yield from feedback_lines(config.dataset.feedback_from)
+
+
+def feedback_lines(people: str) -> Iterator[str]:
+    """Yield who gave the feedback; nothing where there is none."""
+    if people:
         yield from ["", f"The feedback was given by {people} on answers of the models that were in service."]
 
 

@@ -72,6 +72,7 @@ def record(
         "git": git_state(Path(alignlab.__file__).parent),
         "seconds": seconds,
         "tokens": tokens,
+        "feedback_from": config.dataset.feedback_from,
     }
 
 

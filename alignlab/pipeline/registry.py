@@ -162,6 +162,13 @@ class Registry:
             write_json(self.folder / POINTER, pointer)
 
 
+def entry_of(model: Path) -> Entry | None:
+    """Return the entry that put a folder of a registry into service; None where the folder is in no registry."""
+    name = f"{model.parent.name}/{model.name}"
+    promoted = (entry for entry in Registry(model.parent.parent).entries() if entry["action"] == "promoted")
+    return next((entry for entry in promoted if entry["model"]["model"] == name), None)
+
+
 def read_entry(place: str, text: bytes) -> Entry:
     """Read an entry; raise a `Failure` where it differs from its hash."""
     row: Any = undamaged(text)

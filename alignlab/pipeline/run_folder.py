@@ -160,6 +160,7 @@ class Provenance(TypedDict):
     seconds: float
     tokens: int | None
     parts: NotRequired[dict[str, Any]]  # of the fingerprint
+    feedback_from: NotRequired[str]  # who gave the feedback that the rows hold; empty for other rows
 
 
 def read_json(path: Path) -> Any:

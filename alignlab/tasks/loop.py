@@ -31,13 +31,15 @@ def plan(config: Config) -> Iterator[str]:
 
 def run(config: Config, folder: Path) -> None:
     """Run the loop; raises `Refused` where the retrained model is not better, and the first model stays in service."""
+    from alignlab.pipeline.candidates import lineage
     from alignlab.serving.simulated_users import collect, served, wait_for, world_of
 
     settings = check(config)
     registry = Registry(settings.folder / "registry")
     first = train(sft_config(config), folder / "sft")
     if registry.current() is None:
-        registry.promote(first, {"candidate": {"path": str(first)}, "why": "the first model of the loop"}, None)
+        facts = {"candidate": {"path": str(first)}, "stages": lineage(first), "why": "the first model of the loop"}
+        registry.promote(first, facts, None)
     policy = registry.model_folder(registry.entries()[0]["model"])
 
     with served(config, registry.folder, settings.folder / STORE) as users:
