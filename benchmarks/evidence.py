@@ -43,6 +43,7 @@ from poisoned_feedback import poisoned_feedback
 from preferences import preferences
 from serving_evidence import serving, serving_store
 from sweeps import sweeps, sweeps_joblib
+from switching import switching
 from verification import verification
 
 HERE = Path(__file__).parent
@@ -423,11 +424,13 @@ PARTS = {
     "bench": bench,
     "serving": serving,
     "serving_store": serving_store,
+    "switching": switching,
 }
 NAMED = (
     "kills_everywhere",
     "serving",
     "serving_store",
+    "switching",
     "constrained",
     "feedback_loop",
     "poisoned_feedback",
@@ -488,6 +491,7 @@ TITLES = {
     "durability": "A fine-tuning attack on pocket",
     "serving": "Serving: 50 clients and one",
     "serving_store": "Serving: the store loses nothing",
+    "switching": "Serving: the model is switched under load",
     "bench": "Training beside TRL's trainers: speed",
 }
 
