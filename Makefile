@@ -21,7 +21,7 @@ export ALIGNLAB_DATA := $(abspath ../shared/data)
 endif
 endif
 
-.PHONY: help setup dev smollm2 demo sft rm dpo ppo sweep search gpu gpus slurm image kubernetes chat serve dashboard loop report lora test test-runs test-faults test-scale test-pages notebooks test-notebooks test-lowest lock hashes audit quick check format docs evidence bench bench-check bench-ppo bench-ppo-parity bench-gpu bench-memory bench-serving postgres clean clean-cache
+.PHONY: help setup dev smollm2 demo sft rm dpo ppo sweep search gpu gpus slurm image kubernetes chat serve dashboard loop report lora test test-runs test-faults test-scale test-pages notebooks test-notebooks test-lowest lock hashes audit quick check format docs evidence bench bench-check bench-growth bench-ppo bench-ppo-parity bench-gpu bench-memory bench-serving postgres clean clean-cache
 
 help: ## Explain every target.
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -212,11 +212,14 @@ evidence: setup ## Measure again what benchmarks/RESULTS.md says, and write it (
 	.venv-trl/bin/python -m pip install --quiet --constraint .venv-trl/constraints.txt torch transformers trl==1.12.0
 	@touch $@
 
-bench: setup ## SFT, DPO and a reward model beside TRL's trainers and a bare loop, in turns (half an hour).
+bench: setup ## SFT, DPO and a reward model beside TRL's trainers and a bare loop, in turns, on one thread and on two (45 minutes).
 	$(BIN)/python benchmarks/evidence.py bench
 
 bench-check: setup ## Compare this checkout's training speed with the last table of `make bench` (five minutes).
 	$(BIN)/python benchmarks/bench.py --check
+
+bench-growth: setup ## How the cost of training grows with rows, length, layers and processes (eleven minutes on two cores).
+	$(BIN)/python benchmarks/evidence.py growth
 
 bench-ppo: setup .venv-trl/.run ## PPO beside trl's, in turns: speed, memory, where the time goes (ten minutes).
 	OMP_NUM_THREADS=2 $(BIN)/python benchmarks/evidence.py ppo_speed

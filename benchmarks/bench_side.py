@@ -3,12 +3,13 @@
     python benchmarks/bench_side.py sft alignlab SETTINGS…    # prints one line of JSON, a `Cost`
 
 Every side trains the same model on the same rows. SFT without packing and DPO have the same rows in each step, so that
-their losses can be compared. CPU time is `time.process_time`, of all threads. Step 1 fills caches: it is counted
-as start-up, and so is what comes before it, but for the imports and the tokenising.
+their losses can be compared. Seconds are CPU time (`time.process_time`) with `hardware.threads=1`, else wall time. Step
+1 fills caches: it is counted as start-up, and so is what comes before it, but for the imports and the tokenising.
 """
 
 import json
 import logging
+import math
 import resource
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -38,11 +40,11 @@ TOKENISE = {"sft": sft.tokenise_demonstrations, "dpo": dpo.tokenise_pairs, "rm":
 
 
 class Cost(NamedTuple):
-    """CPU seconds of start-up and of the steps after it, losses of all steps, work of these steps, and peak memory.
+    """Seconds of start-up and of the steps after it, losses of all steps, work of these steps, and peak memory.
 
-    `reference` is the part of start-up in which TRL computes the reference of the rows of these steps.
-
-    `tokens` are no padding, and count each pair's prompt twice; `rows` are packed ones where TRL packs.
+    `reference` is the part of TRL's start-up in which it computes the reference of the rows of these steps.
+    `tokens` are no padding, and count each pair's prompt twice; `rows` are packed ones where TRL packs. `weights` are
+    those of the base model.
     """
 
     start: float
@@ -52,13 +54,15 @@ class Cost(NamedTuple):
     tokens: int
     rows: int
     peak_mb: float
+    weights: int
 
 
 class Clock(TrainerCallback):  # type: ignore[misc]
-    """Keeps the CPU time and the loss of each step; it is a Trainer's callback, and a tracker of alignlab."""
+    """Keeps the time and the loss of each step; it is a Trainer's callback, and a tracker of alignlab."""
 
-    def __init__(self) -> None:
-        self.cpu: list[float] = []
+    def __init__(self, now: Callable[[], float]) -> None:
+        self.now = now
+        self.ends: list[float] = []
         self.losses: list[float] = []
         self.tokens: list[float] = []
         self.reference = 0.0
@@ -76,7 +80,7 @@ class Clock(TrainerCallback):  # type: ignore[misc]
     def keep(self, loss: float, tokens: float) -> None:
         """Keep the loss of a step that has just ended, and the tokens so far."""
         self.tokens.append(tokens)
-        self.cpu.append(time.process_time())
+        self.ends.append(self.now())
         self.losses.append(loss)
 
 
@@ -86,25 +90,36 @@ def main(method: str, side: str, *settings: str) -> None:
     config = alignlab.compose(f"method={method}", "method.logging_steps=1", *settings)
     torch.set_num_threads(config.hardware.threads or 1)
     torch.set_flush_denormal(True)
-    policy, clock = base_model(config.model, config.dataset), Clock()
+    clock = Clock(time.process_time if torch.get_num_threads() == 1 else time.perf_counter)
+    policy = base_model(config.model, config.dataset)
     with tempfile.TemporaryDirectory() as folder:
         run = Run(config, config.method, {"policy": policy}, Path(folder), clock)
         rows = in_order(run, TOKENISE[method](run, AutoTokenizer.from_pretrained(policy))["train"])
-        began = time.process_time()
+        began = clock.now()
         if side == "alignlab":
             METHODS[method].train(run)
         else:
             SIDES[side](method, run, rows, clock)
     cost = Cost(
-        clock.cpu[0] - began,
-        clock.reference * (1 - 1 / len(clock.cpu)),
-        clock.cpu[-1] - clock.cpu[0],
+        clock.ends[0] - began,
+        clock.reference * (1 - 1 / len(clock.ends)),
+        clock.ends[-1] - clock.ends[0],
         clock.losses,
         round(clock.tokens[-1] - clock.tokens[0]),
-        config.method.batch_size * (len(clock.cpu) - 1),
+        config.method.batch_size * (len(clock.ends) - 1),
         resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        weights_of(policy),
     )
     print(json.dumps(cost._asdict()))
+
+
+def weights_of(folder: Path) -> int:
+    """Count the weights of a model in a folder, without loading them."""
+    total = 0
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, "pt") as tensors:
+            total += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())
+    return total
 
 
 def in_order(run: Any, rows: Any) -> Any:
@@ -136,14 +151,17 @@ class Tokenised(Sequential):
 
 
 class Timed:
-    """A DPOTrainer whose reference in advance is timed."""
+    """A DPOTrainer whose reference in advance is timed: it computes the rows of all steps once, each epoch's reference.
+
+    alignlab and TRL as it comes compute the reference of a row in its step, so that it is part of their steps.
+    """
 
     clock: Clock
 
     def _precompute_ref_logps(self, *arguments: Any) -> Any:
-        began = time.process_time()
+        began = self.clock.now()
         rows = super()._precompute_ref_logps(*arguments)  # type: ignore[misc]
-        self.clock.reference = time.process_time() - began
+        self.clock.reference = self.clock.now() - began
         return rows
 
 

@@ -34,6 +34,7 @@ from constrained import constrained_ppo
 from detox import detox
 from feedback_loop import feedback_loop
 from gpu import gpu
+from growth import growth
 from hacking import hacking
 from kills import kills
 from kills_everywhere import kills_everywhere
@@ -422,6 +423,7 @@ PARTS = {
     "verification": verification,
     "gpu": gpu,
     "bench": bench,
+    "growth": growth,
     "serving": serving,
     "serving_store": serving_store,
     "switching": switching,
@@ -445,6 +447,7 @@ NAMED = (
     "verification",
     "gpu",
     "bench",
+    "growth",
 )  # measured where they are named: they need more than this
 TITLES = {
     "demo": "The main job",
@@ -493,6 +496,7 @@ TITLES = {
     "serving_store": "Serving: the store loses nothing",
     "switching": "Serving: the model is switched under load",
     "bench": "Training beside TRL's trainers: speed",
+    "growth": "Cost as the work grows",
 }
 
 
@@ -518,14 +522,19 @@ def write() -> None:
     (HERE / "RESULTS.md").write_text(re.sub(r"\n{3,}", "\n\n", "\n".join(lines)), encoding="utf-8")
 
 
+def write_part(name: str, lines: Iterator[str]) -> None:
+    """Write the figures of a part, join all parts, and print the figures."""
+    text = "\n".join(lines)
+    (HERE / "parts" / f"{name}.md").write_text(f"{text}\n\n{machine()}.\n", encoding="utf-8")
+    write()
+    print(text, flush=True)
+
+
 def main() -> None:
     """Run the named benchmarks, or all."""
     (HERE / "parts").mkdir(exist_ok=True)
     for name in sys.argv[1:] or [part for part in PARTS if part not in NAMED]:
-        text = "\n".join(PARTS[name]())
-        (HERE / "parts" / f"{name}.md").write_text(f"{text}\n\n{machine()}.\n", encoding="utf-8")
-        write()
-        print(text, flush=True)
+        write_part(name, PARTS[name]())
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from flops import shape_of, weights
+
 HERE = Path(__file__).parent
 SECONDS = 470  # for everything; a line gets what is left of it
 LONGEST = 150  # seconds for one line
@@ -138,7 +140,8 @@ def gpu(small: bool = False) -> Iterator[str]:
 
 def row(name: str, outcome: Outcome, size: Size, rate: float | None) -> str:
     """Format an outcome as a line of the table."""
-    share = "" if outcome.tokens is None or not rate else f"{6 * parameters(size) * outcome.tokens / rate:.0%}"
+    operations = 6 * weights(shape_of(size.model))
+    share = "" if outcome.tokens is None or not rate else f"{operations * outcome.tokens / rate:.0%}"
     cells = (
         name,
         f"{outcome.seconds:.0f}",
@@ -149,15 +152,6 @@ def row(name: str, outcome: Outcome, size: Size, rate: float | None) -> str:
         outcome.failure,
     )
     return "| " + " | ".join(cells) + " |"
-
-
-def parameters(size: Size) -> int:
-    """Count the weights of a Qwen2 of these sizes, embeddings once more for the untied head."""
-    width = {text.partition("=")[0][6:]: int(text.partition("=")[2]) for text in size.model}
-    hidden, heads = width["hidden_size"], width["num_attention_heads"]
-    keys = hidden // heads * width["num_key_value_heads"]
-    layer = 2 * hidden * hidden + 2 * hidden * keys + 3 * hidden * width["intermediate_size"]
-    return width["num_hidden_layers"] * layer + 2 * width["vocab_size"] * hidden
 
 
 def run(settings: Sequence[str], folder: Path, deadline: float) -> Outcome:

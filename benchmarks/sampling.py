@@ -1,7 +1,7 @@
 """Sample five completions a prompt beside transformers' `generate(num_return_sequences=5)`: CPU time, alternating.
 
     python benchmarks/sampling.py            # a Llama of 5M weights with random weights
-    ALIGNLAB_SMOLLM2=FOLDER python benchmarks/sampling.py smollm2
+    python benchmarks/sampling.py FOLDER     # a model in a folder, such as SmolLM2
 
 Both sides sample at temperature 1 without filters, from the same prompts, sorted by length, each at its fastest batch.
 `long` never ends before the limit. In `ended`, some tokens of the vocabulary end a completion, so that lengths differ;
@@ -158,15 +158,28 @@ def growth() -> Iterator[str]:
 
 def smollm2() -> Iterator[str]:
     """Compare both sides on SmolLM2-135M-Instruct, whose folder ALIGNLAB_SMOLLM2 names."""
+    yield from folder(os.environ["ALIGNLAB_SMOLLM2"])
+
+
+def folder(path: str) -> Iterator[str]:
+    """Compare both sides on the model in a folder: 8 prompts, five completions of at most 32 tokens."""
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(os.environ["ALIGNLAB_SMOLLM2"], dtype=torch.float32).eval()
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
     model.generation_config = GenerationConfig()
+    yield f"{model.num_parameters() / 1e6:.0f}M weights, 8 prompts of 16 to 128 tokens, five completions of at most 32"
+    yield f"tokens each; medians of {ROUNDS} alternating rounds."
+    yield ""
     yield HEAD
     yield RULE
-    yield compared("long", model, Work(prompts(6), 32, []), (30,))
-    ends = [int(token) for token in np.random.default_rng(0).integers(100, model.config.vocab_size, 1)]
-    yield compared("ended", model, Work(prompts(6), 32, ends), (30,))
+    sizes, rows = (20, 40), prompts(8)
+    yield compared("long", model, Work(rows, 32, []), sizes)
+    yield compared("ended", model, Work(rows, 32, ends(model.config.vocab_size)), sizes)
+
+
+def ends(vocabulary: int) -> list[int]:
+    """Draw the tokens that end a completion: one in 24 of the vocabulary."""
+    return [int(token) for token in np.random.default_rng(0).integers(100, vocabulary, vocabulary // 24)]
 
 
 HEAD = "| completions | tokens, ours / theirs | batch | ours, tokens a CPU second | `generate` | ratio (spread) |"
@@ -184,11 +197,10 @@ def small() -> Iterator[str]:
     yield RULE
     sizes = (40, 120)
     yield compared("long", model, Work(rows, 64, []), sizes)
-    ends = [int(token) for token in np.random.default_rng(0).integers(100, VOCABULARY, VOCABULARY // 24)]
-    yield compared("ended", model, Work(rows, 64, ends), sizes)
+    yield compared("ended", model, Work(rows, 64, ends(VOCABULARY)), sizes)
     yield ""
     yield from growth()
 
 
 if __name__ == "__main__":
-    print("\n".join(smollm2() if sys.argv[1:] == ["smollm2"] else small()))
+    print("\n".join(folder(sys.argv[1]) if sys.argv[1:] else small()))
