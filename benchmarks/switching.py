@@ -1,7 +1,7 @@
 """Switch the served model again and again under load, and compare every answer with the one its version gives alone.
 
     .venv/bin/python benchmarks/switching.py FIRST SECOND      # the folders of two models, such as sft/model, ppo/model
-    .venv/bin/python benchmarks/evidence.py switching          # pocket's base and SFT models
+    .venv/bin/python benchmarks/evidence.py switching          # pocket after SFT and after DPO
 
 50 clients ask in a closed loop, half of them streamed. A registry puts the second model into service and takes it back,
 each every five seconds. Each request has one of 100 seeds and states its answer in advance: what version 1 or version 2
@@ -138,13 +138,13 @@ def report(replies: list[Reply], expected: list[dict[int, str]], took: float, me
 
 
 def switching() -> Iterator[str]:
-    """Yield the evidence, with pocket's base model and what SFT makes of it."""
+    """Yield the evidence, with pocket after SFT and after DPO."""
     yield f"`python benchmarks/switching.py FIRST SECOND`: {SWITCHES} promotions and rollbacks, one each "
     yield f"{SECONDS:.0f} seconds."
     yield ""
     with tempfile.TemporaryDirectory() as name:
-        run = alignlab.run(alignlab.compose("method=sft", "evaluation=none"), Path(name))
-        yield from measure(run.models["base"], run.models["sft"])
+        run = alignlab.run(alignlab.compose("method=dpo", "evaluation=none"), Path(name))
+        yield from measure(run.models["sft"], run.models["dpo"])
 
 
 if __name__ == "__main__":
