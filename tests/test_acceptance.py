@@ -106,8 +106,10 @@ def test_a_refusal_names_the_measure_the_margin_and_the_prompts_that_would_decid
     assert ", n = 400); asked:" in str(error)
     assert "asked: a loss of at most 5.0 points; the interval ends 2." in str(error)
     assert "points beyond what is allowed" in str(error)
-    assert headline(record) == ("b against a is not promoted: 1 of 1 checks do not pass: over refusal (harm).")
-    assert shown(record["checks"][0]).outcome == "undecided"
+    assert headline(record) == ("b against a is not promoted: 1 of 1 checks does not pass: over refusal (harm).")
+    text = shown(record["checks"][0])
+    assert (text.outcome, text.basis, text.direction) == ("undecided", "n = 400", "lower is better")
+    assert text.seen == f"{text.change[:-1]}, n = 400)"
 
 
 def test_of_20_candidates_like_the_baseline_none_is_promoted_and_of_20_worse_ones_18_are_refused(monkeypatch):

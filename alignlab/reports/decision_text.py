@@ -17,7 +17,10 @@ MOST_PROMPTS = 1_000_000  # more are not worth a number
 
 
 class Shown(NamedTuple):
-    """A check as text: its part, the measure, what it asks for, what was seen, the outcome, and what would decide."""
+    """A check as text: its part, the measure, what it asks for, what was seen, the outcome, and what would decide.
+
+    `seen` is `change` with its `basis`; `direction` says whether a higher or a lower value is better (of a change).
+    """
 
     part: str
     measure: str
@@ -25,15 +28,22 @@ class Shown(NamedTuple):
     seen: str
     outcome: str
     now: str
+    change: str
+    basis: str
+    direction: str
 
 
 def shown(check: Check) -> Shown:
     """Return a check as text."""
+    part = check["part"].replace("_", " ")
     if check["outcome"] == "unmeasured":
-        asks = "to be measured"
-        return Shown(check["part"].replace("_", " "), check["measure"], asks, "not measured", "unmeasured", now(check))
+        asks, seen = "to be measured", "not measured"
+        return Shown(part, check["measure"], asks, seen, "unmeasured", now(check), seen, "", "")
+    change, rests = changed(check), basis(check)
+    seen = f"{change[:-1]}, {rests})" if rests else change
+    direction = "" if check["kind"] == "limit" else f"{'higher' if check['higher_is_better'] else 'lower'} is better"
     words = label(check["measure"])
-    return Shown(check["part"].replace("_", " "), words, asked(check), seen(check), check["outcome"], now(check))
+    return Shown(part, words, asked(check), seen, check["outcome"], now(check), change, rests, direction)
 
 
 def asked(check: Check) -> str:
@@ -46,21 +56,21 @@ def asked(check: Check) -> str:
     return f"at most {number(check['allowed'], True)}% failures"
 
 
-def seen(check: Check) -> str:
-    """Say what was measured, with its interval, its scorer and its number of rows."""
+def changed(check: Check) -> str:
+    """Say what was measured, with its interval."""
     value, (low, high) = check["value"], ends(check["value"])
     if check["kind"] == "limit":
-        return f"{number(value['value'], True)}% failures ({number(low, True)} to {number(high, True)}{basis(check)})"
+        return f"{number(value['value'], True)}% failures ({number(low, True)} to {number(high, True)})"
     unit = " points" if check["rate"] else ""
     share = check["rate"]
-    return f"{signed(value['value'], share)}{unit} ({signed(low, share)} to {signed(high, share)}{basis(check)})"
+    return f"{signed(value['value'], share)}{unit} ({signed(low, share)} to {signed(high, share)})"
 
 
 def basis(check: Check) -> str:
     """Return what a value rests on: its scorer and its number of rows; empty in a decision of an older version."""
     if "n" not in check:
         return ""
-    return f", {rests_on(check['n'], check.get('scorer', ''))}"
+    return rests_on(check["n"], check.get("scorer", ""))
 
 
 def now(check: Check) -> str:
@@ -121,4 +131,5 @@ def headline(decision: DecisionRecord) -> str:
         return f"{against} {yes}: {why}all {len(checks) - bool(gain)} constraints hold."
     parts = {one.part: [other.measure for other in failing if other.part == one.part] for one in failing}
     named = "; ".join(f"{part} ({', '.join(dict.fromkeys(measures))})" for part, measures in parts.items())
-    return f"{against} {no}: {len(failing)} of {len(checks)} checks do not pass: {named}."
+    do = "does" if len(failing) == 1 else "do"
+    return f"{against} {no}: {len(failing)} of {len(checks)} checks {do} not pass: {named}."
