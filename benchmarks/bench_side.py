@@ -165,16 +165,14 @@ class Timed:
         return rows
 
 
-def trl(is_best: bool, method: str, run: Any, rows: Any, clock: Clock) -> None:
-    """Train with TRL as it comes, or with the best of its switches on a CPU with enough memory."""
-    settings, path = run.method, run.inputs["policy"]
-    if not (method == "sft" and is_best):  # packing needs more rows for as many steps
-        rows = rows.select(range(settings.batch_size * settings.max_steps))
-    common = {
+def common_arguments(is_best: bool, run: Any) -> dict[str, Any]:
+    """Return the arguments of all of TRL's trainers; a length is for SFT alone, whose rows TRL may pack."""
+    settings = run.method
+    return {
         "output_dir": str(run.folder),
         "per_device_train_batch_size": settings.batch_size,
         "max_steps": settings.max_steps,
-        "max_length": settings.max_length if method == "sft" else None,
+        "max_length": settings.max_length if settings.name == "sft" else None,
         "logging_steps": 1,
         "report_to": "none",
         "save_strategy": "no",
@@ -185,6 +183,14 @@ def trl(is_best: bool, method: str, run: Any, rows: Any, clock: Clock) -> None:
         **{name: getattr(settings, name) for name in ("learning_rate", "lr_scheduler_type", "warmup_steps")},
         **({"gradient_checkpointing": False} if is_best else {}),
     }
+
+
+def trl(is_best: bool, method: str, run: Any, rows: Any, clock: Clock) -> None:
+    """Train with TRL as it comes, or with the best of its switches on a CPU with enough memory."""
+    settings, path = run.method, run.inputs["policy"]
+    if not (method == "sft" and is_best):  # packing needs more rows for as many steps
+        rows = rows.select(range(settings.batch_size * settings.max_steps))
+    common = common_arguments(is_best, run)
     tokenizer = AutoTokenizer.from_pretrained(path)
     options: dict[str, Any] = {"processing_class": tokenizer, "callbacks": [clock]}
     load = AutoModelForCausalLM.from_pretrained

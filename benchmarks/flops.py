@@ -37,13 +37,16 @@ def weights(shape: Shape) -> int:
     return shape.num_hidden_layers * layer_weights(shape) + 2 * shape.vocab_size * shape.hidden_size
 
 
-def forward(shape: Shape, prompt: int, completions: Sequence[int], head: bool = True) -> int:
-    """Count the operations of a forward pass over a prompt and its completions, which do not attend to one another.
+def forward(shape: Shape, prompt: int, completions: Sequence[int], head: bool = True, is_masked: bool = False) -> int:
+    """Count the operations of a forward pass over a row: a prompt and its completions, in tokens.
 
-    The numbers are of tokens. A token attends to itself and those before it. `head` is for the logits of completions.
+    `head` counts the logits of the completions. Every token is taken to attend to the whole row, as the papers count;
+    with `is_masked`, to itself, and to earlier tokens of the prompt and of its own completion.
     """
     tokens = prompt + sum(completions)
-    pairs = prompt * (prompt + 1) // 2 + sum(count * prompt + count * (count + 1) // 2 for count in completions)
+    pairs = tokens**2
+    if is_masked:
+        pairs = prompt * (prompt + 1) // 2 + sum(count * prompt + count * (count + 1) // 2 for count in completions)
     layer = 2 * layer_weights(shape) * tokens + 4 * shape.hidden_size * pairs
     logits = 2 * shape.vocab_size * shape.hidden_size * sum(completions) if head else 0
     return shape.num_hidden_layers * layer + logits

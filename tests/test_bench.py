@@ -20,16 +20,15 @@ def test_weights_and_operations_by_hand():
     assert shape_of((*settings, *heads)) == SHAPE
     assert layer_weights(SHAPE) == 144  # queries and output 2 * 16, keys and values 2 * 8, feed-forward 3 * 32
     assert weights(SHAPE) == 3 * 144 + 2 * 40
-    # 4 tokens; pairs of query and key: 3 in the prompt, 2 + 1 for each completion of one token
-    assert forward(SHAPE, 2, [1, 1], head=False) == 3 * (2 * 144 * 4 + 4 * 4 * (3 + 3 + 3))
+    assert forward(SHAPE, 2, [1, 1], head=False) == 3 * (2 * 144 * 4 + 4 * 4 * 4 * 4)
+    # pairs of query and key: 3 in the prompt, 2 + 1 for each completion of one token
+    assert forward(SHAPE, 2, [1, 1], head=False, is_masked=True) == 3 * (2 * 144 * 4 + 4 * 4 * (3 + 3 + 3))
     assert forward(SHAPE, 2, [1, 1]) - forward(SHAPE, 2, [1, 1], head=False) == 2 * 40 * 2
-    assert forward(SHAPE, 2, [3]) == forward(SHAPE, 0, [5]) - 2 * 40 * 2  # one completion is a row like any other
+    assert forward(SHAPE, 2, [3], True, True) == forward(SHAPE, 5, [], True, True) + 2 * 40 * 3  # a row like any other
 
 
 def test_both_passes_come_to_palms_formula_for_a_token():
-    length, whole = 1000, 3 * forward(SHAPE, 1000, [], head=False)
-    palm = 6 * 3 * 144 + 12 * 3 * 4 * length  # 6 x weights + 12 x layers x width x length, without a mask
-    assert whole / length == pytest.approx(palm - 12 * 3 * 4 * (length - 1) / 2)  # the mask leaves half of the keys
+    assert 3 * forward(SHAPE, 1000, []) / 1000 == 6 * 3 * 144 + 12 * 3 * 4 * 1000
 
 
 def test_the_operations_of_a_method_by_hand():
