@@ -98,8 +98,9 @@ def table(ratios: Sequence[Ratio], rows: int) -> Iterator[str]:
     steps = (10 * rows - BATCH) / (rows - BATCH)
     yield f"`python benchmarks/growth.py FOLDER`: the Llama of `make bench`, {rows} HH-RLHF rows, batches of {BATCH},"
     yield "one thread a process; CPU time after the first step. Theory is the ratio of the operations that"
-    yield f"`benchmarks/flops.py` counts; up to {TOLERANCE:g} times theory is no worse (grey in the picture). Masked: theory"
-    yield f"without the keys that the mask hides. Ten times the rows are {steps:.1f} times the steps after the first."
+    yield f"`benchmarks/flops.py` counts; up to {TOLERANCE:g} times theory is no worse (grey in the picture). Masked:"
+    yield "without the keys that the mask hides. Ten times the rows are"
+    yield f"{steps:.1f} times the steps after the first."
     yield ""
     yield "| method | work | measured | theory | measured / theory | masked | verdict |"
     yield "|---|---|--:|--:|--:|--:|---|"
