@@ -56,7 +56,7 @@ class TokenSFTTrainer(TokenLayout, SFTTrainer):  # type: ignore[misc]
         places = learned + learned // (length - 1)  # each row has one more token than predictions
         logps, entropy, correct = score_tokens(hidden.select(places), log_probs_entropy_and_greedy, labels[learned])
         count = len(learned)
-        sums = {"entropy": (entropy.sum(), count), "mean_token_accuracy": (correct.sum(), count)}
+        sums = {"entropy": (entropy.detach().sum(), count), "mean_token_accuracy": (correct.sum(), count)}
         return -logps.sum() / totals["learned"], sums
 
 
