@@ -160,7 +160,10 @@ def main(arguments: Sequence[str] = sys.argv[1:]) -> int:
     from evidence import write_part
 
     cases = CASES | ({"lora": lora_case(options.lora)} if options.lora else {})
-    chosen = {key: cases[key] for key in options.cases.split(",")}
+    keys = options.cases.split(",")
+    if unknown := ", ".join(set(keys) - set(cases)):
+        parser.error(f"--cases: {unknown} is none of {', '.join(cases)}; lora needs --lora=FOLDER")
+    chosen = {key: cases[key] for key in keys}
     measure_and_record(chosen, options.threads, options.rounds, options.steps)
     write_part("bench", table(read_record()))
     return 0
