@@ -44,16 +44,26 @@ def train(run: Run[Config]) -> None:
     """Optimise `run.inputs["policy"]` on the labels, with itself as the reference."""
     from trl import KTOConfig
 
+    from alignlab.models.packed_log_probs import log_prob_sums
+    from alignlab.models.prompt_layout import choose_layout, say_plain
     from alignlab.training.kto_trainer import StepKTOTrainer
     from alignlab.training.reference_model import load_with_reference
-    from alignlab.training.trainer import common_arguments, fit
+    from alignlab.training.step_weights import lengths
+    from alignlab.training.token_trainers import TokenKTOTrainer
+    from alignlab.training.trainer import common_arguments, fit, token_budget
 
     method = run.method
     model, tokenizer, lora, reference = load_with_reference(run)
     rows = tokenise_labels(run, tokenizer)
+    budget = token_budget(run, model, max(lengths(rows["train"])))
+    if budget:
+        choose_layout(model, log_prob_sums)
+        say_plain(method.name, model)
+        if reference is not None:
+            reference.packing_limit = model.packing_limit
     weights = class_weights(Counter(rows["train"]["label"]), method.desirable_ratio)
     settings = KTOConfig(
-        **common_arguments(run, rows["train"]),
+        **common_arguments(run, rows["train"], budget=budget),
         max_length=None,
         beta=method.beta,
         desirable_weight=weights.desirable,
@@ -61,7 +71,9 @@ def train(run: Run[Config]) -> None:
         loss_type="apo_zero_unpaired",  # the KL term is ours; with its own, TRL refuses micro-batches of one row
         disable_dropout=method.dropout == 0,
     )
-    fit(run, StepKTOTrainer, model, tokenizer, settings, rows, ref_model=reference, peft_config=lora)
+    trainer_class = TokenKTOTrainer if budget else StepKTOTrainer
+    networks: dict[str, Any] = {"ref_model": reference, "peft_config": lora, "attributes": {"budget": budget}}
+    fit(run, trainer_class, model, tokenizer, settings, rows, **networks)
 
 
 def tokenise_labels(run: Run[Config], tokenizer: Any) -> "dict[str, Dataset]":

@@ -34,7 +34,7 @@ def predictions(segments: Tensor) -> Predictions:
 def log_prob_sums(model: Any, packed: Packed) -> Tensor:  # [batch, completions]
     """Return the log-probability of each completion after its prompt."""
     rows, arguments = forward_arguments(model, packed, unwrapped(model).config)
-    if rows is not packed:
+    if rows is not packed or packed.segments.max() == 1:
         arguments = {}  # padding is on the right, which no earlier token sees
     hidden = run_body(model, input_ids=rows.input_ids, use_cache=False, **arguments)
     places = predictions(rows.segments)

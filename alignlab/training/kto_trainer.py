@@ -90,11 +90,14 @@ class StepKTOTrainer(StepWeights, WithReference, KTOTrainer):  # type: ignore[mi
         kl = max(0.0, self.in_step[0] / self.rows_in_step if self.model.training else self.kl_of_evaluation)
         ratios, outputs = self.log_ratios(model, {name: inputs[name] for name in INPUTS}, inputs["completion_mask"])
         desirable = inputs["label"].bool()
-        each = losses.kto(ratios, desirable, kl, self.beta)
-        classes = torch.where(desirable, self.desirable_weight, self.undesirable_weight)
-        loss = (each * classes * inputs["weight"]).mean() * self.weight()
-        self.log_rewards(self.beta * ratios.detach(), desirable, kl)
+        loss = self.row_losses(ratios, desirable, kl, inputs["weight"]).mean() * self.weight()
+        self.log_rewards(reward_sums(self.beta * ratios.detach(), desirable), kl)
         return (loss, outputs) if return_outputs else loss
+
+    def row_losses(self, ratios: Tensor, desirable: Tensor, kl: float, weight: Tensor) -> Tensor:  # [rows]
+        """Return the weighted loss of each row."""
+        classes = torch.where(desirable, self.desirable_weight, self.undesirable_weight)
+        return losses.kto(ratios, desirable, kl, self.beta) * classes * weight
 
     def evaluation_loop(self, dataloader: Any, *args: Any, **options: Any) -> Any:
         """Evaluate with the KL term of all validation rows."""
@@ -104,21 +107,26 @@ class StepKTOTrainer(StepWeights, WithReference, KTOTrainer):  # type: ignore[mi
         self.kl_of_evaluation = total / count
         return super().evaluation_loop(dataloader, *args, **options)
 
-    def log_rewards(self, rewards: Tensor, desirable: Tensor, kl: float) -> None:
-        """Log the KL term and the mean rewards of good and bad completions under TRL's names."""
-        sums = [rewards[desirable].sum().item(), float(desirable.sum()), rewards[~desirable].sum().item()]
-        good, goods, bad, count = distributed.all_reduce_sum([*sums, float(len(rewards))])
+    def log_rewards(self, sums: list[float], kl: float) -> None:
+        """Log the KL term and the mean rewards of good and bad completions under TRL's names; see `reward_sums`."""
+        good, goods, bad, bads = distributed.all_reduce_sum(sums)
         metrics = self._metrics["train" if self.model.training else "eval"]
         metrics["kl"].append(kl)
         if goods:
             metrics["rewards/chosen"].append(good / goods)
-        if count > goods:
-            metrics["rewards/rejected"].append(bad / (count - goods))
-        if 0 < goods < count:
-            metrics["rewards/margins"].append(good / goods - bad / (count - goods))
+        if bads:
+            metrics["rewards/rejected"].append(bad / bads)
+        if goods and bads:
+            metrics["rewards/margins"].append(good / goods - bad / bads)
 
     def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
         return dataset  # the rows are token ids
 
     def _set_signature_columns_if_needed(self) -> None:
         self._signature_columns = ["prompt_ids", "completion_ids", "KL_completion_ids", "label", "weight"]
+
+
+def reward_sums(rewards: Tensor, desirable: Tensor) -> list[float]:
+    """Return the sum and the number of the rewards of good completions, then of bad ones."""
+    kinds = rewards[desirable], rewards[~desirable]
+    return [value for kind in kinds for value in (kind.sum().item(), float(len(kind)))]

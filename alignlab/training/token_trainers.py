@@ -1,4 +1,4 @@
-"""TRL's trainers with steps laid out by tokens: SFT, DPO and reward models (see `alignlab.training.token_layout`)."""
+"""TRL's trainers of SFT, DPO, KTO and reward models, with steps laid out by tokens; see `token_layout`."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +16,7 @@ from alignlab.models.output_head import has_known_head, run_body, score_tokens
 from alignlab.models.packed_log_probs import log_prob_sums
 from alignlab.models.prompt_layout import Packed, counts, pack, reads_packed, unwrapped
 from alignlab.training.dpo_trainer import SoftLabelDPOTrainer
+from alignlab.training.kto_trainer import StepKTOTrainer
 from alignlab.training.reference_table import FILE, ReferenceTable
 from alignlab.training.reward_trainer import PairRewardTrainer
 from alignlab.training.token_layout import Sums, TokenLayout
@@ -129,6 +130,65 @@ class TokenDPOTrainer(TokenLayout, SoftLabelDPOTrainer):
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
         self._signature_columns = [*self._signature_columns, "number"]
+
+
+class TokenKTOTrainer(TokenLayout, StepKTOTrainer):
+    """Computes the logits of completions alone, and the reference of both completions of a row after one prompt."""
+
+    kl_of_step = 0.0
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.use_layout()
+
+    def size(self, row: dict[str, Any]) -> int:
+        return len(row["prompt_ids"]) + max(len(row["completion_ids"]), len(row["KL_completion_ids"]))
+
+    def totals(self, rows: list[dict[str, Any]]) -> dict[str, int]:
+        tokens = sum(len(row["prompt_ids"]) + len(row["completion_ids"]) for row in rows)
+        return {"rows": len(rows), "tokens": tokens}
+
+    def stack(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        prompts, pad = [row["prompt_ids"] for row in rows], self.processing_class.pad_token_id
+        learned, mismatched = ([[row[name]] for row in rows] for name in ("completion_ids", "KL_completion_ids"))
+        both = [[*ours, *others] for ours, others in zip(learned, mismatched, strict=True)]
+        completions = {"both": both, "learned": learned, "mismatched": mismatched}
+        packed = {name: pack(prompts, several, pad)._asdict() for name, several in completions.items()}
+        return packed | {name: torch.tensor([row[name] for row in rows]) for name in ("label", "weight")}
+
+    def compute_step(self, model: Any, inputs: Any, backward: Any) -> Tensor:  # []
+        """Compute the KL term of the step before its losses; in evaluation it is that of all rows."""
+        kl = self.mismatched(inputs).mean().item() if self.model.training else self.kl_of_evaluation
+        self.kl_of_step = max(0.0, kl)
+        return super().compute_step(model, inputs, backward)
+
+    def mismatched(self, batch: Any) -> Tensor:  # [rows]
+        """Return the log-ratios of mismatched rows, and put the reference of the learned ones into `batch`."""
+        batch.update(self._prepare_inputs(batch))
+        training, ratios = self.model.training, []
+        self.model.eval()
+        for part in batch["micro_batches"]:
+            part["reference"], reference = self.reference_sums(part["both"]).unbind(1)
+            with torch.no_grad():
+                ratios.append(log_prob_sums(self.model, Packed(**part["mismatched"]))[:, 0] - reference)
+        self.model.train(training)
+        return torch.cat(ratios).double()
+
+    def reference_sums(self, packed: dict[str, Tensor]) -> Tensor:  # [rows, completions]
+        """Return the reference's log-probabilities of completions."""
+        with torch.no_grad(), self.reference() as model:
+            return log_prob_sums(model, Packed(**packed))
+
+    def sums(self, model: Any, batch: Any, totals: Any) -> tuple[Tensor, Sums]:
+        reference = batch["reference"] if "reference" in batch else self.reference_sums(batch["learned"])[:, 0]
+        ratios, desirable = log_prob_sums(model, Packed(**batch["learned"]))[:, 0] - reference, batch["label"].bool()
+        loss = self.row_losses(ratios, desirable, self.kl_of_step, batch["weight"]).sum() / totals["rows"]
+        good, bad = (self.beta * ratios.detach()[kind] for kind in (desirable, ~desirable))
+        return loss, {"good": (good.sum(), len(good)), "bad": (bad.sum(), len(bad))}
+
+    def log_sums(self, results: list[Sums]) -> None:
+        sums = [sum(float(part[kind][i]) for part in results) for kind in ("good", "bad") for i in (0, 1)]
+        self.log_rewards(sums, self.kl_of_step)
 
 
 class TokenRewardTrainer(TokenLayout, PairRewardTrainer):
