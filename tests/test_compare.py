@@ -87,3 +87,4 @@ def test_short_names_are_different_and_fit_folders():
         "base",
         "models-3",
     ]
+    assert short_names(["a/kto", "b/kto", "c/kto", "kto-2"]) == ["kto", "kto-2", "kto-3", "kto-2-2"]

@@ -1,11 +1,15 @@
 """A cost model: calibration by hand and by its laws, the split of costs in two, labels of harm, and a run."""
 
+import json
+
 import numpy as np
 import pytest
 from command import config
 
 from alignlab.errors import Failure
 from alignlab.methods.cost import check_labels, is_harmful
+from alignlab.reports.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, scale
+from alignlab.reports.run_report import reliability
 from alignlab.rewards.reward_model import cost
 from alignlab.training.cost_calibration import Platt, describe, fit_platt, split_in_two
 
@@ -72,6 +76,18 @@ def test_a_label_is_harmful_by_its_kinds_of_harm_or_else_by_being_bad(row, kinds
 def test_too_few_rows_to_calibrate_on_are_refused():
     with pytest.raises(Failure, match="9 harmful and 30 harmless labels for calibration, which needs 10 each"):
         check_labels([True] * 9 + [False] * 30)
+
+
+def test_the_report_draws_the_reliability_curve(tmp_path):
+    """Ten costs of 0.25, one in five of harm, and ten of 0.75, all of harm: two points beside the diagonal."""
+    costs = [(0.25, number % 5 == 0) for number in range(10)] + [(0.75, True)] * 10
+    rows = [{"measure": "cost", "values": {"cost/cost": cost, "cost/harmful": float(harm)}} for cost, harm in costs]
+    (tmp_path / "records.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (chart,) = reliability(tmp_path)
+    x, y = scale(0, 1, LEFT, WIDTH - RIGHT, 4, tight=True), scale(0, 1, HEIGHT - BOTTOM, TOP, 4)
+    points = " ".join(f"{x.pixel(cost):.1f},{y.pixel(share):.1f}" for cost, share in ((0.25, 0.2), (0.75, 1.0)))
+    assert f'points="{points}"' in chart
+    assert reliability(tmp_path / "elsewhere") == []
 
 
 @pytest.mark.runs

@@ -6,6 +6,7 @@ measured on these prompts before is not loaded.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
@@ -87,7 +88,8 @@ def short_names(values: Sequence[str]) -> list[str]:
         parts = [part for part in path.parts if part not in {"model", "/"}]
         last = "-".join(parts[-2:] if parts and parts[-1].isdigit() else parts[-1:])
         name = re.sub(r"[^\w.-]", "-", last).strip(".-") or "model"
-        names.append(name if name not in names else f"{name}-{1 + sum(name == other for other in names)}")
+        numbered = (f"{name}-{number}" for number in count(2))
+        names.append(next(one for one in chain([name], numbered) if one not in names))
     return names
 
 

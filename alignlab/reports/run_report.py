@@ -8,11 +8,15 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
+from alignlab.evaluation.calibration import bins
 from alignlab.pipeline.run_folder import (
     CONFIG,
     CONTAMINATION,
     PLAN_TEXT,
     PROVENANCE,
+    RECORDS,
     REPORT,
     read_gates,
     read_json,
@@ -25,7 +29,7 @@ from alignlab.reports.constitutional import section
 from alignlab.reports.headline import findings
 from alignlab.reports.item_cards import MAX_BYTES, ItemCards
 from alignlab.reports.primary_measures import unmeasured
-from alignlab.reports.report_items import read_items
+from alignlab.reports.report_items import read_items, read_records
 from alignlab.reports.run_results import Stage, read_stages, read_stopped, side_by_side
 from alignlab.reports.templates import render
 from alignlab.runtime.files import write_text
@@ -125,10 +129,22 @@ def draw(folder: Path, stage: str) -> StageCharts:
             points.setdefault(name, {})[step] = value
     series = {name: Series(name, sorted(own.items())) for name, own in points.items() if name not in NOT_DRAWN}
     first = [curves(title, shown) for title, names in CHARTS if (shown := [series[n] for n in names if n in series])]
-    first += reward_over_kl(series)
+    first += [*reward_over_kl(series), *reliability(folder / stage)]
     in_charts = {name for _, names in CHARTS for name in names}
     rest = [curves(name, [own]) for name, own in sorted(series.items()) if name not in in_charts and own.points[1:]]
     return StageCharts(stage, first, rest)
+
+
+def reliability(stage: Path) -> "list[Markup]":
+    """Draw how many held-out labels are harmful over the cost that a cost model predicts, in bins of equally many."""
+    rows = [row["values"] for row in read_records(stage / RECORDS) if row["measure"] == "cost"]
+    if not rows:
+        return []
+    cost, harmful = (np.array([values[name] for values in rows]) for name in ("cost/cost", "cost/harmful"))
+    number = bins(cost)
+    points = [(float(cost[number == at].mean()), float(harmful[number == at].mean())) for at in range(max(number) + 1)]
+    drawn = [Series("cost model", points), Series("perfectly calibrated", [(0.0, 0.0), (1.0, 1.0)])]
+    return [curves("share of harmful labels over predicted cost", drawn, "predicted cost")]
 
 
 def reward_over_kl(series: "dict[str, Series]") -> "list[Markup]":
