@@ -1,15 +1,17 @@
 """Rows as other frameworks write them: each is read for what it means, or refused in one sentence."""
 
 import json
+from collections import Counter
 
 import pytest
 from command import config
 
 from alignlab.config.dataset import FileData
 from alignlab.data import file_dataset
+from alignlab.data.deduplicate import Repeats
 from alignlab.data.file_rows import Counts
 from alignlab.data.ledger import Tally, check_balance
-from alignlab.data.rejects import RejectLog
+from alignlab.data.row_chunks import Totals, chunk_rows, chunks
 from alignlab.errors import Failure
 
 DEFAULTS = dict(config("dataset=file", "dataset.path=.", "model=scratch").dataset)
@@ -23,12 +25,14 @@ def read(folder, rows, name="rows.jsonl", **settings):
     content = rows if isinstance(rows, str) else "".join(json.dumps(row) + "\n" for row in rows)
     path.write_text(content, encoding="utf-8")
     dataset = FileData(**{**DEFAULTS, "path": (path,), "validation": 0.0, "test": 0.0, **settings})
-    logs = {split: RejectLog("reject", dataset.max_rejects) for split in ("train", "test")}
-    ledger, counts = {}, Counts(Tally(), {}, file_dataset.Counter())
-    prepared = list(file_dataset.prepared_rows(dataset, logs, ledger, counts, file_dataset.split_keys(dataset)))
-    for log in logs.values():
+    totals, keys, find = Totals(dataset), file_dataset.split_keys(dataset), Repeats().find
+    prepared, counts = [], Counts(Tally(), [], Counter(), [])
+    for chunk in chunks(dataset, totals):
+        ledger = {}
+        prepared += chunk_rows(dataset, chunk, keys, find, totals.log_of(chunk.split), counts, ledger)
+        check_balance(ledger)
+    for log in totals.logs.values():
         log.check()
-    check_balance(ledger)
     return prepared, counts
 
 
@@ -242,7 +246,7 @@ def test_a_file_may_mix_formats_and_an_incomplete_row_is_a_reject(tmp_path):
     rows = [{"prompt": ASK, "completion": SAY}] * 3 + [{"messages": turns("How?", SAY)}, {"prompt": "Lacking?"}]
     kept, counts = read(tmp_path, rows, max_rejects=0.5, deduplicate="none")
     assert len(kept) == 4
-    assert counts.formats == {"rows.jsonl": "prompt_completion, messages"}
+    assert counts.formats == ["prompt_completion", "messages"]
     assert counts.tally.dropped["completion: the field is missing"] == 1
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from alignlab import data
 from alignlab.config.dataset import Augmentation, Cleaning, Masking, Selection
 from alignlab.data import augment, clean, deduplicate, file_dataset, mixture, pii, select_rows
+from alignlab.data.deduplicate import Repeats
 from alignlab.data.ledger import Row, check_balance, run_step
 from alignlab.data.rejects import RejectLog
 from alignlab.data.validate import validate
@@ -116,18 +117,18 @@ def test_masking_counts_hits_misses_and_false_alarms_where_the_truth_is_known():
 
 def test_repeats_are_dropped_by_kind_and_the_first_is_kept():
     rows = [row("A?"), row("A?"), row(" a "), row("B?"), row("A?"), row("A?", "So.", "No.")]
-    kept, tally = apply(deduplicate.deduplicate("near"), rows)
+    kept, tally = apply(deduplicate.deduplicate("near", Repeats().find), rows)
     assert [(r.prompt[0]["content"], len(r.completions)) for r in kept] == [("A?", 1), ("B?", 1), ("A?", 2)]
     assert tally.dropped == {
         "the same as the row before": 1, "nearly the same as the row before": 1, "the same as an earlier row": 1
     }  # fmt: skip
-    assert len(apply(deduplicate.deduplicate("exact"), rows)[0]) == 4
-    assert deduplicate.deduplicate("none") is None
+    assert len(apply(deduplicate.deduplicate("exact", Repeats().find), rows)[0]) == 4
+    assert deduplicate.deduplicate("none", Repeats().find) is None
 
 
 def test_deduplication_keeps_the_boundaries_of_turns():
     first, second = row("ab", "c"), row("a", "bc")
-    assert len(apply(deduplicate.deduplicate("near"), [first, second])[0]) == 2
+    assert len(apply(deduplicate.deduplicate("near", Repeats().find), [first, second])[0]) == 2
 
 
 AUGMENT = Augmentation(seed=0, paraphrase=0.5, wrap=0.5, swap=0.5, typos=0.5)
@@ -185,9 +186,9 @@ def test_rows_in_and_added_are_rows_out_and_dropped_at_every_step(rows):
     stream = rows
     for name, step in {
         "clean": clean.clean(Cleaning(encoding=True, markup=True, spaces=True, missing=("N/A", "null", ""))),
-        "deduplicate": deduplicate.deduplicate("near"),
+        "deduplicate": deduplicate.deduplicate("near", Repeats().find),
         "mask": pii.mask(Masking(kinds=tuple(pii.KINDS), truth=None)),
-        "validate": validate({"train": log, "test": log}),
+        "validate": validate(log),
         "augment": augment.augment(AUGMENT),
     }.items():
         stream = run_step(stream, name, step, ledger)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
 
+from alignlab.data.prepared import Part, Rows, Splits, by_parts
 from alignlab.data.splits import opening
 
 WORD = re.compile(r"[^\W_]+")
@@ -50,38 +51,77 @@ class RowHashes(NamedTuple):
 
 
 class RowSets(NamedTuple):
-    """Hashes of held-out rows that were seen in the training rows."""
+    """Hashes of rows, of their openings and of their n-grams."""
 
     texts: set[int]
     openings: set[int]
     ngrams: set[int]
 
+    def add(self, rows: "Iterable[RowHashes]") -> "RowSets":
+        """Add the hashes of rows; return these sets."""
+        for row in rows:
+            self.texts.add(row.text)
+            self.openings.add(row.opening)
+            self.ngrams.update(row.ngrams)
+        return self
 
-def contamination(splits: Mapping[str, Iterable[Mapping[str, Any]]]) -> list[Contamination]:
+    def merge(self, other: "RowSets") -> None:
+        """Add the hashes of other sets."""
+        for hashes, more in zip(self, other, strict=True):
+            hashes.update(more)
+
+    def common(self, rows: "Iterable[RowHashes]") -> "RowSets":
+        """Return the hashes of rows that are in these sets, too."""
+        sets = no_rows()
+        for row in rows:
+            sets.texts.update({row.text} & self.texts)
+            sets.openings.update({row.opening} & self.openings)
+            sets.ngrams.update(row.ngrams & self.ngrams)
+        return sets
+
+
+def no_rows() -> RowSets:
+    """Return empty sets."""
+    return RowSets(set(), set(), set())
+
+
+def contamination(splits: Splits) -> list[Contamination]:
     """Look for the rows of the validation and test splits in the training split; return one record per split."""
-    held_out = {name: drop_common_ngrams([hash_row(row) for row in splits[name]]) for name in ("validation", "test")}
+    held_out = hash_held_out(splits)
     trained = seen([row for split in held_out.values() for row in split], splits["train"])
-    return [count(name, split, trained) for name, split in held_out.items()]
+    return count_all(held_out, trained)
 
 
-def near_training(rows: Iterable[Mapping[str, Any]], training: Iterable[Mapping[str, Any]]) -> list[bool]:
+def near_training(rows: Iterable[Mapping[str, Any]], training: Rows) -> list[bool]:
     """Return for each row whether it is a training row, or near one."""
     hashed = drop_common_ngrams([hash_row(row) for row in rows])
     trained = seen(hashed, training)
     return [row.text in trained.texts or is_near(row, trained.ngrams) for row in hashed]
 
 
-def seen(rows: Iterable[RowHashes], training: Iterable[Mapping[str, Any]]) -> RowSets:
-    """Return the hashes of rows that occur in the training rows, which may be a stream."""
-    rows = list(rows)
-    texts, openings = {row.text for row in rows}, {row.opening for row in rows}
-    ngrams = {ngram for row in rows for ngram in row.ngrams}
-    trained = RowSets(set(), set(), set())
-    for row in map(hash_row, training):
-        trained.texts.update({row.text} & texts)
-        trained.openings.update({row.opening} & openings)
-        trained.ngrams.update(row.ngrams & ngrams)
+def hash_held_out(splits: Splits) -> dict[str, list[RowHashes]]:
+    """Hash the rows of the validation and test splits, without the n-grams of templates."""
+    hashed: dict[str, list[RowHashes]] = {"validation": [], "test": []}
+    for split, rows in by_parts(_hash_part, {name: splits[name] for name in hashed}):
+        hashed[split] += rows
+    return {name: drop_common_ngrams(rows) for name, rows in hashed.items()}
+
+
+def _hash_part(part: Part) -> tuple[str, list[RowHashes]]:
+    return part.split, [hash_row(row) for row in part.rows]
+
+
+def seen(rows: Iterable[RowHashes], training: Rows) -> RowSets:
+    """Return the hashes of rows that occur in the training rows, which are read once."""
+    wanted, trained = no_rows().add(rows), no_rows()
+    for part in by_parts(lambda part: wanted.common(map(hash_row, part.rows)), {"train": training}):
+        trained.merge(part)
     return trained
+
+
+def count_all(held_out: Mapping[str, list[RowHashes]], trained: RowSets) -> list[Contamination]:
+    """Count the rows of each held-out split that are in the training rows."""
+    return [count(name, split, trained) for name, split in held_out.items()]
 
 
 def count(name: str, rows: list[RowHashes], trained: RowSets) -> Contamination:

@@ -12,28 +12,51 @@ from alignlab.config.dataset import Deduplication
 from alignlab.data.ledger import Row, Step, Tally
 
 NO_WORD = re.compile(r"[\W_]+")
+NAMES = ("the same", "nearly the same")  # what a repeat is, by the place of the hash that is equal
 
 
-def deduplicate(how: Deduplication) -> Step | None:
-    """Return the step that drops exact repeats, and near repeats if `how` is near; None if it is none."""
+Hashes = tuple[bytes, ...]  # of one row, one hash for each way of comparing rows
+Find = Callable[[list[Hashes]], list[str]]
+
+
+class Repeats:
+    """The hashes of all rows so far."""
+
+    def __init__(self) -> None:
+        self.seen: dict[int, set[bytes]] = {place: set() for place in range(len(NAMES))}
+        self.previous: Hashes = ()
+
+    def find(self, rows: list[Hashes]) -> list[str]:
+        """Return for each of the next rows of which earlier row it is a repeat; empty if it is none."""
+        return [self._find(row) for row in rows]
+
+    def _find(self, row: Hashes) -> str:
+        place = next((place for place, one in enumerate(row) if one in self.seen[place]), None)
+        for other, one in enumerate(row):
+            self.seen[other].add(one)
+        previous, self.previous = self.previous, row
+        if place is None:
+            return ""
+        return f"{NAMES[place]} as {'the row before' if previous[place] == row[place] else 'an earlier row'}"
+
+
+def deduplicate(how: Deduplication, find: Find) -> Step | None:
+    """Return the step that drops exact repeats, and near repeats if `how` is near; None if it is none.
+
+    `find` is that of the `Repeats` of all rows. It is asked once, for all rows that the step receives.
+    """
     if how == "none":
         return None
-    normalisers = {"the same": unchanged} | ({"nearly the same": normalise} if how == "near" else {})
+    normalisers = [unchanged, normalise] if how == "near" else [unchanged]
 
     def step(rows: Iterable[Row], tally: Tally) -> Iterator[Row]:
-        seen: dict[str, set[bytes]] = {name: set() for name in normalisers}
-        previous: dict[str, bytes] = {}
-        for row in rows:
-            hashes = {name: hash_row(row, normaliser) for name, normaliser in normalisers.items()}
-            repeat = next((name for name in normalisers if hashes[name] in seen[name]), None)
-            if repeat is None:
-                yield row
+        rows = list(rows)
+        hashes = [tuple(hash_row(row, normaliser) for normaliser in normalisers) for row in rows]
+        for row, repeat in zip(rows, find(hashes), strict=True):
+            if repeat:
+                tally.dropped[repeat] += 1
             else:
-                original = "the row before" if previous.get(repeat) == hashes[repeat] else "an earlier row"
-                tally.dropped[f"{repeat} as {original}"] += 1
-            for name, row_hash in hashes.items():
-                seen[name].add(row_hash)
-            previous = hashes
+                yield row
 
     return step
 

@@ -4,7 +4,7 @@ A record that does not match the format of its file is added to the reject log a
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, islice
 from typing import NamedTuple
 
@@ -31,12 +31,29 @@ NOT_A_FIELD = "no format reads a field of this name"
 READ_BESIDE = ("kind",)  # fields that are read from every row
 
 
+class Chunk(NamedTuple):
+    """Some records of a source, in order, and the name of the format of most of its rows.
+
+    `room` is the number of rows after which no more records are read; None reads all.
+    """
+
+    source: Source
+    split: Split
+    row_format: str
+    records: Iterable[Assembled]
+    room: int | None
+
+
 class Counts(NamedTuple):
-    """What is recorded while files are read: the step's tally, the format of each file, and unread fields by name."""
+    """What is recorded while records are read: the step's tally, formats in their order, unread fields by name.
+
+    `lines` are those of the records.
+    """
 
     tally: Tally
-    formats: dict[str, str]
+    formats: list[str]
     unread: Counter[str]
+    lines: list[int]
 
 
 class Parsed(NamedTuple):
@@ -47,20 +64,16 @@ class Parsed(NamedTuple):
     unread: list[str]
 
 
-def read_rows(source: Source, split: Split, dataset: FileData, log: RejectLog, counts: Counts) -> Iterator[Row]:
-    """Yield the rows of a source, at most `max_rows` in training; record what is not read in `counts`."""
-    row_format, records = detect_format(source, dataset.format, ignored_names(dataset.ignore))
-    formats: list[str] = []  # in the order in which they occur
-    counts.formats[source.label] = row_format.name
-    limit = dataset.max_rows if split == "train" else None
-    tally = counts.tally
-    for record, size in records:
-        if limit is not None and log.kept >= limit:
-            return
+def read_rows(chunk: Chunk, dataset: FileData, log: RejectLog, counts: Counts) -> Iterator[Row]:
+    """Yield the rows of a chunk; record what is not read in `counts`."""
+    main, tally, records = named_format(chunk.row_format), counts.tally, iter(chunk.records)
+    while (chunk.room is None or log.kept < chunk.room) and (assembled := next(records, None)):
+        record, size = assembled
         tally.rows_in += size
         tally.dropped[message_trees.JOINED] += size - 1
+        counts.lines.append(record.line)
         try:
-            parsed = parse_record(row_format, record, dataset)
+            parsed = parse_record(main, record, dataset)
         except LeftOut as reason:
             tally.dropped[str(reason)] += 1
             continue
@@ -69,25 +82,24 @@ def read_rows(source: Source, split: Split, dataset: FileData, log: RejectLog, c
             tally.dropped[parsed.label] += 1
             continue
         assert isinstance(record, Record)
-        if parsed.row_format not in formats:
-            formats.append(parsed.row_format)
-            counts.formats[source.label] = ", ".join(formats)
-        count_unread(counts.unread, parsed.unread)
+        if parsed.row_format not in counts.formats:
+            counts.formats.append(parsed.row_format)
+        counts.unread.update(parsed.unread)
         tally.added["one row an instance"] += len(parsed.drafts) - 1
         for number, draft in enumerate(parsed.drafts):
             log.kept += 1
             tally.rows_out += 1
-            row = build_row(draft, record, number, source, split, dataset.mask.truth)
+            row = build_row(draft, record, number, chunk.source, chunk.split, dataset.mask.truth)
             if draft.notes:
                 tally.notes.update(draft.notes)
             tally.notes[SOFT] += row.label not in (0, 1)
             yield row
 
 
-def count_unread(unread: Counter[str], names: list[str]) -> None:
-    """Count the fields of one row that were not read."""
-    for name in names:
-        unread[name if name in unread or len(unread) < MOST_NAMES else OTHERS] += 1
+def count_unread(unread: Counter[str], more: Mapping[str, int]) -> None:
+    """Add counts of rows with a field that was not read; of many fields only the first are named."""
+    for name, count in more.items():
+        unread[name if name in unread or len(unread) < MOST_NAMES else OTHERS] += count
 
 
 def detect_format(source: Source, name: str | None, ignored: frozenset[str]) -> tuple[RowFormat, Iterator[Assembled]]:

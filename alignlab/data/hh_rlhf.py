@@ -134,16 +134,16 @@ def write_splits(dataset: HhRlhfData, train: Sequence[Path], test: Sequence[Path
     logs = {name: RejectLog(dataset.on_broken, dataset.max_rejects) for name in ("train", "test")}
     rows: Counter[str] = Counter()
     openings: set[bytes] = set()
-    with arrow_writers(folder, features) as write:
+    with arrow_writers(folder, features) as writers:
         for pair in read_pairs(test, logs["test"], None):
             openings.add(hash_opening(pair.prompt))
             rows["test"] += 1
-            write("test", {name: getattr(pair, name) for name in features})
+            writers["test"].write({name: getattr(pair, name) for name in features})
         for pair in read_pairs(train, logs["train"], dataset.max_rows):
             split = "validation" if is_validation(pair.prompt, dataset.validation) else "train"
             logs["train"].notes["the opening is in the test files too"] += hash_opening(pair.prompt) in openings
             rows[split] += 1
-            write(split, {name: getattr(pair, name) for name in features})
+            writers[split].write({name: getattr(pair, name) for name in features})
     reasons = write_rejects(logs.values(), folder)
     notes = +sum((log.notes for log in logs.values()), Counter())
     report = Report({split: rows[split] for split in SPLITS}, reasons, dict(notes))

@@ -66,6 +66,13 @@ class Tally:
         """Return whether every row is accounted for."""
         return self.rows_in + self.added.total() == self.rows_out + self.dropped.total()
 
+    def add(self, other: "Tally") -> None:
+        """Add what the same step did to later rows."""
+        self.rows_in += other.rows_in
+        self.rows_out += other.rows_out
+        for name in ("added", "changed", "dropped", "notes"):
+            getattr(self, name).update(getattr(other, name))
+
     def as_dict(self) -> dict[str, Any]:
         """Return the tally as JSON, without reasons that were counted 0 times."""
         reasons = {name: dict(+getattr(self, name)) for name in ("added", "changed", "dropped", "notes")}

@@ -51,6 +51,12 @@ class RejectLog:
         if len(self.rejects) > MOST_REJECTS:
             self.check()
 
+    def merge(self, other: "RejectLog") -> None:
+        """Record the rows and the rejects of a later part of the file set; raise as `add` does."""
+        self.kept += other.kept
+        for reject in other.rejects:
+            self.add(reject)
+
     def check(self) -> None:
         """Raise a failure if too many rows were rejected, or if none was kept."""
         rows = self.kept + len(self.rejects)

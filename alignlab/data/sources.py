@@ -9,9 +9,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from alignlab.config.dataset import FileData
 from alignlab.data.readers import SUFFIXES, index_entries, uncompressed_name
 from alignlab.data.splits import Split
-from alignlab.errors import failure
+from alignlab.errors import failure, mistake
+from alignlab.pocket import dialogues
+from alignlab.pocket.world import data_folder
 
 NOT_DATA = {"dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json", "config.json", "package.json",
             "generation_config.json", "tokenizer.json", "tokenizer_config.json"}  # fmt: skip
@@ -33,6 +36,48 @@ class Source(NamedTuple):
     path: Path
     label: str
     split: Split | None = None
+
+    def files(self) -> list[Path]:
+        """Return the file, or those in the folder."""
+        return sorted(path for path in self.path.rglob("*") if path.is_file()) if self.path.is_dir() else [self.path]
+
+    def size(self) -> int:
+        """Return the bytes of the file, or of those in the folder."""
+        return sum(file.stat().st_size for file in self.files())
+
+
+def sources_by_split(dataset: FileData) -> dict[Split, list[Source]]:
+    """Return the sources of each split: by the setting, and in folders by the names of the files.
+
+    Raise a mistake if a file would be trained and measured on, and a failure if a folder holds held-out rows alone.
+    """
+    root = world_folder(dataset)
+    read = list_sources(train_paths(dataset), dataset.train_split)
+    named = list_sources([root / path for path in dataset.test_path or ()], dataset.test_split)
+    by_split: dict[Split, list[Source]] = {"train": [], "validation": [], "test": []}
+    for source in read:
+        by_split[source.split or "train"].append(source)
+    if dataset.test_path:
+        by_split["test"] = [s for s in named if s.split == "test"] or [s for s in named if s.split != "train"] or named
+    if not by_split["train"]:
+        what = "the folder holds files of held-out splits alone"
+        raise failure(str(dataset.path[0]), what, f"give the file itself to train on it: {read[0].path}")
+    if both := {s.path.resolve() for s in by_split["train"]} & {s.path.resolve() for s in by_split["test"]}:
+        raise mistake("dataset.test_path", f"{min(both)} is among the training files too", "give each its own files")
+    return by_split
+
+
+def train_paths(dataset: FileData) -> list[Path]:
+    """Return the training paths, relative to the folder of the world if the config names one."""
+    root = world_folder(dataset)
+    return [root / path for path in dataset.path]
+
+
+def world_folder(dataset: FileData) -> Path:
+    """Return the folder that paths are relative to: that of the world, or the current folder."""
+    if dialogue_world := dataset.dialogue_world:
+        return dialogues.folder(dialogue_world)
+    return data_folder(dataset.pocket_world) if dataset.pocket_world else Path()
 
 
 def list_sources(paths: Sequence[Path], split: str) -> list[Source]:

@@ -69,6 +69,12 @@ class SplitKeys:
         self.counts[fraction] += 1
         return self.ranked.get(fraction) or split_of_fraction(fraction, self.validation, self.test)
 
+    def uncounted(self) -> "SplitKeys":
+        """Return the same keys with counts of their own."""
+        keys = SplitKeys(self.validation, self.test)
+        keys.common, keys.ranked = self.common, self.ranked
+        return keys
+
     def improved(self) -> "SplitKeys | None":
         """Return keys that split the rows better: without common openings, then ranked; None if these are good."""
         if self.ranked or not self.validation + self.test:

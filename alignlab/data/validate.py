@@ -4,7 +4,7 @@ This step is always on. A rejected row counts towards `dataset.max_rejects`, and
 `dataset.on_broken=stop`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 from alignlab.data.ledger import Row, Step, Tally
 from alignlab.data.rejects import Reject, RejectLog
@@ -14,15 +14,14 @@ LONG_ROW = 4_000  # characters from which a row is counted as long
 EMPTY_TURN, LONG = "an empty turn before the last", f"over {LONG_ROW:,} characters"
 
 
-def validate(logs: Mapping[str, RejectLog]) -> Step:
-    """Return the step that adds broken rows to the log of the training files or of the test files."""
+def validate(log: RejectLog) -> Step:
+    """Return the step that adds broken rows to the log of their files."""
 
     def step(rows: Iterable[Row], tally: Tally) -> Iterator[Row]:
         tally.notes.update({EMPTY_TURN: 0, LONG: 0})  # in this order
         for row in rows:
             if fault := find_fault(row):
                 reject = Reject(row.file, row.line, *fault)
-                log = logs["test" if row.split == "test" else "train"]
                 log.kept -= 1
                 log.add(reject)
                 tally.dropped[reject.label] += 1

@@ -8,14 +8,16 @@ import hashlib
 import heapq
 import json
 from array import array
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from alignlab.data.contamination import Contamination, contamination
+from alignlab.data.contamination import Contamination, RowSets, count_all, hash_held_out, hash_row, no_rows
 from alignlab.data.language_id import guess_language
+from alignlab.data.prepared import Part, Splits, by_parts
 from alignlab.data.splits import opening
 from alignlab.reports.templates import render
 
@@ -64,16 +66,16 @@ class Card(NamedTuple):
 
 
 class Statistics:
-    """Counts that grow row by row."""
+    """Counts that grow row by row; those of later rows can be added."""
 
-    def __init__(self) -> None:
+    def __init__(self, rows: int = 0) -> None:
         self.lengths = {"prompt": array("q"), "completion": array("q")}
         self.turns, self.kinds, self.authors, self.languages, self.bias = (Counter[str]() for _ in range(5))
-        self.openings: Counter[bytes] = Counter()
-        self.samples: list[tuple[bytes, int, dict[str, Any]]] = []  # a heap: the rows with the largest hashes of ids
-        self.rows = 0
+        self.openings = array("Q")  # hashes, one for each prompt
+        self.samples: list[tuple[bytes, int, dict[str, Any]]] = []  # the rows with the largest hashes of ids
+        self.rows = rows  # rows before the next one
 
-    def add(self, row: Mapping[str, Any]) -> None:
+    def add(self, row: Mapping[str, Any], split: str) -> None:
         """Count one row."""
         prompt, completions = row["prompt"], row["completions"]
         self.lengths["prompt"].append(sum(len(turn["content"]) for turn in prompt))
@@ -81,7 +83,8 @@ class Statistics:
         self.turns[str(len(prompt))] += 1
         self.kinds[row["kind"]] += 1
         self.authors[row["made_by"]] += 1
-        self.openings[hash64(opening(prompt))] += bool(prompt)
+        if prompt:
+            self.openings.append(int.from_bytes(hash64(opening(prompt))))
         for better, worse in pairwise(completions):
             longer, shorter = len(better) > len(worse), len(better) < len(worse)
             self.bias["longer" if longer else "shorter" if shorter else "equal"] += 1
@@ -89,42 +92,62 @@ class Statistics:
             self.languages[
                 guess_language(" ".join([*(turn["content"] for turn in prompt[-1:]), *completions[:1]]))
             ] += 1
-        keep = heapq.heappush if len(self.samples) < SAMPLES else heapq.heappushpop
-        keep(self.samples, (hash64(row["id"]), self.rows, dict(row)))
+        key = hash64(row["id"])
+        if len(self.samples) < SAMPLES or key >= self.samples[0][0]:
+            self.keep((key, self.rows, {**row, "split": split}))
         self.rows += 1
 
+    def keep(self, sample: tuple[bytes, int, dict[str, Any]]) -> None:
+        """Keep a sample in the heap if it is one of the largest."""
+        (heapq.heappush if len(self.samples) < SAMPLES else heapq.heappushpop)(self.samples, sample)
 
-def card(splits: Mapping[str, Iterable[Mapping[str, Any]]]) -> Card:
-    """Compute the statistics of all rows; training rows, which may be many, are read once."""
-    seen = Statistics()
-    held_out = contamination({**splits, "train": counted(splits["train"], "train", seen)})
-    for name, rows in splits.items():
-        if name != "train":
-            deque(counted(rows, name, seen), maxlen=0)
+    def merge(self, later: "Statistics") -> None:
+        """Add the counts of later rows."""
+        for name in ("turns", "kinds", "authors", "languages", "bias"):
+            getattr(self, name).update(getattr(later, name))
+        for name, values in later.lengths.items():
+            self.lengths[name].extend(values)
+        self.openings.extend(later.openings)
+        for sample in later.samples:
+            self.keep(sample)
+
+
+def card(splits: Splits) -> Card:
+    """Compute the statistics of all rows; each row is read once, and held-out rows once more before."""
+    held_out = hash_held_out(splits)
+    wanted = no_rows().add(row for rows in held_out.values() for row in rows)
+    total, trained = Statistics(), no_rows()
+    for statistics, matches in by_parts(partial(count_part, wanted), {"train": splits["train"], **splits}):
+        total.merge(statistics)
+        trained.merge(matches)
+    openings = len(set(total.openings))
     return Card(
-        [spread(name, values) for name, values in seen.lengths.items() if values],
-        dict(sorted(seen.turns.items(), key=lambda pair: int(pair[0]))),
-        most_common(seen.kinds),
-        most_common(seen.authors),
-        most_common(seen.languages),
-        len(+seen.openings),
-        sum(count - 1 for count in seen.openings.values() if count > 1),
-        Bias(seen.bias["longer"], seen.bias["shorter"], seen.bias["equal"]),
-        held_out,
-        [shorten(row) for _, _, row in sorted(seen.samples, key=lambda sample: sample[1])],
+        [spread(name, values) for name, values in total.lengths.items() if values],
+        dict(sorted(total.turns.items(), key=lambda pair: int(pair[0]))),
+        most_common(total.kinds),
+        most_common(total.authors),
+        most_common(total.languages),
+        openings,
+        len(total.openings) - openings,
+        Bias(total.bias["longer"], total.bias["shorter"], total.bias["equal"]),
+        count_all(held_out, trained),
+        [shorten(row) for _, _, row in sorted(total.samples, key=lambda sample: sample[1])],
     )
+
+
+def count_part(wanted: RowSets, part: Part) -> tuple[Statistics, RowSets]:
+    """Return the statistics of a part, and the hashes of its training rows that are wanted."""
+    statistics, hashes = Statistics(part.first), []
+    for row in part.rows:
+        statistics.add(row, part.split)
+        if part.split == "train":
+            hashes.append(hash_row(row))
+    return statistics, wanted.common(hashes)
 
 
 def hash64(text: str) -> bytes:
     """Hash a text to 8 bytes."""
     return hashlib.blake2b(text.encode(), digest_size=8).digest()
-
-
-def counted(rows: Iterable[Mapping[str, Any]], split: str, statistics: Statistics) -> Iterator[Mapping[str, Any]]:
-    """Yield the rows of a split, and count each under the name of its split."""
-    for row in rows:
-        statistics.add({**row, "split": split})
-        yield row
 
 
 def spread(what: str, lengths: Sequence[int]) -> Lengths:

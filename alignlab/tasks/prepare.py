@@ -7,13 +7,14 @@ it in the cache.
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from alignlab.config.schema import Config
-from alignlab.data.prepared import describe_unread, planted, prepare
+from alignlab.data.prepared import Part, Rows, by_parts, describe_unread, planted, prepare
 from alignlab.pipeline.run_folder import CONFIG, DATA_CARD, DATA_CARD_PAGE
 from alignlab.reports.data_card import as_json, masking, page, read_rejects
 from alignlab.runtime.files import write_text
@@ -50,27 +51,36 @@ def run(config: Config, folder: Path) -> None:
     print(folder / DATA_CARD_PAGE)
 
 
-def write_rows(rows: Any, folder: Path) -> dict[str, int]:
+def write_rows(rows: Rows, folder: Path) -> dict[str, int]:
     """Write rows as JSON lines, one file per form, in formats that `dataset=file` detects; return their counts."""
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as files:
         streams: dict[str, Any] = {}
-        for row in rows:
-            form, fields = form_of(row)
-            if form not in streams:
-                streams[form] = files.enter_context((folder / f"{form}.jsonl").open("w", encoding="utf-8"))
-            kept = {name: row[name] for name in ("id", "kind", "made_by") if row[name]}
-            kept |= {name: row[name] for name in ("label", "weight") if row.get(name, 1.0) != 1.0}
-            if row.get("rated"):
-                kept |= {"label": bool(row["label"])} | ({"harms": row["harms"]} if row["harms"] else {})
-            for place in row.get("context") or ():  # from the prompt's end, which the completion follows
-                fields["messages"][place - 1] = fields["messages"][place - 1] | {"weight": 0}
-            if row.get("cut_off"):
-                kept["finished"] = [place not in row["cut_off"] for place in range(len(row["completions"]))]
-            streams[form].write(json.dumps(fields | kept, ensure_ascii=False) + "\n")
-            counts[form] = counts.get(form, 0) + 1
-    return counts
+        for part in by_parts(lines_by_form, {folder.name: rows}):
+            for form, lines in part.items():
+                if form not in streams:
+                    streams[form] = files.enter_context((folder / f"{form}.jsonl").open("w", encoding="utf-8"))
+                streams[form].write("".join(lines))
+                counts[form] += len(lines)
+    return dict(counts)
+
+
+def lines_by_form(part: Part) -> dict[str, list[str]]:
+    """Return rows as JSON lines by their form."""
+    lines: dict[str, list[str]] = {}
+    for row in part.rows:
+        form, fields = form_of(row)
+        kept = {name: row[name] for name in ("id", "kind", "made_by") if row[name]}
+        kept |= {name: row[name] for name in ("label", "weight") if row.get(name, 1.0) != 1.0}
+        if row.get("rated"):
+            kept |= {"label": bool(row["label"])} | ({"harms": row["harms"]} if row["harms"] else {})
+        for place in row.get("context") or ():  # from the prompt's end, which the completion follows
+            fields["messages"][place - 1] = fields["messages"][place - 1] | {"weight": 0}
+        if row.get("cut_off"):
+            kept["finished"] = [place not in row["cut_off"] for place in range(len(row["completions"]))]
+        lines.setdefault(form, []).append(json.dumps(fields | kept, ensure_ascii=False) + "\n")
+    return lines
 
 
 def form_of(row: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -3,7 +3,7 @@
 A data set holds prepared rows: a prompt and its completions, best first, with the columns of
 `alignlab.data.prepared_columns.prepared_features`. A view's file declares how it is built from them:
 
-- `FORMS`: the forms of prepared rows that give it (`alignlab.data.file_dataset.row_form`)
+- `FORMS`: the forms of prepared rows that give it (`alignlab.data.row_chunks.row_form`)
 - `COMPLETIONS`: its columns that hold one completion each
 - `of_rows(rows, dataset)`: build it from prepared rows and the settings of the data set
 - `of_pairs(rows, dataset)`, optional: build it from rows of `prompt`, `chosen`, `rejected` and `id`

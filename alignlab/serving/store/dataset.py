@@ -164,9 +164,9 @@ def write_snapshot(dataset: FeedbackData, exported: list[dict[str, Any]], folder
             counts[split] += 1
             sources[row["id"].partition("/")[0]] += 1
             forms[form_of(row)] += 1
-    with arrow_writers(folder, prepared_features()) as write:
+    with arrow_writers(folder, prepared_features()) as writers:
         for split, row in rows:
-            write(split, row)
+            writers[split].write(row)
     by_split = {split: counts[split] for split in SPLITS}
     report = Report(len(exported), len(users), dict(+aside), by_split, dict(forms), dict(sources))
     write_text(folder / "report.json", json.dumps(report._asdict(), indent=1))
@@ -180,7 +180,7 @@ def kind_of(dataset: FeedbackData, item: Item) -> str:
 
 
 def form_of(row: dict[str, Any]) -> str:
-    """Return the form of a prepared row (`alignlab.data.file_dataset.FORMS`)."""
+    """Return the form of a prepared row (`alignlab.data.row_chunks.FORMS`)."""
     return ("good_answers" if row["label"] else "bad_answers") if row["rated"] else "pairs"
 
 
