@@ -56,9 +56,9 @@ def on_meta(model):
     return {name: list(weight.shape) for name, weight in built.named_parameters()}
 
 
-@pytest.mark.parametrize("name", SIZED)
-def test_parameters_and_adapters_are_those_of_transformers(name):
-    model = config(f"model={name}", *HH, "method=sft").model
+@pytest.mark.parametrize("overrides", [*([f"model={name}", *HH, "method=sft"] for name in SIZED), RECIPES["TL;DR"]])
+def test_parameters_and_adapters_are_those_of_transformers(overrides):
+    model = config(*overrides).model
     tensors = on_meta(model)
     assert model_size.count(tensors) == model.parameters
     matrices = model_size.matrices(model_size.tied_to(memory_fit.shape_of_yaml(model), model.parameters))

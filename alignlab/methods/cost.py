@@ -54,6 +54,7 @@ def train(run: Run[Config]) -> None:
     settings = RewardConfig(**common_arguments(run), max_length=None, disable_dropout=method.dropout == 0)
     lora = adapter(run.config, model, task_type="SEQ_CLS", modules_to_save=["score"])
     fit(run, LabelRewardTrainer, model, tokenizer, settings, rows, peft_config=lora)
+    distributed.unset_deepspeed_config()  # the first process loads the whole model by itself
     distributed.run_on_first(lambda: calibrate(run.output, held_out, run.config.hardware))
 
 
