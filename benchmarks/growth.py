@@ -55,10 +55,11 @@ class Cost(NamedTuple):
 
 
 class Ratio(NamedTuple):
-    """One line of the table: what has grown, the measured ratio of costs, and the ratios of operations."""
+    """One line of the table: what has grown, its CPU seconds, their ratio to those before, and the operations'."""
 
     method: str
     name: str
+    seconds: float
     measured: float
     theory: float
     masked: float  # theory without the keys that are masked
@@ -102,13 +103,13 @@ def table(ratios: Sequence[Ratio], rows: int) -> Iterator[str]:
     yield "without the keys that the mask hides. Ten times the rows are"
     yield f"{steps:.1f} times the steps after the first."
     yield ""
-    yield "| method | work | measured | theory | measured / theory | masked | verdict |"
-    yield "|---|---|--:|--:|--:|--:|---|"
+    yield "| method | work | CPU seconds | times as many | theory | measured / theory | masked | verdict |"
+    yield "|---|---|--:|--:|--:|--:|--:|---|"
     for ratio in ratios:
         share = ratio.measured / ratio.theory
         verdict = "no worse" if share <= TOLERANCE else "**worse**"
         numbers = (f"{number:.2f}" for number in (ratio.measured, ratio.theory, share, ratio.masked))
-        yield f"| {ratio.method} | {ratio.name} | {' | '.join(numbers)} | {verdict}{ratio.note} |"
+        yield f"| {ratio.method} | {ratio.name} | {ratio.seconds:.1f} | {' | '.join(numbers)} | {verdict}{ratio.note} |"
     yield ""
     yield "`benchmarks/sampling.py` measures the growth of sampling, see"
     yield "[five completions a prompt](#five-completions-a-prompt-beside-generate), and `benchmarks/preparing.py` that"
@@ -186,16 +187,16 @@ def compare(method: str, costs: dict[str, Cost], counts: Sequence[Counts], rows:
     once = (costs["10 times the rows"].cpu - costs["once"].cpu) / (9 * rows) * (rows - BATCH)
     theory = {name: theories(method, counts, works(rows)["once"], work) for name, work in works(rows).items()}
     name = "10 times the rows"
-    yield Ratio(method, name, spent[name] / spent["once"], *theory[name])
-    yield Ratio(method, f"{name}, whole command", costs[name].cpu / costs["once"].cpu, 10, 10)
+    yield Ratio(method, name, spent[name], spent[name] / spent["once"], *theory[name])
+    yield Ratio(method, f"{name}, whole command", costs[name].cpu, costs[name].cpu / costs["once"].cpu, 10, 10)
     for name in ("4 times the length", "4 times the layers"):
-        yield Ratio(method, name, spent[name] / once, *theory[name])
+        yield Ratio(method, name, spent[name], spent[name] / once, *theory[name])
     both, one, start = costs["2 processes"], costs["layout=rows"], costs["start, 2 processes"]
-    wall = (both.wall - start.wall) / (one.wall - costs["start"].wall)
+    together, wall = both.cpu - start.cpu, (both.wall - start.wall) / (one.wall - costs["start"].wall)
     note = f"; wall time {wall:.2f}"
+    yield Ratio(method, "2 processes, one with layout=rows", together, together / spent["layout=rows"], 1, 1, note)
     twice = once * (2 * rows - BATCH) / (rows - BATCH)
-    yield Ratio(method, "2 processes, one with layout=rows", (both.cpu - start.cpu) / spent["layout=rows"], 1, 1, note)
-    yield Ratio(method, "2 processes, one with layout=tokens", (both.cpu - start.cpu) / twice, 1, 1)
+    yield Ratio(method, "2 processes, one with layout=tokens", together, together / twice, 1, 1)
 
 
 def theories(method: str, counts: Sequence[Counts], before: Work, after: Work) -> tuple[float, float]:

@@ -8,7 +8,8 @@ from command import ROOT
 sys.path.insert(0, str(ROOT / "benchmarks"))
 from bench_table import ratios, relative, table
 from flops import Shape, forward, layer_weights, shape_of, weights
-from growth import Cost, Work, compare, operations, works
+from growth import Cost, Ratio, Work, compare, operations, works
+from growth import table as growth_table
 from growth_rows import Counts, longer, split
 
 SHAPE = Shape(10, 4, 8, 3, 2, 1)  # vocabulary, width, feed-forward, layers, heads, key-value heads
@@ -52,9 +53,16 @@ def test_growth_is_measured_without_start_up():
     assert ratio["10 times the rows"].theory == pytest.approx(19)
     assert ratio["10 times the rows, whole command"].measured == 2.8
     assert ratio["4 times the length"].measured == pytest.approx(4)  # the slope is 1 s for 8 rows
-    assert ratio["2 processes, one with layout=rows"].measured == 1  # 6 s on each side
+    assert ratio["2 processes, one with layout=rows"][2:4] == (6, 1)  # 6 s on each side
     assert ratio["2 processes, one with layout=rows"].note == "; wall time 1.00"
     assert ratio["2 processes, one with layout=tokens"].measured == pytest.approx(2)  # 24 rows take 3 s
+
+
+def test_a_tenth_above_theory_is_no_worse():
+    ratios = [Ratio("rm", f"to {measured}", 8.0, measured, 4.0, 3.5) for measured in (4.4, 4.5)]
+    lines = list(growth_table(ratios, 16))
+    assert "| rm | to 4.4 | 8.0 | 4.40 | 4.00 | 1.10 | 3.50 | no worse |" in lines
+    assert "| rm | to 4.5 | 8.0 | 4.50 | 4.00 | 1.12 | 3.50 | **worse** |" in lines
 
 
 def test_longer_rows_repeat_prompt_and_completions():
