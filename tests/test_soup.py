@@ -86,7 +86,7 @@ def test_the_page_marks_the_front_and_knows_which_way_is_better(tmp_path):
     (tmp_path / "plan.json").write_text(json.dumps([{"stage": name, "action": "ran"} for name in values]))
     text = write_front(tmp_path, ("harm", "help"), ["kto"]).read_text()
     assert text.count(">yes</td>") == 3
-    assert ">0.5</td>" in text.split(">no</td>")[0].rsplit("<tr>", 1)[1]
+    assert ">0.5</th>" in text.split(">no</td>")[0].rsplit("<tr>", 1)[1]
     assert (text.count('class="dot c0'), text.count('class="ring c0'), text.count('class="dot c1')) == (2, 1, 1)
     lines = re.findall(r'<polyline class="line c\d" points="([^"]+)"', text)
     assert [len(points.split()) for points in lines] == [3, 1]  # a baseline is no point of the soup

@@ -16,12 +16,13 @@ MAX_POINTS = 300  # of a curve; longer ones are averaged
 
 
 class Mark(NamedTuple):
-    """A highlighted point of a curve: a filled dot, or a ring."""
+    """A highlighted point of a curve, filled or a ring. Its name is a tooltip, and text beside it where labelled."""
 
     step: float
     value: float
     name: str
     filled: bool
+    labelled: bool = False
 
 
 class Series(NamedTuple):
@@ -94,10 +95,16 @@ def line(series: Series, number: int, x_scale: Scale, y_scale: Scale) -> Markup:
 
 
 def marker(mark: Mark, number: int, x_scale: Scale, y_scale: Scale) -> Markup:
-    """Draw a dot or a ring with its name as a tooltip."""
+    """Draw a dot or a ring with its name."""
     circle = Markup('<circle class="{} c{}" cx="{:.1f}" cy="{:.1f}" r="3.5"><title>{}</title></circle>')
     shape, x, y = "dot" if mark.filled else "ring", x_scale.pixel(mark.step), y_scale.pixel(mark.value)
-    return circle.format(shape, number, x, y, mark.name)
+    return circle.format(shape, number, x, y, mark.name) + (beside(mark.name, x, y) if mark.labelled else Markup(""))
+
+
+def beside(name: str, x: float, y: float) -> Markup:
+    """Write a name above a point, or below one at the top; it ends at one on the right."""
+    text = Markup('<text class="tick" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>')
+    return text.format(x, y - 6 if y > TOP + 10 else y + 14, "end" if x > WIDTH - 5 * RIGHT else "middle", name)
 
 
 def whiskers(ends: Sequence[tuple[float, float, float] | None], names: Sequence[str], share: bool = False) -> Markup:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from alignlab.errors import failure
 from alignlab.evaluation.scores import Measurement
+from alignlab.pipeline.run_folder import read_settings
 from alignlab.reports.charts import Mark, Series, curves
 from alignlab.reports.measure_names import label
 from alignlab.reports.run_results import cell, is_share, read_stages
@@ -29,24 +30,27 @@ def write_front(folder: Path, axes: tuple[str, str], baselines: Collection[str] 
         if name not in stages[0].measurements:
             raise failure("task.axes", f"{name} was not measured", f"there is {', '.join(stages[0].measurements)}")
     rows = {stage.name: tuple(stage.measurements[name] for name in axes) for stage in stages}
-    write_text(folder / FRONT_PAGE, page(rows, axes, baselines))
+    models = read_settings(folder).get("task", {}).get("models", ["the first model", "the second one"])
+    write_text(folder / FRONT_PAGE, page(rows, models, baselines))
     return folder / FRONT_PAGE
 
 
-def page(rows: dict[str, tuple[Measurement, ...]], axes: tuple[str, str], baselines: Collection[str]) -> str:
+def page(rows: dict[str, tuple[Measurement, ...]], models: Sequence[str], baselines: Collection[str]) -> str:
     """Build the page: a chart, whose filled points are the front, and a table with intervals."""
     front = dict(zip(rows, on_front([better_upwards(pair) for pair in rows.values()]), strict=True))
-    words = [label(name) for name in axes]
-    marks = {name: Mark(place(x), place(y), name, front[name]) for name, (x, y) in rows.items()}
+    words = [label(row["name"]) for row in next(iter(rows.values()))]
+    heads = [f"{label(row['name'])} ({row['better']} is better)" for row in next(iter(rows.values()))]
+    marks = {name: Mark(place(x), place(y), name, front[name], labelled=True) for name, (x, y) in rows.items()}
     soup = series("interpolated", [mark for name, mark in marks.items() if name not in baselines])
     return render(
         "front.html",
-        words=words,
+        title=f"{words[1]} over {words[0]}: {', '.join(name for name in rows if front[name])} on the front",
+        models=models,
         baselines=list(baselines),
         chart=curves(
             f"{words[1]} over {words[0]}", [soup, *(series(name, [marks[name]]) for name in baselines)], words[0]
         ),
-        head=("model", *words, "on the front"),
+        head=("model", *heads, "on the front"),
         rows=[[name, *map(shown, pair), "yes" if front[name] else "no"] for name, pair in rows.items()],
     )
 
