@@ -31,6 +31,7 @@ import startup as starting
 from bench import bench
 from cai import cai
 from constrained import constrained_ppo
+from decoder_laws import decoder_laws
 from detox import detox
 from feedback_loop import feedback_loop
 from gpu import gpu
@@ -42,6 +43,7 @@ from kills_scale import kills_scale
 from memory import memory
 from poisoned_feedback import poisoned_feedback
 from preferences import preferences
+from real_model import real_model
 from serving_evidence import serving, serving_store
 from sweeps import sweeps, sweeps_joblib
 from switching import switching
@@ -379,6 +381,13 @@ def smollm2() -> Iterator[str]:
         yield ""
 
 
+def gpu_small() -> Iterator[str]:
+    """Try every line of `make bench-gpu` with a tiny model on a CPU; its figures say nothing of a GPU."""
+    yield "Every line of `make bench-gpu` with a tiny model on a CPU (`benchmarks/gpu.py --small`): they run."
+    yield ""
+    yield from gpu(small=True)
+
+
 def preparing() -> Iterator[str]:
     """Prepare 40,000 rows by this checkout, beside the one that ALIGNLAB_BEFORE names, if any."""
     yield from preparing_rows.measure(40_000, os.environ.get("ALIGNLAB_BEFORE"))
@@ -400,6 +409,7 @@ PARTS = {
     "ppo": ppo,
     "grpo": grpo,
     "smollm2": smollm2,
+    "real_model": real_model,
     "kills": kills,
     "kills_everywhere": kills_everywhere,
     "kills_scale": kills_scale,
@@ -422,6 +432,8 @@ PARTS = {
     "startup": startup,
     "verification": verification,
     "gpu": gpu,
+    "gpu_small": gpu_small,
+    "decoder_laws": decoder_laws,
     "bench": bench,
     "growth": growth,
     "serving": serving,
@@ -430,6 +442,7 @@ PARTS = {
 }
 NAMED = (
     "kills_everywhere",
+    "real_model",
     "serving",
     "serving_store",
     "switching",
@@ -460,6 +473,7 @@ TITLES = {
     "ppo": "The main job over five seeds (PPO)",
     "grpo": "GRPO beside PPO",
     "smollm2": "A real model: SmolLM2-135M-Instruct",
+    "real_model": "Every method on SmolLM2-135M-Instruct in bfloat16, killed and resumed",
     "kills": "Ten kills",
     "kills_everywhere": "Kills in every method, task and sweep",
     "kills_scale": "Twenty kills, in one process and in two",
@@ -482,6 +496,8 @@ TITLES = {
     "startup": "Start of commands, in CPU time",
     "verification": "What verification costs",
     "gpu": "Half a billion weights on a GPU",
+    "gpu_small": "The script for GPUs, tried on a CPU",
+    "decoder_laws": "Laws over all decoder types",
     "explanations": "Explanations where the truth is known",
     "promotion": "Promotion",
     "intervals": "Intervals and verdicts",

@@ -23,8 +23,6 @@ from typing import NamedTuple
 from flops import shape_of, weights
 
 HERE = Path(__file__).parent
-SECONDS = 470  # for everything; a line gets what is left of it
-LONGEST = 150  # seconds for one line
 ROWS = {"train": "harmless-base.train.2000.jsonl", "test": "harmless-base.test.dev.jsonl"}
 HALF_A_BILLION = (
     "model.vocab_size=32000", "model.hidden_size=1024", "model.intermediate_size=5632", "model.num_hidden_layers=23",
@@ -53,10 +51,19 @@ class Size(NamedTuple):
     length: int
     new_tokens: int
     rollouts: int
+    longest: int  # seconds for one line
+    seconds: int  # for everything; a line gets what is left of it
 
 
-GPU = Size(HALF_A_BILLION, ("hardware.device=cuda", "hardware.dtype=bfloat16"), 24, 32, 512, 128, 3)
-SMALL = Size(TINY, ("hardware.device=cpu", "hardware.dtype=bfloat16"), 4, 8, 128, 16, 2)
+class Limits(NamedTuple):
+    """The seconds that one line may take, and the end of the time for all, by time.monotonic."""
+
+    longest: int
+    end: float
+
+
+GPU = Size(HALF_A_BILLION, ("hardware.device=cuda", "hardware.dtype=bfloat16"), 24, 32, 512, 128, 3, 150, 470)
+SMALL = Size(TINY, ("hardware.device=cpu", "hardware.dtype=bfloat16"), 4, 8, 128, 16, 2, 600, 3600)
 
 
 class Line(NamedTuple):
@@ -121,7 +128,8 @@ def gpu(small: bool = False) -> Iterator[str]:
     if not data:
         yield "Not measured: ALIGNLAB_DATA names no folder of real data."
         return
-    size, deadline = (SMALL if small else GPU), time.monotonic() + SECONDS
+    size = SMALL if small else GPU
+    limits = Limits(size.longest, time.monotonic() + size.seconds)
     files = [f"dataset.{part}={Path(data) / 'hh-rlhf' / file}" for part, file in ROWS.items()]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -133,9 +141,9 @@ def gpu(small: bool = False) -> Iterator[str]:
         yield "|---|--:|--:|--:|--:|--:|---|"
         for line in lines(size):
             rows = files if "dataset=hh_rlhf" in line.settings else []
-            yield row(line.name, run((*line.settings, *size.hardware, *rows), folder, deadline), size, rate)
+            yield row(line.name, run((*line.settings, *size.hardware, *rows), folder, limits), size, rate)
         for method in ("sft", "dpo"):
-            yield row(f"TRL, {method.upper()}", trl(method, size, folder, files, deadline), size, rate)
+            yield row(f"TRL, {method.upper()}", trl(method, size, folder, files, limits), size, rate)
 
 
 def row(name: str, outcome: Outcome, size: Size, rate: float | None) -> str:
@@ -154,13 +162,13 @@ def row(name: str, outcome: Outcome, size: Size, rate: float | None) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def run(settings: Sequence[str], folder: Path, deadline: float) -> Outcome:
+def run(settings: Sequence[str], folder: Path, limits: Limits) -> Outcome:
     """Run alignlab and read its last lines of output."""
     environment = os.environ | {"ALIGNLAB_CACHE": str(folder / "cache")}
-    return timed([sys.executable, "-m", "alignlab", *settings], folder, environment, deadline)
+    return timed([sys.executable, "-m", "alignlab", *settings], folder, environment, limits)
 
 
-def trl(method: str, size: Size, folder: Path, files: Sequence[str], deadline: float) -> Outcome:
+def trl(method: str, size: Size, folder: Path, files: Sequence[str], limits: Limits) -> Outcome:
     """Run TRL's trainer as it comes on the model and the rows that alignlab prepared."""
     command = [
         sys.executable, str(HERE / "trl_beside.py"), method, *COMMON, "model=scratch", "model.family=qwen2",
@@ -168,13 +176,13 @@ def trl(method: str, size: Size, folder: Path, files: Sequence[str], deadline: f
         f"method.max_length={size.length}", "method.policy=base",
     ]  # fmt: skip
     environment = os.environ | {"ALIGNLAB_CACHE": str(folder / "cache"), "HF_HUB_DISABLE_TELEMETRY": "1"}
-    return timed(command, folder, environment, deadline)
+    return timed(command, folder, environment, limits)
 
 
-def timed(command: Sequence[str], folder: Path, environment: dict[str, str], deadline: float) -> Outcome:
+def timed(command: Sequence[str], folder: Path, environment: dict[str, str], limits: Limits) -> Outcome:
     """Run a command for what is left of the time, and read what it printed."""
     started = time.monotonic()
-    left = min(LONGEST, deadline - started)
+    left = min(limits.longest, limits.end - started)
     if left < 5:
         return Outcome(0, failure="no time left")
     try:

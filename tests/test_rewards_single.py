@@ -17,6 +17,7 @@ from alignlab.config import user_function
 from alignlab.config.hardware import Hardware
 from alignlab.config.reward import ClassifierReward, FunctionReward, ModelReward
 from alignlab.errors import Failure
+from alignlab.models import fitting
 from alignlab.rewards import Scored, load_reward
 
 CPU = Hardware(strategy="single", device="cpu", dtype="float32", micro_batch_size=None, threads=1)
@@ -78,6 +79,23 @@ def test_the_completion_alone_is_scored_unless_the_prompt_is_asked_for(published
     both = classifier(published, include_prompt=True).score(PROMPTS, TEXTS, ENDED).total
     expected = by_hand(published, TEXTS[0], "how do i")[2].item()
     assert both[0] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_classifier_scores_the_same_in_smaller_batches_where_memory_runs_out(published, monkeypatch):
+    monkeypatch.setattr(fitting, "_fitting", {})
+    reward, texts, sizes = classifier(published), [*TEXTS[:2], "bake bread"], []
+    whole, model = reward.score(PROMPTS, texts, ENDED).total, reward.reward.model
+    forward = model.forward
+
+    def limited(input_ids=None, **named):
+        sizes.append(len(input_ids))
+        if len(input_ids) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return forward(input_ids=input_ids, **named)
+
+    monkeypatch.setattr(model, "forward", limited)
+    assert reward.score(PROMPTS, texts, ENDED).total == pytest.approx(whole, abs=1e-5)
+    assert sizes == [3, 1, 1, 1]
 
 
 def test_a_label_that_is_not_there_lists_those_that_are(published):

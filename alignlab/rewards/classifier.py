@@ -13,6 +13,7 @@ from alignlab.config.hardware import Hardware
 from alignlab.config.reward import ClassifierReward
 from alignlab.errors import failure
 from alignlab.models import model_folder
+from alignlab.models.fitting import in_batches
 from alignlab.models.load import device, load_whole, precision
 from alignlab.models.truncation import context_length
 from alignlab.rewards.protocol import Context, Scored
@@ -52,13 +53,18 @@ class Classifier(NamedTuple):
         sizes = [len(text) + len(prompt) * self.include_prompt for text, prompt in zip(texts, before, strict=True)]
         order = sorted(range(len(texts)), key=sizes.__getitem__)
         total = [0.0] * len(texts)
+        first = before if self.include_prompt else texts
+
+        def score_rows(rows: list[int]) -> list[float]:
+            pairs = [texts[i] for i in rows] if self.include_prompt else None
+            values: list[float] = self.forward([first[i] for i in rows], pairs).tolist()
+            return values
+
         with torch.inference_mode():
-            for rows in batches(order, sizes):
-                pairs = {"text_pair": [texts[i] for i in rows]} if self.include_prompt else {}
-                first = before if self.include_prompt else texts
-                values = self.forward([first[i] for i in rows], pairs.get("text_pair")).tolist()
-                for i, value in zip(rows, values, strict=True):
-                    total[i] = value
+            for batch in batches(order, sizes):
+                for rows, values in in_batches(batch, len(batch), score_rows, "classification"):
+                    for i, value in zip(rows, values, strict=True):
+                        total[i] = value
         return Scored(total)
 
     def forward(self, texts: list[str], pairs: list[str] | None) -> "Tensor":
