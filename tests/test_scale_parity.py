@@ -33,7 +33,12 @@ STAGES += [(method, "lora") for method in METHODS if method != "rm"]
 HARDWARE = ("single", "ddp", "zero3")
 COMPARED = [(*stage, hardware) for stage in STAGES for hardware in HARDWARE[1:]]
 COMPARED += [("sft", "full", "zero2"), ("sft", "full", "zero3_offload")]
-INTERRUPTED = [("sft", "single"), ("sft", "zero3"), ("kto", "ddp"), ("ppo", "single"), ("ppo", "ddp"), ("ppo", "zero3")]
+INTERRUPTED = [
+    *(("sft", "full", hardware) for hardware in ("single", "zero3")),
+    ("kto", "full", "ddp"),
+    *(("ppo", "full", hardware) for hardware in HARDWARE),
+    ("ppo", "lora", "zero3"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +52,9 @@ def stages(tmp_path_factory):
         )
         for method, adapter, hardware in [*((*stage, "single") for stage in STAGES), *COMPARED]
     }
-    for method, hardware in INTERRUPTED:
-        names = method, "interrupted", hardware
-        jobs[names] = job(rows, folder / hardware / "interrupted" / method, hardware, *METHODS[method])
+    for method, adapter, hardware in INTERRUPTED:
+        names = method, f"interrupted {adapter}", hardware
+        jobs[names] = job(rows, folder / names[2] / names[1] / method, hardware, *METHODS[method], *ADAPTERS[adapter])
         (jobs[names].folder / "interrupt").touch()
     for names, one in jobs.items():
         if names[2] == "single":
@@ -78,16 +83,27 @@ def test_two_processes_compute_what_one_does(stages, method, adapter, hardware):
     assert any(not torch.equal(own[name], inner[name]) for name in own.keys() & inner.keys())
 
 
-@pytest.mark.parametrize(("method", "hardware"), INTERRUPTED)
-def test_a_stage_that_was_asked_to_stop_goes_on_to_the_same_end(stages, method, hardware):
+@pytest.mark.parametrize(("method", "adapter", "hardware"), INTERRUPTED)
+def test_a_stage_that_was_asked_to_stop_goes_on_to_the_same_end(stages, method, adapter, hardware):
     """It saves between two steps (PPO: rollouts), and begins again from there; one process ends with the same bits."""
-    stopped, whole = stages[method, "interrupted", hardware], stages[method, "full", hardware]
+    stopped, whole = stages[method, f"interrupted {adapter}", hardware], stages[method, adapter, hardware]
     assert (stopped.folder / "interrupted").exists()
     first, second = weights(stopped), weights(whole)
     assert max((first[name] - second[name]).abs().max().item() for name in first) <= (hardware != "single") * 1e-6
     steps = [line["step"] for line in lines(stopped)]
     assert STOP in steps
     assert max(steps) == STEPS
+
+
+def test_a_checkpoint_under_zero3_holds_what_learns_alone(stages):
+    """Not the frozen base, which has 16 GB at 8B: the policy's adapter, and the value function with its head."""
+    folder = stages["ppo", "interrupted lora", "zero3"].folder
+    states = [torch.load(file, weights_only=False) for file in folder.glob("checkpoints/**/*model_states.pt")]
+    assert states
+    names = {name for state in states for name in state["module"]}
+    assert any("lora_B" in name for name in names)
+    assert all("lora_" in name or name.startswith(("value.", "head.")) for name in names)
+    assert all(state["frozen_param_fragments"] is None for state in states)
 
 
 @pytest.mark.parametrize("method", [method for method, adapter in STAGES if adapter == "lora"])

@@ -5,6 +5,7 @@ Where the weights are not partitioned, all of this does nothing.
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from alignlab.runtime.distributed import hardware_of_group, unset_deepspeed_config
@@ -94,6 +95,12 @@ def unshard(model: "nn.Module") -> None:
                 if id(weight) not in full:
                     full[id(weight)] = nn.Parameter(weight.detach().full_tensor().cpu(), requires_grad=False)
                 module._parameters[name] = full[id(weight)]
+
+
+def save_learned_only(engine: Any) -> None:
+    """Leave frozen weights out of the checkpoints of a DeepSpeed engine; other modules are left as they are."""
+    if hasattr(engine, "save_checkpoint"):
+        engine.save_checkpoint = partial(type(engine).save_checkpoint, engine, exclude_frozen_parameters=True)
 
 
 @contextmanager
