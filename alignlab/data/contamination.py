@@ -5,16 +5,14 @@ occur in them. An 8-gram that many held-out rows share belongs to a template and
 held-out rows are kept, so that the training rows can be a stream: memory grows with the held-out splits.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
 
 from alignlab.data.prepared import Part, Rows, Splits, by_parts
-from alignlab.data.splits import opening
+from alignlab.data.splits import opening, words_of
 
-WORD = re.compile(r"[^\W_]+")
 N = 8  # words in an n-gram; a shorter text is one n-gram
 NEAR = 0.5  # share of a row's n-grams that must occur in the training rows for the row to be near
 COMMON = 0.02  # an n-gram in more than this share of the held-out rows, and in more than 10, belongs to a template
@@ -74,8 +72,10 @@ class RowSets(NamedTuple):
         """Return the hashes of rows that are in these sets, too."""
         sets = no_rows()
         for row in rows:
-            sets.texts.update({row.text} & self.texts)
-            sets.openings.update({row.opening} & self.openings)
+            if row.text in self.texts:
+                sets.texts.add(row.text)
+            if row.opening in self.openings:
+                sets.openings.add(row.opening)
             sets.ngrams.update(row.ngrams & self.ngrams)
         return sets
 
@@ -150,7 +150,7 @@ def is_near(row: RowHashes, trained: set[int]) -> bool:
 def hash_row(row: Mapping[str, Any]) -> RowHashes:
     """Hash a row's prompt (its completions if it has none), its opening and its n-grams."""
     texts = [turn["content"] for turn in row["prompt"]] or list(row["completions"])
-    words = WORD.findall(" ".join(texts).casefold())
+    words = words_of(" ".join(texts))
     first = opening(row["prompt"]) or " ".join(words)
     return RowHashes(hash(tuple(words)), hash(first), frozenset(map(hash, word_ngrams(words))))
 

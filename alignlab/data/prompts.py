@@ -27,14 +27,15 @@ def parse_prompt(fields: Fields, names: Sequence[str] = PROMPTS) -> list[Turn]:
     row = fields_of(fields)
     name = pick(row, names) or names[0]
     value = row.get(name)
-    if isinstance(value, Mapping) and isinstance(value.get("full_text"), str):  # WebGPT
+    is_text = isinstance(value, str)  # asked first: that a text is no Mapping takes long to find out
+    if not is_text and isinstance(value, Mapping) and isinstance(value.get("full_text"), str):  # WebGPT
         text = parse_text(row.part(name, value), ("full_text",))
         return [*system_turns(row), {"role": "user", "content": text}]
-    if isinstance(value, Mapping) and isinstance(value.get("messages"), list):  # OpenAI's file of preferences
+    if not is_text and isinstance(value, Mapping) and isinstance(value.get("messages"), list):  # OpenAI's preferences
         return with_system(row, parse_turns(row.part(name, value), "messages"))
-    if isinstance(value, list | Mapping) or (isinstance(value, str) and holds_turns(value)):
+    if holds_turns(value) if is_text else isinstance(value, list | Mapping):
         return with_system(row, [*_earlier(row, name), *parse_turns(row, name)])
-    if isinstance(value, str) and (turns := transcript_turns(value)):
+    if is_text and (turns := transcript_turns(value)):
         return with_system(row, _without_opening(turns))
     context_name = next((other for other in row.held(CONTEXTS) if other != name), "")
     if context_name and holds_turns(row.peek(context_name)) and not isinstance(row.peek(context_name), str):
@@ -86,7 +87,7 @@ def parse_completion(fields: Fields, *names: str) -> str:
     """Return a completion that is written as text, as one turn, or as a list of one turn."""
     name = pick(fields, names) or names[0]
     value = fields.get(name)
-    if not isinstance(value, list | Mapping) and not holds_turns(value):
+    if (isinstance(value, str) or not isinstance(value, list | Mapping)) and not holds_turns(value):
         return parse_text(fields, (name,))
     turns = parse_turns(fields, name)
     if len(turns) != 1 or turns[0]["role"] != "assistant":

@@ -72,7 +72,8 @@ def qualify(draft: Draft, fields: RowFields) -> Draft:
     if not draft.completions or not draft.prompt:
         return draft._replace(weight=read_weight(fields, 1))
     weight = read_weight(fields, len(draft.completions)) * draft.weight
-    draft = draft._replace(weight=weight, cut_off=read_cut_off(fields, len(draft.completions)))
+    if weight != draft.weight or "finished" in fields.values_by_name:
+        draft = draft._replace(weight=weight, cut_off=read_cut_off(fields, len(draft.completions)))
     if len(draft.completions) == 1:
         return _qualify_answer(draft, fields)
     if len(draft.completions) == 2:

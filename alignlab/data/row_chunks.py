@@ -215,7 +215,8 @@ def assign_splits(keys: SplitKeys) -> Step:
     def step(rows: Iterable[Row], tally: Tally) -> Iterator[Row]:
         for row in rows:
             if row.split == "train":
-                row = row._replace(split=keys.split(row.prompt, row.completions[0] if row.completions else ""))
+                split = keys.split(row.prompt, row.completions[0] if row.completions else "")
+                row = row if split == "train" else row._replace(split=split)
             tally.notes[row.split] += 1
             yield row
 

@@ -130,7 +130,8 @@ class RowFields(Mapping[str, Any]):
 
     def held(self, names: tuple[str, ...]) -> list[str]:
         """Return those of the names whose fields hold a value, in their order, without reading them."""
-        return [name for name in self.names.among(names) if self.holds(name)]
+        present = self.names.among(names)
+        return [name for name in present if self.holds(name)] if present else []
 
     def peek(self, name: str) -> Any:
         """Return a value without reading the field; None if the row has no such field."""

@@ -31,10 +31,16 @@ def opening(prompt: Sequence[Turn]) -> str:
     return significant_words(next((turn["content"] for turn in prompt if turn["role"] == "user"), ""))
 
 
+@lru_cache(maxsize=16)  # contamination asks for the words of an opening, too
+def words_of(text: str) -> list[str]:
+    """Return the words of a text, without case."""
+    return WORD.findall(text.casefold())
+
+
 @lru_cache(maxsize=16)  # a data card asks for a row's opening twice
 def significant_words(first: str) -> str:
     """Return the sorted significant words of a text; the text if it has no words."""
-    words = set(WORD.findall(first.casefold()))
+    words = set(words_of(first))
     significant = {word for word in words if len(word) >= LONG_WORD or word.isdecimal()}
     return " ".join(sorted(significant if len(significant) >= FEW_WORDS else words)) or first.strip()
 

@@ -21,6 +21,7 @@ from alignlab.runtime.files import write_text
 from alignlab.runtime.run_files import REJECTS
 
 COMPUTES = False
+ENCODE = json.JSONEncoder(ensure_ascii=False).encode  # `json.dumps` would make an encoder for each row
 
 
 def run(config: Config, folder: Path) -> None:
@@ -79,7 +80,7 @@ def lines_by_form(part: Part) -> dict[str, list[str]]:
             fields["messages"][place - 1] = fields["messages"][place - 1] | {"weight": 0}
         if row.get("cut_off"):
             kept["finished"] = [place not in row["cut_off"] for place in range(len(row["completions"]))]
-        lines.setdefault(form, []).append(json.dumps(fields | kept, ensure_ascii=False) + "\n")
+        lines.setdefault(form, []).append(ENCODE(fields | kept) + "\n")
     return lines
 
 
