@@ -37,8 +37,8 @@ def decoder_laws() -> Iterator[str]:
         counts = Counter(outcome_of(laws[law]) for laws in table.values())
         yield f"| {words} | {', '.join(f'{count} {outcome}' for outcome, count in counts.most_common())} |"
     yield ""
-    yield "In a plain layout pairs are not packed, and a run says so. Types that a law could not be tried on, by the first"
-    yield "reason:"
+    yield "In a plain layout pairs are not packed, and a run says so. Types that a law could not be tried on, by the"
+    yield "first reason:"
     yield ""
     for reason, names in refused(table).items():
         yield f"- {reason}: {', '.join(names)}"
