@@ -3,10 +3,10 @@
 import pytest
 import torch
 from tiny import tiny_model, tiny_tokenizer
-from transformers import MistralConfig, MistralForCausalLM, T5Config, T5ForConditionalGeneration
+from transformers import LlamaForCausalLM, MistralConfig, MistralForCausalLM, T5Config, T5ForConditionalGeneration
 
 from alignlab.models import decoding, sampling
-from alignlab.models.decoding import PreallocatedLayer, decode, is_plain_decoder
+from alignlab.models.decoding import PreallocatedLayer, cache_argument, decode, is_plain_decoder
 from alignlab.models.sampling import InversionSampler, Sampling, draw_uniforms, generate, sample_token_ids
 
 PROMPTS = [[6, 7, 8, 9], [10], [11, 12, 13, 2, 14, 15], [16, 17], [6], [7, 7, 7]]
@@ -21,6 +21,28 @@ def batch(prompts):
 def cut(row, limit, ends):
     row = row.tolist()[:limit]
     return row[: next((place + 1 for place, token in enumerate(row) if token in ends), len(row))]
+
+
+def renamed(model):
+    """Return the model with the argument of its cache named as transformers has it since 5.24."""
+    old = type(model).forward
+
+    class Renamed(type(model)):
+        def forward(self, input_ids=None, position_ids=None, cache=None, logits_to_keep=0, **more):
+            given = {cache_argument(LlamaForCausalLM): cache}
+            return old(self, input_ids, position_ids=position_ids, logits_to_keep=logits_to_keep, **given, **more)
+
+    model.__class__ = Renamed
+    return model
+
+
+def test_the_argument_of_the_cache_has_two_names():
+    (ids, mask), most = batch(PROMPTS), torch.full((6,), 8)
+    rows = [
+        decode(model, ids, mask, lambda logits, *_: logits.argmax(-1), torch.tensor([2]), most)
+        for model in (tiny_model(), renamed(tiny_model()))
+    ]
+    assert torch.equal(*rows)
 
 
 @pytest.mark.parametrize("ends", [{2}, {2, 9, 14}, set()], ids=["seldom", "often", "never"])
@@ -103,6 +125,7 @@ def test_only_plain_decoders_are_decoded_here():
         "num_attention_heads": 1,
     }
     assert is_plain_decoder(tiny_model())
+    assert is_plain_decoder(renamed(tiny_model()))
     window = MistralForCausalLM(MistralConfig(**small, num_key_value_heads=1, sliding_window=4))
     assert not is_plain_decoder(window)
     t5 = T5ForConditionalGeneration(T5Config(vocab_size=20, d_model=8, d_kv=8, d_ff=8, num_layers=1, num_heads=1))

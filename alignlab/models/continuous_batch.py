@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from alignlab.models.decoding import forward
+from alignlab.models.decoding import cache_argument, forward
 from alignlab.models.sampling import LIKELIEST, draw_uniforms, invert, masked_tokens, nucleus, special_tokens
 
 if TYPE_CHECKING:
@@ -89,7 +89,8 @@ class Batch:
         places = [ends.index(len(row.ids) - 1) for row in joining]
         computed = DynamicCache(config=self.model.config)
         last = torch.tensor(ends, device=device)
-        out = self.model(input_ids=ids, past_key_values=computed, use_cache=True, logits_to_keep=last)
+        named = {cache_argument(type(self.model)): computed}
+        out = self.model(input_ids=ids, use_cache=True, logits_to_keep=last, **named)
         for layer, added in zip(self.cache.layers, computed.layers, strict=True):
             layer.add(added.keys, added.values)
         self.lengths = torch.cat([self.lengths, lengths])

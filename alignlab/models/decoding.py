@@ -5,6 +5,7 @@ leave the batch: when a quarter of it is finished, the others are moved together
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +27,15 @@ def is_plain_decoder(model: "PreTrainedModel") -> bool:
         return False
     known = signature(model.forward).parameters
     layers = DynamicCache(config=model.config).layers
-    return {"position_ids", "logits_to_keep", "past_key_values"} <= known.keys() and all(
+    return {"position_ids", "logits_to_keep", cache_argument(type(model))} <= known.keys() and all(
         type(layer) is DynamicLayer for layer in layers
     )
+
+
+@lru_cache(maxsize=64)
+def cache_argument(kind: type) -> str:
+    """Return the argument of a class of models that takes the cache: transformers 5.24 renamed `past_key_values`."""
+    return "cache" if "cache" in signature(kind.forward).parameters else "past_key_values"  # type: ignore[attr-defined]
 
 
 def decode(
@@ -79,9 +86,9 @@ def forward(model: Any, ids: Tensor, mask: Tensor, positions: Tensor, cache: Dyn
         input_ids=ids,
         attention_mask=mask,
         position_ids=positions,
-        past_key_values=cache,
         use_cache=True,
         logits_to_keep=1,
+        **{cache_argument(type(model)): cache},
     )
     logits: Tensor = out.logits[:, -1]
     return logits
