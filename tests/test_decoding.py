@@ -3,7 +3,7 @@
 import pytest
 import torch
 from tiny import tiny_model, tiny_tokenizer
-from transformers import LlamaForCausalLM, MistralConfig, MistralForCausalLM, T5Config, T5ForConditionalGeneration
+from transformers import MistralConfig, MistralForCausalLM, T5Config, T5ForConditionalGeneration
 
 from alignlab.models import decoding, sampling
 from alignlab.models.decoding import PreallocatedLayer, cache_argument, decode, is_plain_decoder
@@ -29,7 +29,7 @@ def renamed(model):
 
     class Renamed(type(model)):
         def forward(self, input_ids=None, position_ids=None, cache=None, logits_to_keep=0, **more):
-            given = {cache_argument(LlamaForCausalLM): cache}
+            given = {cache_argument(old): cache}
             return old(self, input_ids, position_ids=position_ids, logits_to_keep=logits_to_keep, **given, **more)
 
     model.__class__ = Renamed

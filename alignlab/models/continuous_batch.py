@@ -89,7 +89,7 @@ class Batch:
         places = [ends.index(len(row.ids) - 1) for row in joining]
         computed = DynamicCache(config=self.model.config)
         last = torch.tensor(ends, device=device)
-        named = {cache_argument(type(self.model)): computed}
+        named = {cache_argument(type(self.model).forward): computed}
         out = self.model(input_ids=ids, use_cache=True, logits_to_keep=last, **named)
         for layer, added in zip(self.cache.layers, computed.layers, strict=True):
             layer.add(added.keys, added.values)

@@ -27,15 +27,15 @@ def is_plain_decoder(model: "PreTrainedModel") -> bool:
         return False
     known = signature(model.forward).parameters
     layers = DynamicCache(config=model.config).layers
-    return {"position_ids", "logits_to_keep", cache_argument(type(model))} <= known.keys() and all(
+    return {"position_ids", "logits_to_keep", cache_argument(type(model).forward)} <= known.keys() and all(
         type(layer) is DynamicLayer for layer in layers
     )
 
 
 @lru_cache(maxsize=64)
-def cache_argument(kind: type) -> str:
-    """Return the argument of a class of models that takes the cache: transformers 5.24 renamed `past_key_values`."""
-    return "cache" if "cache" in signature(kind.forward).parameters else "past_key_values"  # type: ignore[attr-defined]
+def cache_argument(forward: Callable[..., Any]) -> str:
+    """Return the argument that takes a model's cache, by its class's `forward`: transformers 5.24 renamed it."""
+    return "cache" if "cache" in signature(forward).parameters else "past_key_values"
 
 
 def decode(
@@ -88,7 +88,7 @@ def forward(model: Any, ids: Tensor, mask: Tensor, positions: Tensor, cache: Dyn
         position_ids=positions,
         use_cache=True,
         logits_to_keep=1,
-        **{cache_argument(type(model)): cache},
+        **{cache_argument(type(model).forward): cache},
     )
     logits: Tensor = out.logits[:, -1]
     return logits
