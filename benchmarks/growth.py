@@ -107,7 +107,7 @@ def table(ratios: Sequence[Ratio], rows: int) -> Iterator[str]:
     yield "|---|---|--:|--:|--:|--:|--:|---|"
     for ratio in ratios:
         share = ratio.measured / ratio.theory
-        verdict = "no worse" if share <= TOLERANCE else "**worse**"
+        verdict = "lost in noise" if share <= 0 else "no worse" if share <= TOLERANCE else "**worse**"
         numbers = (f"{number:.2f}" for number in (ratio.measured, ratio.theory, share, ratio.masked))
         yield f"| {ratio.method} | {ratio.name} | {ratio.seconds:.1f} | {' | '.join(numbers)} | {verdict}{ratio.note} |"
     yield ""

@@ -59,10 +59,11 @@ def test_growth_is_measured_without_start_up():
 
 
 def test_a_tenth_above_theory_is_no_worse():
-    ratios = [Ratio("rm", f"to {measured}", 8.0, measured, 4.0, 3.5) for measured in (4.4, 4.5)]
+    ratios = [Ratio("rm", f"to {measured}", 8.0, measured, 4.0, 3.5) for measured in (4.4, 4.5, -1.0)]
     lines = list(growth_table(ratios, 16))
     assert "| rm | to 4.4 | 8.0 | 4.40 | 4.00 | 1.10 | 3.50 | no worse |" in lines
     assert "| rm | to 4.5 | 8.0 | 4.50 | 4.00 | 1.12 | 3.50 | **worse** |" in lines
+    assert "| rm | to -1.0 | 8.0 | -1.00 | 4.00 | -0.25 | 3.50 | lost in noise |" in lines
 
 
 def test_longer_rows_repeat_prompt_and_completions():
