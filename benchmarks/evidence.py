@@ -20,7 +20,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
-from random import Random
 from typing import Any, NamedTuple
 
 import beside
@@ -234,53 +233,8 @@ def mistakes() -> Iterator[str]:
 
 
 def prepare() -> Iterator[str]:
-    """Prepare a million rows: peak private memory of the process, and rows per second."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        million(folder / "rows.jsonl")
-        command = [sys.executable, "-m", "alignlab", "task=prepare", "dataset=file", "dataset.path=rows.jsonl"]
-        started = time.monotonic()
-        with (folder / "said").open("w") as said:
-            process = subprocess.Popen(
-                command, cwd=folder, env=os.environ | {"ALIGNLAB_CACHE": str(folder / "cache")}, stdout=said
-            )
-            peak = 0
-            while process.poll() is None:
-                peak = max(peak, anonymous(process.pid))
-                time.sleep(0.2)
-        seconds = time.monotonic() - started
-        if process.returncode:
-            raise SystemExit(f"exit code {process.returncode}")
-        yield "`python -m alignlab task=prepare dataset=file dataset.path=rows.jsonl`: a million rows (290 MB), every"
-        yield f"tenth the same as the one before: {seconds:.0f} s, **{1e6 / seconds:,.0f} rows a second**, at most"
-        yield f"{peak / 1e6:.0f} MB of anonymous memory."
-        yield ""
-        yield "```"
-        yield from (line.replace(name, "…") for line in (folder / "said").read_text(encoding="utf-8").splitlines())
-        yield "```"
-        yield ""
-        yield f"- {'met' if peak < 1e9 else '**not met**'}: under 1 GB of anonymous memory"
-
-
-def million(path: Path) -> None:
-    """Write a million rows of random words; every tenth repeats the one before it."""
-    random = Random(0)
-    words = [f"word{number}" for number in range(5000)]
-    with path.open("w", encoding="utf-8") as stream:
-        for number in range(1_000_000):
-            if number % 10 != 9:
-                asked, said = " ".join(random.choices(words, k=10)), " ".join(random.choices(words, k=20))
-                row = json.dumps({"prompt": f"Tell me {number}: {asked}?", "completion": said}) + "\n"
-            stream.write(row)
-
-
-def anonymous(process: int) -> int:
-    """Return the anonymous memory of a process in bytes; 0 after it has ended."""
-    try:
-        status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("RssAnon")), 0)
+    """Prepare a million rows: rows per second, CPU time, and the memory of all processes."""
+    yield from preparing_rows.million()
 
 
 def fuzz() -> Iterator[str]:
