@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import signal
 import time
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,8 @@ def slower_first(number, ask):
 @WORKERS
 def test_results_and_questions_are_in_the_order_of_the_tasks(workers):
     asked = []
-    results = list(in_order(slower_first, range(10), workers, lambda number: asked.append(number) or len(asked)))
+    with in_order(slower_first, range(10), workers, lambda number: asked.append(number) or len(asked)) as iterator:
+        results = list(iterator)
     assert asked == list(range(10))
     assert results == [(number, number + 1) for number in range(10)]
 
@@ -46,15 +46,15 @@ def unreadable(numbers):
 def test_an_error_is_raised_after_all_results_before_it(workers):
     for numbers, first, message in ((range(8), 4, "rows.jsonl:4: is broken"), (range(3), 3, "rows.jsonl:9: is not")):
         results = []
-        with pytest.raises(Failure, match=message):
-            results.extend(in_order(refuse, unreadable(numbers), workers))
+        with pytest.raises(Failure, match=message), in_order(refuse, unreadable(numbers), workers) as iterator:
+            results.extend(iterator)
         assert results == list(range(first))
         assert not multiprocessing.active_children()
 
 
 def test_a_bug_in_a_worker_shows_its_traceback():
-    with pytest.raises(WorkerError, match=r"refuse\n(.|\n)*ValueError: a bug"):
-        list(in_order(refuse, [6], 2))
+    with pytest.raises(WorkerError, match=r"refuse\n(.|\n)*ValueError: a bug"), in_order(refuse, [6], 2) as results:
+        list(results)
 
 
 def signalled(number, _):
@@ -63,9 +63,12 @@ def signalled(number, _):
 
 
 def test_a_worker_ignores_stop_signals_and_a_killed_one_is_one_sentence():
-    assert list(in_order(signalled, [signal.SIGINT, signal.SIGTERM], 2)) == [signal.SIGINT, signal.SIGTERM]
-    with pytest.raises(Failure, match=r"^dataset, worker . of 2: was killed \(SIGKILL\); check .* OOM killer; run"):
-        list(in_order(signalled, [signal.SIGINT, signal.SIGKILL], 2))
+    stops = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    with in_order(signalled, stops, 2) as results:
+        assert list(results) == stops
+    told = r"^dataset, worker . of 2: was killed \(SIGKILL\); check .* OOM killer; run"
+    with pytest.raises(Failure, match=told), in_order(signalled, [signal.SIGINT, signal.SIGKILL], 2) as results:
+        list(results)
 
 
 class Alarm(Exception):
@@ -79,7 +82,7 @@ def test_a_stop_of_the_main_process_ends_the_workers(monkeypatch):
     before = signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, 0.2)
     try:
-        with pytest.raises(Alarm), closing(in_order(lambda *_: time.sleep(60), [1, 2], 2)) as results:
+        with pytest.raises(Alarm), in_order(lambda *_: time.sleep(60), [1, 2], 2) as results:
             list(results)
     finally:
         signal.signal(signal.SIGALRM, before)
@@ -96,7 +99,8 @@ def test_no_worker_outlives_a_main_process_that_is_killed():
     near, far = context.Pipe()
 
     def main():
-        list(in_order(lambda *_: far.send(os.getpid()) or time.sleep(60), [1, 2], 2))
+        with in_order(lambda *_: far.send(os.getpid()) or time.sleep(60), [1, 2], 2) as results:
+            list(results)
 
     process = context.Process(target=main)
     process.start()

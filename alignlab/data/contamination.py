@@ -102,8 +102,9 @@ def near_training(rows: Iterable[Mapping[str, Any]], training: Rows) -> list[boo
 def hash_held_out(splits: Splits) -> dict[str, list[RowHashes]]:
     """Hash the rows of the validation and test splits, without the n-grams of templates."""
     hashed: dict[str, list[RowHashes]] = {"validation": [], "test": []}
-    for split, rows in by_parts(_hash_part, {name: splits[name] for name in hashed}):
-        hashed[split] += rows
+    with by_parts(_hash_part, {name: splits[name] for name in hashed}) as parts:
+        for split, rows in parts:
+            hashed[split] += rows
     return {name: drop_common_ngrams(rows) for name, rows in hashed.items()}
 
 
@@ -114,8 +115,9 @@ def _hash_part(part: Part) -> tuple[str, list[RowHashes]]:
 def seen(rows: Iterable[RowHashes], training: Rows) -> RowSets:
     """Return the hashes of rows that occur in the training rows, which are read once."""
     wanted, trained = no_rows().add(rows), no_rows()
-    for part in by_parts(lambda part: wanted.common(map(hash_row, part.rows)), {"train": training}):
-        trained.merge(part)
+    with by_parts(lambda part: wanted.common(map(hash_row, part.rows)), {"train": training}) as parts:
+        for part in parts:
+            trained.merge(part)
     return trained
 
 

@@ -7,7 +7,6 @@ and report.json holds the ledger of the steps. A view (`alignlab.data.views`) se
 
 import json
 from collections.abc import Iterator
-from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -169,7 +168,7 @@ def write_rows(dataset: FileData, folder: Path, keys: SplitKeys) -> tuple[Report
     totals = Totals(dataset)
     with (
         arrow_writers(folder, prepared_features()) as writers,
-        closing(row_chunks.outcomes(dataset, keys, totals)) as outcomes,
+        row_chunks.outcomes(dataset, keys, totals) as outcomes,
     ):
         for outcome in outcomes:
             totals.add(outcome)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -74,8 +75,8 @@ class Part(NamedTuple):
     first: int
 
 
-def by_parts(work: Callable[[Part], Result], splits: Splits) -> Iterator[Result]:
-    """Yield `work(part)` for all rows of the splits in parts, in order; several processes share many rows."""
+def by_parts(work: Callable[[Part], Result], splits: Splits) -> AbstractContextManager[Iterator[Result]]:
+    """Iterate over `work(part)` for all rows of the splits in parts, in order; several processes share many rows."""
     places = list(part_places(splits))
     sizes = [rows.file.stat().st_size for rows in splits.values() if isinstance(rows, ArrowRows)]
 
@@ -83,7 +84,7 @@ def by_parts(work: Callable[[Part], Result], splits: Splits) -> Iterator[Result]
         split, start, stop, first = place
         return work(Part(split, splits[split][start:stop], first))
 
-    yield from in_order(of_place, places, worker_count(sum(sizes)))
+    return in_order(of_place, places, worker_count(sum(sizes)))
 
 
 def part_places(splits: Splits) -> Iterator[tuple[str, int, int, int]]:

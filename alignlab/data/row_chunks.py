@@ -6,7 +6,8 @@ are added up in the order of the files, so that the number of workers changes no
 """
 
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -85,8 +86,8 @@ class Totals:
         return {label: ", ".join(self.formats[label]) or main for label, main in self.main_formats.items()}
 
 
-def outcomes(dataset: FileData, keys: SplitKeys, totals: Totals) -> Generator[Outcome]:
-    """Yield the outcomes of all chunks in the order of the files; add each to `totals` before you ask for the next."""
+def outcomes(dataset: FileData, keys: SplitKeys, totals: Totals) -> AbstractContextManager[Iterator[Outcome]]:
+    """Iterate over the outcomes of all chunks in the order of the files; add each to `totals` before the next."""
     sources = [source for side in sources_by_split(dataset).values() for source in side]
     limited = dataset.max_rows is not None  # each chunk then depends on the rows that were kept before it
     workers = 1 if limited else worker_count(sum(source.size() for source in sources))

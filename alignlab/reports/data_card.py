@@ -117,9 +117,10 @@ def card(splits: Splits) -> Card:
     held_out = hash_held_out(splits)
     wanted = no_rows().add(row for rows in held_out.values() for row in rows)
     total, trained = Statistics(), no_rows()
-    for statistics, matches in by_parts(partial(count_part, wanted), {"train": splits["train"], **splits}):
-        total.merge(statistics)
-        trained.merge(matches)
+    with by_parts(partial(count_part, wanted), {"train": splits["train"], **splits}) as parts:
+        for statistics, matches in parts:
+            total.merge(statistics)
+            trained.merge(matches)
     openings = len(set(total.openings))
     return Card(
         [spread(name, values) for name, values in total.lengths.items() if values],

@@ -11,7 +11,7 @@ import os
 import signal
 import traceback
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -38,16 +38,17 @@ def no_question(_: Any) -> None:
     raise RuntimeError("this task may ask no question")
 
 
-def in_order(work: Work, tasks: Iterable[Any], workers: int, answer: Ask = no_question) -> Generator[Any]:
-    """Yield `work(task, ask)` for every task, in order; close the iterator to end the workers.
+@contextmanager
+def in_order(work: Work, tasks: Iterable[Any], workers: int, answer: Ask = no_question) -> Iterator[Iterator[Any]]:
+    """Yield an iterator of `work(task, ask)` for every task, in order; the workers end with the `with` block.
 
     An error of a task, or of the iterator of the tasks, is raised when the results of all tasks before it were yielded.
     """
     if workers < 2:
-        yield from (work(task, answer) for task in tasks)
+        yield (work(task, answer) for task in tasks)
         return
     with started(work, workers) as processes:
-        yield from Exchange(processes, tasks, answer).results()
+        yield Exchange(processes, tasks, answer).results()
 
 
 class Exchange:

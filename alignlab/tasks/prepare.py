@@ -56,9 +56,9 @@ def write_rows(rows: Rows, folder: Path) -> dict[str, int]:
     """Write rows as JSON lines, one file per form, in formats that `dataset=file` detects; return their counts."""
     counts: Counter[str] = Counter()
     folder.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as files:
+    with by_parts(lines_by_form, {folder.name: rows}) as parts, ExitStack() as files:
         streams: dict[str, Any] = {}
-        for part in by_parts(lines_by_form, {folder.name: rows}):
+        for part in parts:
             for form, lines in part.items():
                 if form not in streams:
                     streams[form] = files.enter_context((folder / f"{form}.jsonl").open("w", encoding="utf-8"))
