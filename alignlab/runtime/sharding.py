@@ -97,9 +97,9 @@ def unshard(model: "nn.Module") -> None:
                 module._parameters[name] = full[id(weight)]
 
 
-def save_learned_only(engine: Any) -> None:
-    """Leave frozen weights out of the checkpoints of a DeepSpeed engine; other modules are left as they are."""
-    if hasattr(engine, "save_checkpoint"):
+def save_learned_only(engine: Any, policy: Any) -> None:
+    """Leave frozen weights out of the checkpoints of a DeepSpeed engine whose policy has adapters."""
+    if hasattr(engine, "save_checkpoint") and hasattr(policy, "peft_config"):
         engine.save_checkpoint = partial(type(engine).save_checkpoint, engine, exclude_frozen_parameters=True)
 
 

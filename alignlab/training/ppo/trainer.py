@@ -265,8 +265,7 @@ class PPOTrainer(Trainer):  # type: ignore[misc]
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Write a checkpoint; every process first logs the rollout, whose metrics are part of the gates' state."""
         self.log_rollout()
-        if hasattr(self.actor.policy, "peft_config"):
-            sharding.save_learned_only(self.model_wrapped)
+        sharding.save_learned_only(self.model_wrapped, self.actor.policy)
         if self.args.should_save:
             self._save(output_dir)
 
