@@ -100,9 +100,11 @@ def test_a_checkpoint_under_zero3_holds_what_learns_alone(stages):
     folder = stages["ppo", "interrupted lora", "zero3"].folder
     states = [torch.load(file, weights_only=False) for file in folder.glob("checkpoints/**/*model_states.pt")]
     assert states
-    names = {name for state in states for name in state["module"]}
-    assert any("lora_B" in name for name in names)
-    assert all("lora_" in name or name.startswith(("value.", "head.")) for name in names)
+    tensors = {name: tensor for state in states for name, tensor in state["module"].items()}
+    assert any("lora_B" in name for name in tensors)
+    others = {name for name in tensors if "lora_" not in name and not name.startswith(("value.", "head."))}
+    assert others == {"policy.base_model.model.lm_head.weight"}  # the embeddings' second name,
+    assert all(tensors[name].numel() == 0 for name in others)  # which holds nothing
     assert all(state["frozen_param_fragments"] is None for state in states)
 
 
