@@ -89,6 +89,7 @@ def test_a_loop_that_is_killed_resumes_and_its_server_dies_with_it(tmp_path):
     while not store.exists() or store.stat().st_size < 100_000:
         assert process.poll() is None
         time.sleep(0.05)
+    process.send_signal(signal.SIGSTOP)  # so that it cannot end its server while we look for it
     children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
     process.send_signal(signal.SIGKILL)
     process.wait()
