@@ -41,6 +41,7 @@ def mixed_rows(count):
     ]
     lines = [json.dumps(shapes[(n * n + n // 7) % len(shapes)](n)) for n in range(count)]
     lines[count // 3] = '{"prompt": "not JSON'
+    lines[count // 2] = f'{{"prompt": "How deep?", "completion": "Deep.", "note": {"[" * 700}{"]" * 700}}}'
     return [line for n, line in enumerate(lines) for _ in range(1 + (n % 10 == 9))]
 
 

@@ -141,14 +141,17 @@ def take(first: Assembled, records: Iterator[Assembled]) -> Iterator[Assembled]:
 
 
 def count_characters(value: Any) -> int:
-    """Return the characters of the texts inside a value."""
-    if isinstance(value, str):
-        return len(value)
-    if isinstance(value, dict):
-        value = value.values()
-    elif not isinstance(value, list):
-        return 1
-    return sum(map(count_characters, value))
+    """Return the characters of the texts inside a value, however deep it is nested; another value counts as one."""
+    total, waiting = 0, [value]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            waiting.extend(value.values())
+        elif isinstance(value, list):
+            waiting.extend(value)
+        else:
+            total += len(value) if isinstance(value, str) else 1
+    return total
 
 
 def prepare_chunk(dataset: FileData, keys: SplitKeys, chunk: Chunk, find: Find) -> Outcome:

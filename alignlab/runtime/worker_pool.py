@@ -9,6 +9,7 @@ import gc
 import multiprocessing
 import os
 import signal
+import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -24,6 +25,7 @@ from alignlab.runtime.worker_errors import WorkerError, is_out_of_memory
 Ask = Callable[[Any], Any]
 Work = Callable[[Any, Ask], Any]
 FEW_BYTES = 1 << 23  # of rows, about 20,000 of them: processes cost more than they save
+PICKLE_LIMIT = 10_000  # frames; pickle takes several for each level of a nested row, of which JSON may have 1,000
 MOST = 8  # workers; the main process, which reads and writes, keeps no more of them busy
 
 
@@ -62,7 +64,7 @@ class Exchange:
         self.asked = 0  # tasks, from the first one on, that have asked their question or have ended
         self.questions: dict[int, tuple[Connection, Any]] = {}
         self.ended: dict[int, tuple[str, Any]] = {}
-        self.fault: BaseException | None = None  # of the iterator of the tasks
+        self.fault: Exception | None = None  # of the iterator of the tasks
 
     def results(self) -> Iterator[Any]:
         """Yield the results in the order of the tasks."""
@@ -94,9 +96,7 @@ class Exchange:
                 task = next(self.tasks)
             except StopIteration:
                 break
-            except BaseException as error:
-                if not isinstance(error, Exception):
-                    raise
+            except Exception as error:  # raised after the results of the tasks before it
                 self.fault = error
                 break
             connection = self.idle.pop()
@@ -126,10 +126,14 @@ class Exchange:
             self.asked += 1
 
     def _send(self, connection: Connection, value: Any) -> None:
+        limit = sys.getrecursionlimit()
+        sys.setrecursionlimit(max(limit, PICKLE_LIMIT))
         try:
             connection.send(value)
         except OSError:
             raise killed(self.processes[connection]) from None
+        finally:
+            sys.setrecursionlimit(limit)
 
 
 @contextmanager
