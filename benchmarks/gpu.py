@@ -141,7 +141,8 @@ def gpu(small: bool = False) -> Iterator[str]:
         yield "|---|--:|--:|--:|--:|--:|---|"
         for line in lines(size):
             rows = files if "dataset=hh_rlhf" in line.settings else []
-            yield row(line.name, run((*line.settings, *size.hardware, *rows), folder, limits), size, rate)
+            cache = folder / line.name  # of its own, or a line would reuse the stage of another strategy
+            yield row(line.name, run((*line.settings, *size.hardware, *rows), folder, cache, limits), size, rate)
         for method in ("sft", "dpo"):
             yield row(f"TRL, {method.upper()}", trl(method, size, folder, files, limits), size, rate)
 
@@ -162,9 +163,9 @@ def row(name: str, outcome: Outcome, size: Size, rate: float | None) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def run(settings: Sequence[str], folder: Path, limits: Limits) -> Outcome:
+def run(settings: Sequence[str], folder: Path, cache: Path, limits: Limits) -> Outcome:
     """Run alignlab and read its last lines of output."""
-    environment = os.environ | {"ALIGNLAB_CACHE": str(folder / "cache")}
+    environment = os.environ | {"ALIGNLAB_CACHE": str(cache)}
     return timed([sys.executable, "-m", "alignlab", *settings], folder, environment, limits)
 
 
