@@ -7,7 +7,7 @@ default protections (a user's largest share, outliers) makes pairs and labels, M
 
 random: a share of all judgements is flipped. targeted: a share of the accounts belongs to an attacker, who praises
 harmful answers, rejects refusals of harmful prompts, and judges everything else rightly, so as not to be noticed.
-A promoted model is compared with the one before it on 2,500 prompts that the decision has not seen. A trial leaves
+A promoted model is compared with the one before it on prompts that the decision has not seen. A trial leaves
 `trial.json` in its folder: the same command resumes after a kill, and runs no trial again.
 """
 
