@@ -10,7 +10,7 @@ import pytest
 
 from alignlab.errors import Failure, failure
 from alignlab.runtime.worker_errors import WorkerError
-from alignlab.runtime.worker_pool import FEW_BYTES, in_order, worker_count
+from alignlab.runtime.worker_pool import FEW_BYTES, in_order, usable_cores, worker_count
 
 WORKERS = pytest.mark.parametrize("workers", [1, 2, 3])
 
@@ -117,3 +117,9 @@ def test_no_worker_outlives_a_main_process_that_is_killed():
 def test_few_rows_have_one_worker_and_many_rows_one_per_core(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(4))
     assert [worker_count(size) for size in (0, FEW_BYTES - 1, FEW_BYTES)] == [1, 1, 4]
+
+
+def test_a_system_that_tells_no_affinity_has_its_cores(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    assert usable_cores() == 6

@@ -23,6 +23,7 @@ from alignlab.pipeline.run_folder import PROVENANCE, Provenance, read_provenance
 from alignlab.rewards.reward_hash import reward_hash
 from alignlab.runtime.files import cache_root, digest
 from alignlab.runtime.source_hash import hash_with_imports
+from alignlab.runtime.worker_pool import usable_cores
 
 LIBRARIES = ("torch", "transformers", "trl", "peft")
 NOT_IN_FINGERPRINT = {
@@ -92,7 +93,7 @@ def parts(config: Config, settings: Method, inputs: Mapping[str, Source]) -> dic
 def threads(config: Config) -> int:
     """Return the CPU threads: as set, else OMP_NUM_THREADS, else the cores that this process may use."""
     count = config.hardware.threads or os.environ.get("OMP_NUM_THREADS")
-    return int(count) if count else len(os.sched_getaffinity(0))
+    return int(count) if count else usable_cores()
 
 
 def versions() -> dict[str, str]:

@@ -30,9 +30,14 @@ MOST = 8  # workers; the main process, which reads and writes, keeps no more of 
 
 
 def worker_count(size: int) -> int:
-    """Return how many workers share this many bytes of rows: one per core, and a single one for few rows."""
-    forks = "fork" in multiprocessing.get_all_start_methods() and not multiprocessing.current_process().daemon
-    return min(len(os.sched_getaffinity(0)), MOST) if forks and size >= FEW_BYTES else 1
+    """Return how many workers share this many bytes of rows: one per core, a single one for few rows or off Linux."""
+    forks = sys.platform == "linux" and not multiprocessing.current_process().daemon  # elsewhere forks are not safe
+    return min(usable_cores(), MOST) if forks and size >= FEW_BYTES else 1
+
+
+def usable_cores() -> int:
+    """Return the number of cores that this process may use; outside Linux, that of the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def no_question(_: Any) -> None:

@@ -6,7 +6,6 @@ and a run with another learning rate read them from there. Few rows are tokenise
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from alignlab.runtime.progress import say
 from alignlab.runtime.run_files import ROW_COUNTS
 from alignlab.runtime.source_hash import hash_with_imports
 from alignlab.runtime.stage_run import Run
+from alignlab.runtime.worker_pool import usable_cores
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -74,7 +74,7 @@ def cached(rows: "Dataset", encode: Encode, folder: Path) -> "Dataset":
 
     with building(folder) as partial_folder:
         if partial_folder is not None:
-            count = min(len(os.sched_getaffinity(0)), -(-len(rows) // FEW))
+            count = min(usable_cores(), -(-len(rows) // FEW))
             tokens = rows.map(
                 partial(encode_batch, encode),
                 batched=True,
