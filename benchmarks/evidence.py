@@ -337,7 +337,8 @@ def smollm2() -> Iterator[str]:
 
 def gpu_small() -> Iterator[str]:
     """Try every line of `make bench-gpu` with a tiny model on a CPU; its figures say nothing of a GPU."""
-    yield "Every line of `make bench-gpu` with a tiny model on a CPU (`benchmarks/gpu.py --small`); one without a rate says why."
+    yield "Every line of `make bench-gpu` with a tiny model on a CPU (`benchmarks/gpu.py --small`)."
+    yield "A line without a rate says why."
     yield ""
     yield from gpu(small=True)
 
