@@ -141,7 +141,8 @@ def test_what_is_saved_scores_as_what_was_trained(world, tmp_path, monkeypatch):
     loaded = load_reward_model(tmp_path, HARDWARE)
     assert loaded.model.config.prompt_share == 0.25
     rows = prompt_layout.pack([[5, 6, 7], [8]], [[[9, 2]], [[10, 11, 2]]], 0)
-    assert torch.equal(reward_heads.scores(kept["model"], rows), reward_heads.scores(loaded.model, rows))
+    before, after = (reward_heads.scores(model, rows) for model in (kept["model"], loaded.model))
+    assert torch.allclose(before, after, rtol=0, atol=1e-6)  # products depend on where in memory the weights lie
     assert loaded.max_length == 64
 
 
