@@ -26,7 +26,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench_table import PACKING, Record, Recorded, relative, table
+from bench_table import PACKING, PRODUCTS, Record, Recorded, relative, table
 
 HERE = Path(__file__).parent
 RECORD = HERE / "parts" / "bench.json"
@@ -53,10 +53,13 @@ class Case(NamedTuple):
 
 
 TRL = ("trl", "trl_best")
+MORE = {PACKING: ("method.packing=true",), PRODUCTS: ("hardware.matmul=torch",)}  # settings of some sides
 CASES = {
-    "sft-512": Case("SFT, 512", "sft", (*MODEL, "method.max_length=512"), ("alignlab", PACKING, "bare", *TRL)),
-    "rm": Case("reward model", "rm", (*MODEL, "method.max_length=512"), ("alignlab", *TRL)),
-    "dpo": Case("DPO", "dpo", (*MODEL, "method.max_length=512", "method.nll_weight=0"), ("alignlab", *TRL)),
+    "sft-512": Case(
+        "SFT, 512", "sft", (*MODEL, "method.max_length=512"), ("alignlab", PRODUCTS, PACKING, "bare", *TRL)
+    ),
+    "rm": Case("reward model", "rm", (*MODEL, "method.max_length=512"), ("alignlab", PRODUCTS, *TRL)),
+    "dpo": Case("DPO", "dpo", (*MODEL, "method.max_length=512", "method.nll_weight=0"), ("alignlab", PRODUCTS, *TRL)),
     "sft-1024": Case("SFT, 1,024", "sft", (*MODEL, "method.max_length=1024"), ("alignlab", PACKING)),
     "sft-2048": Case("SFT, 2,048", "sft", (*MODEL, "method.max_length=2048"), ("alignlab", PACKING)),
 }
@@ -69,7 +72,9 @@ CHECKED = {
 def lora_case(folder: str) -> Case:
     """Return the case of a real model with adapters, on pairs of at most 256 tokens."""
     model = ("model=local", f"model.path={folder}", "model/adapter=lora", "hardware.dtype=float32")
-    return Case("DPO with LoRA", "dpo", (*model, "method.max_length=256", "method.nll_weight=0"), ("alignlab", "trl"))
+    return Case(
+        "DPO with LoRA", "dpo", (*model, "method.max_length=256", "method.nll_weight=0"), ("alignlab", PRODUCTS, "trl")
+    )
 
 
 def measure(cases: dict[str, Case], threads: int, rounds: int, steps: int) -> dict[str, Recorded]:
@@ -97,10 +102,10 @@ def rows_of(folder: Path) -> tuple[str, ...]:
 
 def run(case: Case, side: str, steps: int, threads: int) -> dict[str, Any]:
     """Run one side in its own process, from an empty cache."""
-    packing = ("method.packing=true",) if side == PACKING else ()
+    more = MORE.get(side, ())
     with tempfile.TemporaryDirectory() as name:
         limits = f"method.max_steps={steps}", f"hardware.threads={threads}"
-        settings = (*COMMON, *case.settings, *limits, *rows_of(Path(name)), *packing)
+        settings = (*COMMON, *case.settings, *limits, *rows_of(Path(name)), *more)
         command = [sys.executable, str(HERE / "bench_side.py"), case.method, side.partition(",")[0], *settings]
         quiet = {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
         environment = os.environ | quiet | {"OMP_NUM_THREADS": str(threads), "ALIGNLAB_CACHE": f"{name}/cache"}

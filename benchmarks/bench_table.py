@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, TypedDict
 
 OURS, PACKING = "alignlab", "alignlab, packing"
+PRODUCTS = "alignlab, matmul=torch"  # with torch's own products of matrices, as the other sides have them
 
 
 class Recorded(TypedDict):
@@ -41,7 +42,8 @@ def table(record: Record) -> Iterator[str]:
         "`make bench`: real HH-RLHF rows, batches of 8, float32, rounds in turns. Rates are tokens a second (median), "
         "no padding, a pair's prompt counted twice; ratios are alignlab's rate by that side's (median, lowest to "
         "highest). DPO's reference is computed once for each row on every side: in the steps, or before them "
-        "(`trl_best`), which then counts by the share of the rows."
+        "(`trl_best`), which then counts by the share of the rows. TRL and the bare loop multiply matrices as torch "
+        "does by itself; `alignlab, matmul=torch` is alignlab with the same products (see `hardware.matmul`)."
     )
     for threads, cases in sorted(record.items()):
         clock = "CPU time of the steps" if threads == "1" else "wall time of the steps"

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import beside
+import matmul
 import ppo_targets
 import preparing as preparing_rows
 import sampling
@@ -381,6 +382,7 @@ PARTS = {
     "ppo_parity": ppo_parity,
     "memory": memory,
     "tokenising": tokenising,
+    "matmul": matmul.products,
     "sampling": sampling.small,
     "sampling_smollm2": sampling.smollm2,
     "preparing": preparing,
@@ -407,6 +409,7 @@ NAMED = (
     "ppo_speed",
     "ppo_parity",
     "tokenising",
+    "matmul",
     "smollm2",
     "sampling",
     "sampling_smollm2",
@@ -467,6 +470,7 @@ TITLES = {
     "serving_store": "Serving: the store loses nothing",
     "switching": "Serving: the model is switched under load",
     "bench": "Training beside TRL's trainers: speed",
+    "matmul": "Products of matrices on a CPU",
     "growth": "Cost as the work grows",
 }
 

@@ -126,6 +126,7 @@ class Hardware(Settings):
     layout: Literal["tokens", "rows"] = "tokens"
     rollout_batch_size: Annotated[Count | None, Auto] = None
     threads: Count | None
+    matmul: Literal["auto", "torch"] = "auto"
     processes: Annotated[Count | None, Auto] = None
     nodes: Annotated[Count | None, Auto] = None
     rank: Annotated[Annotated[int, Field(ge=0)] | None, Auto] = None

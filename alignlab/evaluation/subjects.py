@@ -16,6 +16,7 @@ from alignlab.models.load import device_type, load_policy, precision
 from alignlab.models.sampling import LIKELIEST, Completion, Sampling
 from alignlab.runtime.distributed import free_gpu_cache
 from alignlab.runtime.files import digest, digest_files
+from alignlab.runtime.matmul import library
 from alignlab.runtime.source_hash import hash_with_imports
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ class InFolder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Return the hash of the model's files, of the precision and the device, and of the code."""
-        how = str(precision(self.hardware)), device_type(self.hardware)
+        """Return the hash of the model's files, of the precision, the device and the products, and of the code."""
+        how = str(precision(self.hardware)), device_type(self.hardware), library(self.hardware.matmul)
         return digest(digest_files([self.folder]), *how, code_hash())
 
     def release(self) -> None:

@@ -45,6 +45,7 @@ NAMES = {  # of parts that have no settings' names of their own
     "arithmetic/0": "device",
     "arithmetic/1": "precision",
     "arithmetic/2": "threads",
+    "arithmetic/3": "the library of matrix products",
     "sources": "the code of the method",
     "judge": "the code of the judge",
 }
@@ -61,10 +62,8 @@ def parts(config: Config, settings: Method, inputs: Mapping[str, Source]) -> dic
     """Return everything that decides a stage's weights, by name."""
     from alignlab.data import content, module_name
     from alignlab.data.views import view_names
-    from alignlab.models.load import device_type, precision_name
 
     views = sorted({*view_names(), load_method(settings.name).view})
-    arithmetic = [device_type(config.hardware), f"torch.{precision_name(config.hardware)}"]
     dataset = [
         content(config.dataset),
         getattr(config.dataset, "learn", None),
@@ -82,12 +81,21 @@ def parts(config: Config, settings: Method, inputs: Mapping[str, Source]) -> dic
         "reward": reward_hash(config.reward) if REWARD in load_method(settings.name).needs else None,
         "judge": judge_hash(settings),
         "seed": config.seed,
-        "arithmetic": [*arithmetic, threads(config)] if arithmetic[0] == "cpu" else arithmetic,
+        "arithmetic": arithmetic(config),
         "hardware.micro_batch_size": config.hardware.micro_batch_size,
         "hardware.layout": config.hardware.layout,
         "sources": hash_with_imports(load_method(settings.name).module),
         "version of": versions(),
     }
+
+
+def arithmetic(config: Config) -> list[Any]:
+    """Return what decides how numbers are rounded: the device and the precision; on a CPU threads and products, too."""
+    from alignlab.models.load import device_type, precision_name
+    from alignlab.runtime.matmul import library
+
+    device, precision = device_type(config.hardware), f"torch.{precision_name(config.hardware)}"
+    return [device, precision, *([threads(config), library(config.hardware.matmul)] if device == "cpu" else [])]
 
 
 def threads(config: Config) -> int:

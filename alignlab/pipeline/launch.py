@@ -136,5 +136,5 @@ def prepare(config: Config, computes: bool = True) -> None:
         return
     from alignlab.pipeline.fingerprint import threads
 
-    distributed.configure_process(threads(config))
+    distributed.configure_process(threads(config), config.hardware.matmul)
     pretrained.trust_base(config)

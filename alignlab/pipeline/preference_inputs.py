@@ -108,7 +108,6 @@ def judge_context(work: Work) -> Context:
 def hash_answers(config: Config, settings: Preferences, policy: Source | Host) -> str:
     """Hash everything that decides the answers."""
     from alignlab.data import content
-    from alignlab.models.load import device, precision
 
     sampling = settings.model_dump(
         mode="json", include={"prompts", "samples", "temperature", "top_p", "max_new_tokens", "batch_size"}
@@ -118,7 +117,7 @@ def hash_answers(config: Config, settings: Preferences, policy: Source | Host) -
         policy.model if isinstance(policy, Host) else policy.fingerprint,
         content(config.dataset),
         config.seed,
-        [str(device(config.hardware)), str(precision(config.hardware)), fingerprint.threads(config)],
+        fingerprint.arithmetic(config),
         hash_with_imports("alignlab.preferences.sample_answers"),
         fingerprint.versions(),
     )

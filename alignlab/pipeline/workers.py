@@ -223,7 +223,7 @@ def configure_worker(job: Job) -> None:
     tqdm.set_lock(RLock())  # tqdm's own lock is shared by processes, and stays locked when one of them is killed
     hardware = job.config.hardware
     threads = hardware.threads or max(1, job.threads // distributed.local_world_size(hardware))
-    distributed.configure_process(threads)
+    distributed.configure_process(threads, hardware.matmul)
     pretrained.trust_base(job.config)
 
 

@@ -248,16 +248,22 @@ def set_environment() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads stall where cores are shared
 
 
-def configure_process(threads: int) -> None:
-    """Set the CPU threads and float settings that decide numbers; switch off telemetry and libraries' progress bars."""
+def configure_process(threads: int, products: str) -> None:
+    """Set the CPU threads and float settings that decide numbers; switch off telemetry and libraries' progress bars.
+
+    `products` is `hardware.matmul`.
+    """
     set_environment()
     import torch
     from transformers.utils.logging import disable_progress_bar
+
+    from alignlab.runtime import matmul
 
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # deepspeed searches for an accelerator otherwise
     logging.getLogger("DeepSpeed").addFilter(is_error)  # adding it again changes nothing
     torch.set_num_threads(threads)
+    matmul.use(products)
     for module in ("transformers", "torch.distributed"):
         warnings.filterwarnings("ignore", category=FutureWarning, module=module)
     disable_progress_bar()  # `alignlab.runtime.progress` shows progress

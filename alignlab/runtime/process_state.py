@@ -18,7 +18,7 @@ def restored() -> Iterator[None]:
     """Restore the state of this process that a run changes, at the end of the `with` block."""
     environment = dict(os.environ)
     handlers, hook = {number: signal.getsignal(number) for number in SIGNALS}, sys.unraisablehook
-    threads = torch_threads()
+    threads, products = torch_threads(), torch_products()
     generators = random_states()
     with warnings.catch_warnings():
         try:
@@ -32,6 +32,7 @@ def restored() -> Iterator[None]:
             restore_random(generators)
             if (torch := sys.modules.get("torch")) and threads:
                 torch.set_num_threads(threads)
+                restore_products(products)
             for name in {*os.environ} - {*environment}:
                 del os.environ[name]
             os.environ.update(environment)
@@ -41,6 +42,18 @@ def torch_threads() -> int | None:
     """Return torch's CPU threads; None where torch is not imported yet."""
     torch = sys.modules.get("torch")
     return torch.get_num_threads() if torch else None
+
+
+def torch_products() -> str | None:
+    """Return the precision that torch allows to oneDNN's float32 products; None before torch is imported or has it."""
+    torch = sys.modules.get("torch")
+    return getattr(getattr(torch.backends.mkldnn, "matmul", None), "fp32_precision", None) if torch else None
+
+
+def restore_products(precision: str | None) -> None:
+    """Set the precision that `torch_products` has returned."""
+    if precision:
+        sys.modules["torch"].backends.mkldnn.matmul.fp32_precision = precision
 
 
 def random_states() -> dict[str, Any]:

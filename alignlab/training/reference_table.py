@@ -16,6 +16,7 @@ from alignlab.config.method import Training
 from alignlab.models.load import device_type, precision
 from alignlab.runtime.cache import building, is_intact
 from alignlab.runtime.files import cache_root, digest, digest_files
+from alignlab.runtime.matmul import library
 from alignlab.runtime.source_hash import hash_with_imports
 from alignlab.runtime.stage_run import Run
 from alignlab.training.tokenised_rows import rows_hash
@@ -33,7 +34,14 @@ def reference_table(run: Run[Training], rows: "Dataset", budget: int) -> "Refere
         digest_files([policy]),
         rows_hash(rows),
         [config.model.model_dump(mode="json"), device_type(config.hardware), str(precision(config.hardware))],
-        [config.seed, run.method.batch_size, run.method.dropout, budget, torch.get_num_threads()],
+        [
+            config.seed,
+            run.method.batch_size,
+            run.method.dropout,
+            budget,
+            torch.get_num_threads(),
+            library(config.hardware.matmul),
+        ],
         [hash_with_imports("alignlab.training.token_trainers"), version("torch"), version("transformers")],
     )
     return ReferenceTable(len(rows), cache_root() / "reference" / key)

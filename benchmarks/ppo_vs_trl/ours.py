@@ -18,6 +18,7 @@ from sides import Asked, Told, peak
 from alignlab.config.compose import bind_tree, check
 from alignlab.methods import ppo
 from alignlab.models import sampling
+from alignlab.runtime import matmul
 from alignlab.runtime.stage_run import Run
 from alignlab.training.ppo.trainer import PPOTrainer
 
@@ -38,6 +39,7 @@ def main() -> None:
     """Train, and tell."""
     asked = Asked(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
     torch.set_num_threads(asked.threads)
+    matmul.use(asked.matmul)
     if not asked.ends:
         never_end()
     marks, curves = marked(), Curves()

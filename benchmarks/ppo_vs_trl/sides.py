@@ -24,6 +24,7 @@ class Asked(NamedTuple):
     ends: bool = False
     seed: int = 0
     threads: int = 2
+    matmul: str = "auto"
     more: tuple[str, ...] = ()
 
 

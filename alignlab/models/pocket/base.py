@@ -10,6 +10,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -93,6 +94,22 @@ def threads() -> int:
     return max(1, min(2, os.cpu_count() or 1, int(setting) if setting.isdigit() else 2))
 
 
+@contextmanager
+def own_arithmetic() -> Iterator[None]:
+    """Compute inside the block as pocket's models are trained, whatever the run's settings are."""
+    import torch
+
+    from alignlab.runtime import matmul
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads())
+    try:
+        with matmul.using("auto"):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def make_tokenizer() -> "PreTrainedTokenizerFast":
     """Build the tokenizer: every word of the world is one token, any other text is spelled out in letters.
 
@@ -137,16 +154,11 @@ def _make(model: PocketModel, folder: Path) -> None:
     from transformers import GenerationConfig
     from transformers.utils.logging import disable_progress_bar
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads())
     started = time.perf_counter()
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(model.seed)
-            tokenizer = make_tokenizer()
-            llama, loss, tokens = _train(model, tokenizer)
-    finally:
-        torch.set_num_threads(before)
+    with own_arithmetic(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(model.seed)
+        tokenizer = make_tokenizer()
+        llama, loss, tokens = _train(model, tokenizer)
     llama.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )

@@ -12,7 +12,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from alignlab.models.pocket import dialogue_tokenizer
-from alignlab.models.pocket.base import threads
+from alignlab.models.pocket.base import own_arithmetic, threads
 from alignlab.pocket.dialogues import draw_scene, hash_sources, write_dialogue, write_summary
 from alignlab.runtime.cache import building, is_intact
 from alignlab.runtime.files import cache_root, digest
@@ -67,16 +67,11 @@ def make(folder: Path) -> None:
     import torch
     from transformers.utils.logging import disable_progress_bar
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads())
     tokenizer = dialogue_tokenizer.make_tokenizer(begin="<s>")
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            network = start(tokenizer)
-            train(network, tokenizer)
-    finally:
-        torch.set_num_threads(before)
+    with own_arithmetic(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = start(tokenizer)
+        train(network, tokenizer)
     disable_progress_bar()
     network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -15,7 +15,7 @@ from alignlab.config.model import PocketT5Model
 from alignlab.data.row_formats import SUMMARISE
 from alignlab.models.chat_templates import PLAIN
 from alignlab.models.pocket import dialogue_tokenizer
-from alignlab.models.pocket.base import threads
+from alignlab.models.pocket.base import own_arithmetic, threads
 from alignlab.pocket.dialogues import draw_pretraining_row, hash_sources
 from alignlab.runtime.cache import building, is_intact
 from alignlab.runtime.files import cache_root, digest
@@ -63,18 +63,13 @@ def make(model: PocketT5Model, folder: Path) -> None:
     from transformers import GenerationConfig
     from transformers.utils.logging import disable_progress_bar
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads())
     started = time.perf_counter()
     tokenizer = dialogue_tokenizer.make_tokenizer()
     tokenizer.chat_template = PLAIN
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(model.seed)
-            network = start(tokenizer)
-            loss = train(network, batches(tokenizer, model.seed))
-    finally:
-        torch.set_num_threads(before)
+    with own_arithmetic(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(model.seed)
+        network = start(tokenizer)
+        loss = train(network, batches(tokenizer, model.seed))
     ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     network.generation_config = GenerationConfig(**ends, decoder_start_token_id=tokenizer.pad_token_id)
     disable_progress_bar()

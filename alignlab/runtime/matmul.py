@@ -1,0 +1,102 @@
+"""Products of float32 matrices on a CPU, by the faster of the two libraries that torch brings.
+
+torch multiplies by MKL, which on AMD's processors computes with half the width of AVX-512; oneDNN uses all of it, and
+takes half the time (`benchmarks/matmul.py`). torch gives oneDNN products of float32 only where it allows their factors
+to be rounded to bfloat16. oneDNN rounds them on processors with matrix units (AMX) alone; on others it computes in
+float32. So rounding is allowed on AMD's processors without such units, and only if a product there keeps every digit.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+Library = Literal["torch", "onednn"]
+ALLOWED = "bf16"  # the precision that torch gives to oneDNN
+NEEDED = ("avx512_f", "avx512_bw", "avx512_vl", "avx512_dq")
+UNITS = ("amx_tile", "amx_bf16", "amx_fp16")
+SIZES = (16, 48, 256)  # of the matrices that are probed
+# The shapes of products whose code oneDNN keeps, about 1 MB each; by default they are 1,024, and every micro-batch has
+# shapes of its own.
+KEPT = "64"
+CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+
+
+def library(setting: str) -> Library:
+    """Return the library that multiplies with a setting of `hardware.matmul` on this machine."""
+    return "onednn" if setting == "auto" and onednn_pays() else "torch"
+
+
+def use(setting: str) -> None:
+    """Multiply by a setting of `hardware.matmul` from now on."""
+    if not settable():
+        return
+    chosen = library(setting)
+    if chosen == "onednn":
+        for name in CACHES:
+            os.environ.setdefault(name, KEPT)
+    switch().fp32_precision = ALLOWED if chosen == "onednn" else "none"
+
+
+@contextmanager
+def restored() -> Iterator[None]:
+    """Multiply at the end of the block as before it."""
+    if not settable():
+        yield
+        return
+    before = switch().fp32_precision
+    try:
+        yield
+    finally:
+        switch().fp32_precision = before
+
+
+@contextmanager
+def using(setting: str) -> Iterator[None]:
+    """Multiply by a setting of `hardware.matmul` inside the block."""
+    with restored():
+        use(setting)
+        yield
+
+
+def settable() -> bool:
+    """Return whether torch has the switch; versions before 2.9 have none."""
+    return hasattr(switch(), "fp32_precision")
+
+
+def switch() -> Any:
+    """Return what holds the precision that torch gives to oneDNN's products; None where torch has none."""
+    return getattr(torch.backends.mkldnn, "matmul", None)
+
+
+@lru_cache(maxsize=1)
+def onednn_pays() -> bool:
+    """Return whether oneDNN is the faster library here, and computes in float32."""
+    mkl: Any = torch.backends.mkl
+    return settable() and mkl.is_available() and has_half_width_mkl() and keeps_digits()
+
+
+def has_half_width_mkl() -> bool:
+    """Return whether the processor is AMD's, has AVX-512, and no matrix units."""
+    facts: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    amd = "AMD" in str(facts.get("cpu_name", ""))
+    return amd and all(facts.get(name) for name in NEEDED) and not any(facts.get(name) for name in UNITS)
+
+
+def keeps_digits() -> bool:
+    """Return whether oneDNN's products of float32 matrices keep the digits that bfloat16 does not have."""
+    with restored(), torch.no_grad():
+        switch().fp32_precision = ALLOWED
+        return all(keeps_digits_of(size) for size in SIZES)
+
+
+def keeps_digits_of(size: int, multiply: Callable[[Tensor, Tensor], Tensor] = torch.matmul) -> bool:
+    """Return whether a matrix of a size comes out as it is when it is multiplied by the unit matrix."""
+    fine = 1 + torch.arange(size * size, dtype=torch.float32).view(size, size) * 2.0**-23  # exact in float32
+    one = torch.eye(size)
+    products = multiply(fine, one), multiply(one, fine), multiply(one, fine.T).T, multiply(fine.T, one).T
+    return all(torch.equal(product, fine) for product in products)

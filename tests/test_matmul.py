@@ -1,0 +1,89 @@
+"""Products of float32 matrices on a CPU: which library multiplies, and that its results are those of the other."""
+
+import os
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+import alignlab
+from alignlab.pipeline import fingerprint
+from alignlab.runtime import matmul, process_state
+
+AMD = {"cpu_name": "AMD EPYC", "avx512_f": True, "avx512_bw": True, "avx512_vl": True, "avx512_dq": True}
+
+
+def rounded(first, second):
+    """Multiply as a library does that rounds the factors to bfloat16."""
+    return first.bfloat16().float() @ second.bfloat16().float()
+
+
+@pytest.mark.parametrize("size", matmul.SIZES)
+def test_the_probe_notices_digits_that_are_lost(size):
+    assert matmul.keeps_digits_of(size)
+    assert not matmul.keeps_digits_of(size, rounded)
+    assert not matmul.keeps_digits_of(size, lambda first, second: rounded(first.T, second.T).T)
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        (AMD, True),
+        (AMD | {"amx_tile": True}, False),
+        (AMD | {"amx_bf16": True}, False),
+        (AMD | {"avx512_dq": False}, False),
+        (AMD | {"cpu_name": "Intel(R) Xeon(R)"}, False),
+        ({}, False),
+    ],
+)
+def test_onednn_is_for_processors_without_matrix_units_that_mkl_uses_by_half(facts, expected, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: facts, raising=False)
+    assert matmul.has_half_width_mkl() is expected
+
+
+def gradients(setting):
+    """Return the loss of a small Llama, and the gradients of its weights."""
+    torch.manual_seed(0)
+    shape = {"hidden_size": 96, "intermediate_size": 200, "num_hidden_layers": 3, "num_attention_heads": 4}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=500, num_key_value_heads=2, **shape))
+    ids = torch.randint(0, 500, (7, 61))
+    with matmul.using(setting):
+        loss = model(input_ids=ids, labels=ids).loss
+        loss.backward()
+    return loss.item(), {name: weight.grad for name, weight in model.named_parameters()}
+
+
+def test_both_libraries_give_the_same_loss_and_gradients():
+    (loss, ours), (expected, theirs) = gradients("auto"), gradients("torch")
+    assert loss == pytest.approx(expected, abs=1e-5)
+    assert all(torch.allclose(ours[name], theirs[name], rtol=1e-5, atol=1e-5) for name in theirs)
+
+
+def allowed():
+    return torch.backends.mkldnn.matmul.fp32_precision if matmul.settable() else None
+
+
+@pytest.mark.skipif(not matmul.onednn_pays(), reason="torch's own choice is the faster one on this processor")
+def test_onednn_is_used_where_it_pays_and_its_products_keep_every_digit():
+    assert matmul.library("auto") == "onednn"
+    before = allowed()
+    with matmul.using("auto"):
+        assert allowed() == matmul.ALLOWED != before
+        assert all(map(matmul.keeps_digits_of, matmul.SIZES))
+    with matmul.using("torch"):
+        assert allowed() == "none"
+    assert allowed() == before
+
+
+def test_a_run_leaves_torch_and_the_environment_as_they_were():
+    before = allowed(), dict(os.environ)
+    with process_state.restored():
+        matmul.use("auto")
+    assert (allowed(), dict(os.environ)) == before
+
+
+def test_the_library_is_part_of_a_stages_fingerprint(monkeypatch):
+    config = alignlab.compose("hardware.device=cpu", "hardware.threads=1")
+    assert fingerprint.arithmetic(config) == ["cpu", "torch.float32", 1, matmul.library("auto")]
+    other = alignlab.compose("hardware.device=cpu", "hardware.threads=1", "hardware.matmul=torch")
+    assert fingerprint.arithmetic(other) == ["cpu", "torch.float32", 1, "torch"]
