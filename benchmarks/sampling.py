@@ -24,6 +24,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 from alignlab.models import sampling
 from alignlab.models.answers import draw_several
 from alignlab.models.sampling import Sampling
+from alignlab.runtime import matmul
 
 VOCABULARY, COUNT = 4096, 5
 ROUNDS = 3
@@ -91,8 +92,9 @@ def ours(model: Any, work: Work, batch: int) -> Rate:
     """Sample by `draw_several`, as evaluation and the preference factory do."""
     started = cpu()
     how = Sampling(1.0, 1.0, work.new_tokens, max(1, batch // COUNT))
-    drawn = draw_several(model, Words(), work.prompts, COUNT, how, lambda row, number: (0, row * COUNT + number))  # type: ignore[arg-type]
-    tokens = sum(len(one.tokens) for part in drawn for row in part.values() for one in row)
+    with matmul.using("auto"):  # as each run does; `generate` multiplies as torch comes
+        drawn = draw_several(model, Words(), work.prompts, COUNT, how, lambda row, number: (0, row * COUNT + number))  # type: ignore[arg-type]
+        tokens = sum(len(one.tokens) for part in drawn for row in part.values() for one in row)
     return Rate(tokens, cpu() - started)
 
 

@@ -5,6 +5,7 @@ import os
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 import alignlab
 from alignlab.pipeline import fingerprint
@@ -75,11 +76,29 @@ def test_onednn_is_used_where_it_pays_and_its_products_keep_every_digit():
     assert allowed() == before
 
 
+def attend(setting):
+    """Return the gradients of queries, keys and values through transformers' attention."""
+    generator, module = torch.Generator().manual_seed(0), torch.nn.Identity()
+    tensors = [torch.randn(4, 2, size, 64, generator=generator).requires_grad_() for size in (3, 130, 130)]
+    with matmul.using(setting):
+        output, _ = ALL_ATTENTION_FUNCTIONS["sdpa"](module, *tensors, None, is_causal=False)
+        output.square().sum().backward()
+        assert allowed() == (matmul.ALLOWED if matmul.library(setting) == "onednn" else "none")
+    return [tensor.grad for tensor in tensors]
+
+
+@pytest.mark.skipif(not matmul.onednn_pays(), reason="torch's own choice is the faster one on this processor")
+def test_attention_multiplies_by_torch_in_both_directions():
+    with matmul.using("auto"):
+        assert ALL_ATTENTION_FUNCTIONS["sdpa"] is matmul.attention
+    assert all(torch.equal(first, second) for first, second in zip(attend("auto"), attend("torch"), strict=True))
+
+
 def test_a_run_leaves_torch_and_the_environment_as_they_were():
-    before = allowed(), dict(os.environ)
+    before = allowed(), dict(os.environ), ALL_ATTENTION_FUNCTIONS["sdpa"]
     with process_state.restored():
         matmul.use("auto")
-    assert (allowed(), dict(os.environ)) == before
+    assert (allowed(), dict(os.environ), ALL_ATTENTION_FUNCTIONS["sdpa"]) == before
 
 
 def test_the_library_is_part_of_a_stages_fingerprint(monkeypatch):

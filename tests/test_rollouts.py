@@ -13,6 +13,7 @@ from alignlab.chat import encode_prompt
 from alignlab.errors import Failure
 from alignlab.models.engines import engine
 from alignlab.models.sampling import (
+    LIKELIEST,
     Sampling,
     draw_limits,
     draw_uniforms,
@@ -21,6 +22,7 @@ from alignlab.models.sampling import (
     nucleus,
     sample,
     sample_token_ids,
+    shares_of,
 )
 
 PROMPTS = [
@@ -61,10 +63,11 @@ def test_first_tokens_come_as_often_as_the_model_says() -> None:
 
 
 def test_top_p_keeps_the_fewest_tokens_that_reach_it() -> None:
-    shares = torch.tensor([[0.1, 0.5, 0.15, 0.25]])
+    shares = torch.tensor([[0.1, 0.5, 0.15, 0.25]], dtype=torch.float64)
     assert nucleus(shares, 0.7).tolist() == [[0.0, 0.5, 0.0, 0.25]]
     assert nucleus(shares, 0.5).tolist() == [[0.0, 0.5, 0.0, 0.0]]
     assert nucleus(shares, 1.0) is shares
+    assert nucleus(3 * shares, 0.7).tolist() == [[0.0, 1.5, 0.0, 0.75]]  # shares need not sum to 1
 
 
 def test_drawing_by_inversion_by_hand() -> None:
@@ -72,6 +75,36 @@ def test_drawing_by_inversion_by_hand() -> None:
     shares = torch.tensor([[0.2, 0.0, 0.8, 0.0]], dtype=torch.float64).repeat(5, 1)
     uniforms = torch.tensor([0.0, 0.1999, 0.2, 0.9, 1 - 1e-16], dtype=torch.float64)
     assert invert(shares, uniforms).tolist() == [0, 0, 2, 2, 2]
+
+
+@pytest.mark.parametrize("size", [1, 255, 256, 257, 512, 700])
+def test_a_token_is_found_by_blocks_as_by_the_whole_cumulative_sum(size) -> None:
+    generator = torch.Generator().manual_seed(size)
+    shares = torch.rand(2000, size, generator=generator).square()
+    shares[:, size // 2 + 1 :: 3] = 0
+    uniforms = torch.rand(2000, dtype=torch.float64, generator=generator)
+    cumulative = shares.double().cumsum(-1)
+    expected = (cumulative <= uniforms[:, None] * cumulative[:, -1:]).sum(-1)
+    assert torch.equal(invert(shares, uniforms), expected)
+
+
+@pytest.mark.parametrize("size", [256, 300, 600])
+def test_a_number_next_to_one_gives_the_last_token_that_has_a_probability(size) -> None:
+    shares = torch.zeros(1, size)
+    shares[0, [1, 255]] = 1
+    assert invert(shares, torch.tensor([1.0], dtype=torch.float64)).tolist() == [255]
+    assert invert(shares, torch.tensor([0.5 - 1e-16], dtype=torch.float64)).tolist() == [1]
+
+
+def test_shares_are_proportional_to_probabilities_at_any_temperature() -> None:
+    scores = torch.tensor([[1.0, 3.0, 2.0, 9.0], [0.0, -1.0, 2.0, 9.0]])
+    for temperature in (1.0, 0.7, torch.tensor([[0.5], [2.0]])):
+        shares = shares_of(scores.clone(), [3], temperature)
+        expected = torch.softmax(scores[:, :3].double() / temperature, dim=-1)
+        assert torch.allclose(shares[:, :3].double() / shares.double().sum(-1, keepdim=True), expected, atol=1e-7)
+        assert shares[:, 3].tolist() == [0, 0]
+    near = torch.tensor([[40.0, 40.0 + 4e-6]])  # as near as float32 has them
+    assert shares_of(near, [], LIKELIEST)[0].tolist() == [pytest.approx(math.exp(-3.8147), rel=1e-3), 1.0]
 
 
 def test_the_random_numbers_of_a_row_depend_on_its_seed_and_place_alone() -> None:

@@ -14,7 +14,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from alignlab.models.decoding import cache_argument, forward
-from alignlab.models.sampling import LIKELIEST, draw_uniforms, invert, masked_tokens, nucleus, special_tokens
+from alignlab.models.sampling import LIKELIEST, draw_uniforms, invert, masked_tokens, nucleus, shares_of, special_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -100,16 +100,14 @@ class Batch:
 
     def pick(self, scores: Tensor) -> list[Picked]:
         """Pick the next token of each row by the scores [rows, vocabulary] and the row's random number."""
-        scores = scores.float()
-        scores[:, self.masked] = -torch.inf
-        temperatures = scores.new_tensor([row.temperature for row in self.rows]).double()
-        probabilities = torch.softmax(scores.double() / temperatures[:, None], dim=-1)
+        temperatures = scores.new_tensor([[row.temperature] for row in self.rows], dtype=torch.float32)
+        shares = shares_of(scores, self.masked, temperatures)
         for top_p in {row.top_p for row in self.rows if row.top_p < 1}:
             chosen = [place for place, row in enumerate(self.rows) if row.top_p == top_p]
-            probabilities[chosen] = nucleus(probabilities[chosen], top_p)
-        uniforms = probabilities.new_tensor([row.uniforms[len(row.tokens)] for row in self.rows])
+            shares[chosen] = nucleus(shares[chosen], top_p)
+        uniforms = shares.new_tensor([row.uniforms[len(row.tokens)] for row in self.rows], dtype=torch.float64)
         picked = []
-        for row, token in zip(self.rows, invert(probabilities, uniforms).tolist(), strict=True):
+        for row, token in zip(self.rows, invert(shares, uniforms).tolist(), strict=True):
             row.tokens.append(token)
             picked.append(Picked(row, token, token in self.ends or len(row.tokens) == row.limit))
         return picked

@@ -4,6 +4,9 @@ torch multiplies by MKL, which on AMD's processors computes with half the width 
 takes half the time (`benchmarks/matmul.py`). torch gives oneDNN products of float32 only where it allows their factors
 to be rounded to bfloat16. oneDNN rounds them on processors with matrix units (AMX) alone; on others it computes in
 float32. So rounding is allowed on AMD's processors without such units, and only if a product there keeps every digit.
+
+The many small products inside torch's attention are slower by oneDNN. So attention computes without it, in both
+directions: transformers calls `attention` in place of its own function.
 """
 
 import os
@@ -13,10 +16,12 @@ from functools import lru_cache
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 Library = Literal["torch", "onednn"]
-ALLOWED = "bf16"  # the precision that torch gives to oneDNN
+ALLOWED, NONE = "bf16", "none"  # the precision of float32 products that torch gives to oneDNN
 NEEDED = ("avx512_f", "avx512_bw", "avx512_vl", "avx512_dq")
 UNITS = ("amx_tile", "amx_bf16", "amx_fp16")
 SIZES = (16, 48, 256)  # of the matrices that are probed
@@ -35,11 +40,39 @@ def use(setting: str) -> None:
     """Multiply by a setting of `hardware.matmul` from now on."""
     if not settable():
         return
-    chosen = library(setting)
-    if chosen == "onednn":
+    if library(setting) == "onednn":
         for name in CACHES:
             os.environ.setdefault(name, KEPT)
-    switch().fp32_precision = ALLOWED if chosen == "onednn" else "none"
+        AttentionInterface.register("sdpa", attention)
+        switch().fp32_precision = ALLOWED
+    else:
+        AttentionInterface.register("sdpa", sdpa_attention_forward)
+        switch().fp32_precision = NONE
+
+
+def attention(module: nn.Module, *tensors: Tensor | None, **options: Any) -> tuple[Tensor, None]:
+    """Return what transformers' own attention function returns; its products are torch's, those of its gradient too."""
+    with restored():
+        switch().fp32_precision = NONE
+        output, weights = sdpa_attention_forward(module, *tensors, **options)
+    if output.requires_grad and switch().fp32_precision == ALLOWED and (node := attention_node(output.grad_fn)):
+        node.register_prehook(lambda _: allow(NONE))
+        node.register_hook(lambda *_: allow(ALLOWED))
+    return output, weights
+
+
+def attention_node(node: Any) -> Any:
+    """Return the node of the graph that computes attention, of which an output is a view or a copy."""
+    for _ in range(4):
+        if node is None or "ScaledDotProduct" in node.name():
+            return node
+        node = next((inner for inner, _ in node.next_functions), None)
+    return None
+
+
+def allow(precision: str) -> None:
+    """Give oneDNN a precision; return nothing, as a hook must that changes no gradient."""
+    switch().fp32_precision = precision
 
 
 @contextmanager

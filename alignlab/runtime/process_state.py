@@ -30,9 +30,9 @@ def restored() -> Iterator[None]:
             sys.unraisablehook = hook
             clear_stop_request()
             restore_random(generators)
+            restore_products(products)
             if (torch := sys.modules.get("torch")) and threads:
                 torch.set_num_threads(threads)
-                restore_products(products)
             for name in {*os.environ} - {*environment}:
                 del os.environ[name]
             os.environ.update(environment)
@@ -51,7 +51,9 @@ def torch_products() -> str | None:
 
 
 def restore_products(precision: str | None) -> None:
-    """Set the precision that `torch_products` has returned."""
+    """Set the precision that `torch_products` has returned; without one, torch was not imported, and had none."""
+    if matmul := sys.modules.get("alignlab.runtime.matmul"):
+        matmul.use("torch")
     if precision:
         sys.modules["torch"].backends.mkldnn.matmul.fp32_precision = precision
 
