@@ -13,17 +13,14 @@ from alignlab.chat import encode_prompt
 from alignlab.errors import Failure
 from alignlab.models.engines import engine
 from alignlab.models.sampling import (
-    LIKELIEST,
     Sampling,
     draw_limits,
     draw_uniforms,
-    invert,
     neutral,
-    nucleus,
     sample,
     sample_token_ids,
-    shares_of,
 )
+from alignlab.models.token_choice import LIKELIEST, invert, nucleus, shares_of
 
 PROMPTS = [
     ask("how"),

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from alignlab.config.hardware import Hardware
 from alignlab.evaluation.replies import ChoiceScore, Item, ends_of, random_stream
 from alignlab.models.load import device_type, load_policy, precision
-from alignlab.models.sampling import LIKELIEST, Completion, Sampling
+from alignlab.models.sampling import Completion, Sampling
+from alignlab.models.token_choice import LIKELIEST
 from alignlab.runtime.distributed import free_gpu_cache
 from alignlab.runtime.files import digest, digest_files
 from alignlab.runtime.matmul import library

@@ -64,7 +64,8 @@ def explain(models: Models, prompt: Sequence[Turn], completion: str | None) -> E
 
 def likeliest(policy: Any, tokenizer: "PreTrainedTokenizerBase", prompt: Sequence[Turn]) -> str:
     """Return the completion that takes the likeliest token each time."""
-    from alignlab.models.sampling import LIKELIEST, Sampling, sample
+    from alignlab.models.sampling import Sampling, sample
+    from alignlab.models.token_choice import LIKELIEST
 
     (completion,) = sample(policy, tokenizer, [prompt], Sampling(LIKELIEST, 1.0, MOST_TOKENS, 1), 0)
     return completion.text

@@ -14,7 +14,8 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from alignlab.models.decoding import cache_argument, forward
-from alignlab.models.sampling import LIKELIEST, draw_uniforms, invert, masked_tokens, nucleus, shares_of, special_tokens
+from alignlab.models.sampling import draw_uniforms, masked_tokens, special_tokens
+from alignlab.models.token_choice import LIKELIEST, invert, nucleus, shares_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -8,7 +8,6 @@ import numpy as np
 
 from alignlab.chat import Turn, encode_prompt
 from alignlab.models.sampling import (
-    LIKELIEST,
     Completion,
     Sampling,
     draw_uniforms,
@@ -17,6 +16,7 @@ from alignlab.models.sampling import (
     special_tokens,
     to_completion,
 )
+from alignlab.models.token_choice import LIKELIEST
 from alignlab.models.truncation import context_length, cut_prompt, cut_turns, room_for_prompt
 
 if TYPE_CHECKING:

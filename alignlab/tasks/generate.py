@@ -173,7 +173,8 @@ def sample(
     """Sample the completions that the journal does not hold, and record them batch by batch."""
     from alignlab.models.answers import sample_several
     from alignlab.models.load import load_policy
-    from alignlab.models.sampling import LIKELIEST, Sampling
+    from alignlab.models.sampling import Sampling
+    from alignlab.models.token_choice import LIKELIEST
 
     source = language_model(config, "task.model", settings.model)
     model, tokenizer = load_policy(source.path, config.hardware)

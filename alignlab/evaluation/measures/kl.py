@@ -64,7 +64,8 @@ def batch_distances(
 
     from alignlab.models.choices import select
     from alignlab.models.log_probs import Distribution, batches_by_length, compare_completions, completion_states
-    from alignlab.models.sampling import LIKELIEST, masked_tokens, special_tokens
+    from alignlab.models.sampling import masked_tokens, special_tokens
+    from alignlab.models.token_choice import LIKELIEST
 
     (ours, tokenizer), (theirs, _) = policy.loaded, reference.loaded
     masked = masked_tokens(tokenizer, special_tokens(ours, tokenizer)[1])

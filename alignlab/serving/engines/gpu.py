@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from alignlab.models.sampling import LIKELIEST, masked_tokens, special_tokens, to_completion
+from alignlab.models.sampling import masked_tokens, special_tokens, to_completion
+from alignlab.models.token_choice import LIKELIEST
 from alignlab.serving.engines.prompts import PromptEncoder
 from alignlab.serving.engines.protocol import Generation, Load, Part
 from alignlab.serving.engines.stop_text import GrowingText
