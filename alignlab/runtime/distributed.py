@@ -257,13 +257,14 @@ def configure_process(threads: int, products: str) -> None:
     import torch
     from transformers.utils.logging import disable_progress_bar
 
-    from alignlab.runtime import matmul
+    from alignlab.runtime import heap, matmul
 
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # deepspeed searches for an accelerator otherwise
     logging.getLogger("DeepSpeed").addFilter(is_error)  # adding it again changes nothing
     torch.set_num_threads(threads)
     matmul.use(products)
+    heap.keep_freed()
     for module in ("transformers", "torch.distributed"):
         warnings.filterwarnings("ignore", category=FutureWarning, module=module)
     disable_progress_bar()  # `alignlab.runtime.progress` shows progress

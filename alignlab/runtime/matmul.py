@@ -17,8 +17,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 Library = Literal["torch", "onednn"]
 ALLOWED, NONE = "bf16", "none"  # the precision of float32 products that torch gives to oneDNN
@@ -43,17 +41,27 @@ def use(setting: str) -> None:
     if library(setting) == "onednn":
         for name in CACHES:
             os.environ.setdefault(name, KEPT)
-        AttentionInterface.register("sdpa", attention)
-        switch().fp32_precision = ALLOWED
+        use_attention(attention)
+        allow(ALLOWED)
     else:
-        AttentionInterface.register("sdpa", sdpa_attention_forward)
-        switch().fp32_precision = NONE
+        use_attention(None)
+        allow(NONE)
+
+
+def use_attention(function: Callable[..., Any] | None) -> None:
+    """Let transformers call a function for `sdpa`; None stands for its own."""
+    from transformers import AttentionInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    AttentionInterface.register("sdpa", function or sdpa_attention_forward)
 
 
 def attention(module: nn.Module, *tensors: Tensor | None, **options: Any) -> tuple[Tensor, None]:
     """Return what transformers' own attention function returns; its products are torch's, those of its gradient too."""
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
     with restored():
-        switch().fp32_precision = NONE
+        allow(NONE)
         output, weights = sdpa_attention_forward(module, *tensors, **options)
     if output.requires_grad and switch().fp32_precision == ALLOWED and (node := attention_node(output.grad_fn)):
         node.register_prehook(lambda _: allow(NONE))
