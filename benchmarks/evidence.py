@@ -18,6 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,6 +49,8 @@ from serving_evidence import serving, serving_store
 from sweeps import sweeps, sweeps_joblib
 from switching import switching
 from verification import verification
+
+from alignlab.runtime.worker_pool import usable_cores
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "ppo_vs_trl"))
@@ -292,7 +295,7 @@ def ppo() -> Iterator[str]:
 
 def at_once() -> int:
     """Return the number of concurrent runs: the cores divided by OMP_NUM_THREADS."""
-    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("OMP_NUM_THREADS") or 1_000_000))
+    return max(1, usable_cores() // int(os.environ.get("OMP_NUM_THREADS") or 1_000_000))
 
 
 NOISE = '''"""A reward that knows nothing: the same text always gets the same number, drawn evenly from 0 to 1."""
@@ -476,11 +479,23 @@ TITLES = {
 
 
 def machine() -> str:
-    """Return versions and machine in one line."""
+    """Return versions, machine and date in one line."""
     packages = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
     threads = os.environ.get("OMP_NUM_THREADS") or "all"
-    cores = len(os.sched_getaffinity(0))
-    return f"{packages}; Python {platform.python_version()}, {platform.machine()}, {cores} cores, threads: {threads}"
+    processor = f"{usable_cores()} cores of {processor_name()}, {platform.machine()}"
+    return (
+        f"{packages}; Python {platform.python_version()}, {processor}, threads: {threads}; {time.strftime('%Y-%m-%d')}"
+    )
+
+
+def processor_name() -> str:
+    """Return the name of the processor; where Linux does not tell it, what Python knows of it."""
+    with suppress(OSError):
+        names = (
+            line.partition(":")[2] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
+        )
+        return next(names, platform.processor()).strip()
+    return platform.processor()
 
 
 def write() -> None:

@@ -21,6 +21,8 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
+from alignlab.runtime.worker_pool import usable_cores
+
 HERE = Path(__file__).parent.parent
 ROUNDS = 3
 WORDS = [f"word{number}" for number in range(5000)]
@@ -143,7 +145,7 @@ def million() -> Iterator[str]:
     assert isinstance(one, Try)
     yield "`python -m alignlab task=prepare dataset=file dataset.path=rows.jsonl`: a million rows (290 MB), every"
     yield f"tenth the same as the one before: {one.wall:.0f} s, **{1e6 / one.wall:,.0f} rows a second**, with"
-    load, cores = os.getloadavg()[1], len(os.sched_getaffinity(0))
+    load, cores = os.getloadavg()[1], usable_cores()
     yield f"{one.seconds:.0f} s of CPU ({1e6 / one.seconds:,.0f} rows a CPU second), load {load:.0f} on {cores} cores."
     yield f"All processes together have at most {one.memory / 1e6:.0f} MB of"
     yield f"anonymous memory ({one.counted / 1e6:.0f} MB where a page that they share counts for each)."

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from alignlab import compose
 from alignlab.runtime.distributed import configure_process
 from alignlab.runtime.stage_run import Run
+from alignlab.runtime.worker_pool import usable_cores
 
 PAIRS, LONGEST = 160_000, 180  # the aim, in seconds on two cores
 FILE, TEST = "hh-rlhf/harmless-base.train.jsonl.gz", "hh-rlhf/harmless-base.test.dev.jsonl"
@@ -58,7 +59,7 @@ def measure(count: int, folder: Path) -> str:
         seconds.append(time.monotonic() - start)
         of_cpu.append(cpu_seconds() - cpu)
     assert len(tokens) == len(rows)
-    cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
+    cores, load = usable_cores(), os.getloadavg()[0]
     first = f"{seconds[0]:.0f} s ({of_cpu[0]:.0f} s of CPU)"
     times = f"{len(rows):,} pairs, {cores} cores, load {load:.1f}: {first}, again from the cache {seconds[1]:.1f} s"
     if count < PAIRS:

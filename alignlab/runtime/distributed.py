@@ -248,7 +248,7 @@ def set_environment() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads stall where cores are shared
 
 
-def configure_process(threads: int, products: str) -> None:
+def configure_process(threads: int, products: str = "auto") -> None:
     """Set the CPU threads and float settings that decide numbers; switch off telemetry and libraries' progress bars.
 
     `products` is `hardware.matmul`.
