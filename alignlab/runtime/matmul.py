@@ -49,21 +49,25 @@ def use(setting: str) -> None:
 
 
 def use_attention(function: Callable[..., Any] | None) -> None:
-    """Let transformers call a function for `sdpa`; None stands for its own."""
-    from transformers import AttentionInterface
+    """Let transformers call a function for `sdpa`; None stands for its own. One that the user has put there stays."""
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterface
+
+    if ALL_ATTENTION_FUNCTIONS["sdpa"] in (sdpa_attention_forward, attention):
+        AttentionInterface.register("sdpa", function or sdpa_attention_forward)
+
+
+def attention(module: nn.Module, query: Tensor, *rest: Any, **options: Any) -> tuple[Tensor, None]:
+    """Return what transformers' attention function returns; on a CPU its products and its gradient's are torch's."""
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    AttentionInterface.register("sdpa", function or sdpa_attention_forward)
-
-
-def attention(module: nn.Module, *tensors: Tensor | None, **options: Any) -> tuple[Tensor, None]:
-    """Return what transformers' own attention function returns; its products are torch's, those of its gradient too."""
-    from transformers.integrations.sdpa_attention import sdpa_attention_forward
-
+    if switch().fp32_precision != ALLOWED or query.device.type != "cpu":
+        result: tuple[Tensor, None] = sdpa_attention_forward(module, query, *rest, **options)
+        return result
     with restored():
         allow(NONE)
-        output, weights = sdpa_attention_forward(module, *tensors, **options)
-    if output.requires_grad and switch().fp32_precision == ALLOWED and (node := attention_node(output.grad_fn)):
+        output, weights = sdpa_attention_forward(module, query, *rest, **options)
+    if output.requires_grad and (node := attention_node(output.grad_fn)):
         node.register_prehook(lambda _: allow(NONE))
         node.register_hook(lambda *_: allow(ALLOWED))
     return output, weights
