@@ -1,5 +1,6 @@
 """Tasks in several processes: order, errors, and workers that end with their task, their pool or the main process."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -10,7 +11,7 @@ import pytest
 
 from alignlab.errors import Failure, failure
 from alignlab.runtime.worker_errors import WorkerError
-from alignlab.runtime.worker_pool import FEW_BYTES, in_order, usable_cores, worker_count
+from alignlab.runtime.worker_pool import FEW_BYTES, RARELY, in_order, usable_cores, worker_count
 
 WORKERS = pytest.mark.parametrize("workers", [1, 2, 3])
 
@@ -27,6 +28,16 @@ def test_results_and_questions_are_in_the_order_of_the_tasks(workers):
         results = list(iterator)
     assert asked == list(range(10))
     assert results == [(number, number + 1) for number in range(10)]
+
+
+@WORKERS
+def test_garbage_is_collected_rarely_until_the_last_task(workers):
+    before = gc.get_threshold()
+    with in_order(lambda *_: gc.get_threshold(), range(3), workers) as iterator:
+        assert list(iterator) == [RARELY] * 3
+    with pytest.raises(ValueError, match="a bug"), in_order(lambda *_: 1 / 0, range(3), workers):
+        raise ValueError("a bug")
+    assert gc.get_threshold() == before != RARELY
 
 
 def refuse(number, _):

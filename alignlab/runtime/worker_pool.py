@@ -26,6 +26,11 @@ Ask = Callable[[Any], Any]
 Work = Callable[[Any, Ask], Any]
 FEW_BYTES = 1 << 23  # of rows, about 20,000 of them: processes cost more than they save
 PICKLE_LIMIT = 10_000  # frames; pickle takes several for each level of a nested row, of which JSON may have 1,000
+RARELY = (
+    50_000,
+    20,
+    100,
+)  # thresholds of garbage collection; rows hold no cycles, and collecting is a sixth of the time
 MOST = 8  # workers; the main process, which reads and writes, keeps no more of them busy
 
 
@@ -51,11 +56,23 @@ def in_order(work: Work, tasks: Iterable[Any], workers: int, answer: Ask = no_qu
 
     An error of a task, or of the iterator of the tasks, is raised when the results of all tasks before it were yielded.
     """
-    if workers < 2:
-        yield (work(task, answer) for task in tasks)
-        return
-    with started(work, workers) as processes:
-        yield Exchange(processes, tasks, answer).results()
+    with rare_collections():
+        if workers < 2:
+            yield (work(task, answer) for task in tasks)
+            return
+        with started(work, workers) as processes:
+            yield Exchange(processes, tasks, answer).results()
+
+
+@contextmanager
+def rare_collections() -> Iterator[None]:
+    """Collect garbage rarely inside the block; the workers that are started there do so, too."""
+    before = gc.get_threshold()
+    gc.set_threshold(*RARELY)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 class Exchange:
