@@ -64,8 +64,8 @@ CASES = {
     "sft-2048": Case("SFT, 2,048", "sft", (*MODEL, "method.max_length=2048"), ("alignlab", PACKING)),
 }
 CHECKED = {
-    "sft-512": CASES["sft-512"]._replace(sides=("alignlab", PACKING, "bare")),
-    **{name: CASES[name]._replace(sides=("alignlab",)) for name in ("rm", "dpo")},
+    "sft-512": CASES["sft-512"]._replace(sides=(PRODUCTS, "bare")),
+    **{name: CASES[name]._replace(sides=(PRODUCTS,)) for name in ("rm", "dpo")},
 }
 
 
