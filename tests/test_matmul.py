@@ -1,6 +1,8 @@
 """Products of float32 matrices on a CPU: which library multiplies, and that its results are those of the other."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -61,7 +63,7 @@ def test_both_libraries_give_the_same_loss_and_gradients():
 
 
 def allowed():
-    return torch.backends.mkldnn.matmul.fp32_precision if matmul.settable() else None
+    return torch.get_float32_matmul_precision()
 
 
 @pytest.mark.skipif(not matmul.onednn_pays(), reason="torch's own choice is the faster one on this processor")
@@ -72,7 +74,7 @@ def test_onednn_is_used_where_it_pays_and_its_products_keep_every_digit():
         assert allowed() == matmul.ALLOWED != before
         assert all(map(matmul.keeps_digits_of, matmul.SIZES))
     with matmul.using("torch"):
-        assert allowed() == "none"
+        assert allowed() == matmul.NONE
     assert allowed() == before
 
 
@@ -83,7 +85,7 @@ def attend(setting):
     with matmul.using(setting):
         output, _ = ALL_ATTENTION_FUNCTIONS["sdpa"](module, *tensors, None, is_causal=False)
         output.square().sum().backward()
-        assert allowed() == (matmul.ALLOWED if matmul.library(setting) == "onednn" else "none")
+        assert allowed() == (matmul.ALLOWED if matmul.library(setting) == "onednn" else matmul.NONE)
     return [tensor.grad for tensor in tensors]
 
 
@@ -92,6 +94,20 @@ def test_attention_multiplies_by_torch_in_both_directions():
     with matmul.using("auto"):
         assert ALL_ATTENTION_FUNCTIONS["sdpa"] is matmul.attention
     assert all(torch.equal(first, second) for first, second in zip(attend("auto"), attend("torch"), strict=True))
+
+
+def test_where_there_is_a_gpu_torch_chooses(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert not matmul.onednn_pays.__wrapped__()
+
+
+def test_a_precision_that_was_set_for_each_library_apart_stays():
+    script = (
+        "import torch; torch.backends.mkldnn.matmul.fp32_precision = 'tf32'; from alignlab.runtime import matmul; "
+        "matmul.use('auto'); print(torch.backends.mkldnn.matmul.fp32_precision, matmul.library('auto'))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["tf32", "torch"]
 
 
 def test_a_run_leaves_torch_and_the_environment_as_they_were():

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 Library = Literal["torch", "onednn"]
-ALLOWED, NONE = "bf16", "none"  # the precision of float32 products that torch gives to oneDNN
+# The precision of float32 products that torch allows: one that oneDNN may use, and the one that torch begins with.
+ALLOWED, NONE = "medium", "highest"
 NEEDED = ("avx512_f", "avx512_bw", "avx512_vl", "avx512_dq")
 UNITS = ("amx_tile", "amx_bf16", "amx_fp16")
 SIZES = (16, 48, 256)  # of the matrices that are probed
@@ -36,7 +37,7 @@ def library(setting: str) -> Library:
 
 def use(setting: str) -> None:
     """Multiply by a setting of `hardware.matmul` from now on."""
-    if not settable():
+    if precision() is None:
         return
     if library(setting) == "onednn":
         for name in CACHES:
@@ -61,7 +62,7 @@ def attention(module: nn.Module, query: Tensor, *rest: Any, **options: Any) -> t
     """Return what transformers' attention function returns; on a CPU its products and its gradient's are torch's."""
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    if switch().fp32_precision != ALLOWED or query.device.type != "cpu":
+    if precision() != ALLOWED or query.device.type != "cpu":
         result: tuple[Tensor, None] = sdpa_attention_forward(module, query, *rest, **options)
         return result
     with restored():
@@ -83,21 +84,19 @@ def attention_node(node: Any) -> Any:
 
 
 def allow(precision: str) -> None:
-    """Give oneDNN a precision; return nothing, as a hook must that changes no gradient."""
-    switch().fp32_precision = precision
+    """Allow a precision of float32 products; return nothing, as a hook must that changes no gradient."""
+    torch.set_float32_matmul_precision(precision)
 
 
 @contextmanager
 def restored() -> Iterator[None]:
     """Multiply at the end of the block as before it."""
-    if not settable():
-        yield
-        return
-    before = switch().fp32_precision
+    before = precision()
     try:
         yield
     finally:
-        switch().fp32_precision = before
+        if before:
+            allow(before)
 
 
 @contextmanager
@@ -108,21 +107,20 @@ def using(setting: str) -> Iterator[None]:
         yield
 
 
-def settable() -> bool:
-    """Return whether torch has the switch; versions before 2.9 have none."""
-    return hasattr(switch(), "fp32_precision")
-
-
-def switch() -> Any:
-    """Return what holds the precision that torch gives to oneDNN's products; None where torch has none."""
-    return getattr(torch.backends.mkldnn, "matmul", None)
+def precision() -> str | None:
+    """Return the precision of float32 products that torch allows; None where it was set for each library apart."""
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:
+        return None
 
 
 @lru_cache(maxsize=1)
 def onednn_pays() -> bool:
-    """Return whether oneDNN is the faster library here, and computes in float32."""
+    """Return whether oneDNN is the faster library here and computes in float32, and there is no GPU."""
     mkl: Any = torch.backends.mkl
-    return settable() and mkl.is_available() and has_half_width_mkl() and keeps_digits()
+    possible = precision() is not None and not torch.cuda.is_available()  # there the precision is that of a GPU, too
+    return possible and mkl.is_available() and has_half_width_mkl() and keeps_digits()
 
 
 def has_half_width_mkl() -> bool:
@@ -135,7 +133,7 @@ def has_half_width_mkl() -> bool:
 def keeps_digits() -> bool:
     """Return whether oneDNN's products of float32 matrices keep the digits that bfloat16 does not have."""
     with restored(), torch.no_grad():
-        switch().fp32_precision = ALLOWED
+        allow(ALLOWED)
         return all(keeps_digits_of(size) for size in SIZES)
 
 

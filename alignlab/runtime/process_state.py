@@ -7,7 +7,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from alignlab.runtime.signals import SIGNALS, clear_stop_request
@@ -45,17 +45,19 @@ def torch_threads() -> int | None:
 
 
 def torch_products() -> str | None:
-    """Return the precision that torch allows to oneDNN's float32 products; None before torch is imported or has it."""
+    """Return the precision of float32 products that torch allows; None before torch is imported."""
     torch = sys.modules.get("torch")
-    return getattr(getattr(torch.backends.mkldnn, "matmul", None), "fp32_precision", None) if torch else None
+    with suppress(RuntimeError):  # it was set for each library apart, which is not changed then
+        return str(torch.get_float32_matmul_precision()) if torch else None
+    return None
 
 
 def restore_products(precision: str | None) -> None:
-    """Set the precision that `torch_products` has returned; without one, torch was not imported, and had none."""
+    """Set the precision that `torch_products` has returned; without one, torch was not imported, and had its own."""
     if matmul := sys.modules.get("alignlab.runtime.matmul"):
         matmul.use("torch")
     if precision:
-        sys.modules["torch"].backends.mkldnn.matmul.fp32_precision = precision
+        sys.modules["torch"].set_float32_matmul_precision(precision)
 
 
 def random_states() -> dict[str, Any]:
