@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -86,14 +87,17 @@ def test_a_loop_that_is_killed_resumes_and_its_server_dies_with_it(tmp_path):
     command += ["dataset=pocket_small", "task.feedback=80", "task.concurrency=1", "evaluation.prompts=20"]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     store = tmp_path / "feedback_loop" / "seed-0" / "feedback.db-wal"
-    while not store.exists() or store.stat().st_size < 100_000:
+    while not store.exists():
         assert process.poll() is None
         time.sleep(0.05)
-    process.send_signal(signal.SIGSTOP)  # so that it cannot end its server while we look for it
     children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    assert children  # the server has just opened its store
+    with suppress(FileNotFoundError):  # the server has ended with all its feedback before we looked
+        while store.stat().st_size < 100_000:
+            assert process.poll() is None
+            time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert children
     end = time.monotonic() + 60
     while any(Path("/proc", child).exists() for child in children):
         assert time.monotonic() < end, children
