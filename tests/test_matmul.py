@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 import alignlab
@@ -96,9 +97,14 @@ def test_attention_multiplies_by_torch_in_both_directions():
     assert all(torch.equal(first, second) for first, second in zip(attend("auto"), attend("torch"), strict=True))
 
 
-def test_where_there_is_a_gpu_torch_chooses(monkeypatch):
+def test_where_there_is_a_gpu_torch_chooses_and_keeps_what_the_user_allows(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert not matmul.onednn_pays.__wrapped__()
+    monkeypatch.setattr(matmul, "onednn_pays", lambda: False)
+    with matmul.restored():
+        matmul.allow(matmul.ALLOWED)
+        matmul.use("auto")
+        assert allowed() == matmul.ALLOWED
 
 
 def test_a_precision_that_was_set_for_each_library_apart_stays():
@@ -111,10 +117,12 @@ def test_a_precision_that_was_set_for_each_library_apart_stays():
 
 
 def test_a_run_leaves_torch_and_the_environment_as_they_were():
-    before = allowed(), dict(os.environ), ALL_ATTENTION_FUNCTIONS["sdpa"]
+    before = allowed(), dict(os.environ)
     with process_state.restored():
         matmul.use("auto")
-    assert (allowed(), dict(os.environ), ALL_ATTENTION_FUNCTIONS["sdpa"]) == before
+        used = matmul.attention if matmul.onednn_pays() else sdpa_attention_forward
+        assert ALL_ATTENTION_FUNCTIONS["sdpa"] is used
+    assert (allowed(), dict(os.environ), ALL_ATTENTION_FUNCTIONS["sdpa"]) == (*before, sdpa_attention_forward)
 
 
 def test_the_library_is_part_of_a_stages_fingerprint(monkeypatch):

@@ -36,15 +36,13 @@ def library(setting: str) -> Library:
 
 
 def use(setting: str) -> None:
-    """Multiply by a setting of `hardware.matmul` from now on."""
-    if precision() is None:
-        return
+    """Multiply by a setting of `hardware.matmul` from now on; what the user allows a GPU stays."""
     if library(setting) == "onednn":
         for name in CACHES:
             os.environ.setdefault(name, KEPT)
         use_attention(attention)
         allow(ALLOWED)
-    else:
+    elif precision() == ALLOWED and not torch.cuda.is_available():
         use_attention(None)
         allow(NONE)
 
