@@ -32,7 +32,7 @@ from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig, S
 import alignlab
 from alignlab.methods import dpo, rm, sft
 from alignlab.models.kinds import base_model
-from alignlab.runtime import matmul
+from alignlab.runtime import heap, matmul
 from alignlab.runtime.stage_run import Run
 from alignlab.training.batching import Buckets, ShuffledSteps
 
@@ -98,7 +98,8 @@ def main(method: str, side: str, *settings: str) -> None:
         rows = in_order(run, TOKENISE[method](run, AutoTokenizer.from_pretrained(policy))["train"])
         began = clock.now()
         if side == "alignlab":
-            matmul.use(config.hardware.matmul)  # as each run does; the other sides multiply as torch comes
+            matmul.use(config.hardware.matmul)  # as each run does; the other sides use torch as it comes
+            heap.keep_freed()
             METHODS[method].train(run)
         else:
             SIDES[side](method, run, rows, clock)

@@ -1,8 +1,8 @@
 """How glibc keeps the memory that tensors free, on Linux.
 
 A training step frees and takes the same tens of megabytes again and again. glibc gives freed memory at the heap's end
-back to the system, which clears every page that is taken again. With larger bounds the heap keeps it: that saves 5% of
-the CPU time of the main job, and the peak is the same.
+back to the system, which clears every page that is taken again. With larger bounds the heap keeps it. The main job took
+154 s of CPU time without them and 148 s with them, one run each.
 """
 
 import ctypes

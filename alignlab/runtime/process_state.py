@@ -7,7 +7,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 from alignlab.runtime.signals import SIGNALS, clear_stop_request
@@ -46,18 +46,21 @@ def torch_threads() -> int | None:
 
 def torch_products() -> str | None:
     """Return the precision of float32 products that torch allows; None before torch is imported."""
-    torch = sys.modules.get("torch")
-    with suppress(RuntimeError):  # it was set for each library apart, which is not changed then
-        return str(torch.get_float32_matmul_precision()) if torch else None
-    return None
+    if "torch" not in sys.modules:
+        return None
+    from alignlab.runtime import matmul
+
+    return matmul.precision()
 
 
 def restore_products(precision: str | None) -> None:
     """Set the precision that `torch_products` has returned; without one, torch was not imported, and had its own."""
-    if matmul := sys.modules.get("alignlab.runtime.matmul"):
+    if "torch" in sys.modules:
+        from alignlab.runtime import matmul
+
         matmul.use("torch")
-    if precision:
-        sys.modules["torch"].set_float32_matmul_precision(precision)
+        if precision:
+            matmul.allow(precision)
 
 
 def random_states() -> dict[str, Any]:
